@@ -1,0 +1,1 @@
+//! Fits a conversation into its pots; says what was cut, and why.

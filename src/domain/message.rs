@@ -1,0 +1,200 @@
+//! The conversation, provider-neutral: what goes to a model and what comes back.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::pricing::Usage;
+use crate::ids::{ModelName, ToolName};
+use crate::units::Tokens;
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Message {
+    /// Instructions of the agent's author.
+    System {
+        /// The text.
+        text: String,
+    },
+    /// What the user, or the runtime in the user's place, says.
+    User {
+        /// The text.
+        text: String,
+    },
+    /// What the model said.
+    Assistant(Assistant),
+    /// The answer to one tool call.
+    Tool(ToolAnswer),
+}
+
+/// What a model said: text, a refusal, tool calls, or several of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Assistant {
+    /// The visible text; empty where there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// The model's own words when it declines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// Tool calls, in the order in which the model asked for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<ToolCall>,
+    /// Reasoning blocks as the provider sent them; some must be returned unchanged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Value>,
+}
+
+/// One call of a tool that a model asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// The provider's id of the call; the answer names it.
+    pub id: String,
+    /// The tool that is asked for; may be one that doesn't exist.
+    pub name: ToolName,
+    /// The arguments as the model wrote them: JSON if it did well.
+    pub arguments: String,
+}
+
+/// The answer to one tool call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolAnswer {
+    /// The call that it answers.
+    pub call_id: String,
+    /// The tool that was called.
+    pub name: ToolName,
+    /// What the tool gave, or the error that the model can mend.
+    pub content: String,
+    /// True where `content` tells of an error or a refusal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_error: bool,
+}
+
+/// A tool as the model sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolDefinition {
+    /// What the model calls it by.
+    pub name: ToolName,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+}
+
+/// The form that the answer must have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputSchema {
+    /// A name for the wire: `[A-Za-z0-9_-]{1,64}`.
+    pub name: String,
+    /// JSON Schema.
+    pub schema: Value,
+}
+
+/// Whether the model may call tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As it sees fit.
+    Auto,
+    /// Not at all: landing and last calls.
+    None,
+}
+
+/// How a model is asked to sample.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Temperature, as the author wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<serde_json::Number>,
+    /// Reasoning effort, such as `low`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// Seed, where the provider takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// Texts at which the model stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Fields for compatible servers, passed as they are.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub extra: serde_json::Map<String, Value>,
+}
+
+/// One request to a model, provider-neutral and complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The model, as `provider/model`.
+    pub model: ModelName,
+    /// The conversation, system text first.
+    pub messages: Vec<Message>,
+    /// The tools that the model may call; empty for none.
+    pub tools: Vec<ToolDefinition>,
+    /// Whether it may call them.
+    pub tool_choice: ToolChoice,
+    /// The form of the answer, if one is asked for.
+    pub output: Option<OutputSchema>,
+    /// The output cap, reasoning included; always sent.
+    pub max_output_tokens: u32,
+    /// How to sample.
+    pub sampling: Sampling,
+    /// True to stream.
+    pub stream: bool,
+}
+
+/// Why a model stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// It was done.
+    End,
+    /// It met the output cap.
+    Length,
+    /// It asks for tools.
+    ToolCalls,
+    /// The provider's filter cut it off.
+    ContentFilter,
+    /// It declined.
+    Refusal,
+    /// Something that we don't know, in the provider's word.
+    Unknown(String),
+}
+
+/// One reply of a model, with what it cost in tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What it said.
+    pub message: Assistant,
+    /// Why it stopped.
+    pub stop: StopReason,
+    /// Usage in disjoint classes; `None` where the provider gave none that can be believed.
+    pub usage: Option<Usage>,
+    /// The usage as the provider sent it.
+    pub raw_usage: Option<Value>,
+    /// The model that the provider says answered (its own name, without our provider prefix).
+    pub response_model: Option<String>,
+    /// The service tier that the provider says it used.
+    pub service_tier: Option<String>,
+    /// The provider's id of the request.
+    pub request_id: Option<String>,
+}
+
+/// Sizes of one request by pot, in tokens or in bytes as upper bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pots {
+    /// System text, the input's rendering and tool definitions.
+    pub instructions: Tokens,
+    /// Earlier turns of the conversation.
+    pub history: Tokens,
+    /// Documents.
+    pub documents: Tokens,
+    /// Results of tools.
+    pub tool_output: Tokens,
+}
+
+impl Pots {
+    /// All pots together.
+    #[must_use]
+    pub fn total(&self) -> Tokens {
+        self.instructions.plus(self.history).plus(self.documents).plus(self.tool_output)
+    }
+}

@@ -1,0 +1,18 @@
+//! The pure core: what may happen, what has happened, and what it cost.
+//!
+//! Invariants: functions of their arguments only; the same events give the same state.
+//! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
+
+pub mod budget;
+pub mod context;
+pub mod event;
+pub mod ledger;
+pub mod limits;
+pub mod message;
+pub mod plan;
+pub mod policy;
+pub mod pricing;
+pub mod report;
+pub mod retry;
+pub mod run;
+pub mod template;

@@ -1,0 +1,1 @@
+//! Folds for people: a run's document, its trace, cost by dimension.

@@ -1,0 +1,146 @@
+//! Names and numbers that identify things, one type for each, so that they can't be swapped.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Identifies one run. A ULID: sorts by the time of creation, prints as 26 characters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(u128);
+
+impl RunId {
+    /// An id from its 128 bits; the caller draws them (see [`crate::clock::Clock::run_id`]).
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The 128 bits; big-endian bytes of them sort by time.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&ulid::Ulid(self.0).to_string())
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunId({self})")
+    }
+}
+
+impl FromStr for RunId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        ulid::Ulid::from_string(text).map(|id| Self(id.0)).map_err(|_| IdError(text.to_owned()))
+    }
+}
+
+/// A text that is no run id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no run id: a run id has 26 letters and digits, such as `01JD0Q5XV3R8K2M4N6P7S9T0WA`")]
+pub struct IdError(String);
+
+impl Serialize for RunId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&ulid::Ulid(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for RunId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Identifies one reservation for ever: the run whose log holds it, and its number there, from 0 without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReservationId {
+    /// The run (root or child) that the attempt belongs to.
+    pub run: RunId,
+    /// Its number in that run.
+    pub number: u32,
+}
+
+impl fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.run, self.number)
+    }
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub std::sync::Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    )+};
+}
+
+names! {
+    /// An agent's name: its file's name without `.toml`.
+    AgentName,
+    /// A tool's name: its file's name without `.toml`; what the model calls it by.
+    ToolName,
+    /// A stage's `id` within its agent.
+    StageName,
+    /// A model as agents name it: `provider/model`, such as `openai/gpt-5-mini`.
+    ModelName,
+    /// A provider's key under `[providers]`.
+    ProviderName,
+    /// A policy's key under `[policies]`.
+    PolicyName,
+    /// A budget's `name`.
+    BudgetName,
+    /// The content hash of a plan: 64 hexadecimal digits of SHA-256.
+    PlanHash,
+    /// Identifies one version of one price row, such as `openai/gpt-5-mini@2026-11-23#3f2a90c1`.
+    PriceId,
+}
+
+impl ModelName {
+    /// The provider's part, before the first `/`.
+    #[must_use]
+    pub fn provider(&self) -> ProviderName {
+        ProviderName::from(self.0.split_once('/').map_or(&*self.0, |(provider, _)| provider))
+    }
+
+    /// The model's part, after the first `/`: what goes over the wire.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, model)| model)
+    }
+}

@@ -1,0 +1,2 @@
+//! Arguments to runtime to exit code.
+fn main() {}

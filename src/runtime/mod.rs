@@ -1,0 +1,1 @@
+//! The runtime: decide, append, perform, feed back.

@@ -1,0 +1,79 @@
+//! `plimsoll.toml`, resolved: live configuration that is not part of a plan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::domain::budget::Budget;
+use crate::ids::ProviderName;
+
+/// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its folder: absolute.
+    pub root: PathBuf,
+    /// The `environment` label of its runs.
+    pub environment: String,
+    /// The store's folder: absolute.
+    pub store: PathBuf,
+    /// Providers, by their key.
+    pub providers: BTreeMap<ProviderName, ProviderConfig>,
+    /// Budgets, in the order of the file.
+    pub budgets: Vec<Budget>,
+}
+
+/// How a provider is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderConfig {
+    /// Its key under `[providers]`.
+    pub name: ProviderName,
+    /// The wire format that it speaks.
+    pub wire: Wire,
+    /// Where its API begins, without a trailing `/`: `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// Where its key comes from.
+    pub key: KeySource,
+    /// Headers sent with every request, such as `OpenAI-Organization`; never secrets.
+    pub headers: BTreeMap<String, String>,
+    /// Which request fields the server takes.
+    pub quirks: Quirks,
+}
+
+/// A wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// OpenAI Chat Completions, and whatever speaks it.
+    OpenAiChat,
+}
+
+/// Where a provider's key comes from. Never the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The provider takes none.
+    None,
+    /// An environment variable, by name.
+    Env(String),
+    /// A program (no shell) that prints the key.
+    Command(Vec<String>),
+}
+
+/// What a server of OpenAI's wire does differently, as data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quirks {
+    /// The name of the output cap's field: `max_completion_tokens` (OpenAI) or `max_tokens`.
+    pub output_cap_field: OutputCapField,
+    /// Send `service_tier: "default"`, which pins the price (OpenAI).
+    pub pin_service_tier: bool,
+    /// Send `stream_options.include_usage`.
+    pub stream_usage: bool,
+    /// Send `prompt_cache_options: {mode: "explicit"}`: no cache writes are charged (OpenAI from gpt-5.6 on).
+    pub no_cache_writes: bool,
+}
+
+/// The field that caps the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputCapField {
+    /// `max_completion_tokens`.
+    MaxCompletionTokens,
+    /// `max_tokens`.
+    MaxTokens,
+}

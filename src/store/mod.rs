@@ -1,0 +1,1 @@
+//! The store: the log and the accounts, in one atomic durable append.
