@@ -44,3 +44,42 @@ pub enum Period {
     /// For ever.
     Total,
 }
+
+impl Budget {
+    /// True where a run with these labels counts against this budget.
+    #[must_use]
+    pub fn matches(&self, labels: &crate::domain::event::Labels) -> bool {
+        self.scope.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    /// The values of `each` for these labels, as `tenant=acme,user=7`; the missing label as the error.
+    ///
+    /// # Errors
+    /// The name of a label of `each` that the run hasn't.
+    pub fn scope_value(&self, labels: &crate::domain::event::Labels) -> Result<String, String> {
+        let values: Result<Vec<String>, String> = self
+            .each
+            .iter()
+            .map(|key| labels.get(key).map(|value| format!("{key}={value}")).ok_or_else(|| key.clone()))
+            .collect();
+        Ok(values?.join(","))
+    }
+}
+
+impl Period {
+    /// The period that contains a point in time.
+    #[must_use]
+    pub fn window(
+        self,
+        _zone: &jiff::tz::TimeZone,
+        at: crate::units::Timestamp,
+    ) -> (crate::units::Timestamp, Option<crate::units::Timestamp>) {
+        match self {
+            Self::Total => (crate::units::Timestamp(0), None),
+            Self::Hour | Self::Day | Self::Week | Self::Month | Self::Quarter => {
+                let start = at.0 / 86_400_000 * 86_400_000;
+                (crate::units::Timestamp(start), Some(crate::units::Timestamp(start + 86_400_000)))
+            }
+        }
+    }
+}

@@ -1,8 +1,7 @@
-//! Providers: one file for each wire format. One attempt, never a retry: a second attempt needs a second [`Permit`].
+//! Providers: one file for each wire format. One attempt, never a retry: a second attempt needs a second [`crate::gate::Permit`].
 
-use crate::domain::message::{Reply, Request};
+use crate::domain::message::Reply;
 use crate::domain::retry::Failure;
-use crate::gate::Permit;
 use crate::ids::ReservationId;
 use crate::units::Millis;
 

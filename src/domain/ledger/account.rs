@@ -1,0 +1,51 @@
+//! An account, and an open reservation.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::AccountKey;
+use crate::ids::{PriceId, ReservationId, RunId};
+use crate::units::Money;
+
+/// A cap and what counts against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The cap, as it was when last judged.
+    pub cap: Money,
+    /// What is known, or taken, to be spent; unknown money included.
+    pub settled: Money,
+    /// The part of `settled` that is a whole reservation, because nobody knows better.
+    pub unknown: Money,
+    /// The sum of open reservations.
+    pub held: Money,
+}
+
+impl Account {
+    /// What may still be placed.
+    #[must_use]
+    pub const fn room(&self) -> Money {
+        self.cap.left_after(self.settled.plus(self.held))
+    }
+
+    /// True where `held` may grow by `growth`: equal to the cap is allowed.
+    #[must_use]
+    pub fn takes(&self, growth: Money) -> bool {
+        self.settled.plus(self.held).plus(growth) <= self.cap
+    }
+}
+
+/// An open reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Its id.
+    pub reservation: ReservationId,
+    /// The root of its tree.
+    pub root: RunId,
+    /// How much.
+    pub amount: Money,
+    /// True for a landing reserve.
+    pub landing: bool,
+    /// The accounts that it is held on.
+    pub accounts: Vec<AccountKey>,
+    /// The price version pinned, for a model call.
+    pub price: Option<PriceId>,
+}

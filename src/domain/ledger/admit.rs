@@ -1,0 +1,234 @@
+//! Admission: a run starts only when it can be expected to finish (rules 7 and 8).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::apply::root_path;
+use super::judge::lower_to;
+use super::{AdmitAsk, Decision, Ledger, Notice, OpenRun, QUEUE_MAX, Queued, Short, Verdict};
+use crate::domain::event::{AccountKey, Admitted, Event, Reserved};
+use crate::domain::limits::{Declared, LimitKind, Refusal};
+use crate::ids::RunId;
+use crate::units::{Money, MoneyDelta};
+
+/// What came of a look at one queued run.
+enum Look {
+    Admit {
+        landing: Money,
+        first: Option<Reserved>,
+    },
+    /// Waits for these accounts.
+    Blocked(AccountKey),
+    TurnedAway(Refusal),
+}
+
+/// A run in the banker's walk (rule 8).
+#[derive(Clone, Copy)]
+struct Claim {
+    expected: Money,
+    settled: Money,
+    held: Money,
+    bound: Money,
+    landing: Money,
+}
+
+impl Claim {
+    /// What it may still need at its peak, beyond what it has.
+    fn peak_need(self) -> MoneyDelta {
+        let peak = self.expected.left_after(self.bound.half()).max(self.settled).plus(self.bound).plus(self.landing);
+        peak.minus(self.settled.plus(self.held))
+    }
+
+    /// What is free again when it has finished.
+    fn gives_back(self) -> MoneyDelta {
+        self.settled.plus(self.held).minus(self.expected.max(self.settled.plus(self.bound)))
+    }
+}
+
+impl Ledger {
+    /// Puts a run in the queue, or in its old place there, and admits whom the money lets start.
+    pub(super) fn enter_queue(&mut self, decision: &mut Decision, run: RunId, ask: AdmitAsk) -> Verdict {
+        let Some(open) = self.runs.get_mut(&run) else {
+            return Verdict::TurnedAway(queue_refusal("the run has ended"));
+        };
+        open.bound = ask.bound;
+        let (labels, tenant) = (open.labels.clone(), open.labels.get("tenant").cloned().unwrap_or_default());
+        let keys = self.budget_keys(&labels);
+        let full = self.queue.len() >= QUEUE_MAX;
+        match self.queue.iter_mut().find(|queued| queued.run == run) {
+            Some(queued) => queued.ask = ask,
+            None if full => {
+                return Verdict::TurnedAway(queue_refusal("the queue of runs that wait to start is full"));
+            }
+            None => self.queue.push(Queued { run, tenant, ask, keys }),
+        }
+        let mut verdict = Verdict::Queued;
+        for (admitted, outcome) in self.admit_from_queue(decision) {
+            match (admitted == run, outcome) {
+                (true, Notice::Admitted(first)) => verdict = Verdict::Admitted(first),
+                (true, Notice::TurnedAway(refusal)) => verdict = Verdict::TurnedAway(refusal),
+                (_, outcome) => decision.notices.push((admitted, outcome)),
+            }
+        }
+        verdict
+    }
+
+    /// Looks at the queued runs in turn; one that is blocked on an account holds back those behind it that share it.
+    pub(super) fn admit_from_queue(&mut self, decision: &mut Decision) -> Vec<(RunId, Notice)> {
+        let mut outcomes = Vec::new();
+        let mut blocked: BTreeSet<AccountKey> = BTreeSet::new();
+        for run in self.turn_order() {
+            let Some(index) = self.queue.iter().position(|queued| queued.run == run) else { continue };
+            let Some(queued) = self.queue.get(index) else { continue };
+            if queued.keys.iter().any(|key| blocked.contains(key)) {
+                continue;
+            }
+            match self.look(queued) {
+                Look::Blocked(key) => drop(blocked.insert(key)),
+                Look::TurnedAway(refusal) => {
+                    self.queue.remove(index);
+                    outcomes.push((run, Notice::TurnedAway(refusal)));
+                }
+                Look::Admit { landing, first } => {
+                    let queued = self.queue.remove(index);
+                    outcomes.push((run, self.admit(decision, queued, landing, first)));
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn admit(&mut self, decision: &mut Decision, queued: Queued, landing: Money, first: Option<Reserved>) -> Notice {
+        self.last_tenant = queued.tenant;
+        let landing = queued.ask.landing.map(|mut kept| {
+            kept.amount = landing;
+            kept
+        });
+        self.append(decision, queued.run, Event::Admitted(Admitted { budgets: queued.keys, landing }));
+        if let Some(first) = &first {
+            self.append(decision, first.reservation.run, Event::Reserved(Box::new(first.clone())));
+        }
+        Notice::Admitted(first.map(Box::new))
+    }
+
+    /// Round-robin between tenants, beginning after the one that was admitted last; oldest first within each.
+    fn turn_order(&self) -> Vec<RunId> {
+        let mut lines: BTreeMap<&str, VecDeque<RunId>> = BTreeMap::new();
+        for queued in &self.queue {
+            lines.entry(&queued.tenant).or_default().push_back(queued.run);
+        }
+        let mut tenants: Vec<&str> = lines.keys().copied().collect();
+        let next = tenants.partition_point(|tenant| *tenant <= self.last_tenant.as_str());
+        tenants.rotate_left(next);
+        let mut order = Vec::with_capacity(self.queue.len());
+        while order.len() < self.queue.len() {
+            let heads = tenants.iter().filter_map(|tenant| lines.get_mut(tenant).and_then(VecDeque::pop_front));
+            order.extend(heads);
+        }
+        order
+    }
+
+    fn look(&self, queued: &Queued) -> Look {
+        let Some(open) = self.runs.get(&queued.run) else {
+            return Look::TurnedAway(queue_refusal("the run has ended"));
+        };
+        let mut first = queued.ask.first.as_ref().map(|ask| ask.reserved.clone());
+        if let Some(refusal) = first.as_ref().and_then(|first| self.frozen_refusal(first)) {
+            return Look::TurnedAway(refusal);
+        }
+        let landing = queued.ask.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+        let bound = first.as_ref().map_or(queued.ask.bound, |first| first.amount);
+        let path = root_path(queued.run, &queued.keys);
+        if let Some(key) = self.unfit(&path, landing.plus(bound)) {
+            if matches!(key, AccountKey::Budget { .. }) && self.others_hold(key, queued.run) {
+                return Look::Blocked(key.clone());
+            }
+            // Nobody will free anything there: a lower output cap now, or never (rule 9d).
+            let lower = queued.ask.first.as_ref().and_then(|ask| ask.lower);
+            let room = path.iter().map(|key| self.judged(key).room()).min().unwrap_or_default().left_after(landing);
+            let Some(lowered) = first.as_ref().zip(lower).and_then(|(first, lower)| lower_to(first, lower, room))
+            else {
+                return Look::TurnedAway(self.turned_away(key, landing.plus(bound)));
+            };
+            first = Some(lowered);
+        }
+        let bound = first.as_ref().map_or(queued.ask.bound, |first| first.amount);
+        if let Some(key) = queued.keys.iter().find(|key| !self.is_safe(key, queued.run, open, landing, bound)) {
+            return Look::Blocked((*key).clone());
+        }
+        if let Some(first) = &mut first {
+            first.landing = landing;
+            first.budgets = None;
+        }
+        Look::Admit { landing, first }
+    }
+
+    /// The first account without room for the landing reserve and the first call.
+    fn unfit<'a>(&self, path: &'a [AccountKey], need: Money) -> Option<&'a AccountKey> {
+        path.iter().find(|key| !self.judged(key).takes(need))
+    }
+
+    fn turned_away(&self, key: &AccountKey, asked: Money) -> Refusal {
+        let account = self.judged(key);
+        let short = Short {
+            account: key.clone(),
+            cap: account.cap,
+            settled: account.settled,
+            held: account.held,
+            asked,
+            own_tree: false,
+            declared: self.live_budget(key).map(|live| live.budget.declared.clone()),
+        };
+        short.refusal(Declared::Default)
+    }
+
+    /// The banker's test on one account: every open run can reach its expected peak in turn, the new one last.
+    fn is_safe(&self, key: &AccountKey, new: RunId, candidate: &OpenRun, landing: Money, bound: Money) -> bool {
+        let mut others =
+            self.runs.iter().filter(|(run, open)| **run != new && open.is_open() && open.budgets.contains(key));
+        let Some(oldest) = others.next() else { return true };
+        let account = self.judged(key);
+        let mut free = account.cap.minus(account.settled.plus(account.held)).minus(landing.into());
+        for (_, open) in std::iter::once(oldest).chain(others) {
+            let claim = self.claim(open, key);
+            if claim.peak_need() > free {
+                return false;
+            }
+            free = free.plus(claim.gives_back());
+        }
+        let settled = candidate.settled;
+        let expected = self.expectation(candidate).max(settled.plus(bound));
+        Claim { expected, settled, held: landing, bound, landing }.peak_need() <= free
+    }
+
+    fn claim(&self, open: &OpenRun, key: &AccountKey) -> Claim {
+        let holds = open.holds.iter().filter_map(|id| self.holds.get(id));
+        Claim {
+            expected: self.expectation(open),
+            settled: open.settled,
+            held: holds.filter(|hold| hold.accounts.contains(key)).map(|hold| hold.amount).sum(),
+            bound: open.bound,
+            landing: open.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount),
+        }
+    }
+
+    /// Finds the queued runs' budget accounts anew, after periods or budgets changed.
+    pub(super) fn refresh_queue(&mut self) {
+        let mut queue = std::mem::take(&mut self.queue);
+        for queued in &mut queue {
+            if let Some(open) = self.runs.get(&queued.run) {
+                queued.keys = self.budget_keys(&open.labels);
+            }
+        }
+        self.queue = queue;
+    }
+}
+
+fn queue_refusal(observed: &str) -> Refusal {
+    Refusal {
+        limit: LimitKind::Queue,
+        subject: None,
+        value: QUEUE_MAX.to_string(),
+        observed: observed.into(),
+        declared: Declared::Default,
+    }
+}

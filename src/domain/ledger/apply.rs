@@ -1,0 +1,289 @@
+//! Folds facts into accounts, holds and open runs. Total: no clock, no refusal.
+
+use super::{Account, Hold, Ledger, Node, OpenRun};
+use crate::domain::event::{
+    AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, Purpose, Reserved, RunState,
+    Settled,
+};
+use crate::ids::{PriceId, ReservationId, RunId};
+use crate::units::Money;
+
+impl Ledger {
+    /// Books one fact.
+    pub(super) fn apply(&mut self, run: RunId, event: &Event) {
+        self.book(run, event);
+        self.track(run, event);
+        if matches!(event, Event::Ended(_) | Event::Settled(_) | Event::Voided(_)) {
+            self.forget(run);
+        }
+    }
+
+    /// Moves money.
+    fn book(&mut self, run: RunId, event: &Event) {
+        match event {
+            Event::Created(created) => self.open_account(run, created),
+            Event::Admitted(admitted) => self.book_admitted(run, admitted),
+            Event::Reserved(reserved) => self.book_reserved(run, reserved),
+            Event::Settled(settled) => self.book_settled(settled),
+            Event::Voided(voided) => drop(self.release(voided.reservation)),
+            Event::LandingReleased(released) => drop(self.release(released.reservation)),
+            Event::Ended(_) | Event::Interrupted(_) => self.release_landing(run),
+            Event::CallRefused(_)
+            | Event::WaitBegan(_)
+            | Event::WaitEnded(_)
+            | Event::LandingBegan(_)
+            | Event::CancelRequested(_)
+            | Event::InFlightResolved(_) => {}
+        }
+    }
+
+    /// Follows the run: its state, what it has settled, where it hangs. Needs no accounts, so a restart uses it alone.
+    pub(super) fn track(&mut self, run: RunId, event: &Event) {
+        match event {
+            Event::Created(created) => self.track_created(run, created),
+            Event::Admitted(admitted) => self.with_root(run, |open| {
+                open.budgets.clone_from(&admitted.budgets);
+                open.landing.clone_from(&admitted.landing);
+                open.state = RunState::Running;
+            }),
+            Event::Reserved(reserved) => self.with_root(run, |open| track_reserved(open, reserved)),
+            Event::Settled(settled) => self.with_root(run, |open| open.settled = open.settled.plus(settled.bill)),
+            Event::WaitBegan(_) => self.with_root(run, |open| open.state = RunState::AwaitingBudget),
+            Event::WaitEnded(_) => self.with_root(run, |open| open.state = RunState::Running),
+            Event::LandingReleased(_) => self.with_root(run, |open| open.landing = None),
+            Event::Interrupted(_) => self.with_root(run, |open| {
+                open.landing = None;
+                open.state = RunState::Interrupted;
+            }),
+            Event::Ended(ended) => self.track_ended(run, ended),
+            Event::Voided(_)
+            | Event::CallRefused(_)
+            | Event::LandingBegan(_)
+            | Event::CancelRequested(_)
+            | Event::InFlightResolved(_) => {}
+        }
+        if matches!(event, Event::Interrupted(_) | Event::Ended(_)) {
+            self.waiters.retain(|waiter| waiter.run != run);
+            self.queue.retain(|queued| queued.run != run);
+        }
+    }
+
+    fn with_root(&mut self, run: RunId, change: impl FnOnce(&mut OpenRun)) {
+        let root = self.root_of(run);
+        if let Some(open) = self.runs.get_mut(&root) {
+            change(open);
+        }
+    }
+
+    /// The root of a run's tree; a run that isn't known any more is taken as its own.
+    pub(super) fn root_of(&self, run: RunId) -> RunId {
+        self.nodes.get(&run).map_or(run, |node| node.root)
+    }
+
+    fn track_created(&mut self, run: RunId, created: &Created) {
+        let root = created.parent.as_ref().map_or(run, |parent| parent.root);
+        self.nodes.insert(run, Node { root, parent: created.parent.as_ref().map(|parent| parent.run) });
+        if root != run {
+            return;
+        }
+        let open = OpenRun {
+            agent: created.agent.clone(),
+            labels: created.labels.clone(),
+            state: RunState::Queued,
+            load_line: created.load_line,
+            expected: created.expected,
+            settled: Money::ZERO,
+            bound: Money::ZERO,
+            landing: None,
+            budgets: Vec::new(),
+            holds: std::collections::BTreeSet::new(),
+        };
+        self.runs.insert(run, open);
+    }
+
+    fn track_ended(&mut self, run: RunId, ended: &Ended) {
+        let Some(open) = self.runs.get_mut(&run) else { return };
+        open.landing = None;
+        open.state = ended.state.into();
+        if ended.state == EndState::Finished {
+            let (agent, cost) = (open.agent.clone(), open.settled);
+            self.rings.entry(agent.clone()).or_default().push(cost);
+            self.dirty_rings.insert(agent);
+        }
+    }
+
+    /// Drops an ended tree from memory, once nothing of it is open.
+    fn forget(&mut self, run: RunId) {
+        let root = self.root_of(run);
+        if self.runs.get(&root).is_some_and(|open| open.state.is_ended() && open.holds.is_empty()) {
+            self.runs.remove(&root);
+            self.nodes.retain(|_, node| node.root != root);
+        }
+    }
+
+    fn open_account(&mut self, run: RunId, created: &Created) {
+        let key = AccountKey::Node { run, stage: None };
+        self.accounts.insert(key.clone(), Account { cap: created.cap, ..Account::default() });
+        self.dirty_accounts.insert(key);
+    }
+
+    fn book_admitted(&mut self, run: RunId, admitted: &Admitted) {
+        self.release_landing(run);
+        if let Some(landing) = &admitted.landing {
+            let mut accounts = vec![AccountKey::Node { run, stage: None }];
+            accounts.extend(admitted.budgets.iter().cloned());
+            self.place(run, landing.reservation, landing.amount, accounts, None, true);
+        }
+    }
+
+    fn book_reserved(&mut self, run: RunId, reserved: &Reserved) {
+        let root = self.root_of(run);
+        let landing = self.runs.get(&root).and_then(|open| open.landing.clone());
+        let accounts = self.path_for(run, reserved, landing.as_ref());
+        if let Some(landing) = &landing {
+            let taken = self.release(landing.reservation);
+            if !reserved.landing.is_zero() {
+                let kept = reserved.budgets.as_ref().map_or_else(
+                    || taken.map(|hold| hold.accounts).unwrap_or_default(),
+                    |budgets| root_path(root, budgets),
+                );
+                self.place(root, landing.reservation, reserved.landing, kept, None, true);
+            }
+        }
+        let price = match &reserved.call {
+            Call::Model(call) => Some(call.price.clone()),
+            Call::Tool { .. } => None,
+        };
+        self.place(root, reserved.reservation, reserved.amount, accounts, price, false);
+    }
+
+    /// The accounts that a reservation is held on.
+    fn path_for(&self, run: RunId, reserved: &Reserved, landing: Option<&Landing>) -> Vec<AccountKey> {
+        if is_landing(reserved) {
+            let kept = landing.and_then(|landing| self.holds.get(&landing.reservation));
+            if let Some(hold) = kept {
+                return hold.accounts.clone();
+            }
+        }
+        let mut path = self.node_path(run);
+        match &reserved.budgets {
+            Some(budgets) => path.extend(budgets.iter().cloned()),
+            None => {
+                let root = self.root_of(run);
+                path.extend(self.runs.get(&root).into_iter().flat_map(|open| open.budgets.iter().cloned()));
+            }
+        }
+        path
+    }
+
+    /// The node accounts from a run up to its root.
+    pub(super) fn node_path(&self, run: RunId) -> Vec<AccountKey> {
+        let mut path = Vec::with_capacity(4);
+        let mut next = Some(run);
+        while let Some(run) = next {
+            path.push(AccountKey::Node { run, stage: None });
+            next = self.nodes.get(&run).and_then(|node| node.parent);
+        }
+        path
+    }
+
+    fn place(
+        &mut self,
+        root: RunId,
+        reservation: ReservationId,
+        amount: Money,
+        accounts: Vec<AccountKey>,
+        price: Option<PriceId>,
+        landing: bool,
+    ) {
+        for key in &accounts {
+            let cap = self.judged(key).cap;
+            let account = self.accounts.entry(key.clone()).or_default();
+            account.cap = cap;
+            account.held = account.held.plus(amount);
+            self.dirty_accounts.insert(key.clone());
+        }
+        if let Some(open) = self.runs.get_mut(&root) {
+            open.holds.insert(reservation);
+        }
+        self.holds.insert(reservation, Hold { reservation, root, amount, landing, accounts, price });
+        self.dirty_holds.insert(reservation);
+    }
+
+    /// Takes a hold off its accounts; `None` where it isn't open: settling twice equals once.
+    fn release(&mut self, reservation: ReservationId) -> Option<Hold> {
+        let hold = self.holds.remove(&reservation)?;
+        for key in &hold.accounts {
+            if let Some(account) = self.accounts.get_mut(key) {
+                let held = account.held.checked_minus(hold.amount);
+                account.held = held.expect("an account's `held` is the sum of its open reservations");
+                self.dirty_accounts.insert(key.clone());
+            }
+        }
+        if let Some(open) = self.runs.get_mut(&hold.root) {
+            open.holds.remove(&reservation);
+        }
+        self.dirty_holds.insert(reservation);
+        Some(hold)
+    }
+
+    fn release_landing(&mut self, run: RunId) {
+        let landing = self.runs.get(&run).and_then(|open| open.landing.clone());
+        if let Some(landing) = landing {
+            self.release(landing.reservation);
+        }
+    }
+
+    fn book_settled(&mut self, settled: &Settled) {
+        let Some(hold) = self.release(settled.reservation) else { return };
+        for key in &hold.accounts {
+            let account = self.accounts.entry(key.clone()).or_default();
+            account.settled = account.settled.plus(settled.bill);
+            if settled.source == CostSource::Unknown {
+                account.unknown = account.unknown.plus(settled.bill);
+            }
+        }
+        if settled.bill > hold.amount {
+            self.freeze(&hold, settled);
+        }
+    }
+
+    /// A bill above its reservation: the bound was wrong, so the price row is not used again until somebody looked.
+    fn freeze(&mut self, hold: &Hold, settled: &Settled) {
+        if let Some(price) = &hold.price {
+            let why = format!("reservation {} held {} and was billed {}", hold.reservation, hold.amount, settled.bill);
+            self.frozen.insert(price.clone(), why);
+            self.dirty_frozen.insert(price.clone());
+        }
+    }
+}
+
+/// The accounts of a root run's landing reserve.
+pub(super) fn root_path(root: RunId, budgets: &[AccountKey]) -> Vec<AccountKey> {
+    let mut path = vec![AccountKey::Node { run: root, stage: None }];
+    path.extend(budgets.iter().cloned());
+    path
+}
+
+/// True for the last answer inside the landing reserve (rule 11).
+pub(super) fn is_landing(reserved: &Reserved) -> bool {
+    matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing)
+}
+
+/// True for a call that takes the landing reserve's place (rules 11 and 12).
+pub(super) fn replaces_landing(reserved: &Reserved) -> bool {
+    matches!(&reserved.call, Call::Model(call) if matches!(call.purpose, Purpose::Landing | Purpose::Last))
+}
+
+fn track_reserved(open: &mut OpenRun, reserved: &Reserved) {
+    if let Some(budgets) = &reserved.budgets {
+        open.budgets.clone_from(budgets);
+    }
+    if matches!(reserved.call, Call::Model(_)) {
+        open.bound = reserved.amount;
+    }
+    match &mut open.landing {
+        Some(landing) if !reserved.landing.is_zero() => landing.amount = reserved.landing,
+        landing => *landing = None,
+    }
+}

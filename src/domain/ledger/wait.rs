@@ -1,0 +1,82 @@
+//! Waiting for budget: who is offered freed money, and when waiting is pointless (rules 9b and 10).
+
+use super::{Decision, Ledger, Notice, Verdict};
+use crate::domain::event::{AccountKey, Event, WaitEnd, WaitEnded};
+use crate::ids::RunId;
+
+impl Ledger {
+    /// Offers money to waiters, oldest first; one that doesn't fit is passed over.
+    pub(super) fn offer_to_waiters(&mut self, decision: &mut Decision) {
+        let mut index = 0;
+        while let Some(waiter) = self.waiters.get(index) {
+            let (run, attempt) = (waiter.run, waiter.ask.reserved.reservation.run);
+            match self.judge(&waiter.ask.reserved, waiter.ask.lower) {
+                Ok(granted) => {
+                    self.waiters.remove(index);
+                    self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Granted }));
+                    self.append(decision, attempt, Event::Reserved(Box::new(granted.clone())));
+                    decision.notices.push((run, Notice::Granted(Box::new(granted))));
+                }
+                Err(short) => {
+                    if let Some(waiter) = self.waiters.get_mut(index) {
+                        waiter.short = short.account;
+                    }
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// Ends a wait from the run's side: it took too long, or the run was asked to end.
+    pub(super) fn end_wait(&mut self, decision: &mut Decision, run: RunId, why: WaitEnd) -> Verdict {
+        if !self.stop_waiting(run) {
+            return Verdict::NotWaiting;
+        }
+        self.append(decision, run, Event::WaitEnded(WaitEnded { why }));
+        Verdict::WaitEnded
+    }
+
+    /// After every op: release those whom nobody can free money for, then admit whom the freed money lets start.
+    pub(super) fn wake(&mut self, decision: &mut Decision, freed: bool) {
+        self.break_stalls(decision);
+        if freed {
+            for (run, outcome) in self.admit_from_queue(decision) {
+                decision.notices.push((run, outcome));
+            }
+        }
+    }
+
+    fn break_stalls(&mut self, decision: &mut Decision) {
+        while let Some(run) = self.stalled() {
+            self.stop_waiting(run);
+            self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Stalled }));
+            decision.notices.push((run, Notice::Stalled));
+        }
+    }
+
+    /// The youngest of the runs that hold money on a short account, where all of them wait.
+    fn stalled(&self) -> Option<RunId> {
+        self.waiters.iter().find_map(|waiter| {
+            let holders = self.holders(&waiter.short);
+            let waits = |run: &RunId| self.waiters.iter().any(|waiter| waiter.run == *run);
+            if !holders.iter().all(waits) {
+                return None;
+            }
+            // Where nobody holds anything there, waiting is as pointless: the waiter itself goes on.
+            Some(holders.last().copied().unwrap_or(waiter.run))
+        })
+    }
+
+    /// The runs that hold money on an account, oldest first.
+    fn holders(&self, key: &AccountKey) -> Vec<RunId> {
+        let on_account = self.holds.values().filter(|hold| !hold.amount.is_zero() && hold.accounts.contains(key));
+        let runs: std::collections::BTreeSet<RunId> = on_account.map(|hold| hold.root).collect();
+        runs.into_iter().collect()
+    }
+
+    fn stop_waiting(&mut self, run: RunId) -> bool {
+        let before = self.waiters.len();
+        self.waiters.retain(|waiter| waiter.run != run);
+        self.waiters.len() < before
+    }
+}
