@@ -96,6 +96,8 @@ pub enum Event {
     CancelRequested(CancelRequested),
     /// The process that ran it went down, or was asked to stop.
     Interrupted(Interrupted),
+    /// The run waits for a person: a tool call that may have had its effect was in flight when the process went down.
+    PersonAsked(PersonAsked),
     /// A person decided on a tool call that was in flight when the process went down.
     InFlightResolved(InFlightResolved),
     /// The run has ended. Nothing but settlements and corrections follows.
@@ -247,6 +249,9 @@ pub struct ModelCall {
     pub cuts: Vec<Cut>,
     /// SHA-256 of the request, first 16 hexadecimal digits.
     pub request_hash: String,
+    /// What the runtime added to the conversation before this call: the request to mend an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
     /// Why this model and not the first: a fallback or a downgrade, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
@@ -467,6 +472,17 @@ pub struct CancelRequested {
 pub struct Interrupted {
     /// Why: `the process went down`, `ctrl-c`.
     pub why: String,
+}
+
+/// See [`Event::PersonAsked`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PersonAsked {
+    /// The call.
+    pub call_id: String,
+    /// The tool.
+    pub tool: ToolName,
+    /// The question, in words.
+    pub question: String,
 }
 
 /// See [`Event::InFlightResolved`].

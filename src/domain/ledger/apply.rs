@@ -33,6 +33,7 @@ impl Ledger {
             | Event::WaitEnded(_)
             | Event::LandingBegan(_)
             | Event::CancelRequested(_)
+            | Event::PersonAsked(_)
             | Event::InFlightResolved(_) => {}
         }
     }
@@ -56,11 +57,9 @@ impl Ledger {
                 open.state = RunState::Interrupted;
             }),
             Event::Ended(ended) => self.track_ended(run, ended),
-            Event::Voided(_)
-            | Event::CallRefused(_)
-            | Event::LandingBegan(_)
-            | Event::CancelRequested(_)
-            | Event::InFlightResolved(_) => {}
+            Event::PersonAsked(_) => self.with_root(run, |open| open.state = RunState::AwaitingApproval),
+            Event::InFlightResolved(_) => self.with_root(run, |open| open.state = RunState::Interrupted),
+            Event::Voided(_) | Event::CallRefused(_) | Event::LandingBegan(_) | Event::CancelRequested(_) => {}
         }
         if matches!(event, Event::Interrupted(_) | Event::Ended(_)) {
             self.waiters.retain(|waiter| waiter.run != run);

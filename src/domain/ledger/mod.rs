@@ -529,6 +529,7 @@ fn frees_money(event: &Event) -> bool {
         | Event::CallRefused(_)
         | Event::WaitBegan(_)
         | Event::CancelRequested(_)
+        | Event::PersonAsked(_)
         | Event::InFlightResolved(_) => false,
     }
 }

@@ -1,0 +1,315 @@
+//! Folds one event into the run. Total: no clock, no IO, no refusal.
+
+use super::{Attempt, AttemptKind, CallProgress, CallStatus, ModelStep, Run, Try, Turn};
+use crate::domain::event::{
+    Call, CallRefusal, CallRefused, CostSource, Event, InFlightResolved, Outcome, Purpose, Reserved, RunState, Settled,
+    Voided,
+};
+use crate::domain::message::{Assistant, StopReason, ToolAnswer};
+use crate::domain::retry::{ErrorClass, Failure};
+use crate::ids::ReservationId;
+use crate::units::{Millis, Timestamp, Tokens};
+
+impl Run {
+    /// Folds one event.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        match event {
+            Event::Created(_) | Event::LandingReleased(_) => {}
+            Event::Admitted(admitted) => {
+                self.landing.clone_from(&admitted.landing);
+                let after = admitted.landing.as_ref().map_or(0, |landing| landing.reservation.number + 1);
+                self.next_reservation = self.next_reservation.max(after);
+                self.state = RunState::Running;
+                self.active_since.get_or_insert(at);
+            }
+            Event::Reserved(reserved) => self.apply_reserved(reserved),
+            Event::Settled(settled) => self.apply_settled(at, settled),
+            Event::Voided(voided) => self.apply_voided(at, voided),
+            Event::CallRefused(refused) => self.apply_refused(refused),
+            Event::WaitBegan(_) => self.state = RunState::AwaitingBudget,
+            Event::WaitEnded(_) => self.state = RunState::Running,
+            Event::LandingBegan(began) => self.lands = Some(began.refusal.clone()),
+            Event::CancelRequested(asked) => self.cancelled = Some(asked.reason.clone()),
+            Event::Interrupted(_) => self.pause(RunState::Interrupted),
+            Event::PersonAsked(asked) => {
+                self.asked = Some(asked.call_id.clone());
+                self.pause(RunState::AwaitingApproval);
+            }
+            Event::InFlightResolved(resolved) => self.apply_resolved(resolved),
+            Event::Ended(ended) => {
+                self.pause(ended.state.into());
+                self.ended = Some(ended.clone());
+            }
+        }
+        if matches!(event, Event::LandingReleased(_)) {
+            self.landing = None;
+        }
+        if !is_told_by_recovery(event) {
+            self.last_at = self.last_at.max(at);
+        }
+    }
+
+    /// Closes the present stretch of active time at the last fact that this run's own process saw: down time doesn't count.
+    fn pause(&mut self, state: RunState) {
+        if let Some(since) = self.active_since.take() {
+            self.active = self.active.plus(self.last_at.since(since));
+        }
+        self.landing = None;
+        self.state = state;
+    }
+
+    fn apply_reserved(&mut self, reserved: &Reserved) {
+        self.next_reservation = self.next_reservation.max(reserved.reservation.number + 1);
+        match &mut self.landing {
+            Some(landing) if !reserved.landing.is_zero() => landing.amount = reserved.landing,
+            landing => *landing = None,
+        }
+        let new_step = reserved.attempt == 1;
+        self.counters.steps += u32::from(new_step);
+        let kind = match &reserved.call {
+            Call::Model(call) => {
+                self.counters.model_calls += u32::from(new_step);
+                self.counters.attempts += 1;
+                self.latest_model = Some(call.model.clone());
+                if call.purpose != Purpose::Landing {
+                    self.begin_model_try(reserved, call.remark.as_ref());
+                }
+                AttemptKind::Model {
+                    model: call.model.clone(),
+                    purpose: call.purpose,
+                    input: call.bound.tokens,
+                    output: Tokens(call.max_output_tokens.into()),
+                }
+            }
+            Call::Tool { call_id, arguments_hash, .. } => {
+                self.counters.tool_calls += u32::from(new_step);
+                if new_step {
+                    *self.counters.repeats.entry(arguments_hash.clone()).or_default() += 1;
+                }
+                self.begin_tool_try(reserved, call_id);
+                AttemptKind::Tool { call_id: call_id.clone() }
+            }
+        };
+        let attempt = Attempt { step: reserved.step.clone(), kind, amount: reserved.amount };
+        self.open.insert(reserved.reservation, attempt);
+    }
+
+    fn begin_model_try(&mut self, reserved: &Reserved, remark: Option<&String>) {
+        let Some(stage) = self.stage_mut(&reserved.step.stage) else { return };
+        if let (Some(turn), Some(remark)) = (stage.turns.last_mut(), remark) {
+            turn.remark = Some(remark.clone());
+        }
+        match &mut stage.step {
+            Some(step) => {
+                step.step = reserved.step.step;
+                step.in_flight = true;
+            }
+            None => stage.step = Some(ModelStep { step: reserved.step.step, tries: Vec::new(), in_flight: true }),
+        }
+    }
+
+    fn begin_tool_try(&mut self, reserved: &Reserved, call_id: &str) {
+        if let Some(call) = self.call_mut(reserved, call_id) {
+            call.step = Some(reserved.step.step);
+            call.tries = reserved.attempt;
+            call.status = CallStatus::InFlight;
+        }
+    }
+
+    fn call_mut(&mut self, reserved: &Reserved, call_id: &str) -> Option<&mut CallProgress> {
+        let stage = self.stage_mut(&reserved.step.stage)?;
+        stage.turns.last_mut()?.calls.iter_mut().find(|call| call.call.id == call_id)
+    }
+
+    fn apply_settled(&mut self, at: Timestamp, settled: &Settled) {
+        self.counters.settled = self.counters.settled.plus(settled.bill);
+        if settled.source == CostSource::Unknown {
+            self.counters.unknown = self.counters.unknown.plus(settled.bill);
+        }
+        if let Some(usage) = &settled.usage {
+            self.counters.usage = self.counters.usage.plus(usage);
+        }
+        let Some(attempt) = self.open.remove(&settled.reservation) else { return };
+        self.count_tokens(&attempt, settled);
+        match &settled.outcome {
+            Outcome::Reply { message, stop, .. } => self.take_reply(at, &attempt, message, stop),
+            Outcome::ToolResult { content, is_error, .. } => self.take_result(&attempt, content, *is_error),
+            Outcome::Failed(failure) => self.take_failure(at, &attempt, failure, false),
+        }
+    }
+
+    fn apply_voided(&mut self, at: Timestamp, voided: &Voided) {
+        if let Some(attempt) = self.open.remove(&voided.reservation) {
+            self.take_failure(at, &attempt, &voided.failure, true);
+        }
+    }
+
+    /// Unknown means the most: an attempt without usage counts as what it was bounded by.
+    fn count_tokens(&mut self, attempt: &Attempt, settled: &Settled) {
+        let AttemptKind::Model { input, output, .. } = attempt.kind else { return };
+        let counted = settled.usage.map_or((input, output), |usage| (usage.input_total(), usage.output));
+        self.counters.input = self.counters.input.plus(counted.0);
+        self.counters.output = self.counters.output.plus(counted.1);
+    }
+
+    fn take_reply(&mut self, at: Timestamp, attempt: &Attempt, message: &Assistant, stop: &StopReason) {
+        let AttemptKind::Model { purpose, .. } = attempt.kind else { return };
+        if purpose == Purpose::Landing {
+            self.landed = Some(message.clone());
+            return;
+        }
+        if let Some(failure) = declined(message, stop) {
+            self.take_failure(at, attempt, &failure, false);
+            return;
+        }
+        let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
+        stage.step = None;
+        stage.repairs += u32::from(purpose == Purpose::Repair);
+        stage.turns.push(Turn::of(message, stop));
+    }
+
+    fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
+        self.counters.tool_errors = if is_error { self.counters.tool_errors + 1 } else { 0 };
+        let AttemptKind::Tool { call_id } = &attempt.kind else { return };
+        self.answer(attempt.step.stage.as_str(), call_id, content, is_error);
+    }
+
+    fn answer(&mut self, stage: &str, call_id: &str, content: &str, is_error: bool) {
+        let stage = self.stages.iter_mut().find(|each| each.id.as_str() == stage);
+        let calls = stage.and_then(|stage| stage.turns.last_mut()).map(|turn| &mut turn.calls);
+        if let Some(call) = calls.and_then(|calls| calls.iter_mut().find(|call| call.call.id == call_id)) {
+            let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
+            call.status = CallStatus::Answered(ToolAnswer { call_id, name, content: content.to_owned(), is_error });
+        }
+    }
+
+    fn take_failure(&mut self, at: Timestamp, attempt: &Attempt, failure: &Failure, unbilled: bool) {
+        match &attempt.kind {
+            AttemptKind::Model { model, purpose, .. } => {
+                let tried = Try { model: model.clone(), failure: failure.clone(), at, unbilled };
+                if *purpose == Purpose::Landing {
+                    self.landing_tries.push(tried);
+                    return;
+                }
+                let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
+                if let Some(step) = &mut stage.step {
+                    step.in_flight = false;
+                    step.tries.push(tried);
+                }
+            }
+            AttemptKind::Tool { call_id } => self.take_tool_failure(attempt, call_id, failure),
+        }
+    }
+
+    /// A tool call ends without a result only where the process went down: then it is made again if it is idempotent.
+    fn take_tool_failure(&mut self, attempt: &Attempt, call_id: &str, failure: &Failure) {
+        let interrupted = failure.class == ErrorClass::Interrupted;
+        let idempotent = {
+            let tools = &self.plan.tools;
+            let called = self.stages.iter().flat_map(|stage| stage.turns.last()).flat_map(|turn| &turn.calls);
+            let name = called.filter(|call| call.call.id == call_id).map(|call| &call.call.name).next();
+            name.and_then(|name| tools.get(name)).is_some_and(|tool| tool.idempotent)
+        };
+        if !interrupted {
+            self.counters.tool_errors += 1;
+            self.answer(attempt.step.stage.as_str(), call_id, &failure.message, true);
+            return;
+        }
+        let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
+        let calls = stage.turns.last_mut().map(|turn| &mut turn.calls);
+        if let Some(call) = calls.and_then(|calls| calls.iter_mut().find(|call| call.call.id == call_id)) {
+            call.status = if idempotent { CallStatus::Pending } else { CallStatus::InDoubt };
+        }
+    }
+
+    fn apply_refused(&mut self, refused: &CallRefused) {
+        let text = match &refused.why {
+            CallRefusal::Limit { refusal } => format!("not called: {refusal}"),
+            CallRefusal::Invalid { message } => {
+                self.counters.steps += 1;
+                self.counters.tool_calls += 1;
+                self.counters.tool_errors += 1;
+                message.clone()
+            }
+        };
+        self.answer(refused.step.stage.as_str(), &refused.call_id, &text, true);
+    }
+
+    fn apply_resolved(&mut self, resolved: &InFlightResolved) {
+        self.asked = None;
+        self.state = RunState::Interrupted;
+        let in_doubt = |call: &&mut CallProgress| call.call.id == resolved.call_id;
+        let calls = self.stages.iter_mut().filter_map(|stage| stage.turns.last_mut()).flat_map(|turn| &mut turn.calls);
+        for call in calls.filter(in_doubt) {
+            call.status = if resolved.rerun {
+                CallStatus::Pending
+            } else {
+                CallStatus::Answered(ToolAnswer {
+                    call_id: call.call.id.clone(),
+                    name: call.call.name.clone(),
+                    content: "the call was interrupted; whether it took effect is not known".into(),
+                    is_error: true,
+                })
+            };
+        }
+    }
+
+    /// The open attempts' reservations, for tests and recovery.
+    pub fn open_attempts(&self) -> impl Iterator<Item = ReservationId> {
+        self.open.keys().copied()
+    }
+
+    /// What is left of a length of time, after what is kept back.
+    pub(super) fn time_left(&self, now: Timestamp, kept_back: Millis) -> Millis {
+        self.plan.limits.wall_time.left_after(self.active(now)).left_after(kept_back)
+    }
+}
+
+impl Turn {
+    fn of(message: &Assistant, stop: &StopReason) -> Self {
+        let calls = message.calls.iter().map(|call| CallProgress {
+            call: call.clone(),
+            step: None,
+            tries: 0,
+            status: CallStatus::Pending,
+        });
+        Self { said: message.clone(), stop: stop.clone(), calls: calls.collect(), remark: None }
+    }
+}
+
+/// A reply that is no answer: the provider's filter, or the model's own no. Billed, and a failed try all the same.
+fn declined(message: &Assistant, stop: &StopReason) -> Option<Failure> {
+    let (class, words) = match (stop, &message.refusal) {
+        (StopReason::ContentFilter, _) => {
+            (ErrorClass::ContentFilter, "the provider's content filter cut the answer off")
+        }
+        (_, Some(refusal)) => (ErrorClass::Refused, refusal.as_str()),
+        (StopReason::Refusal, None) => (ErrorClass::Refused, "the model declined"),
+        _ => return None,
+    };
+    let message = words.chars().take(500).collect();
+    Some(Failure { class, status: None, code: None, message, retry_after: None })
+}
+
+/// True for facts that a restart tells of a process that is gone: their time is the restart's.
+fn is_told_by_recovery(event: &Event) -> bool {
+    match event {
+        Event::Interrupted(_) => true,
+        Event::Settled(settled) => {
+            matches!(&settled.outcome, Outcome::Failed(failure) if failure.class == ErrorClass::Interrupted)
+        }
+        Event::Created(_)
+        | Event::Admitted(_)
+        | Event::Reserved(_)
+        | Event::Voided(_)
+        | Event::CallRefused(_)
+        | Event::WaitBegan(_)
+        | Event::WaitEnded(_)
+        | Event::LandingBegan(_)
+        | Event::LandingReleased(_)
+        | Event::CancelRequested(_)
+        | Event::PersonAsked(_)
+        | Event::InFlightResolved(_)
+        | Event::Ended(_) => false,
+    }
+}
