@@ -105,6 +105,8 @@ pub enum Verdict {
     Short(Short),
     /// The run waits for budget.
     Waiting,
+    /// Not judged: an earlier ask of the same op has to wait.
+    Behind,
     /// The price row is frozen.
     Frozen(Refusal),
     /// The wait is over.
@@ -344,7 +346,10 @@ impl Ledger {
             self.offer_to_waiters(&mut decision);
         }
         for ask in op.asks {
-            let verdict = self.judge_ask(&mut decision, op.run, ask);
+            // Attempts are decided one after another (rule 16): none overtakes one that has to wait.
+            let behind =
+                matches!(decision.verdicts.last(), Some(Verdict::Short(_) | Verdict::Waiting | Verdict::Behind));
+            let verdict = if behind { Verdict::Behind } else { self.judge_ask(&mut decision, op.run, ask) };
             decision.verdicts.push(verdict);
         }
         self.wake(&mut decision, freed);
