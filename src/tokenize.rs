@@ -278,6 +278,22 @@ pub struct RequestSizer<'a> {
     pub prepared: &'a Prepared,
 }
 
+impl RequestSizer<'_> {
+    /// An upper bound of a request with these messages by bytes: [`input_bound_bytes`] without reading the tools again.
+    #[must_use]
+    pub fn bound_bytes(&self, messages: &[Message]) -> Tokens {
+        self.fixed_bytes().plus(messages.iter().map(message_bytes).sum())
+    }
+
+    /// The same by the model's encoding, where that is known; may load the tokenizer (see [`Counter::is_slow`]).
+    #[must_use]
+    pub fn bound_tokens(&self, messages: &[Message]) -> Option<Tokens> {
+        let encoding = self.encoding?;
+        let counted = messages.iter().map(|message| self.counter.message_tokens(encoding, message)).sum();
+        Some(self.prepared.tokens(self.counter, encoding).plus(counted))
+    }
+}
+
 impl Sizer for RequestSizer<'_> {
     fn message_bytes(&self, message: &Message) -> Tokens {
         message_bytes(message)

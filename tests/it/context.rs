@@ -40,13 +40,13 @@ impl Sizer for BytesOnly {
         message_bytes(message)
     }
     fn message_tokens(&self, _: &Message) -> Option<Tokens> {
-        panic!("bytes fit, so tokens are not counted")
+        unreachable!("bytes fit, so tokens are not counted")
     }
     fn fixed_bytes(&self) -> Tokens {
         Tokens(90)
     }
     fn fixed_tokens(&self) -> Option<Tokens> {
-        panic!("bytes fit, so tokens are not counted")
+        unreachable!("bytes fit, so tokens are not counted")
     }
 }
 
@@ -191,7 +191,7 @@ fn room(tokens: u64) -> LandingRoom {
 fn last_text(fitted: &Fitted) -> &str {
     match fitted.messages.last() {
         Some(Message::User { text }) => text,
-        other => panic!("a user message comes last, not {other:?}"),
+        other => unreachable!("a user message comes last, not {other:?}"),
     }
 }
 

@@ -5,9 +5,7 @@ use plimsoll::domain::message::{
     Assistant, Message, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use plimsoll::ids::ModelName;
-use plimsoll::tokenize::{
-    Counter, Encoding, Prepared, RequestSizer, input_bound_bytes, input_bound_tokens, message_bytes,
-};
+use plimsoll::tokenize::{Counter, Encoding, Prepared, RequestSizer, input_bound_bytes, input_bound_tokens};
 use plimsoll::units::Tokens;
 use proptest::prelude::*;
 use serde_json::json;
@@ -186,10 +184,9 @@ proptest! {
         let counter = Counter::new();
         let prepared = Prepared::new(&asked.tools, asked.output.as_ref(), &asked.sampling.extra);
         let sizer = RequestSizer { counter: &counter, encoding: Encoding::of(&asked.model), prepared: &prepared };
-        let bytes: Tokens = asked.messages.iter().map(message_bytes).sum();
-        prop_assert_eq!(sizer.fixed_bytes().plus(bytes), input_bound_bytes(&asked));
-        let tokens: Tokens = asked.messages.iter().map(|message| sizer.message_tokens(message).expect("known")).sum();
-        let fixed = sizer.fixed_tokens().expect("known");
-        prop_assert_eq!(Some(fixed.plus(tokens)), input_bound_tokens(&counter, &asked));
+        prop_assert_eq!(sizer.bound_bytes(&asked.messages), input_bound_bytes(&asked));
+        prop_assert_eq!(sizer.bound_tokens(&asked.messages), input_bound_tokens(&counter, &asked));
+        let fitted: Tokens = asked.messages.iter().map(|message| Sizer::message_bytes(&sizer, message)).sum();
+        prop_assert_eq!(sizer.fixed_bytes().plus(fitted), input_bound_bytes(&asked));
     }
 }
