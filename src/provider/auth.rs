@@ -66,10 +66,10 @@ impl Keys {
     pub(crate) async fn secret(&self) -> Result<Option<Secret>, ProviderError> {
         match &self.source {
             KeySource::None => Ok(None),
-            KeySource::Env(variable) => self.from_variable(variable).map(Some),
+            KeySource::Env(variable) => self.read_variable(variable).map(Some),
             KeySource::Command(command) => {
                 let cell = Arc::clone(&self.printed.lock().unwrap_or_else(PoisonError::into_inner));
-                cell.get_or_try_init(|| self.from_command(command)).await.cloned().map(Some)
+                cell.get_or_try_init(|| self.run_command(command)).await.cloned().map(Some)
             }
         }
     }
@@ -77,7 +77,7 @@ impl Keys {
     /// Says whether the key can be there, without running anything.
     pub(crate) fn check(&self) -> Result<(), ProviderError> {
         match &self.source {
-            KeySource::Env(variable) => self.from_variable(variable).map(drop),
+            KeySource::Env(variable) => self.read_variable(variable).map(drop),
             KeySource::None | KeySource::Command(_) => Ok(()),
         }
     }
@@ -87,7 +87,7 @@ impl Keys {
         *self.printed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
-    fn from_variable(&self, variable: &str) -> Result<Secret, ProviderError> {
+    fn read_variable(&self, variable: &str) -> Result<Secret, ProviderError> {
         let text = std::env::var(variable).unwrap_or_default();
         match text.trim() {
             "" => Err(ProviderError::KeyMissing { provider: self.provider.clone(), variable: variable.to_owned() }),
@@ -95,7 +95,7 @@ impl Keys {
         }
     }
 
-    async fn from_command(&self, command: &[String]) -> Result<Secret, ProviderError> {
+    async fn run_command(&self, command: &[String]) -> Result<Secret, ProviderError> {
         let failed = |reason: String| ProviderError::KeyCommand {
             provider: self.provider.clone(),
             program: command.first().cloned().unwrap_or_default(),
@@ -208,6 +208,14 @@ mod tests {
         assert!(failure(&["./no-such-program"]).await.contains("can't be started"));
         assert!(failure(&[]).await.contains("names no program"));
         assert!(failure(&["sh", "-c", "yes | head -c 20000"]).await.contains("more than 16384 bytes"));
+    }
+
+    #[tokio::test]
+    async fn a_variable_is_the_key() {
+        let keys = Keys::new(ProviderName::from("openai"), KeySource::Env("PATH".to_owned()));
+        let path = std::env::var("PATH").expect("every process has one");
+        assert_eq!(keys.secret().await.expect("a key"), Some(Secret::from(path.trim())));
+        assert_eq!(keys.check(), Ok(()));
     }
 
     #[tokio::test]

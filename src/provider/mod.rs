@@ -81,6 +81,15 @@ impl Client {
     ///
     /// A stream's text goes to `listener` as it comes. After `cancel` the answer is read on for [`DRAIN_TIME_MAX`] at
     /// most, for its usage; a request that hasn't left is dropped at once. Dropping the future closes the connection.
+    ///
+    /// One permit, one call:
+    /// ```compile_fail,E0382
+    /// use plimsoll::{domain::message::Request, gate::Permit, provider::{CancelSignal, Client}};
+    /// async fn twice(client: &Client, permit: Permit, request: &Request, cancel: CancelSignal) {
+    ///     client.call(permit, request, None, cancel.clone()).await;
+    ///     client.call(permit, request, None, cancel).await;
+    /// }
+    /// ```
     pub async fn call(
         &self,
         permit: Permit,

@@ -20,8 +20,7 @@ use crate::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wi
 use crate::units::Millis;
 
 const LONG: Millis = Millis::from_secs(20);
-/// A variable that `cargo` sets for every test: a key that needs no change of the environment.
-const KEY_VARIABLE: &str = "CARGO_PKG_NAME";
+const KEY: &str = "sk-test-1234";
 
 fn config(server: &Server) -> ProviderConfig {
     ProviderConfig {
@@ -176,16 +175,16 @@ async fn a_connection_is_used_again_after_a_stream() {
 
 #[tokio::test]
 async fn the_key_goes_out_and_never_comes_back() {
-    let key = std::env::var(KEY_VARIABLE).expect("cargo sets it");
-    let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {key}.","code":"bad_{key}"}}}}"#);
+    let body = format!(r#"{{"error":{{"message":"Incorrect API key provided: {KEY}.","code":"bad_{KEY}"}}}}"#);
     let mut server = Server::playing(vec![json("401 Unauthorized", &body)]).await;
-    let config = ProviderConfig { key: KeySource::Env(KEY_VARIABLE.into()), ..config(&server) };
+    let config =
+        ProviderConfig { key: KeySource::Command(["printf", KEY].map(str::to_owned).to_vec()), ..config(&server) };
     let answered = client(&config).call(Permit::for_test(LONG, LONG), &request(), None, never()).await;
     let failure = unbilled(answered.result);
     assert_eq!(failure.class, ErrorClass::BadKey);
     assert_eq!(failure.message, "`openai` answered 401 (`bad_[redacted]`): Incorrect API key provided: [redacted].");
     assert_eq!(failure.code.as_deref(), Some("bad_[redacted]"));
-    assert_eq!(server.heard().await.header("authorization"), Some(format!("Bearer {key}").as_str()));
+    assert_eq!(server.heard().await.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
 }
 
 #[tokio::test]

@@ -299,7 +299,7 @@ pub(super) fn usage(raw: &Value) -> Option<Usage> {
     let reasoning = count("/completion_tokens_details/reasoning_tokens")?.unwrap_or(0);
     let output = output(completion, reasoning, count("/total_tokens")?.map(|total| total.checked_sub(prompt)))?;
     let input = prompt.checked_sub(cached)?.checked_sub(written)?;
-    (prompt > 0 && reasoning <= output).then(|| Usage {
+    (prompt > 0 && reasoning <= output).then_some(Usage {
         input: Tokens(input),
         cache_read: Tokens(cached),
         cache_write: Tokens(written),

@@ -137,13 +137,10 @@ fn ended_failure(ended: Ended, context: &Context<'_>) -> Failure {
         Ended::Cancelled => {
             plain(ErrorClass::Interrupted, format!("cancelled before the request to `{provider}` left"))
         }
-        Ended::TimeLimit | Ended::FirstToken if !wait.sent.is_noted() => plain(
-            ErrorClass::NotSent,
-            format!(
-                "the request to `{provider}` could not leave within {}",
-                wait.time_limit.min(wait.first_token_limit)
-            ),
-        ),
+        Ended::TimeLimit | Ended::FirstToken if !wait.sent.is_noted() => {
+            let limit = if ended == Ended::FirstToken { wait.first_token_limit } else { wait.time_limit };
+            plain(ErrorClass::NotSent, format!("the request to `{provider}` could not leave within {limit}"))
+        }
         Ended::TimeLimit => {
             plain(ErrorClass::TimedOut, format!("`{provider}` gave no whole answer within {}", wait.time_limit))
         }
