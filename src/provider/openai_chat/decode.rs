@@ -35,6 +35,7 @@ pub(super) fn whole(body: &[u8], call_id: &str) -> Result<Reply, Broken> {
     let document: Value = serde_json::from_slice(body).map_err(|error| Broken::Garbage(format!("no JSON: {error}")))?;
     let mut draft = Draft::default();
     draft.absorb(&document, "message")?;
+    draft.end();
     if draft.choices_seen || draft.usage().is_some() {
         return Ok(draft.reply(call_id));
     }
@@ -105,7 +106,7 @@ impl Draft {
         self.usage_is_last && self.raw_usage.is_some()
     }
 
-    /// The stream's last mark came: what usage there is, is the last.
+    /// The last mark of a stream came, or the whole of an answer: what usage there is, is the last.
     pub(super) const fn end(&mut self) {
         self.usage_is_last = true;
     }
@@ -227,8 +228,7 @@ impl Draft {
         if let Some(raw) = told {
             self.raw_usage = Some(raw.clone());
             // A count before the finish is one of those that grow with each chunk (`vLLM`).
-            self.usage_is_last =
-                self.is_finished() || document.get("object").and_then(Value::as_str) == Some("chat.completion");
+            self.usage_is_last = self.is_finished();
         }
     }
 }
@@ -452,8 +452,7 @@ mod tests {
 
     #[test]
     fn usage_without_a_choice_is_still_a_bill() {
-        let said =
-            json!({"object": "chat.completion", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}});
+        let said = json!({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 0}});
         let reply = reply(&said).expect("a reply");
         assert_eq!(reply.stop, StopReason::Unknown("missing".into()));
         assert!(reply.usage.is_some());
