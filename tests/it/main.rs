@@ -1,5 +1,2 @@
 //! The one test binary: links stay cheap.
-
-mod context;
-mod pricing;
-mod tokenize;
+mod provider;
