@@ -157,9 +157,12 @@ impl Ledger {
     /// LEDGER rule 15.
     pub fn recover(&mut self, _now: Timestamp) -> Decision {
         let holds: Vec<Hold> = self.holds.values().cloned().collect();
-        let mut appended: Vec<(RunId, Event)> = holds.into_iter().map(|hold| (hold.reservation.run, lost(&hold))).collect();
+        let mut appended: Vec<(RunId, Event)> =
+            holds.into_iter().map(|hold| (hold.reservation.run, lost(&hold))).collect();
         let why = || Interrupted { why: "the process went down".to_owned() };
-        appended.extend(self.open.iter().filter(|run| self.paths.contains_key(run)).map(|run| (*run, Event::Interrupted(why()))));
+        appended.extend(
+            self.open.iter().filter(|run| self.paths.contains_key(run)).map(|run| (*run, Event::Interrupted(why()))),
+        );
         for (run, event) in &appended {
             self.book(*run, event);
         }

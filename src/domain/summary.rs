@@ -163,6 +163,7 @@ impl RunSummary {
                     self.refuse(refusal);
                 }
                 self.error = ended.error.as_deref().map(Arc::from);
+                self.landing = Money::ZERO;
                 self.ended = Some(at);
                 self.state = ended.state.into();
             }
