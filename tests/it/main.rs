@@ -1,2 +1,3 @@
 //! The one test binary: links stay cheap.
-mod provider;
+
+mod store;
