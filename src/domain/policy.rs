@@ -27,6 +27,8 @@ pub struct Standing {
     pub barred: Option<Barred>,
     /// Its longest input, where known.
     pub window: Option<Tokens>,
+    /// True where the policy names it for what another model's filter or refusal stopped. Never a default.
+    pub takes_filtered: bool,
 }
 
 /// Why a model can't be asked.
@@ -62,7 +64,7 @@ pub enum SkipWhy {
     SameProvider,
     /// Its window is no larger, or not known.
     NoLargerWindow,
-    /// The policy names nobody for filtered content.
+    /// The policy doesn't name it for filtered content.
     NotAfterFilter,
 }
 
@@ -86,7 +88,7 @@ impl fmt::Display for Skipped {
             SkipWhy::Tried => f.write_str("this step tried it before"),
             SkipWhy::SameProvider => f.write_str("it is of the same provider"),
             SkipWhy::NoLargerWindow => f.write_str("its window is not known to be larger"),
-            SkipWhy::NotAfterFilter => f.write_str("the policy allows no fallback for filtered content"),
+            SkipWhy::NotAfterFilter => f.write_str("the policy does not name it for filtered content"),
         }
     }
 }
@@ -137,17 +139,14 @@ pub struct Leaving<'a> {
 /// The next candidate that this step hasn't tried and that does what the failure demands.
 pub fn elsewhere(plan: &ModelPlan, leaving: &Leaving<'_>, standing: impl Fn(&ModelName) -> Standing) -> Choice {
     let Some(failed) = leaving.tried.last() else { return first(plan, leaving.stance, standing) };
-    let window = standing(failed).window;
+    let was = standing(failed);
     choose(candidates(plan, leaving.stance), |model| {
         if leaving.tried.contains(model) {
             return Some(SkipWhy::Tried);
         }
-        let candidate = standing(model);
-        candidate
-            .barred
-            .clone()
-            .map(SkipWhy::Barred)
-            .or_else(|| unfit(leaving.exit, (failed, window), (model, candidate.window)))
+        let is = standing(model);
+        let unfit = unfit(leaving.exit, (failed, &was), (model, &is));
+        is.barred.map(SkipWhy::Barred).or(unfit)
     })
 }
 
@@ -167,20 +166,19 @@ pub fn exits(
     }
 }
 
-type Seen<'a> = (&'a ModelName, Option<Tokens>);
+type Seen<'a> = (&'a ModelName, &'a Standing);
 
 /// Why a model that could be asked doesn't help after this failure.
-fn unfit(exit: Exit, (failed, failed_window): Seen<'_>, (model, window): Seen<'_>) -> Option<SkipWhy> {
+fn unfit(exit: Exit, (failed, was): Seen<'_>, (model, is): Seen<'_>) -> Option<SkipWhy> {
     match exit {
         Exit::Any => None,
         Exit::OtherProvider => (model.provider() == failed.provider()).then_some(SkipWhy::SameProvider),
         // A window that nobody knows is no promise: without both figures there is no larger one.
         Exit::LargerWindow => {
-            let larger = failed_window.zip(window).is_some_and(|(failed, window)| window > failed);
+            let larger = was.window.zip(is.window).is_some_and(|(was, is)| is > was);
             (!larger).then_some(SkipWhy::NoLargerWindow)
         }
-        // No policy names models for filtered content yet; asking another model for what one refused is never a default.
-        Exit::AfterFilter => Some(SkipWhy::NotAfterFilter),
+        Exit::AfterFilter => (!is.takes_filtered).then_some(SkipWhy::NotAfterFilter),
     }
 }
 
@@ -219,14 +217,15 @@ mod tests {
         }
     }
 
-    /// Every model can be asked; windows are 100 for OpenAI, 200 for Anthropic, unknown for the rest.
+    /// Every model can be asked; windows are 100 for OpenAI, 200 for Anthropic, unknown for the rest; Groq's takes what a
+    /// filter stopped.
     fn open(model: &ModelName) -> Standing {
         let window = match model.provider().as_str() {
             "openai" => Some(Tokens(100)),
             "anthropic" => Some(Tokens(200)),
             _ => None,
         };
-        Standing { barred: None, window }
+        Standing { barred: None, window, takes_filtered: model.as_str() == "groq/d" }
     }
 
     fn to(exit: Exit, tried: &[&str]) -> Option<String> {
@@ -243,7 +242,8 @@ mod tests {
         let choice = first(&plan(), Stance::Approved, standing);
         assert_eq!(choice.model, Some("openai/b".into()));
         assert_eq!(choice.skipped[0].to_string(), "openai/a: it has no price");
-        let nobody = first(&plan(), Stance::Approved, |_| Standing { barred: Some(Barred::FrozenPrice), window: None });
+        let nobody =
+            first(&plan(), Stance::Approved, |model| Standing { barred: Some(Barred::FrozenPrice), ..open(model) });
         assert_eq!((nobody.model, nobody.skipped.len()), (None, 4));
     }
 
@@ -254,7 +254,8 @@ mod tests {
         assert_eq!(to(Exit::LargerWindow, &["openai/a"]).as_deref(), Some("anthropic/c"));
         assert_eq!(to(Exit::LargerWindow, &["anthropic/c"]), None);
         assert_eq!(to(Exit::LargerWindow, &["groq/d"]), None);
-        assert_eq!(to(Exit::AfterFilter, &["openai/a"]), None);
+        assert_eq!(to(Exit::AfterFilter, &["openai/a"]).as_deref(), Some("groq/d"));
+        assert_eq!(to(Exit::AfterFilter, &["groq/d"]), None);
         assert_eq!(to(Exit::Any, &["openai/a", "openai/b", "anthropic/c", "groq/d"]), None);
     }
 
@@ -263,7 +264,7 @@ mod tests {
         let of = |tried: &[&str]| exits(&plan(), Stance::Approved, &names(tried), open);
         assert_eq!(
             of(&["openai/a"]),
-            Exits { any: true, other_provider: true, larger_window: true, after_filter: false }
+            Exits { any: true, other_provider: true, larger_window: true, after_filter: true }
         );
         assert_eq!(
             of(&["openai/b", "anthropic/c", "groq/d"]),

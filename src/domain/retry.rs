@@ -150,7 +150,7 @@ pub struct Exits {
     pub other_provider: bool,
     /// One with a larger window is.
     pub larger_window: bool,
-    /// One that the policy names for what a content filter or a refusal stopped. No policy does so by itself.
+    /// One that the policy names for what a content filter or a refusal stopped; never a default.
     pub after_filter: bool,
 }
 

@@ -9,20 +9,20 @@ use plimsoll::tokenize::message_bytes;
 use plimsoll::units::Tokens;
 use proptest::prelude::*;
 
-/// Bytes as the product counts them; tokens, where known, as a third of them.
-struct Third {
+/// Bytes as the product counts them; tokens, where known, as a fifth of the ASCII and all the rest: text isn't uniform.
+struct Uneven {
     tokens_known: bool,
 }
 
-const BYTES: Third = Third { tokens_known: false };
-const TOKENS: Third = Third { tokens_known: true };
+const BYTES: Uneven = Uneven { tokens_known: false };
+const TOKENS: Uneven = Uneven { tokens_known: true };
 
-impl Sizer for Third {
+impl Sizer for Uneven {
     fn message_bytes(&self, message: &Message) -> Tokens {
         message_bytes(message)
     }
     fn message_tokens(&self, message: &Message) -> Option<Tokens> {
-        self.tokens_known.then(|| Tokens(message_bytes(message).0.div_ceil(3)))
+        self.tokens_known.then(|| uneven(message))
     }
     fn fixed_bytes(&self) -> Tokens {
         Tokens(90)
@@ -30,6 +30,13 @@ impl Sizer for Third {
     fn fixed_tokens(&self) -> Option<Tokens> {
         self.tokens_known.then_some(Tokens(30))
     }
+}
+
+fn uneven(message: &Message) -> Tokens {
+    let text = serde_json::to_string(message).expect("JSON");
+    let ascii = text.bytes().filter(u8::is_ascii).count();
+    let tokens = u64::try_from(ascii.div_ceil(5) + text.len() - ascii).expect("small");
+    Tokens(tokens).min(message_bytes(message))
 }
 
 /// Fails where tokens are asked for.
@@ -71,7 +78,9 @@ fn turn(number: usize, words: usize, results: &[usize]) -> Vec<Message> {
         .collect();
     let spoken = Message::Assistant(Assistant { text: "w".repeat(words), calls, ..Assistant::default() });
     let answers = results.iter().enumerate().map(|(index, length)| {
-        let content = format!("<{number}.{index}>{}</{number}.{index}>", "é".repeat(length / 2));
+        // Dense at both ends, which are what stays of it.
+        let (dense, thin) = ("é".repeat(length / 8), "w".repeat(length / 2));
+        let content = format!("<{number}.{index}>{dense}{thin}{dense}</{number}.{index}>");
         Message::Tool(ToolAnswer { call_id: id(index), name: "lookup".into(), content, is_error: false })
     });
     std::iter::once(spoken).chain(answers).collect()
@@ -123,7 +132,7 @@ fn what_fits_by_bytes_goes_out_whole_and_is_not_counted() {
 
 #[test]
 fn tokens_are_counted_where_they_let_more_stay() {
-    let turns = turn(1, 20, &[1_200]);
+    let turns = turn(1, 20, &[700]);
     let known = fit(&draft(&turns), &plan(2_000, 500, 500), WIDE, &TOKENS).expect("it fits");
     assert_eq!((known.cuts.len(), known.method), (0, BoundMethod::Tokens));
     let unknown = fit(&draft(&turns), &plan(2_000, 500, 500), WIDE, &BYTES).expect("it is cut");
@@ -146,6 +155,15 @@ fn of_tool_results_the_newest_stay_whole_and_each_call_keeps_an_answer() {
     let results = ["result of lookup (call 1)", "result of lookup (call 2)", "result of lookup (call 3)"];
     assert_eq!(named, results.map(|what| (Pot::ToolOutput, what)));
     assert_calls_and_answers_pair_up(&fitted.messages);
+}
+
+#[test]
+fn a_note_is_not_replaced_by_a_note() {
+    let turns = turn(1, 10, &[90_000]);
+    let fitted = fit(&draft(&turns), &plan(9_000, 2_000, 10), WIDE, &BYTES).expect("it is cut");
+    assert!(result_texts(&fitted)[0].starts_with("[result cut: 90,0"), "{:?}", result_texts(&fitted));
+    let again = fit(&draft(&fitted.messages[2..]), &plan(9_000, 2_000, 10), WIDE, &BYTES).expect("it is cut already");
+    assert_eq!(again.messages, fitted.messages);
 }
 
 #[test]
@@ -225,7 +243,7 @@ proptest! {
     fn what_is_fitted_fits_pairs_up_and_stays(
         turns in conversation(), total in 400u64..6_000, history in 100u64..2_000, tool_output in 50u64..3_000, known in any::<bool>(),
     ) {
-        let (plan, sizer) = (plan(total, history, tool_output), Third { tokens_known: known });
+        let (plan, sizer) = (plan(total, history, tool_output), Uneven { tokens_known: known });
         if let Ok(fitted) = fit(&draft(&turns), &plan, WIDE, &sizer) {
             let size = |message: &Message| match fitted.method {
                 BoundMethod::Bytes => sizer.message_bytes(message),
@@ -255,7 +273,7 @@ proptest! {
 
     #[test]
     fn a_landing_fits_its_room_and_its_bound(turns in conversation(), tokens in 150u64..5_000, known in any::<bool>()) {
-        let sizer = Third { tokens_known: known };
+        let sizer = Uneven { tokens_known: known };
         let bound = landing_bound(&draft(&turns), &room(tokens), &sizer);
         match landing(&draft(&turns), &room(tokens), &sizer) {
             Ok(fitted) => {

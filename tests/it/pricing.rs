@@ -101,9 +101,16 @@ fn an_answering_model_has_its_own_price_or_none() {
     }
     assert_eq!(found("gpt-5-nano").as_deref(), Some("openai/gpt-5-nano"));
     assert_eq!(found("gpt-5-nano-2025-08-07").as_deref(), Some("openai/gpt-5-nano"));
-    for strange in
-        ["", "gpt-5-mini-fast", "gpt-5-mini-2025", "gpt-7", "-2025-08-07", "GPT-5-MINI", "gpt-5-minié2025-08-07"]
-    {
+    for strange in [
+        "",
+        "gpt-5-mini-fast",
+        "gpt-5-mini-fast-2025-08-07",
+        "gpt-5-mini-2025",
+        "gpt-7",
+        "-2025-08-07",
+        "GPT-5-MINI",
+        "gpt-5-minié2025-08-07",
+    ] {
         assert_eq!(found(strange), None, "{strange}");
     }
     assert_eq!(book.find(&ModelName::from("openai/gpt-5-mini-2025-08-07"), NOW), None);
