@@ -4,6 +4,7 @@
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
 pub mod budget;
+pub mod builtin;
 pub mod context;
 pub mod event;
 pub mod ledger;
