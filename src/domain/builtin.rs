@@ -54,21 +54,27 @@ pub fn default_input(builtin: &Builtin) -> Value {
     match builtin {
         Builtin::SearchFiles { .. } => search_files(),
         Builtin::ReadFile { .. } => read_file(),
-        Builtin::Now => object(&json!({
-            "time_zone": {
-                "type": "string",
-                "description": "IANA name, such as Europe/Berlin; UTC if left out",
-                "maxLength": 100,
-            },
-        }), &[]),
-        Builtin::Calculate => object(&json!({
-            "expression": {
-                "type": "string",
-                "description": "Such as (3 * 19.99 + 4.90) / 2 or round(100 / 3, 2)",
-                "minLength": 1,
-                "maxLength": EXPRESSION_CHARS_MAX,
-            },
-        }), &["expression"]),
+        Builtin::Now => object(
+            &json!({
+                "time_zone": {
+                    "type": "string",
+                    "description": "IANA name, such as Europe/Berlin; UTC if left out",
+                    "maxLength": 100,
+                },
+            }),
+            &[],
+        ),
+        Builtin::Calculate => object(
+            &json!({
+                "expression": {
+                    "type": "string",
+                    "description": "Such as (3 * 19.99 + 4.90) / 2 or round(100 / 3, 2)",
+                    "minLength": 1,
+                    "maxLength": EXPRESSION_CHARS_MAX,
+                },
+            }),
+            &["expression"],
+        ),
         Builtin::Template { .. } => json!({ "type": "object" }),
     }
 }

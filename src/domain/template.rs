@@ -166,13 +166,16 @@ fn percent_encoded(text: &str) -> impl Iterator<Item = String> {
 fn fault(error: &minijinja::Error, template: &str) -> TemplateError {
     let line = error.line().unwrap_or(1);
     let reason = || error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    match error.kind() {
-        ErrorKind::SyntaxError | ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
-            TemplateError::Syntax { line, reason: reason() }
-        }
-        ErrorKind::UndefinedError => TemplateError::Undefined { line, expression: quoted(error, template) },
-        ErrorKind::OutOfFuel => TemplateError::TooMuchWork,
-        _ => TemplateError::Failed { line, reason: reason() },
+    let unread = [ErrorKind::SyntaxError, ErrorKind::UnknownFilter, ErrorKind::UnknownTest, ErrorKind::UnknownFunction];
+    let kind = error.kind();
+    if unread.contains(&kind) {
+        TemplateError::Syntax { line, reason: reason() }
+    } else if kind == ErrorKind::UndefinedError {
+        TemplateError::Undefined { line, expression: quoted(error, template) }
+    } else if kind == ErrorKind::OutOfFuel {
+        TemplateError::TooMuchWork
+    } else {
+        TemplateError::Failed { line, reason: reason() }
     }
 }
 

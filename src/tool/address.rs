@@ -42,10 +42,12 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 /// Only global unicast, 2000::/3, is public; what it holds for special use isn't.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
-    let special = (a == 0x2001 && b < 0x0200)                  // protocol assignments, Teredo, ORCHID
-        || (a == 0x2001 && b == 0x0db8)                        // documentation
-        || (a == 0x3fff && b < 0x1000)                         // documentation
-        || a == 0x5f00; // segment routing
+    let special = match (a, b) {
+        (0x2001, ..0x0200) => true, // protocol assignments, Teredo, ORCHID
+        (0x2001, 0x0db8) => true,   // documentation
+        (0x3fff, ..0x1000) => true, // documentation
+        _ => false,
+    };
     a & 0xe000 == 0x2000 && !special
 }
 
@@ -105,7 +107,11 @@ impl Resolve for Resolver {
 }
 
 /// The addresses that may be reached, of those that were found.
-fn judged(host: &str, found: std::io::Result<Vec<SocketAddr>>, allow_private: bool) -> Result<Vec<SocketAddr>, AddressError> {
+fn judged(
+    host: &str,
+    found: std::io::Result<Vec<SocketAddr>>,
+    allow_private: bool,
+) -> Result<Vec<SocketAddr>, AddressError> {
     let unknown = |reason: String| AddressError::Unknown { host: host.to_owned(), reason };
     let found = found.map_err(|error| unknown(error.to_string()))?;
     let first = found.first().ok_or_else(|| unknown("it has no address".to_owned()))?.ip();
@@ -123,11 +129,40 @@ mod tests {
     #[test]
     fn addresses_that_are_not_public() {
         for address in [
-            "0.0.0.0", "10.1.2.3", "127.0.0.1", "127.8.8.8", "100.64.0.1", "100.127.255.255", "169.254.169.254",
-            "172.16.0.1", "172.31.255.255", "192.168.1.1", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.51.100.1",
-            "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1",
-            "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1",
-            "64:ff9b::10.0.0.1", "64:ff9b:1::1", "2002:7f00:1::1", "2001::1", "2001:db8::1", "fec0::1", "100::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.0.0.1",
+            "127.8.8.8",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "192.0.0.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::1",
+            "2001::1",
+            "2001:db8::1",
+            "fec0::1",
+            "100::1",
             "::ffff:0:127.0.0.1",
         ] {
             assert!(!is_public(address.parse().expect("an address")), "{address}");
@@ -137,9 +172,21 @@ mod tests {
     #[test]
     fn addresses_that_are_public() {
         for address in [
-            "1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "169.253.1.1",
-            "192.0.1.1", "198.17.0.1", "223.255.255.255", "2606:4700:4700::1111", "2a00:1450:4001::1",
-            "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1",
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "169.253.1.1",
+            "192.0.1.1",
+            "198.17.0.1",
+            "223.255.255.255",
+            "2606:4700:4700::1111",
+            "2a00:1450:4001::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::8.8.8.8",
+            "2002:808:808::1",
         ] {
             assert!(is_public(address.parse().expect("an address")), "{address}");
         }

@@ -171,11 +171,7 @@ async fn run(group: &mut Group, streams: &mut Streams, stdin: Option<&str>, stop
     let pipes = (group.child.stdin().take(), group.child.stdout().take(), group.child.stderr().take());
     let copied = async {
         // The first flood ends all three, before a closed pipe ends the program by itself.
-        tokio::try_join!(
-            drain(pipes.1, &mut streams.stdout),
-            drain(pipes.2, &mut streams.stderr),
-            feed(pipes.0, stdin),
-        )
+        tokio::try_join!(drain(pipes.1, &mut streams.stdout), drain(pipes.2, &mut streams.stderr), feed(pipes.0, stdin),)
     };
     tokio::pin!(copied);
     let mut copying = true;

@@ -86,7 +86,10 @@ fn tool(url: &str) -> ToolPlan {
     })
 }
 
-fn changed(mut tool: ToolPlan, change: impl FnOnce(&mut String, &mut BTreeMap<String, String>, &mut Option<String>)) -> ToolPlan {
+fn changed(
+    mut tool: ToolPlan,
+    change: impl FnOnce(&mut String, &mut BTreeMap<String, String>, &mut Option<String>),
+) -> ToolPlan {
     if let ToolKind::Http { method, headers, body, .. } = &mut tool.kind {
         change(method, headers, body);
     }
@@ -119,7 +122,11 @@ async fn call_with_header(server_url: &str, value: &str, arguments: Value, outpu
 #[tokio::test]
 async fn an_answer_passes_as_it_is() {
     let server = Server::answering(ok(r#"{"status": "shipped"}"#));
-    let outcome = call(&tool(&server.url("/orders/{{ args.order }}?full={{ args.full }}")), json!({"order": "1 0", "full": true})).await;
+    let outcome = call(
+        &tool(&server.url("/orders/{{ args.order }}?full={{ args.full }}")),
+        json!({"order": "1 0", "full": true}),
+    )
+    .await;
     assert_eq!(outcome.content, r#"{"status": "shipped"}"#);
     assert!(!outcome.is_error && !outcome.never_began && outcome.cut_bytes == 0);
     let asked = server.asked();
@@ -181,8 +188,21 @@ async fn only_allowed_hosts_are_asked() {
 #[tokio::test]
 async fn private_addresses_are_refused_however_they_are_written() {
     for host in [
-        "127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "0", "10.0.0.1", "192.168.1.1", "169.254.169.254",
-        "100.64.0.1", "[::1]", "[::ffff:127.0.0.1]", "[fd00:ec2::254]", "[fe80::1]", "[64:ff9b::a9fe:a9fe]",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "0",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+        "[64:ff9b::a9fe:a9fe]",
     ] {
         let url = Url::parse(&format!("http://{host}:9/")).expect("a URL");
         let canonical = url.host_str().expect("a host").to_owned();
@@ -220,7 +240,7 @@ async fn headers_carry_secrets_that_do_not_come_back() {
     let server = Server::answering(ok(&"sk-12345678".repeat(5_000)));
     let outcome = call_with_header(&server.url("/"), "Bearer {{ env.KEY }}", json!({}), 1_000).await;
     assert!(outcome.cut_bytes > 0 && !outcome.content.contains("123"), "{}", outcome.content);
-    let failing = format!("HTTP/1.1 500 Oops\r\ncontent-length: 11\r\n\r\nsk-12345678");
+    let failing = "HTTP/1.1 500 Oops\r\ncontent-length: 11\r\n\r\nsk-12345678";
     let outcome = call_with_header(&Server::answering(failing).url("/"), "{{ env.KEY }}", json!({}), 1_000).await;
     assert!(outcome.is_error && !outcome.content.contains("sk-1"), "{}", outcome.content);
 }
@@ -306,8 +326,16 @@ async fn bodies_are_json_forms_or_text_and_values_stay_inside() {
     for (template, (kind, sent), body) in [
         (None, json, value.to_string()),
         (Some(r#"{"q": {{ args.a }}}"#), json, json!({ "q": value["a"] }).to_string().replace("\":\"", "\": \"")),
-        (Some("a={{ args.a }}"), (Some(form), form), "a=x%22%2C%20%22admin%22%3A%20true%2C%20%22b%22%3A%20%22%26c%3D1".into()),
-        (Some("Dear {{ args.a }}"), (None, "text/plain; charset=utf-8"), format!("Dear {}", value["a"].as_str().expect("text"))),
+        (
+            Some("a={{ args.a }}"),
+            (Some(form), form),
+            "a=x%22%2C%20%22admin%22%3A%20true%2C%20%22b%22%3A%20%22%26c%3D1".into(),
+        ),
+        (
+            Some("Dear {{ args.a }}"),
+            (None, "text/plain; charset=utf-8"),
+            format!("Dear {}", value["a"].as_str().expect("text")),
+        ),
     ] {
         let server = Server::answering(ok("fine"));
         let tool = changed(tool(&server.url("/")), |method, headers, body| {

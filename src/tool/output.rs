@@ -6,7 +6,7 @@ use crate::domain::plan::ToolPlan;
 use crate::units::grouped;
 
 /// The most bytes that are kept whatever a tool file says.
-const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Room for the note on what was cut.
 const NOTE_BYTES_MAX: usize = 64;
 /// Below this, only the head is kept and no note is written.

@@ -15,7 +15,9 @@ const PIECE_BYTES_MIN: usize = 3;
 
 /// Reads environment variables by name.
 #[derive(Clone)]
-pub struct Variables(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Variables(Arc<Read>);
+
+type Read = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Variables {
     /// Our own environment. A variable that isn't Unicode counts as unset.

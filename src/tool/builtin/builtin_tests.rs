@@ -187,7 +187,8 @@ async fn a_folder_that_is_gone_is_an_answer() {
 async fn time_limit_and_cancel_end_the_work() {
     let folder = help();
     let clock = Clock::virtual_at(Timestamp(1_000));
-    let late = Until { clock: clock.clone(), deadline: Timestamp(1_000), time_limit: Millis(5), cancel: context().cancel };
+    let late =
+        Until { clock: clock.clone(), deadline: Timestamp(1_000), time_limit: Millis(5), cancel: context().cancel };
     assert!(answer(&search(&folder), &json!({"query": "refund"}), &late).content.contains("took longer than 5ms"));
     let cancel = watch::channel(true).1;
     let cancelled = Until { clock, deadline: Timestamp(9_000), time_limit: Millis(5), cancel };

@@ -21,7 +21,8 @@ impl Folders {
     pub(super) fn open(folders: &[String]) -> Result<Self, String> {
         let several = folders.len() > 1;
         let open = |folder: &String| {
-            let root = Path::new(folder).canonicalize().map_err(|error| format!("the folder can't be read: {error}"))?;
+            let root =
+                Path::new(folder).canonicalize().map_err(|error| format!("the folder can't be read: {error}"))?;
             let prefix = root.file_name().filter(|_| several).map(PathBuf::from).unwrap_or_default();
             Ok(Folder { root, prefix })
         };

@@ -52,9 +52,8 @@ pub(super) fn answer(tool: &ToolPlan, arguments: &Value, until: &Until) -> Given
         Builtin::SearchFiles { folders } => search_files::answer(folders, arguments, until),
         Builtin::ReadFile { folders } => read_file::answer(folders, arguments, super::output::limit(tool), until),
         Builtin::Now => now::answer(arguments, until.clock.now()),
-        Builtin::Calculate => text(arguments, "expression").and_then(|expression| {
-            calculate::calculate(expression).map_err(|error| error.to_string())
-        }),
+        Builtin::Calculate => text(arguments, "expression")
+            .and_then(|expression| calculate::calculate(expression).map_err(|error| error.to_string())),
         Builtin::Template { template } => {
             template::render(template, &json!({ "args": arguments })).map_err(|error| error.to_string())
         }
@@ -97,13 +96,12 @@ fn text<'a>(arguments: &'a Value, name: &str) -> Result<&'a str, String> {
 
 /// A number argument that may be left out, held between bounds.
 fn number(arguments: &Value, name: &str, default: u64, most: u64) -> Result<u64, String> {
-    match &arguments[name] {
-        Value::Null => Ok(default.min(most)),
-        given => match given.as_u64() {
-            Some(number) if number >= 1 => Ok(number.min(most)),
-            Some(_) | None => Err(format!("the argument `{name}` must be a whole number from 1")),
-        },
+    let given = &arguments[name];
+    if given.is_null() {
+        return Ok(default.min(most));
     }
+    let number = given.as_u64().filter(|number| *number >= 1).map(|number| number.min(most));
+    number.ok_or_else(|| format!("the argument `{name}` must be a whole number from 1"))
 }
 
 #[cfg(test)]

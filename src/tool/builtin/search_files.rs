@@ -85,10 +85,9 @@ struct Hit {
 
 impl Search {
     fn folder(&mut self, folder: &Folder, until: &Until) -> Result<(), String> {
-        let visible = |entry: &DirEntry| {
-            entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-        };
-        let walk = WalkDir::new(&folder.root).max_depth(DEPTH_MAX).sort_by_file_name().into_iter().filter_entry(visible);
+        let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+        let walk =
+            WalkDir::new(&folder.root).max_depth(DEPTH_MAX).sort_by_file_name().into_iter().filter_entry(visible);
         for entry in walk.filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
             if self.files >= FILES_MAX || self.bytes >= READ_BYTES_MAX {
                 self.short = true;
