@@ -5,6 +5,7 @@
 
 pub mod budget;
 mod compact;
+pub mod builtin;
 pub mod context;
 pub mod event;
 pub mod ledger;

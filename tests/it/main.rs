@@ -1,3 +1,4 @@
 //! The one test binary: links stay cheap.
 
 mod store;
+mod tool;
