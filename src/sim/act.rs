@@ -15,10 +15,14 @@ use crate::sim::scenario::{Pause, Reply, Scenario, When};
 use crate::sim::wire::{Broken, CHUNK_BYTES, Completion, Delta, Shown};
 use crate::units::{Millis, Money};
 
+/// Stands for the first tool that is offered, as the name in `loop_tool`.
+const ANY_TOOL: &str = "*";
 /// Chunks that leave before a cut, where the scenario doesn't say.
 const CUT_AFTER: usize = 2;
 /// The size of an oversized answer, where the scenario doesn't say.
 const OVERSIZED_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of text in one chunk of an oversized answer: its events shouldn't outweigh it many times.
+const OVERSIZED_CHUNK_BYTES: usize = 16 * 1024;
 /// How far an overrun passes what was asked.
 const OVERRUN_TIMES: u64 = 10;
 /// How long a slow first token waits, where the scenario doesn't say.
@@ -52,8 +56,16 @@ pub(crate) struct Pace {
 /// What the answer carries.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    Completion { status: u16, stream: bool, completion: Box<Completion> },
-    Raw { status: u16, content_type: &'static str, body: String },
+    Completion {
+        status: u16,
+        stream: bool,
+        completion: Box<Completion>,
+    },
+    Raw {
+        status: u16,
+        content_type: &'static str,
+        body: String,
+    },
     /// Closes the connection.
     Drop,
     /// Leaves it open.
@@ -172,6 +184,7 @@ impl Stage<'_> {
     fn fail(&self, chat: &Chat<'_>, rate: &Rate, reply: &Reply, error: &WireError, prompt: u64) -> Act {
         let failed = self.scenario.file.bill_error.unwrap_or(Billed::Input);
         let billed = reply.billed.unwrap_or_else(|| billed_of_error(error, failed));
+        // What failed unseen may have run up to what was asked.
         let whole = Counts { prompt, completion: chat.tokens_max.unwrap_or(1), ..Counts::default() };
         let wait = reply.retry_after.or(self.scenario.file.faults.retry_after).map(|pause| pause.0);
         let wait = wait.or_else(|| (error.status == 429 && error.kind == "rate_limit_error").then_some(RETRY_AFTER));
@@ -196,7 +209,11 @@ impl Stage<'_> {
             Broken::Nowhere | Broken::Cut(_) | Broken::Error(_) | Broken::NoDone => (Billed::Whole, counts.completion),
         };
         let unworked = fault == Some(Fault::Redirect);
-        let billed = reply.billed.unwrap_or(if unworked { Billed::None } else { billed });
+        let billed = reply.billed.unwrap_or(match fault {
+            Some(Fault::Redirect) => Billed::None,
+            Some(Fault::PlainError) => self.scenario.file.bill_error.unwrap_or(Billed::Input),
+            Some(_) | None => billed,
+        });
         let so_far = so_far.min(counts.completion);
         let status = reply.status.unwrap_or(200);
         let mut act = bill(model, rate, billed, counts, so_far, payload(chat, fault, status, completion));
@@ -209,9 +226,10 @@ impl Stage<'_> {
 
     /// What the model says, within what was asked, and its output tokens with the reasoning among them.
     fn complete(&self, chat: &Chat<'_>, reply: &Reply, fault: Option<Fault>) -> (Completion, (u64, u64)) {
-        let refusal = reply.refusal.clone().or_else(|| {
-            (fault == Some(Fault::Refusal)).then(|| "I'm sorry, but I can't help with that.".to_owned())
-        });
+        let refusal = reply
+            .refusal
+            .clone()
+            .or_else(|| (fault == Some(Fault::Refusal)).then(|| "I'm sorry, but I can't help with that.".to_owned()));
         let speech = if refusal.is_some() { Speech::default() } else { speech(chat, reply, fault) };
         let cap = chat.tokens_max.unwrap_or(u64::MAX);
         let defaults = &self.scenario.file.defaults;
@@ -244,7 +262,11 @@ impl Stage<'_> {
             broken: broken(fault, reply.cut_after.unwrap_or(CUT_AFTER)),
             choices: if fault == Some(Fault::NoChoices) { 0 } else { chat.choices },
             include_usage: chat.include_usage,
-            chunk_bytes: reply.chunk_bytes.or(defaults.chunk_bytes).unwrap_or(CHUNK_BYTES),
+            chunk_bytes: reply.chunk_bytes.or(defaults.chunk_bytes).unwrap_or(if oversized {
+                OVERSIZED_CHUNK_BYTES
+            } else {
+                CHUNK_BYTES
+            }),
             ..Completion::default()
         };
         (completion, (output.saturating_mul(chat.choices), reasoning.min(output).saturating_mul(chat.choices)))
@@ -375,11 +397,13 @@ fn scripted_calls(chat: &Chat<'_>, reply: &Reply, fault: Option<Fault>) -> Vec<(
     let as_sent = |arguments: &Value| arguments.as_str().map_or_else(|| arguments.to_string(), str::to_owned);
     let mut calls: Vec<_> =
         reply.tool_calls.iter().map(|call| (call.name.clone(), as_sent(&call.arguments.0))).collect();
-    if let Some(name) = &reply.loop_tool {
-        let drawn = || agent::arguments(chat, name);
-        calls.push((name.clone(), reply.arguments.as_ref().map_or_else(drawn, |arguments| as_sent(&arguments.0))));
-    }
     let offered = || chat.tools.first().map_or("tool", |tool| tool.name).to_owned();
+    if let Some(name) = &reply.loop_tool {
+        let name = if name == ANY_TOOL { offered() } else { name.clone() };
+        let drawn = || agent::arguments(chat, &name);
+        let arguments = reply.arguments.as_ref().map_or_else(drawn, |arguments| as_sent(&arguments.0));
+        calls.push((name, arguments));
+    }
     match fault {
         Some(Fault::UnknownTool) if calls.is_empty() => calls.push(("no_such_tool".to_owned(), "{}".to_owned())),
         Some(Fault::InvalidArguments) => {

@@ -179,6 +179,18 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_text_has_more_pieces_than_tokens(text in "([a-zA-Z]{1,4}|[0-9]{1,4}|['’.,:;{}\"/-]{1,2}|[ \n\t]{1,2}|[äß注é\u{301}🎉½]){0,20}") {
+            for bpe in [tiktoken_rs::o200k_base_singleton(), tiktoken_rs::cl100k_base_singleton()] {
+                let real = u64::try_from(bpe.encode_ordinary(&text).len()).expect("a small count");
+                prop_assert!(Counter::Pieces.text(&text) <= real, "{} of {real}", Counter::Pieces.text(&text));
+                prop_assert!(Counter::Pieces.rendered(&text) <= Counter::Pieces.text(&text));
+            }
+        }
+    }
 
     #[test]
     fn pieces_are_counted_by_hand() {

@@ -19,6 +19,8 @@ use crate::units::{Money, Timestamp};
 pub const LINES_KEPT_MAX: usize = 65_536;
 /// The longest line of an invoice file.
 const LINE_BYTES_MAX: usize = 65_536;
+/// More than any bounded call can cost; a file that says more is none of ours, and could not be added up.
+const AMOUNT_PICO_MAX: u128 = 1_000_000_000_000_000_000_000_000;
 /// What every line begins with, a torn one too.
 const LINE_START: &[u8] = b"{\"number\":";
 
@@ -167,8 +169,13 @@ impl Books {
             return Ok(Self { lines: VecDeque::new(), count: 0, billed_count: 0, total: Money::ZERO, file: None });
         };
         let failed = |doing| move |source| InvoiceError::File { path: path.to_owned(), doing, source };
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(failed("opened"))?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(failed("opened"))?;
         let mut lines = VecDeque::new();
         let (mut count, mut billed_count, mut total) = (0, 0, Money::ZERO);
         let whole_bytes = read_lines(path, |line| {
@@ -243,6 +250,9 @@ fn read_lines(path: &Path, mut take: impl FnMut(Line)) -> Result<u64, InvoiceErr
         let line: Line = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
         if line.number != number {
             return Err(bad(format!("its number is {} instead of {number}", line.number)));
+        }
+        if line.amount_usd.pico() > AMOUNT_PICO_MAX {
+            return Err(bad(format!("its amount is {}", line.amount_usd)));
         }
         bytes += u64::try_from(read).unwrap_or(u64::MAX);
         take(line);

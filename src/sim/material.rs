@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use crate::sim::cache::Cache;
 use crate::sim::count::boundary;
 use crate::sim::request::{Chat, Role};
 
@@ -228,7 +229,10 @@ pub(crate) fn shorten(text: &str, bytes_max: usize) -> &str {
 
 /// Compiles a schema's pattern within bounds; `None` where this engine doesn't know it.
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build().ok()
+    static COMPILED: Cache<Regex> = Cache::new();
+    let make =
+        || RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build().ok();
+    COMPILED.of(pattern, make)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::units::{Millis, Timestamp};
 
 mod act;
 mod agent;
+mod cache;
 mod count;
 mod fault;
 mod invoice;

@@ -16,6 +16,8 @@ const TABLE: &str = include_str!("rates.json");
 pub(crate) const PRICES_MAX: usize = 1_000;
 /// Digits after the point in a price per million tokens: one token then costs whole pico-dollars.
 const DECIMALS: usize = 6;
+/// The highest price: $1 a token. With bounded tokens no bill comes near the end of its integer.
+const PICO_MAX: u64 = 1_000_000_000_000;
 
 /// A price given to the simulator as plain data: USD per 1,000,000 tokens as decimal text, such as `"0.25"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +167,9 @@ impl Rates {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PriceError {
     /// A text that is no price.
-    #[error("the price `{text}` of `{model}` is no decimal of USD per 1,000,000 tokens, such as `0.25`, with at most 6 decimals")]
+    #[error(
+        "the price `{text}` of `{model}` is no decimal of USD per 1,000,000 tokens, such as `0.25`, with at most 6 decimals and at most 1000000"
+    )]
     Form {
         /// The model.
         model: String,
@@ -173,7 +177,9 @@ pub enum PriceError {
         text: String,
     },
     /// More prices than are kept.
-    #[error("{count} prices are more than the {PRICES_MAX} that the simulator keeps; give only those that scenarios use")]
+    #[error(
+        "{count} prices are more than the {PRICES_MAX} that the simulator keeps; give only those that scenarios use"
+    )]
     TooMany {
         /// How many there are.
         count: usize,
@@ -243,6 +249,7 @@ impl Row {
 /// Reads USD per million tokens as pico-dollars a token: the same digits, six places on.
 fn pico_a_token(model: &str, text: &str) -> Result<u64, PriceError> {
     decimal_shifted(text.trim().trim_start_matches('$'), DECIMALS)
+        .filter(|pico| *pico <= PICO_MAX)
         .ok_or_else(|| PriceError::Form { model: model.to_owned(), text: text.to_owned() })
 }
 
@@ -300,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_is_no_price_is_refused() {
-        for text in ["", "-1", "1.", ".5", "1e3", "0.0000001", "99999999999999999999"] {
+        for text in ["", "-1", "1.", ".5", "1e3", "0.0000001", "1000000.1", "99999999999999999999"] {
             let price = SimPrice { model: "m".to_owned(), input: text.to_owned(), ..SimPrice::default() };
             assert!(Rates::new(&[price]).is_err(), "{text}");
         }

@@ -15,6 +15,8 @@ const CHOICES_MAX: u64 = 128;
 const STOPS_MAX: usize = 4;
 /// The most pairs of metadata.
 const METADATA_MAX: usize = 16;
+/// The most output tokens that are asked for.
+const TOKENS_MAX: u64 = 10_000_000;
 /// The longest name of a function or schema.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -264,7 +266,8 @@ fn check_answers(messages: &[Message<'_>]) -> Result<(), BadRequest> {
     for (index, message) in messages.iter().enumerate() {
         if let Some(id) = message.call_id {
             let Some(place) = open.iter().position(|open| *open == id) else {
-                let text = format!("`{id}` answers no open call: a `tool` message must follow the `tool_calls` it answers");
+                let text =
+                    format!("`{id}` answers no open call: a `tool` message must follow the `tool_calls` it answers");
                 return Err(BadRequest::at(format!("messages[{index}].tool_call_id"), text));
             };
             open.remove(place);
@@ -366,10 +369,9 @@ fn read_choice<'a>(fields: &'a Map<String, Value>, tools: &[Tool<'_>]) -> Result
 
 fn read_parallel(fields: &Map<String, Value>, tools: &[Tool<'_>]) -> Result<bool, BadRequest> {
     match flag(fields, "parallel_tool_calls")? {
-        Some(_) if tools.is_empty() => Err(BadRequest::at(
-            "parallel_tool_calls",
-            "`parallel_tool_calls` is only allowed where `tools` are given",
-        )),
+        Some(_) if tools.is_empty() => {
+            Err(BadRequest::at("parallel_tool_calls", "`parallel_tool_calls` is only allowed where `tools` are given"))
+        }
         Some(parallel) => Ok(parallel),
         None => Ok(true),
     }
@@ -402,8 +404,8 @@ fn read_format(fields: &Map<String, Value>) -> Result<Format<'_>, BadRequest> {
 }
 
 fn read_tokens_max(fields: &Map<String, Value>, model: &str) -> Result<Option<u64>, BadRequest> {
-    let new = whole(fields, "max_completion_tokens", 1..=u64::MAX)?;
-    let old = whole(fields, "max_tokens", 1..=u64::MAX)?;
+    let new = whole(fields, "max_completion_tokens", 1..=TOKENS_MAX)?;
+    let old = whole(fields, "max_tokens", 1..=TOKENS_MAX)?;
     match (new, old) {
         (Some(_), Some(_)) => {
             Err(BadRequest::at("max_tokens", "give `max_tokens` or `max_completion_tokens`, not both"))
@@ -481,7 +483,7 @@ fn whole(
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64().filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => Err(BadRequest::kind(name, &format!("a whole number, {} at least", range.start()))),
+            None => Err(BadRequest::kind(name, &format!("a whole number from {} to {}", range.start(), range.end()))),
         },
     }
 }
@@ -550,7 +552,21 @@ mod tests {
         let bare = |b: &mut Value| {
             b.as_object_mut().unwrap().remove("tools");
         };
-        assert_eq!(refusal(|b| { bare(b); b["tool_choice"] = json!("none"); }).0, "tool_choice");
-        assert_eq!(refusal(|b| { bare(b); b["parallel_tool_calls"] = json!(false); }).0, "parallel_tool_calls");
+        assert_eq!(
+            refusal(|b| {
+                bare(b);
+                b["tool_choice"] = json!("none");
+            })
+            .0,
+            "tool_choice"
+        );
+        assert_eq!(
+            refusal(|b| {
+                bare(b);
+                b["parallel_tool_calls"] = json!(false);
+            })
+            .0,
+            "parallel_tool_calls"
+        );
     }
 }

@@ -25,6 +25,8 @@ const ENTRIES_MAX: usize = 10_000;
 const PAUSE_MAX: Millis = Millis::from_secs(3_600);
 /// The largest answer that `bytes` asks for.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most tokens that a reply reports.
+const TOKENS_MAX: u64 = 1_000_000_000;
 /// The most headers that a reply adds.
 const HEADERS_MAX: usize = 32;
 /// Basis points of the whole.
@@ -211,7 +213,8 @@ pub(crate) struct Reply {
     pub(crate) text: Option<String>,
     pub(crate) json: Option<Json>,
     pub(crate) tool_calls: Vec<ScriptedCall>,
-    /// A tool that is called for ever, with `arguments`, or with some drawn from the input.
+    /// A tool that is called, and `"*"` for the first one offered; with `arguments`, or some drawn from the input.
+    /// With `repeat = "forever"` it is an endless loop.
     pub(crate) loop_tool: Option<String>,
     pub(crate) arguments: Option<Json>,
     pub(crate) refusal: Option<String>,
@@ -292,6 +295,10 @@ impl File {
         check(matches!(self.bill_cut, None | Some(Billed::SoFar | Billed::Whole)), || {
             "`bill_cut` is `so_far` or `whole`: a cut answer is never free".to_owned()
         })?;
+        check(self.defaults.output_tokens.is_none_or(|count| count <= TOKENS_MAX), || {
+            format!("`output_tokens` is more than {TOKENS_MAX}")
+        })?;
+        check(self.defaults.chunk_bytes != Some(0), || "`chunk_bytes` is 1 at least".to_owned())?;
         let counter = match self.tokens_per_byte.as_deref() {
             None => Counter::Pieces,
             Some(text) => Counter::Bytes {
@@ -307,7 +314,9 @@ impl File {
         let mut end = 0_u64;
         let mut ends = Vec::with_capacity(self.replies.len());
         for (index, reply) in self.replies.iter().enumerate() {
-            check(end < u64::MAX, || format!("`[[reply]]` number {} stands behind one that repeats for ever", index + 1))?;
+            check(end < u64::MAX, || {
+                format!("`[[reply]]` number {} stands behind one that repeats for ever", index + 1)
+            })?;
             end = end.saturating_add(reply.repeat.0);
             ends.push(end);
         }
@@ -336,6 +345,10 @@ impl Reply {
         })?;
         let sizes = [self.chunk_bytes, self.frame_bytes];
         check(!sizes.contains(&Some(0)), || "`chunk_bytes` and `frame_bytes` are 1 at least".to_owned())?;
+        let tokens = self.tokens;
+        let counts = [tokens.input, tokens.cached, tokens.cache_write, tokens.output, tokens.reasoning];
+        let counts = counts.into_iter().chain([self.output_tokens, self.reasoning_tokens]).flatten();
+        check(counts.into_iter().all(|count| count <= TOKENS_MAX), || format!("more than {TOKENS_MAX} tokens"))?;
         check(self.headers.len() <= HEADERS_MAX, || format!("more than {HEADERS_MAX} headers"))?;
         for (name, value) in &self.headers {
             let good = axum::http::HeaderName::from_bytes(name.as_bytes()).is_ok()
@@ -462,6 +475,8 @@ mod tests {
             ("[faults]\nrate_429 = 'often'", "is no share"),
             ("tokens_per_byte = 'x'", "`tokens_per_byte` is `x`"),
             ("bill_cut = 'none'", "never free"),
+            ("[defaults]\nchunk_bytes = 0", "1 at least"),
+            ("[[reply]]\ntokens = { input = 1_000_000_001 }", "more than 1000000000 tokens"),
             ("[[reply]]\nheaders = { \"a b\" = 'c' }", "is no header"),
         ] {
             let fault = fault(text);

@@ -20,7 +20,17 @@ const TEXT_CHARS_MAX: usize = 16 * 1024;
 const PATTERN_TEXT_MAX: usize = 4 * 1024;
 /// Words in the names of properties that want the whole answer.
 const REPLY_NAMES: [&str; 12] = [
-    "reply", "answer", "message", "response", "text", "body", "content", "output", "result", "draft", "explanation",
+    "reply",
+    "answer",
+    "message",
+    "response",
+    "text",
+    "body",
+    "content",
+    "output",
+    "result",
+    "draft",
+    "explanation",
     "comment",
 ];
 /// Words in the names of properties that want a number or code of something.
@@ -170,7 +180,8 @@ impl Filler<'_> {
         }
         for name in required.iter().filter_map(Value::as_str) {
             if !filled.contains_key(name) {
-                let other = schema.get("additionalProperties").filter(|other| other.is_object()).unwrap_or(&Value::Null);
+                let other =
+                    schema.get("additionalProperties").filter(|other| other.is_object()).unwrap_or(&Value::Null);
                 filled.insert(name.to_owned(), self.value(other, Place { name, depth: place.depth + 1, index: 0 })?);
             }
         }
@@ -210,7 +221,14 @@ impl Filler<'_> {
         if !whole && bound("maximum").and_then(|most| most.as_i64()) == Some(1) {
             candidates.extend(Number::from_f64(0.9));
         }
-        for anchor in [Some(1), near(bound("minimum")), near(bound("exclusiveMinimum")), Some(0), near(bound("maximum")), near(bound("exclusiveMaximum"))] {
+        for anchor in [
+            Some(1),
+            near(bound("minimum")),
+            near(bound("exclusiveMinimum")),
+            Some(0),
+            near(bound("maximum")),
+            near(bound("exclusiveMaximum")),
+        ] {
             let Some(anchor) = anchor else { continue };
             let down = step.map_or(anchor, |step| anchor.saturating_sub(anchor.rem_euclid(step)));
             for shift in [0, 1, -1] {
@@ -251,10 +269,7 @@ impl Filler<'_> {
             "date" => (r"\d{4}-\d{2}-\d{2}", "2026-01-01"),
             "date-time" => (r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(Z|[+-]\d{2}:\d{2})", "2026-01-01T00:00:00Z"),
             "time" => (r"\d{2}:\d{2}:\d{2}(Z|[+-]\d{2}:\d{2})", "00:00:00Z"),
-            "uuid" => (
-                "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
-                "00000000-0000-4000-8000-000000000000",
-            ),
+            "uuid" => ("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "00000000-0000-4000-8000-000000000000"),
             "ipv4" => (r"\d{1,3}(\.\d{1,3}){3}", "127.0.0.1"),
             "ipv6" => (r"[0-9a-fA-F:]*::[0-9a-fA-F:]*", "::1"),
             "hostname" => (r"[a-z0-9-]+(\.[a-z0-9-]+)+", "example.com"),
@@ -407,9 +422,8 @@ fn spell(hir: &Hir, text: &mut String) -> Option<()> {
 fn member(class: &Class) -> Option<char> {
     let has = |c: char| match class {
         Class::Unicode(class) => class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c)),
-        Class::Bytes(class) => {
-            u8::try_from(c).is_ok_and(|byte| class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&byte)))
-        }
+        Class::Bytes(class) => u8::try_from(c)
+            .is_ok_and(|byte| class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&byte))),
     };
     let first = || match class {
         Class::Unicode(class) => class.ranges().first().map(|range| range.start()),

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::clock::Clock;
 use crate::sim::act::{Act, Pace, Payload, Stage};
 use crate::sim::fault::WireError;
-use crate::sim::invoice::{Books, LINES_KEPT_MAX, Line, keep};
+use crate::sim::invoice::{Books, InvoiceError, LINES_KEPT_MAX, Line, keep};
 use crate::sim::rates::Rates;
 use crate::sim::request::Chat;
 use crate::sim::scenario::{Scenario, WHOLE};
@@ -60,7 +60,13 @@ struct Ledgers {
 }
 
 impl Shared {
-    pub(crate) fn new(scenario: Scenario, rates: Rates, clock: Clock, stop: watch::Receiver<bool>, books: Books) -> Self {
+    pub(crate) fn new(
+        scenario: Scenario,
+        rates: Rates,
+        clock: Clock,
+        stop: watch::Receiver<bool>,
+        books: Books,
+    ) -> Self {
         let state = Ledgers { books, ends: VecDeque::new(), attempts: BTreeMap::new(), turns: VecDeque::new() };
         Self { scenario, rates, clock, stop, state: Mutex::new(state) }
     }
@@ -75,7 +81,12 @@ impl Shared {
         let lines = state.books.snapshot().lines;
         let older = lines.len().saturating_sub(state.ends.len());
         let ends = state.ends.iter().copied();
-        lines.into_iter().skip(older).zip(ends).map(|(line, (end, ended_at))| Received { line, end, ended_at }).collect()
+        lines
+            .into_iter()
+            .skip(older)
+            .zip(ends)
+            .map(|(line, (end, ended_at))| Received { line, end, ended_at })
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledgers> {
@@ -147,14 +158,20 @@ async fn route(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Res
             let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
             match tokio::time::timeout(BODY_TIME_MAX.duration(), read).await {
                 Ok(Ok(body)) => answer(&shared, provider.as_deref(), &parts.headers, &body).await,
-                Ok(Err(_)) => plain(&WireError::new(413, "invalid_request_error", "request_too_large", "the body is larger than 32 MiB, or broke off")),
+                Ok(Err(_)) => plain(&WireError::new(
+                    413,
+                    "invalid_request_error",
+                    "request_too_large",
+                    "the body is larger than 32 MiB, or broke off",
+                )),
                 Err(_) => plain(&WireError::new(408, "timeout_error", "", "the body took too long")),
             }
         }
         (&Method::GET, None) if path.ends_with("/models") => models(&shared),
         (_, Some(_)) => plain(&WireError::new(405, "invalid_request_error", "method_not_supported", "use POST here")),
         (_, None) => {
-            let message = format!("there is nothing at `{path}`; the simulator has /v1/chat/completions and /v1/models");
+            let message =
+                format!("there is nothing at `{path}`; the simulator has /v1/chat/completions and /v1/models");
             plain(&WireError::new(404, "invalid_request_error", "unknown_url", message))
         }
     }
@@ -187,7 +204,10 @@ fn models(shared: &Shared) -> Response {
 async fn answer(shared: &Arc<Shared>, provider: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Response {
     let (act, line) = match enter(shared, provider, headers, body) {
         Ok(entered) => entered,
-        Err(response) => return response,
+        Err(error) => {
+            let message = format!("nothing was answered: {error}");
+            return plain(&WireError::new(500, "server_error", "invoice_unwritable", message));
+        }
     };
     let open = Open { shared: shared.clone(), number: line.number, end: End::HungUp };
     let mut response = perform(shared, act, open).await;
@@ -203,7 +223,7 @@ fn enter(
     provider: Option<&str>,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<(Act, Line), Response> {
+) -> Result<(Act, Line), InvoiceError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let client_id = text("x-client-request-id").filter(|id| id.len() <= CLIENT_ID_BYTES_MAX);
     let body_sha256 = crate::domain::plan::hex(&Sha256::digest(body));
@@ -211,17 +231,19 @@ fn enter(
     let asked = value.get("model").and_then(serde_json::Value::as_str).unwrap_or_default();
     let chat = Chat::read(&value);
     let turn = chat.as_ref().map_or(0, Chat::turn);
-    let mut state = shared.lock();
-    let attempt = state.attempt(conversation(client_id, &body_sha256, turn, chat.as_ref().ok()));
+    let attempt = shared.lock().attempt(conversation(client_id, &body_sha256, turn, chat.as_ref().ok()));
     let mut act = match (allowed(&shared.scenario, &text), chat) {
         (false, _) => Act::refuse(asked, &unauthorized()),
         (true, Err(bad)) => Act::bad_request(asked, bad),
         (true, Ok(chat)) => {
-            let draw = if shared.scenario.file.faults.none() { WHOLE } else { draw(shared, client_id, &body_sha256, attempt) };
+            let draw =
+                if shared.scenario.file.faults.none() { WHOLE } else { draw(shared, client_id, &body_sha256, attempt) };
             Stage { scenario: &shared.scenario, rates: &shared.rates, provider, attempt, draw }.decide(&chat)
         }
     };
+    let fault = act.fault.map(crate::sim::fault::Fault::name);
     let at = shared.clock.now();
+    let mut state = shared.lock();
     let number = state.books.next_number();
     let id = format!("chatcmpl-sim-{number}");
     if let Payload::Completion { completion, .. } = &mut act.payload {
@@ -237,15 +259,13 @@ fn enter(
         turn,
         attempt,
         status: act.status(),
-        fault: act.fault.map(crate::sim::fault::Fault::name),
+        fault,
         billed: act.billed,
         tokens: act.tokens,
         amount_usd: act.amount,
     };
     // The file is written under the lock: lines keep their order, and a line takes microseconds.
-    state.books.write(line.clone()).map_err(|error| {
-        plain(&WireError::new(500, "server_error", "invoice_unwritable", format!("nothing was answered: {error}")))
-    })?;
+    state.books.write(line.clone())?;
     keep(&mut state.ends, (End::Open, None), LINES_KEPT_MAX);
     Ok((act, line))
 }

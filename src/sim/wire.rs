@@ -84,7 +84,9 @@ impl Completion {
         });
         match self.shown {
             Shown::Missing => {}
-            Shown::Once | Shown::Null | Shown::Garbage | Shown::Twice | Shown::EveryChunk => body["usage"] = self.usage(),
+            Shown::Once | Shown::Null | Shown::Garbage | Shown::Twice | Shown::EveryChunk => {
+                body["usage"] = self.usage()
+            }
         }
         body.to_string()
     }
