@@ -1,0 +1,62 @@
+//! The author's JSON Schemas: that they are ones, and what the defaults take from them.
+
+use serde_json::Value;
+
+use crate::spec::fault::{Faults, code};
+use crate::spec::reader::{Node, one_line};
+
+/// The most bytes of a schema as JSON.
+const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+/// The most characters of a schema's own complaint.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// Reads the JSON Schema under a key, and reports where it is none.
+pub(crate) fn read(node: &Node<'_>, key: &str, faults: &mut Faults) -> Option<Value> {
+    let schema = node.json(key)?;
+    if schema.value.to_string().len() > SCHEMA_BYTES_MAX {
+        let help = format!("at most {SCHEMA_BYTES_MAX} bytes as JSON");
+        node.fault(faults, code::BAD_SCHEMA, &schema.span, format!("the schema of `[{key}]` is too large"), help);
+        return None;
+    }
+    if let Err(error) = jsonschema::validator_for(&schema.value) {
+        let span = node.pointed(key, error.instance_path().as_str());
+        let detail: String = one_line(&error.masked_with("this").to_string()).chars().take(MESSAGE_CHARS_MAX).collect();
+        let help = "`type` is one of `object`, `array`, `string`, `number`, `integer`, `boolean`, `null`; `required` lists names; `properties` holds a schema for each";
+        node.fault(faults, code::BAD_SCHEMA, &span, format!("`[{key}]` is no JSON Schema: {detail}"), help);
+        return None;
+    }
+    Some(schema.value)
+}
+
+/// Reads a schema that must describe an object.
+pub(crate) fn read_object(node: &Node<'_>, key: &str, faults: &mut Faults) -> Option<Value> {
+    let schema = read(node, key, faults)?;
+    if schema.get("type") != Some(&Value::from("object")) {
+        let message = format!("`[{key}]` doesn't describe an object");
+        node.fault(faults, code::BAD_SCHEMA, &node.span_of(key), message, "write `type = \"object\"`");
+        return None;
+    }
+    Some(schema)
+}
+
+/// The only property of an object's schema, where it is a required text: what plain text fills.
+pub(crate) fn only_text(schema: &Value) -> Option<&str> {
+    let properties = schema.get("properties")?.as_object()?;
+    let (name, property) = properties.iter().next()?;
+    let required = schema.get("required")?.as_array()?.iter().any(|required| required.as_str() == Some(name));
+    (properties.len() == 1 && required && property.get("type")?.as_str() == Some("string")).then_some(name)
+}
+
+/// The default user template: the input as it is, its only text, or all of it as JSON.
+pub(crate) fn default_user_template(schema: Option<&Value>) -> String {
+    let Some(schema) = schema else { return "{{ input }}".to_owned() };
+    if schema.get("type").and_then(Value::as_str) == Some("string") {
+        return "{{ input }}".to_owned();
+    }
+    match only_text(schema) {
+        Some(name) if name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_') => format!("{{{{ input.{name} }}}}"),
+        // A JSON text is a literal of a template too.
+        Some(name) => format!("{{{{ input[{}] }}}}", Value::from(name)),
+        None => "{{ input | tojson }}".to_owned(),
+    }
+}
