@@ -47,16 +47,30 @@ pub(crate) fn only_text(schema: &Value) -> Option<&str> {
     (properties.len() == 1 && required && property.get("type")?.as_str() == Some("string")).then_some(name)
 }
 
-/// The default user template: the input as it is, its only text, or all of it as JSON.
+/// The default user template: the only text of the input, or all of it, which prints as JSON where it isn't a text.
 pub(crate) fn default_user_template(schema: Option<&Value>) -> String {
-    let Some(schema) = schema else { return "{{ input }}".to_owned() };
-    if schema.get("type").and_then(Value::as_str) == Some("string") {
-        return "{{ input }}".to_owned();
-    }
-    match only_text(schema) {
+    match schema.and_then(only_text) {
         Some(name) if name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_') => format!("{{{{ input.{name} }}}}"),
         // A JSON text is a literal of a template too.
         Some(name) => format!("{{{{ input[{}] }}}}", Value::from(name)),
-        None => "{{ input | tojson }}".to_owned(),
+        None => "{{ input }}".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_default_prompt_is_the_input() {
+        let text = json!({"properties": {"ticket": {"type": "string"}}, "required": ["ticket"]});
+        let more = json!({"properties": {"a": {"type": "string"}, "b": {}}, "required": ["a"]});
+        let odd = json!({"properties": {"a-b": {"type": "string"}}, "required": ["a-b"]});
+        assert_eq!(default_user_template(None), "{{ input }}");
+        assert_eq!(default_user_template(Some(&text)), "{{ input.ticket }}");
+        assert_eq!(default_user_template(Some(&more)), "{{ input }}");
+        assert_eq!(default_user_template(Some(&odd)), "{{ input[\"a-b\"] }}");
     }
 }

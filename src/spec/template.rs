@@ -12,7 +12,7 @@ use crate::spec::fault::{Faults, Source, code, nearest, suggest};
 use crate::spec::reader::one_line;
 
 /// The largest template in bytes.
-pub(crate) const TEMPLATE_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const TEMPLATE_BYTES_MAX: usize = 256 * 1024;
 
 /// The names that a template may use: each variable, with its fields where they are known.
 #[derive(Clone, Debug, Default)]

@@ -349,6 +349,7 @@ fn default_words(builtin: &str) -> Option<(&'static str, Value)> {
                 json!({ "expression": { "type": "string", "minLength": 1, "description": "Such as (19.90 + 4) * 3" } }),
             ),
         ),
+        "template" => ("Answers with a fixed text", json!({ "type": "object" })),
         _ => return None,
     })
 }
