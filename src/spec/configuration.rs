@@ -76,6 +76,7 @@ fn fill_head(project: &mut Project, node: &Node<'_>, faults: &mut Faults) {
     }
     if let Some(store) = node.text("store") {
         if store.value.contains("://") {
+            faults.hide(node.source, &store.span);
             let message = format!("the store `{}` is not supported by this version", without_secrets(&store.value));
             node.fault(faults, code::UNSUPPORTED, &store.span, message, "name a folder, such as `.plimsoll`");
         }
@@ -132,7 +133,8 @@ fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
         }
         Some(_) => return url.value.trim_end_matches('/').to_owned(),
     };
-    // The address isn't repeated: it may hold a secret.
+    // The address isn't shown: it may hold a secret.
+    faults.hide(node.source, &url.span);
     node.fault(faults, code::BAD_VALUE, &url.span, format!("`base_url` {problem}"), help);
     String::new()
 }
@@ -154,7 +156,8 @@ fn key(node: &Node<'_>, faults: &mut Faults) -> KeySource {
     if let Some(name) = &variable
         && !is_variable(&name.value)
     {
-        // The text isn't repeated: it may be a key.
+        // The text isn't shown: it may be a key.
+        faults.hide(node.source, &name.span);
         let message = "`key_env` is no name of an environment variable".to_owned();
         node.fault(
             faults,
@@ -171,11 +174,20 @@ fn key(node: &Node<'_>, faults: &mut Faults) -> KeySource {
     }
 }
 
+/// Headers that carry secrets.
+const SECRET_HEADERS: [&str; 6] =
+    ["authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"];
+
+/// True for a header that carries a secret.
+pub(crate) fn is_secret_header(name: &str) -> bool {
+    SECRET_HEADERS.contains(&name.to_lowercase().as_str())
+}
+
 fn headers(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
-    const SECRET: [&str; 5] = ["authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"];
     let mut headers = BTreeMap::new();
     for (name, value) in node.texts_by_name("headers") {
-        if SECRET.contains(&name.value.to_lowercase().as_str()) {
+        if is_secret_header(&name.value) {
+            faults.hide(node.source, &value.span);
             let message = format!("the header `{}` would hold a secret", name.value);
             node.fault(faults, code::BAD_NAME, &name.span, message, "name the key with `key_env` or `key_command`");
         }

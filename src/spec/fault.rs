@@ -1,12 +1,15 @@
 //! What is wrong with a project's files: every fault with its place, what was expected, and how to mend it.
 //!
-//! Deliberately absent: warnings. A file is right, or it is refused.
+//! Deliberately absent: warnings. A file is right, or it is refused. Absent from excerpts: what may be a secret.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+
+use crate::spec::secrets;
 
 /// The stable codes of faults, listed in `docs/errors.md`.
 pub mod code {
@@ -114,6 +117,12 @@ impl Source {
         Fault { code, span: start..end, message, help, source: self.clone() }
     }
 
+    /// The same text with some places, and all that looks like a secret, starred out.
+    fn hiding(&self, places: &[Range<usize>]) -> Self {
+        let places = [places, &secrets::find(self.text())].concat();
+        if places.is_empty() { self.clone() } else { Self::new(self.name(), secrets::hide(self.text(), &places)) }
+    }
+
     fn before(&self, offset: usize) -> &str {
         &self.text()[..floor_boundary(self.text(), offset)]
     }
@@ -219,46 +228,64 @@ impl Diagnostic for Fault {
 
 /// All faults that were found, in the order of files and lines.
 #[derive(Clone, Debug, Default)]
-pub struct Faults(Vec<Fault>);
+pub struct Faults {
+    faults: Vec<Fault>,
+    /// Places that no excerpt may show, by file.
+    hidden: BTreeMap<String, Vec<Range<usize>>>,
+}
 
 impl Faults {
     /// No fault yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { faults: Vec::new(), hidden: BTreeMap::new() }
     }
 
     /// Adds a fault, up to [`FAULTS_MAX`].
     pub fn push(&mut self, fault: Fault) {
-        if self.0.len() < FAULTS_MAX {
-            self.0.push(fault);
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
         }
+    }
+
+    /// Keeps a place of a file out of all excerpts.
+    pub(crate) fn hide(&mut self, source: &Source, span: &Range<usize>) {
+        self.hidden.entry(source.name().to_owned()).or_default().push(span.clone());
     }
 
     /// Adds what another part found.
     pub fn extend(&mut self, others: Self) {
-        others.0.into_iter().for_each(|fault| self.push(fault));
+        others.faults.into_iter().for_each(|fault| self.push(fault));
+        for (file, mut places) in others.hidden {
+            self.hidden.entry(file).or_default().append(&mut places);
+        }
     }
 
     /// True where nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.faults.is_empty()
     }
 
     /// The faults.
     #[must_use]
     pub fn all(&self) -> &[Fault] {
-        &self.0
+        &self.faults
     }
 
-    /// The faults by file and place, each once.
+    /// The faults by file and place, each once, fit to be shown.
     #[must_use]
     pub fn sorted(mut self) -> Self {
-        self.0.sort_by(|a, b| {
+        let mut shown: BTreeMap<String, Source> = BTreeMap::new();
+        for fault in &mut self.faults {
+            let places = self.hidden.get(fault.file()).map_or(&[][..], Vec::as_slice);
+            let source = shown.entry(fault.file().to_owned()).or_insert_with(|| fault.source.hiding(places));
+            fault.source = source.clone();
+        }
+        self.faults.sort_by(|a, b| {
             (a.file(), a.span.start, a.code, &a.message).cmp(&(b.file(), b.span.start, b.code, &b.message))
         });
-        self.0.dedup_by(|a, b| a.file() == b.file() && a.span == b.span && a.message == b.message);
+        self.faults.dedup_by(|a, b| a.file() == b.file() && a.span == b.span && a.message == b.message);
         self
     }
 
@@ -277,7 +304,7 @@ impl Faults {
 impl fmt::Display for Faults {
     /// Every fault, an empty line between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
+        for (index, fault) in self.faults.iter().enumerate() {
             let gap = if index == 0 { "" } else { "\n\n" };
             write!(f, "{gap}{fault}")?;
         }
@@ -289,7 +316,7 @@ impl std::error::Error for Faults {}
 
 impl Diagnostic for Faults {
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(self.0.iter().map(|fault| fault as &dyn Diagnostic)))
+        Some(Box::new(self.faults.iter().map(|fault| fault as &dyn Diagnostic)))
     }
 }
 
@@ -297,7 +324,7 @@ impl Diagnostic for Faults {
 #[must_use]
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong: String = wrong.chars().take(64).collect::<String>().to_lowercase();
-    let allowed = (wrong.chars().count() / 3).clamp(1, 3);
+    let allowed = (wrong.chars().count() / 3).min(3);
     let distance = |name: &str| strsim::damerau_levenshtein(&wrong, &name.to_lowercase());
     names.into_iter().map(|name| (distance(name), name)).filter(|(far, _)| *far <= allowed).min().map(|(_, name)| name)
 }

@@ -2,13 +2,18 @@
 
 use serde_json::Value;
 
-use crate::spec::fault::{Faults, code};
+use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::reader::{Node, one_line};
 
 /// The most bytes of a schema as JSON.
 const SCHEMA_BYTES_MAX: usize = 256 * 1024;
 /// The most characters of a schema's own complaint.
 const MESSAGE_CHARS_MAX: usize = 200;
+
+/// The types that a schema can name.
+const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
+/// What a schema looks like.
+const HELP: &str = "a schema has a `type`; one of an object holds a schema for each of its `properties`, and lists under `required` those that must be there";
 
 /// Reads the JSON Schema under a key, and reports where it is none.
 pub(crate) fn read(node: &Node<'_>, key: &str, faults: &mut Faults) -> Option<Value> {
@@ -19,13 +24,22 @@ pub(crate) fn read(node: &Node<'_>, key: &str, faults: &mut Faults) -> Option<Va
         return None;
     }
     if let Err(error) = jsonschema::validator_for(&schema.value) {
-        let span = node.pointed(key, error.instance_path().as_str());
-        let detail: String = one_line(&error.masked_with("this").to_string()).chars().take(MESSAGE_CHARS_MAX).collect();
-        let help = "`type` is one of `object`, `array`, `string`, `number`, `integer`, `boolean`, `null`; `required` lists names; `properties` holds a schema for each";
-        node.fault(faults, code::BAD_SCHEMA, &span, format!("`[{key}]` is no JSON Schema: {detail}"), help);
+        let pointer = error.instance_path().as_str();
+        let detail = one_line(&error.masked_with("this").to_string());
+        let (message, help) = match schema.value.pointer(pointer) {
+            Some(Value::String(word)) if pointer.ends_with("/type") => {
+                (format!("`{}` is no type of a JSON Schema", one_line(word)), suggest(word, TYPES, ""))
+            }
+            Some(_) | None => (format!("`[{key}]` is no JSON Schema: {}", shortened(&detail)), HELP.to_owned()),
+        };
+        node.fault(faults, code::BAD_SCHEMA, &node.pointed(key, pointer), message, help);
         return None;
     }
     Some(schema.value)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 /// Reads a schema that must describe an object.

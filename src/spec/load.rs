@@ -7,7 +7,7 @@ use crate::domain::plan::{Plan, ToolPlan};
 use crate::ids::AgentName;
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::{self, fault};
-use crate::spec::names::Providers;
+use crate::spec::names::{self, Providers};
 use crate::spec::project::Project;
 use crate::spec::{agent, configuration, reader, tool};
 
@@ -179,6 +179,11 @@ impl Loader {
         let root = std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |root| files::clean(&root));
         let (mut project, configuration) = read_configuration(&root, options.answering, &mut faults);
         if let Some(environment) = &options.environment {
+            if !names::is_label_value(environment) {
+                let help = "expected 1 to 256 printable characters";
+                let message = "`PLIMSOLL_ENVIRONMENT` is no value of a label".to_owned();
+                faults.push(fault(&root, &root.join(PROJECT_FILE), message, help));
+            }
             project.environment.clone_from(environment);
         }
         let tools = files::list(&root, &root.join("tools")).unwrap_or_else(|fault| {

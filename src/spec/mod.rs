@@ -20,5 +20,6 @@ mod names;
 pub mod project;
 mod reader;
 pub mod schema;
+mod secrets;
 mod template;
 mod tool;

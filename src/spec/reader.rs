@@ -194,7 +194,11 @@ impl<'a> Node<'a> {
             let inner = match value.get_ref() {
                 DeValue::Table(table) => table.get(part.as_str()),
                 DeValue::Array(items) => part.parse().ok().and_then(|index: usize| items.get(index)),
-                _ => None,
+                DeValue::String(_)
+                | DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_) => None,
             };
             let Some(inner) = inner else { break };
             value = inner;
@@ -285,7 +289,10 @@ impl<'a> Node<'a> {
         }
         for field in self.section.fields.iter().filter(|field| field.required && !self.has(field.key)) {
             let message = format!("`{}` is missing {}", field.key, self.place());
-            self.fault(faults, code::MISSING_KEY, &self.span, message, field.doc);
+            let is_table = matches!(field.kind, Kind::Table(_));
+            let shown = if is_table { format!("[{}]", self.path_of(field.key)) } else { field.key.to_owned() };
+            let help = format!("add `{shown}`: {}", decapitalised(field.doc));
+            self.fault(faults, code::MISSING_KEY, &self.span, message, help);
         }
     }
 
@@ -326,9 +333,7 @@ fn read(kind: &Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Parsed, 
             i64::try_from(number).map(Parsed::Integer).map_err(|_| reading.out_of_range("a number of 64 bits"))
         }
         Kind::Number { max } => reading.number(max).map(Parsed::Number),
-        Kind::Money => {
-            reading.parsed("dollars as text, such as `\"$0.05\"`", |text| Money::parse(text)).map(Parsed::Money)
-        }
+        Kind::Money => reading.parsed("dollars as text, such as `\"$0.05\"`", Money::parse).map(Parsed::Money),
         Kind::Price => reading
             .parsed("dollars for 1,000,000 tokens as text, such as `\"0.25\"`", |text| {
                 TokenPrice::parse_per_million(text)
@@ -436,7 +441,9 @@ impl Reading<'_, '_> {
                     float.as_str().parse::<f64>().ok().filter(|number| (0.0..=f64::from(max)).contains(number));
                 number.and_then(Number::from_f64).ok_or_else(|| self.out_of_range(&expected))?
             }
-            _ => return Err(self.wrong(&expected)),
+            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                return Err(self.wrong(&expected));
+            }
         };
         Ok(number)
     }
@@ -477,7 +484,9 @@ impl Reading<'_, '_> {
         let text = match self.value.get_ref() {
             DeValue::Datetime(datetime) => datetime.to_string(),
             DeValue::String(text) => text.to_string(),
-            _ => return Err(self.wrong(expected)),
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                return Err(self.wrong(expected));
+            }
         };
         let instant = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
         instant.map(Timestamp).ok_or_else(|| {
@@ -501,6 +510,17 @@ impl Reading<'_, '_> {
             Reading { key: name.get_ref(), value }.text()?;
         }
         Ok(Parsed::Nested)
+    }
+}
+
+/// A text with a small first letter, unless it begins with an abbreviation.
+fn decapitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            format!("{}{second}{}", first.to_lowercase(), letters.as_str())
+        }
+        (Some(_) | None, Some(_) | None) => text.to_owned(),
     }
 }
 

@@ -106,12 +106,12 @@ mod tests {
 
     fn keys(section: &'static Section, found: &mut Vec<&'static str>) {
         for field in section.fields {
-            match field.kind {
-                Kind::Later(_) => continue,
-                Kind::Table(inner) | Kind::Tables(inner) | Kind::TablesByName(inner) => keys(inner, found),
-                _ => {}
+            if let Kind::Table(inner) | Kind::Tables(inner) | Kind::TablesByName(inner) = field.kind {
+                keys(inner, found);
             }
-            found.push(field.key);
+            if !matches!(field.kind, Kind::Later(_)) {
+                found.push(field.key);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use crate::domain::plan::{Builtin, ToolKind, ToolPlan};
 use crate::ids::ToolName;
-use crate::spec::configuration::check_header;
+use crate::spec::configuration::{check_header, is_secret_header};
 use crate::spec::fault::{Faults, Source, code};
 use crate::spec::files::clean;
 use crate::spec::json_schema;
@@ -176,6 +176,14 @@ impl Tool<'_> {
         let mut headers = BTreeMap::new();
         for (name, value) in self.node.texts_by_name("headers") {
             check_header(&self.node, &name, &value, faults);
+            if is_secret_header(&name.value) && !value.value.contains("env.") {
+                // A plan is stored: what stands in a tool's file would be stored with it.
+                faults.hide(self.node.source, &value.span);
+                let message = format!("the header `{}` holds a secret", name.value);
+                let help =
+                    "take it from the environment: `env = [\"SHOP_TOKEN\"]` and `\"Bearer {{ env.SHOP_TOKEN }}\"`";
+                self.node.fault(faults, code::BAD_VALUE, &value.span, message, help);
+            }
             self.check_template(&value, names, faults);
             headers.insert(name.value, value.value);
         }
@@ -193,6 +201,7 @@ impl Tool<'_> {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let is_template = rest.starts_with("{{") || authority.contains(['{', '}']);
         if authority.contains('@') {
+            faults.hide(self.node.source, &url.span);
             let message = "`url` holds credentials".to_owned();
             self.node.fault(faults, code::BAD_VALUE, &url.span, message, "send them in a header, from `env`");
         }
@@ -263,7 +272,8 @@ impl Tool<'_> {
     fn env(&self, faults: &mut Faults) -> Vec<String> {
         let names = self.node.texts("env").map(|names| names.value).unwrap_or_default();
         for name in names.iter().filter(|name| !is_variable(&name.value)) {
-            // The text isn't repeated: it may be a secret.
+            // The text isn't shown: it may be a secret.
+            faults.hide(self.node.source, &name.span);
             let message = "`env` holds what is no name of an environment variable".to_owned();
             self.node.fault(faults, code::BAD_NAME, &name.span, message, "list names only, such as `\"SHOP_TOKEN\"`");
         }
