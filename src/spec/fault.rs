@@ -68,6 +68,8 @@ pub mod code {
 
 /// The most faults that one report keeps.
 pub const FAULTS_MAX: usize = 1_000;
+/// The most characters of a message: it may quote a file.
+const MESSAGE_CHARS_MAX: usize = 2_000;
 /// The most characters of a line that an excerpt shows.
 const EXCERPT_CHARS_MAX: usize = 160;
 
@@ -114,6 +116,7 @@ impl Source {
         let text = self.text();
         let start = floor_boundary(text, span.start);
         let end = floor_boundary(text, span.end).max(start);
+        let [message, help] = [message, help].map(shortened);
         Fault { code, span: start..end, message, help, source: self.clone() }
     }
 
@@ -125,6 +128,14 @@ impl Source {
 
     fn before(&self, offset: usize) -> &str {
         &self.text()[..floor_boundary(self.text(), offset)]
+    }
+}
+
+/// A text of at most [`MESSAGE_CHARS_MAX`].
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
     }
 }
 

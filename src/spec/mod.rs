@@ -1,6 +1,6 @@
 //! TOML to [`crate::domain::plan::Plan`]: what the author wrote, with spans, and what runs, with nothing left to doubt.
 //!
-//! One description of the keys ([`keys`]) drives both the reader and the JSON Schemas, so that they can't drift apart.
+//! One description of the keys (`keys.rs`) drives both the reader and the JSON Schemas, so that they can't drift apart.
 //! Every fault of every file is found in one pass and reported with its place ([`fault`]).
 //!
 //! Deliberately absent: prices (the price book checks that models have one), keys of providers, the network, and any

@@ -28,16 +28,24 @@ pub(crate) fn find(text: &str) -> Vec<Range<usize>> {
 fn in_line(line: &str) -> Vec<Range<usize>> {
     let mut places: Vec<Range<usize>> =
         line.match_indices("://").filter_map(|(at, _)| credentials(line, at + 3)).collect();
-    for prefix in PREFIXES {
-        places
-            .extend(line.match_indices(prefix).map(|(at, _)| at..at + prefix.len() + word(&line[at + prefix.len()..])));
-    }
+    PREFIXES.iter().for_each(|prefix| places.append(&mut beginning_with(line, prefix)));
     if let Some((key, value)) = line.split_once('=') {
         let key = key.to_lowercase();
         let secret = SECRET_WORDS.iter().any(|word| key.contains(word));
         if secret && !SHOWN_KEYS.iter().any(|shown| key.contains(shown)) {
             places.extend(quoted(value).into_iter().map(|at| at.start + key_end(line)..at.end + key_end(line)));
         }
+    }
+    places
+}
+
+/// The words of a line that begin so, none inside another.
+fn beginning_with(line: &str, prefix: &str) -> Vec<Range<usize>> {
+    let (mut places, mut from) = (Vec::new(), 0);
+    while let Some(at) = line[from..].find(prefix).map(|at| from + at) {
+        let begun = at + prefix.len();
+        from = begun + word(&line[begun..]);
+        places.push(at..from);
     }
     places
 }
@@ -75,9 +83,12 @@ fn quoted(text: &str) -> Vec<Range<usize>> {
 
 /// The text with some places starred out, byte for byte, so that every span stays true.
 pub(crate) fn hide(text: &str, places: &[Range<usize>]) -> String {
-    let hidden = |at: usize| places.iter().any(|place| place.contains(&at));
+    let mut hidden = vec![false; text.len()];
+    for place in places {
+        hidden.iter_mut().take(place.end).skip(place.start).for_each(|is| *is = true);
+    }
     let star = |(at, c): (usize, char)| {
-        if hidden(at) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
+        if hidden[at] && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
     };
     text.char_indices().map(star).collect()
 }

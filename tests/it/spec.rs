@@ -369,8 +369,13 @@ mod mutations {
         format!("{}{with}{}", &text[..from], &text[to..])
     }
 
+    /// How many edits are tried: `PROPTEST_CASES`, or few.
+    fn cases() -> u32 {
+        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96)
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn no_edit_of_a_file_brings_the_reader_down(
