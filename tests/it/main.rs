@@ -3,3 +3,4 @@
 mod store;
 mod tool;
 mod sim;
+mod spec;
