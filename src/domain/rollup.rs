@@ -104,13 +104,16 @@ pub struct Rollup {
 /// One row: its day, its dimensions.
 pub type RollupKey = (Day, Dimensions);
 
+/// Finds or makes a row, and changes it.
+pub type ChangeRow<'a, E> = dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E> + 'a;
+
 /// Folds one fact into the rows; `before` is the run's summary *without* this fact. `row` finds or makes a row.
 pub fn fold<E>(
     before: &RunSummary,
     dimensions: &Dimensions,
     at: Timestamp,
     event: &Event,
-    row: &mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>,
+    row: &mut ChangeRow<'_, E>,
 ) -> Result<(), E> {
     match event {
         Event::Reserved(reserved) => {

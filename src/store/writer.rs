@@ -197,10 +197,10 @@ impl Writer {
     fn submit(&mut self, mut op: Op, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
         if let Some(plan) = op.plan.take() {
-            let named = op.events.iter().find_map(|(_, event)| match event {
-                Event::Created(created) => Some(&created.plan),
-                _other => None,
-            });
+            let named = op
+                .events
+                .iter()
+                .find_map(|(_, event)| if let Event::Created(created) = event { Some(&created.plan) } else { None });
             self.books.keep_plan(*plan, named);
         }
         let root = op.run;
