@@ -4,3 +4,4 @@ mod sim;
 mod spec;
 mod store;
 mod tool;
+mod runtime;

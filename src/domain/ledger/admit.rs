@@ -14,7 +14,7 @@ use crate::units::{Money, MoneyDelta};
 enum Look {
     Admit {
         landing: Money,
-        first: Option<Reserved>,
+        first: Option<Box<Reserved>>,
     },
     /// Waits for these accounts.
     Blocked(AccountKey),
