@@ -294,3 +294,26 @@ fn sled_error(what: &'static str, path: &Path, error: &::sled::Error) -> EngineE
 fn io_error(what: &'static str, path: &Path, error: &std::io::Error) -> EngineError {
     EngineError::Io { what, path: path.display().to_string(), why: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_long_value_go_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut engine = SledEngine::open(folder.path()).expect("it opens");
+        let entries = |engine: &SledEngine| engine.shared.db.len();
+        let commit = |engine: &mut SledEngine, change: &dyn Fn(&mut Batch)| {
+            let mut batch = Batch::default();
+            change(&mut batch);
+            engine.commit(batch).expect("it commits");
+        };
+        commit(&mut engine, &|batch| batch.put(vec![1], vec![7; 5 * PART_BYTES]));
+        assert_eq!(entries(&engine), 6);
+        commit(&mut engine, &|batch| batch.put(vec![1], vec![7; 2 * PART_BYTES]));
+        assert_eq!(entries(&engine), 3);
+        commit(&mut engine, &|batch| batch.delete(vec![1]));
+        assert_eq!(entries(&engine), 0);
+    }
+}
