@@ -1,7 +1,12 @@
 //! The one test binary: links stay cheap.
 
+mod context;
+mod fallbacks;
+mod pricing;
+mod provider;
 mod runtime;
 mod sim;
 mod spec;
 mod store;
+mod tokenize;
 mod tool;
