@@ -1,1 +1,3 @@
 //! The one test binary: links stay cheap.
+
+mod ledger;
