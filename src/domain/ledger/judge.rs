@@ -63,7 +63,8 @@ impl Ledger {
         let began = WaitBegan { account: short.account, asked: short.asked, until };
         self.append(decision, run, Event::WaitBegan(began));
         let short = shorts.into_iter().map(|(key, _)| key).collect();
-        self.waiters.push(Waiter { run, ask, short });
+        let place = self.waiters.partition_point(|waiter| waiter.run < run);
+        self.waiters.insert(place, Waiter { run, ask, short });
         Verdict::Waiting
     }
 

@@ -262,7 +262,7 @@ pub struct Ledger {
     nodes: BTreeMap<RunId, Node>,
     frozen: BTreeMap<PriceId, String>,
     rings: BTreeMap<AgentName, Ring>,
-    /// Oldest first.
+    /// Oldest run first.
     waiters: Vec<Waiter>,
     /// Oldest first.
     queue: Vec<Queued>,
@@ -277,29 +277,28 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Books an op's facts, then offers what they freed to those who wait, then judges the asks.
+    /// Books an op's facts, then judges its asks; what they free is offered to older waiters before, to younger ones after.
     pub fn decide(&mut self, op: Op, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
         let mut freed = self.roll(now) | op.events.iter().any(|(_, event)| frees_money(event));
         for (run, event) in op.events {
             self.append(&mut decision, run, event);
         }
-        let (mut offered, held) = (false, self.held_by(op.run));
+        let held = self.held_by(op.run);
         for ask in op.asks {
-            // A run that gives up its wait isn't offered money in the same write.
-            if freed && !offered && !matches!(ask, Ask::EndWait(_)) {
-                offered = true;
-                self.offer_to_waiters(&mut decision);
+            // Older waiters first (rule 3); a run that gives up its wait isn't offered money in the same write.
+            match &ask {
+                Ask::Reserve(_) if freed => self.offer_to_waiters(&mut decision, Some(op.run)),
+                Ask::Admit(_) if freed => self.offer_to_waiters(&mut decision, None),
+                Ask::Reserve(_) | Ask::Admit(_) | Ask::EndWait(_) => {}
             }
             let verdict = self.judge_ask(&mut decision, op.run, ask);
             decision.verdicts.push(verdict);
         }
         // A call that takes the place of a larger landing reserve frees money too.
-        if self.held_by(op.run) < held {
-            (freed, offered) = (true, false);
-        }
-        if freed && !offered {
-            self.offer_to_waiters(&mut decision);
+        freed |= self.held_by(op.run) < held;
+        if freed {
+            self.offer_to_waiters(&mut decision, None);
         }
         self.wake(&mut decision, freed);
         decision
@@ -310,7 +309,7 @@ impl Ledger {
         let mut decision = Decision::default();
         self.adopt(policy);
         self.roll(now);
-        self.offer_to_waiters(&mut decision);
+        self.offer_to_waiters(&mut decision, None);
         self.wake(&mut decision, true);
         decision
     }
@@ -319,7 +318,7 @@ impl Ledger {
     pub fn tick(&mut self, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
         if self.roll(now) {
-            self.offer_to_waiters(&mut decision);
+            self.offer_to_waiters(&mut decision, None);
             self.wake(&mut decision, true);
         }
         decision

@@ -7,10 +7,12 @@ use crate::domain::event::{Event, WaitEnd, WaitEnded};
 use crate::ids::RunId;
 
 impl Ledger {
-    /// Offers money to waiters, oldest first; one that doesn't fit is passed over.
-    pub(super) fn offer_to_waiters(&mut self, decision: &mut Decision) {
+    /// Offers money to waiters, oldest run first, or to those that are older than one run; one that doesn't fit is passed
+    /// over. The age of the run counts, not that of its wait: the banker's walk (rule 8) lets the oldest finish first, and
+    /// where all come equally far, all are stuck with most of their money spent.
+    pub(super) fn offer_to_waiters(&mut self, decision: &mut Decision, younger: Option<RunId>) {
         let mut index = 0;
-        while let Some(waiter) = self.waiters.get(index) {
+        while let Some(waiter) = self.waiters.get(index).filter(|waiter| younger.is_none_or(|run| waiter.run < run)) {
             let (run, attempt) = (waiter.run, waiter.ask.reserved.reservation.run);
             if self.barred(&waiter.ask.reserved).is_some() {
                 // A freeze came while it waited. It asks again, and is told.

@@ -453,6 +453,10 @@ impl<S: Subject> World<S> {
         self.trees[tree].phase = Phase::Stopping;
         let asked = CancelRequested { reason: "enough".into() };
         self.op(tree, vec![(root, Event::CancelRequested(asked))], Vec::new());
+        // A part of the run that hasn't heard of it yet still asks.
+        let late = self.ask(tree, 0, 9, 1);
+        let verdict = self.op(tree, Vec::new(), vec![Ask::Reserve(Box::new(late))]).pop();
+        self.answered(tree, verdict);
         self.stop_if_drained(tree);
         self.spread_news();
     }
