@@ -98,7 +98,7 @@ fn the_judge_finds_nothing_whatever_the_order() {
 #[test]
 fn the_scripts_meet_every_hard_case() {
     let (mut waits, mut children, mut stalls, mut landings, mut moved) = (0, 0, 0, 0, 0);
-    for seed in 0..64 {
+    for seed in 0..96 {
         let judge = played(&script(seed));
         assert!(judge.faults.is_empty(), "seed {seed}: {:#?}", judge.faults);
         waits += waits_ended(&judge.events, WaitEnd::Granted);
