@@ -141,12 +141,19 @@ impl FromStr for Money {
 
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.usd())
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&self.usd())
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return u128::deserialize(deserializer).map(Self);
+        }
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         // What we stored may pass the limit for typed amounts; only the form is checked.
         parse_decimal_up_to(&text, DECIMALS_MAX, u128::MAX / PICO_PER_USD - 1)

@@ -32,16 +32,14 @@ pub struct Recorded {
 /// Labels of a run: `tenant`, `feature`, `environment`, `agent`, `owner` and the caller's own.
 pub type Labels = BTreeMap<String, String>;
 
-/// An account: what counts against one cap.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(tag = "account", rename_all = "snake_case")]
+/// An account: what counts against one cap. Its stored forms are in [`crate::domain::compact`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccountKey {
     /// A run, or a stage of it with a cap of its own.
     Node {
         /// The run.
         run: RunId,
         /// The stage, if the cap is a stage's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         stage: Option<StageName>,
     },
     /// A budget, for one value of its scope and one period.

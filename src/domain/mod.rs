@@ -4,6 +4,8 @@
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
 pub mod budget;
+mod compact;
+pub mod builtin;
 pub mod context;
 pub mod event;
 pub mod ledger;
@@ -14,5 +16,7 @@ pub mod policy;
 pub mod pricing;
 pub mod report;
 pub mod retry;
+pub mod rollup;
 pub mod run;
+pub mod summary;
 pub mod template;

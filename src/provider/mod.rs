@@ -1,9 +1,204 @@
-//! Providers: one file for each wire format. One attempt, never a retry: a second attempt needs a second [`crate::gate::Permit`].
+//! Providers: one file for each wire format. One attempt, never a retry: a second attempt needs a second [`Permit`].
+//!
+//! Invariants: [`Client::call`] takes the permit by value and sends at most one request for it; its time limits close
+//! the connection; what it calls unbilled is proven (LEDGER rule 4). Keys and texts stay out of logs and failures.
+//! Deliberately absent: retries, fallbacks, prices, and any decision on what an answer means for the run.
 
-use crate::domain::message::Reply;
-use crate::domain::retry::Failure;
-use crate::ids::ReservationId;
+mod auth;
+mod http;
+mod openai_chat;
+mod sse;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use tracing::Instrument as _;
+
+pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
+pub use self::http::{
+    BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
+};
+pub use self::openai_chat::CALLS_MAX;
+use self::openai_chat::{Attempt, OpenAiChat};
+pub use self::wait::DRAIN_TIME_MAX;
+use self::wait::Wait;
+use crate::domain::message::{Reply, Request};
+use crate::domain::retry::{ErrorClass, Failure};
+use crate::gate::Permit;
+use crate::ids::{ModelName, ProviderName, ReservationId};
+use crate::spec::project::{ProviderConfig, Wire};
 use crate::units::Millis;
+
+/// Turns true when nobody wants the answer any more. Its usage is still wanted, so the call goes on for a while.
+pub type CancelSignal = tokio::sync::watch::Receiver<bool>;
+
+/// One configured provider.
+#[derive(Debug)]
+pub struct Client {
+    provider: ProviderName,
+    http: Http,
+    wire: WireClient,
+}
+
+/// The wires. A new one is a new variant here.
+#[derive(Debug)]
+enum WireClient {
+    OpenAiChat(OpenAiChat),
+}
+
+impl Client {
+    /// A client for one provider; connects to nothing yet.
+    ///
+    /// # Errors
+    /// Where the base URL or a header can't be used.
+    pub fn new(config: &ProviderConfig, http: Http) -> Result<Self, ProviderError> {
+        let wire = match config.wire {
+            Wire::OpenAiChat => WireClient::OpenAiChat(OpenAiChat::new(config)?),
+        };
+        Ok(Self { provider: config.name.clone(), http, wire })
+    }
+
+    /// Says whether the provider's key can be there, without a call. A key's program isn't run for it.
+    ///
+    /// # Errors
+    /// Names the variable that isn't set.
+    pub fn check_key(&self) -> Result<(), ProviderError> {
+        match &self.wire {
+            WireClient::OpenAiChat(wire) => wire.check_key(),
+        }
+    }
+
+    /// Where requests go.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        match &self.wire {
+            WireClient::OpenAiChat(wire) => wire.url().as_str(),
+        }
+    }
+
+    /// Makes one attempt: one request at most, within the permit's time limits.
+    ///
+    /// A stream's text goes to `listener` as it comes. After `cancel` the answer is read on for [`DRAIN_TIME_MAX`] at
+    /// most, for its usage; a request that hasn't left is dropped at once. Dropping the future closes the connection.
+    ///
+    /// One permit, one call:
+    /// ```compile_fail,E0382
+    /// use plimsoll::{domain::message::Request, gate::Permit, provider::{CancelSignal, Client}};
+    /// async fn twice(client: &Client, permit: Permit, request: &Request, cancel: CancelSignal) {
+    ///     client.call(permit, request, None, cancel.clone()).await;
+    ///     client.call(permit, request, None, cancel).await;
+    /// }
+    /// ```
+    pub async fn call(
+        &self,
+        permit: Permit,
+        request: &Request,
+        listener: Option<&Listener>,
+        cancel: CancelSignal,
+    ) -> Answer {
+        let begun = self.http.clock().now();
+        let wait = Wait::new(&permit, cancel);
+        let reservation = permit.spend();
+        let span = tracing::debug_span!("model_call", provider = %self.provider, model = %request.model, %reservation);
+        let mut attempt = Attempt { http: &self.http, request, listener, reservation, begun, wait, first_token: None };
+        let result = match &self.wire {
+            WireClient::OpenAiChat(wire) => Box::pin(wire.attempt(&mut attempt)).instrument(span.clone()).await,
+        };
+        let latency = self.http.clock().now().since(begun);
+        span.in_scope(|| tracing::debug!(outcome = result.outcome(), latency_ms = latency.0, "ended"));
+        Answer { reservation, latency, first_token: attempt.first_token, result }
+    }
+}
+
+/// The body of a request, byte for byte as it would go out.
+///
+/// # Errors
+/// Where `extra` names a field that isn't the author's to set.
+pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
+    match config.wire {
+        Wire::OpenAiChat => openai_chat::encode(config, request),
+    }
+}
+
+/// Why a provider can't be used, before anything is sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// A base URL that is none.
+    #[error(
+        "`base_url` of provider `{provider}` is `{base_url}`: {reason}; expected such as `https://api.openai.com/v1`"
+    )]
+    BaseUrl {
+        /// The provider.
+        provider: ProviderName,
+        /// What it says.
+        base_url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A header that can't be sent, or that we set ourselves.
+    #[error("header `{header}` of provider `{provider}` can't be set: its form is wrong, or it is set by the runtime")]
+    Header {
+        /// The provider.
+        provider: ProviderName,
+        /// The header.
+        header: String,
+    },
+    /// A key's variable that isn't set.
+    #[error("provider `{provider}` takes its key from `{variable}`, which is not set; export it, or change `key_env`")]
+    KeyMissing {
+        /// The provider.
+        provider: ProviderName,
+        /// The environment variable.
+        variable: String,
+    },
+    /// A key's program that gave none.
+    #[error("provider `{provider}` takes its key from the program `{program}`, which {reason}; mend `key_command`")]
+    KeyCommand {
+        /// The provider.
+        provider: ProviderName,
+        /// The program.
+        program: String,
+        /// What it did.
+        reason: String,
+    },
+    /// A key that no header can carry.
+    #[error("the key of provider `{provider}` holds characters that no header can carry; was it cut or quoted?")]
+    KeyForm {
+        /// The provider.
+        provider: ProviderName,
+    },
+    /// An `extra` field that decides what a call costs.
+    #[error(
+        "`extra.{field}` for model `{model}` can't be set: the runtime sends that field itself, or it would change what a call can cost; remove it"
+    )]
+    ExtraField {
+        /// The model.
+        model: ModelName,
+        /// The field.
+        field: String,
+    },
+    /// No TLS.
+    #[error(
+        "the HTTP client can't be built: {reason}; check `SSL_CERT_FILE` and `SSL_CERT_DIR`, or install the system's certificates"
+    )]
+    Client {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl ProviderError {
+    /// The class of an attempt that fails by it.
+    #[must_use]
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } => ErrorClass::BadKey,
+            Self::ExtraField { .. } => ErrorClass::BadRequest,
+            Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
+        }
+    }
+}
 
 /// What an attempt came to.
 #[derive(Debug)]
@@ -27,6 +222,16 @@ pub enum AnswerResult {
     Unbilled(Failure),
     /// No reply, and nobody knows what was billed: settle at the reservation, as `unknown`.
     Unknown(Failure),
+}
+
+impl AnswerResult {
+    /// In a word, for logs: how the reservation will end.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Replied(_) => "replied",
+            Self::Unbilled(failure) | Self::Unknown(failure) => failure.class.name(),
+        }
+    }
 }
 
 /// Hears a stream while it comes: text pieces, for people to watch. What it shows is provisional.

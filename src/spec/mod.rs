@@ -1,3 +1,25 @@
 //! TOML to [`crate::domain::plan::Plan`]: what the author wrote, with spans, and what runs, with nothing left to doubt.
+//!
+//! One description of the keys (`keys.rs`) drives both the reader and the JSON Schemas, so that they can't drift apart.
+//! Every fault of every file is found in one pass and reported with its place ([`fault`]).
+//!
+//! Deliberately absent: prices (the price book checks that models have one), keys of providers, the network, and any
+//! clock.
 
+mod agent;
+mod configuration;
+pub mod fault;
+mod files;
+mod json_schema;
+mod keys;
+pub mod limits;
+pub mod load;
+pub mod load_line;
+mod model;
+mod names;
 pub mod project;
+mod reader;
+pub mod schema;
+mod secrets;
+mod template;
+mod tool;

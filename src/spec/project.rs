@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::domain::budget::Budget;
-use crate::ids::ProviderName;
+use crate::domain::limits::{Declared, Limits};
+use crate::ids::{ModelName, PolicyName, ProviderName};
+use crate::spec::limits::Ceilings;
+use crate::units::{Money, TokenPrice};
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]
@@ -17,8 +20,56 @@ pub struct Project {
     pub store: PathBuf,
     /// Providers, by their key.
     pub providers: BTreeMap<ProviderName, ProviderConfig>,
+    /// Model policies, by their key.
+    pub policies: BTreeMap<PolicyName, Policy>,
+    /// Prices over the built-in book, in the order of the file.
+    pub prices: Vec<PriceOverride>,
     /// Budgets, in the order of the file.
     pub budgets: Vec<Budget>,
+    /// Limits of an agent that sets none: built in, or of `[defaults.limits]`, none above its ceiling.
+    pub defaults: Limits,
+    /// What no agent's limits may exceed.
+    pub ceilings: Ceilings,
+}
+
+/// A model policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its key under `[policies]`.
+    pub name: PolicyName,
+    /// What the business may expect of it.
+    pub quality: Option<String>,
+    /// Approved models: the first is primary, the rest are fallbacks.
+    pub models: Vec<ModelName>,
+    /// The policy to fall to when money runs short.
+    pub downgrade: Option<PolicyName>,
+    /// Where it was declared.
+    pub declared: Declared,
+}
+
+/// A price over the built-in book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceOverride {
+    /// The model.
+    pub model: ModelName,
+    /// Of input tokens.
+    pub input: TokenPrice,
+    /// Of output tokens, reasoning included.
+    pub output: TokenPrice,
+    /// Of input read from a cache.
+    pub cache_read: Option<TokenPrice>,
+    /// Of input written to a cache.
+    pub cache_write: Option<TokenPrice>,
+    /// Of each call, beside the tokens.
+    pub per_call: Money,
+    /// The model's window.
+    pub context_tokens: Option<u32>,
+    /// The model's largest output.
+    pub max_output_tokens: Option<u32>,
+    /// Why this is the price; there is one where a price is 0.
+    pub reason: Option<String>,
+    /// Where it was declared.
+    pub declared: Declared,
 }
 
 /// How a provider is reached.

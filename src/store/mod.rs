@@ -1,1 +1,311 @@
-//! The store: the log and the accounts, in one atomic durable append.
+//! The store: the log, the accounts, the rollups and the indexes, in one atomic durable append.
+//!
+//! [`Store::submit`] hands an op to the one writer thread, which judges it by the ledger in memory and answers when it
+//! is on disk. Reads are synchronous, work from any thread, and show what is on disk and nothing else.
+//!
+//! Invariants: what was acknowledged survives `kill -9` and a power cut; a run's events are numbered from 0 without a
+//! gap; an account holds the sum of its open reservations, proved at every open; a store that is foreign, newer or
+//! damaged is refused, and nothing is written to it.
+//! Deliberately absent: any decision (the ledger decides), retention by time, and a second writer.
+
+mod books;
+mod codec;
+pub mod engine;
+mod error;
+pub mod format;
+pub mod keys;
+mod load;
+pub mod lock;
+pub mod memory;
+mod read;
+pub mod sled;
+mod verify;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::domain::event::{AccountKey, Recorded};
+use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
+use crate::domain::plan::Plan;
+use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::summary::RunSummary;
+use crate::ids::{AgentName, PlanHash, PriceId, RunId};
+use crate::store::books::Books;
+use crate::store::engine::{Engine, Span};
+use crate::store::format::{Folder, Head};
+use crate::store::keys::Table;
+use crate::store::lock::StoreLock;
+use crate::store::memory::MemoryDisk;
+use crate::store::sled::SledEngine;
+use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
+
+pub use crate::store::error::StoreError;
+pub use crate::store::read::{RUNS_MAX, RunFilter};
+pub use crate::store::verify::Verified;
+pub use crate::store::writer::{Committed, NOTICES_MAX, NoticeCommitted};
+
+/// A store that is open. Clones are the same store; it closes when the last one is dropped.
+#[derive(Clone)]
+pub struct Store(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    head: Head,
+    recovered: Vec<(RunId, Recorded)>,
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+    /// Dropped last: the next process may only come in when our files are closed.
+    _lock: Option<StoreLock>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("head", &self.0.head).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    /// Lets the writer finish what has queued, then frees the lock.
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has closed its queue already.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder, and makes it where there is none. What the last process left open is settled
+    /// (LEDGER rule 15), durably, before this returns; [`Store::recovered`] tells what.
+    ///
+    /// # Errors
+    /// When another process holds it, when the folder is foreign, newer or damaged, or when the disk fails.
+    pub fn open(folder: &Path, policy: LedgerPolicy, clock: Clock) -> Result<Self, StoreError> {
+        format::inspect(folder)?;
+        std::fs::create_dir_all(folder).map_err(|error| StoreError::io("make the folder", folder, &error))?;
+        let lock = StoreLock::take(folder, clock.now())?;
+        // Again, since another process may have made it meanwhile.
+        match format::inspect(folder)? {
+            Folder::Fresh => format::mark_new(folder)?,
+            Folder::Store => format::check_engine_folder(folder)?,
+        }
+        let engine = SledEngine::open(&folder.join(format::ENGINE_FOLDER))?;
+        let store = Self::on(Box::new(engine), &folder.display().to_string(), Some(lock), policy, clock)?;
+        format::mark_ready(folder)?;
+        Ok(store)
+    }
+
+    /// Opens a store on a disk in memory.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_memory(disk: &MemoryDisk, policy: LedgerPolicy, clock: Clock) -> Result<Self, StoreError> {
+        Self::on(Box::new(disk.open()), "memory", None, policy, clock)
+    }
+
+    /// Opens a store on an engine.
+    fn on(
+        mut engine: Box<dyn Engine>,
+        place: &str,
+        lock: Option<StoreLock>,
+        policy: LedgerPolicy,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let head = format::settle(&mut *engine, place, clock.run_id(), format::MIGRATIONS)?;
+        let reader = engine.reader();
+        let (snapshot, open) = load::load(&*reader)?;
+        let ledger = Ledger::restore(policy, snapshot);
+        let books = Books::new(Arc::clone(&reader), open);
+        let shared = Arc::new(Shared::new(reader));
+        let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared) };
+        let recovered = writer.start()?;
+        let (sender, receiver) = mpsc::channel(QUEUE_OPS_MAX);
+        let builder = std::thread::Builder::new().name("plimsoll-store".to_owned());
+        let thread = builder
+            .spawn(move || writer.run(receiver))
+            .map_err(|error| StoreError::io("start the writer of", Path::new(place), &error))?;
+        let handle = Handle { shared, head, recovered, commands: Some(sender), thread: Some(thread), _lock: lock };
+        Ok(Self(Arc::new(handle)))
+    }
+
+    /// Hands an op to the writer, and waits until what it comes to is on disk. Dropping the future ends the wait, not
+    /// the op.
+    ///
+    /// # Errors
+    /// When a commit failed, now or earlier; what became of this op is then known only after opening again.
+    pub async fn submit(&self, op: Op) -> Result<Committed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Submit(Box::new(op), reply), answer).await
+    }
+
+    /// Replaces the live configuration that the ledger judges by.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn set_policy(&self, policy: LedgerPolicy) -> Result<Committed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::SetPolicy(Box::new(policy), reply), answer).await
+    }
+
+    /// Lifts a price row's freeze.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn unfreeze(&self, price: PriceId) -> Result<Committed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Unfreeze(price, reply), answer).await
+    }
+
+    async fn send(
+        &self,
+        command: Command,
+        answer: oneshot::Receiver<Result<Committed, StoreError>>,
+    ) -> Result<Committed, StoreError> {
+        let commands = self.0.commands.as_ref().ok_or(StoreError::Closed)?;
+        commands.send(command).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Listens for what other runs' ops bring to a tree of runs. A receiver that is [`NOTICES_MAX`] behind, or whose
+    /// root run is told nothing more, sees the end of its channel; then the log has everything.
+    #[must_use]
+    pub fn attach(&self, root: RunId) -> mpsc::Receiver<NoticeCommitted> {
+        self.0.shared.attach(root)
+    }
+
+    /// Names this store for ever, with its format.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.0.head
+    }
+
+    /// What the open wrote for runs that a process left when it went down.
+    #[must_use]
+    pub fn recovered(&self) -> &[(RunId, Recorded)] {
+        &self.0.recovered
+    }
+
+    /// A run's whole log; empty for a run that doesn't exist.
+    ///
+    /// # Errors
+    /// When a record is damaged or missing.
+    pub fn events(&self, run: RunId) -> Result<Vec<Recorded>, StoreError> {
+        let view = self.shared()?.reader.view()?;
+        Ok(read::log(&*view, run)?.0)
+    }
+
+    /// A run in one line.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn summary(&self, run: RunId) -> Result<Option<RunSummary>, StoreError> {
+        let shared = self.shared()?;
+        live(shared, run).map_or_else(|| read::stored_summary(&*shared.reader.view()?, run), |live| Ok(Some(live)))
+    }
+
+    /// The runs that a filter lets through, newest first.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let shared = self.shared()?;
+        read::summaries(&*shared.reader, filter, &|run| live(shared, run))
+    }
+
+    /// A plan by its hash.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn plan(&self, hash: &PlanHash) -> Result<Option<Plan>, StoreError> {
+        read::plan(&*self.shared()?.reader.view()?, hash)
+    }
+
+    /// Every budget account of every period, and the accounts of runs that are open or hold money.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn accounts(&self) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+        let view = self.shared()?.reader.view()?;
+        read::records(&*view, Span { from: Table::Budget.span().from, to: Table::Node.span().to })
+    }
+
+    /// Every open reservation.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        read::holds(&*self.shared()?.reader.view()?)
+    }
+
+    /// Rollups of the days from `from` to `to`, both included.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn rollups(&self, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+        read::rollups(&*self.shared()?.reader.view()?, from, to)
+    }
+
+    /// The latest run of an agent that was created with a caller's key.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn run_by_key(&self, agent: &AgentName, key: &str) -> Result<Option<RunId>, StoreError> {
+        read::run_by_key(&*self.shared()?.reader.view()?, agent, key)
+    }
+
+    /// Price rows that are frozen.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn frozen(&self) -> Result<Vec<Frozen>, StoreError> {
+        read::frozen(&*self.shared()?.reader.view()?)
+    }
+
+    /// Writes every event as JSON Lines, run by run in the order of their creation: `run`, `seq`, `at`, `event`. Gives
+    /// the number of lines. Each run is shown as of one commit.
+    ///
+    /// # Errors
+    /// When a record is damaged, or `out` takes no more.
+    pub fn export_events(&self, out: &mut dyn std::io::Write) -> Result<u64, StoreError> {
+        let shared = self.shared()?;
+        let broken = |error: std::io::Error| StoreError::Export { why: error.to_string() };
+        let mut lines = 0;
+        read::each_run(&*shared.reader, Table::Summary.span(), &mut |run| {
+            let (contents, _) = read::contents(&*shared.reader.view()?, run)?;
+            for content in contents {
+                // The stored JSON begins with `{`, and is passed on as it was written.
+                write!(out, r#"{{"run":"{run}","#).map_err(broken)?;
+                out.write_all(&content[1..]).map_err(broken)?;
+                out.write_all(b"\n").map_err(broken)?;
+                lines += 1;
+            }
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    /// Folds every event again, and compares accounts, rollups and summaries with what is stored, exactly. Reads the
+    /// whole store; nothing else may write meanwhile.
+    ///
+    /// # Errors
+    /// Names the first thing that doesn't fit.
+    pub fn verify(&self) -> Result<Verified, StoreError> {
+        let shared = self.shared()?;
+        verify::verify(&*shared.reader, &|run| live(shared, run))
+    }
+
+    fn shared(&self) -> Result<&Shared, StoreError> {
+        self.0.shared.sound()?;
+        Ok(&self.0.shared)
+    }
+}
+
+fn live(shared: &Shared, run: RunId) -> Option<RunSummary> {
+    shared.live.read().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+}

@@ -28,7 +28,7 @@ use crate::domain::event::{
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Plan;
 use crate::domain::retry::{ErrorClass, Failure};
-use crate::ids::{AgentName, PriceId, ReservationId, RunId};
+use crate::ids::{AgentName, BudgetName, PriceId, ReservationId, RunId};
 use crate::units::{Millis, Money, Timestamp, TokenPrice};
 use expectation::Ring;
 
@@ -105,6 +105,8 @@ pub enum Verdict {
     Short(Short),
     /// The run waits for budget.
     Waiting,
+    /// Not judged: an earlier ask of the same op has to wait.
+    Behind,
     /// The price row is frozen.
     Frozen(Refusal),
     /// The wait is over.
@@ -191,14 +193,25 @@ pub struct Snapshot {
     pub holds: Vec<Hold>,
     /// Every run that hasn't ended, with its whole log.
     pub open_runs: Vec<(RunId, Vec<Recorded>)>,
-    /// Frozen price rows, each with why.
-    pub frozen: Vec<(PriceId, String)>,
+    /// Frozen price rows.
+    pub frozen: Vec<Frozen>,
     /// Costs of finished runs by agent, oldest first.
     pub rings: Vec<(AgentName, Vec<Money>)>,
+    /// The highest start of a period that each budget and scope has seen.
+    pub starts: Vec<((BudgetName, String), Timestamp)>,
+}
+
+/// A price row that a bill above its reservation froze.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The row.
+    pub price: PriceId,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// What changed since the store last asked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dirty {
     /// Accounts to write.
     pub accounts: Vec<(AccountKey, Account)>,
@@ -206,8 +219,10 @@ pub struct Dirty {
     pub holds_set: Vec<Hold>,
     /// Holds to delete.
     pub holds_gone: Vec<ReservationId>,
-    /// Price rows newly frozen, each with why.
-    pub frozen: Vec<(PriceId, String)>,
+    /// Price rows newly frozen.
+    pub frozen: Vec<Frozen>,
+    /// Price rows that are frozen no more.
+    pub unfrozen: Vec<PriceId>,
     /// Rings to write.
     pub rings: Vec<(AgentName, Vec<Money>)>,
 }
@@ -286,6 +301,8 @@ pub struct Ledger {
     queue: Vec<Queued>,
     /// The tenant that was admitted last, for the round.
     last_tenant: String,
+    /// The highest start of a period that each budget has seen.
+    starts: BTreeMap<BudgetName, Timestamp>,
     dirty_accounts: BTreeSet<AccountKey>,
     dirty_holds: BTreeSet<ReservationId>,
     dirty_frozen: BTreeSet<PriceId>,
@@ -298,7 +315,12 @@ impl Ledger {
     pub fn restore(policy: LedgerPolicy, snapshot: Snapshot) -> Self {
         let mut ledger = Self {
             accounts: snapshot.accounts.into_iter().collect(),
-            frozen: snapshot.frozen.into_iter().collect(),
+            frozen: snapshot.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)).collect(),
+            starts: snapshot
+                .starts
+                .into_iter()
+                .map(|((budget, _), start)| (budget, start))
+                .fold(BTreeMap::new(), highest),
             rings: snapshot.rings.into_iter().map(|(agent, costs)| (agent, Ring::from_costs(costs))).collect(),
             ..Self::default()
         };
@@ -335,8 +357,7 @@ impl Ledger {
     /// Books an op's facts, then judges its asks, then offers what was freed to those who wait.
     pub fn decide(&mut self, op: Op, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
-        self.roll(now);
-        let freed = op.events.iter().any(|(_, event)| frees_money(event));
+        let freed = self.roll(now) | op.events.iter().any(|(_, event)| frees_money(event));
         for (run, event) in op.events {
             self.append(&mut decision, run, event);
         }
@@ -344,7 +365,10 @@ impl Ledger {
             self.offer_to_waiters(&mut decision);
         }
         for ask in op.asks {
-            let verdict = self.judge_ask(&mut decision, op.run, ask);
+            // Attempts are decided one after another (rule 16): none overtakes one that has to wait.
+            let behind =
+                matches!(decision.verdicts.last(), Some(Verdict::Short(_) | Verdict::Waiting | Verdict::Behind));
+            let verdict = if behind { Verdict::Behind } else { self.judge_ask(&mut decision, op.run, ask) };
             decision.verdicts.push(verdict);
         }
         self.wake(&mut decision, freed);
@@ -382,14 +406,15 @@ impl Ledger {
         let accounts = std::mem::take(&mut self.dirty_accounts);
         let (set, gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.dirty_holds).into_iter().partition(|id| self.holds.contains_key(id));
+        let (frozen, unfrozen): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.dirty_frozen).into_iter().partition(|price| self.frozen.contains_key(price));
+        let reason = |price: &PriceId| self.frozen.get(price).cloned().unwrap_or_default();
         Dirty {
             accounts: accounts.into_iter().filter_map(|key| self.accounts.get(&key).map(|a| (key, *a))).collect(),
             holds_set: set.iter().filter_map(|id| self.holds.get(id).cloned()).collect(),
             holds_gone: gone,
-            frozen: std::mem::take(&mut self.dirty_frozen)
-                .into_iter()
-                .filter_map(|price| self.frozen.get(&price).map(|why| (price.clone(), why.clone())))
-                .collect(),
+            frozen: frozen.into_iter().map(|price| Frozen { reason: reason(&price), price }).collect(),
+            unfrozen,
             rings: std::mem::take(&mut self.dirty_rings)
                 .into_iter()
                 .filter_map(|agent| self.rings.get(&agent).map(|ring| (agent.clone(), ring.costs())))
@@ -399,6 +424,7 @@ impl Ledger {
 
     /// Lifts a price row's freeze; false where it wasn't frozen.
     pub fn unfreeze(&mut self, price: &PriceId) -> bool {
+        self.dirty_frozen.insert(price.clone());
         self.frozen.remove(price).is_some()
     }
 
@@ -444,29 +470,17 @@ impl Ledger {
     }
 
     fn adopt(&mut self, policy: LedgerPolicy) {
-        let starts = self.highest_starts();
         self.budgets = policy
             .budgets
             .into_iter()
             .map(|budget| {
                 // A period that ended never grants again: the highest start that was stored is where this one begins.
-                let start = starts.get(budget.name.as_str()).copied().unwrap_or_default();
+                let start = self.starts.get(&budget.name).copied().unwrap_or_default();
                 let (start, end) = budget.period.window(&budget.time_zone, start);
                 LiveBudget { budget, start, end }
             })
             .collect();
         self.refresh_queue();
-    }
-
-    fn highest_starts(&self) -> BTreeMap<String, Timestamp> {
-        let mut starts = BTreeMap::new();
-        for key in self.accounts.keys() {
-            if let AccountKey::Budget { budget, start, .. } = key {
-                let highest = starts.entry(budget.to_string()).or_insert(*start);
-                *highest = (*highest).max(*start);
-            }
-        }
-        starts
     }
 
     /// Moves budgets on to the period that `now` lies in, never back; true where one moved.
@@ -475,6 +489,7 @@ impl Ledger {
         for live in &mut self.budgets {
             if live.end.is_some_and(|end| now >= end) {
                 (live.start, live.end) = live.budget.period.window(&live.budget.time_zone, now);
+                self.starts.insert(live.budget.name.clone(), live.start);
                 moved = true;
             }
         }
@@ -511,6 +526,16 @@ impl Ledger {
         }
         account
     }
+}
+
+/// Keeps the highest start of each budget.
+fn highest(
+    mut starts: BTreeMap<BudgetName, Timestamp>,
+    (budget, start): (BudgetName, Timestamp),
+) -> BTreeMap<BudgetName, Timestamp> {
+    let kept = starts.entry(budget).or_default();
+    *kept = start.max(*kept);
+    starts
 }
 
 /// True where an event may free money, or make somebody stop waiting.

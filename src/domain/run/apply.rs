@@ -132,15 +132,15 @@ impl Run {
         let Some(attempt) = self.open.remove(&settled.reservation) else { return };
         self.count_tokens(&attempt, settled);
         match &settled.outcome {
-            Outcome::Reply { message, stop, .. } => self.take_reply(at, &attempt, message, stop),
+            Outcome::Reply { message, stop, .. } => self.take_reply(at, settled.reservation, &attempt, message, stop),
             Outcome::ToolResult { content, is_error, .. } => self.take_result(&attempt, content, *is_error),
-            Outcome::Failed(failure) => self.take_failure(at, &attempt, failure, false),
+            Outcome::Failed(failure) => self.take_failure(at, settled.reservation, &attempt, failure, false),
         }
     }
 
     fn apply_voided(&mut self, at: Timestamp, voided: &Voided) {
         if let Some(attempt) = self.open.remove(&voided.reservation) {
-            self.take_failure(at, &attempt, &voided.failure, true);
+            self.take_failure(at, voided.reservation, &attempt, &voided.failure, true);
         }
     }
 
@@ -152,14 +152,21 @@ impl Run {
         self.counters.output = self.counters.output.plus(counted.1);
     }
 
-    fn take_reply(&mut self, at: Timestamp, attempt: &Attempt, message: &Assistant, stop: &StopReason) {
+    fn take_reply(
+        &mut self,
+        at: Timestamp,
+        id: ReservationId,
+        attempt: &Attempt,
+        message: &Assistant,
+        stop: &StopReason,
+    ) {
         let AttemptKind::Model { purpose, .. } = attempt.kind else { return };
         if purpose == Purpose::Landing {
             self.landed = Some(message.clone());
             return;
         }
         if let Some(failure) = declined(message, stop) {
-            self.take_failure(at, attempt, &failure, false);
+            self.take_failure(at, id, attempt, &failure, false);
             return;
         }
         let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
@@ -183,10 +190,17 @@ impl Run {
         }
     }
 
-    fn take_failure(&mut self, at: Timestamp, attempt: &Attempt, failure: &Failure, unbilled: bool) {
+    fn take_failure(
+        &mut self,
+        at: Timestamp,
+        reservation: ReservationId,
+        attempt: &Attempt,
+        failure: &Failure,
+        unbilled: bool,
+    ) {
         match &attempt.kind {
             AttemptKind::Model { model, purpose, .. } => {
-                let tried = Try { model: model.clone(), failure: failure.clone(), at, unbilled };
+                let tried = Try { reservation, model: model.clone(), failure: failure.clone(), at, unbilled };
                 if *purpose == Purpose::Landing {
                     self.landing_tries.push(tried);
                     return;

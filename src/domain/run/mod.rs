@@ -157,6 +157,8 @@ struct ModelStep {
 /// A try of a model step that gave no reply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Try {
+    /// Its reservation.
+    pub reservation: ReservationId,
     /// The model.
     pub model: ModelName,
     /// What happened.

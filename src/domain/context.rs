@@ -1,1 +1,0 @@
-//! Fits a conversation into its pots; says what was cut, and why.

@@ -1,0 +1,199 @@
+//! The request of a run's last answer inside its landing reserve (LEDGER rules 6 and 11).
+//!
+//! No tools go out with it, so the conversation is told in words, inside the one user message: some servers refuse tool
+//! calls without tool definitions, and some refuse two user messages in a row.
+
+use std::collections::BTreeMap;
+
+use crate::domain::context::{Draft, Fitted, Measure, Sizer, head, without_middle};
+use crate::domain::event::{BoundMethod, Cut, Pot};
+use crate::domain::limits::{Declared, LimitKind, Refusal};
+use crate::domain::message::{Message, Pots};
+use crate::units::Tokens;
+
+/// What a landing asks for.
+pub const LANDING_ASK: &str = "This run has met one of its limits: no more tools can be called. Give the best answer that you \
+    can from what is above, in the form that was asked for, and say plainly what is missing or not certain.";
+const BEFORE_FINDINGS: &str = "\n\nWhat you did so far:\n";
+const BETWEEN: &str = "\n\n";
+/// Bytes that telling one message in words adds to it.
+const WORDS_BYTES_MAX: u64 = 64;
+/// The newest part that doesn't fit is cut in its middle where at least this much of it can stay.
+const KEPT_BYTES_MIN: u64 = 200;
+/// Bytes that the note in a shortened part can take.
+const NOTE_BYTES_MAX: u64 = 48;
+
+/// How long a landing's request may be.
+#[derive(Clone, Debug)]
+pub struct LandingRoom {
+    /// The limit `landing_tokens`, or what the reserve pays for if that is less.
+    pub tokens: Tokens,
+    /// Where the limit was declared.
+    pub declared: Declared,
+}
+
+/// The request for the last answer: instructions and input whole, then the newest of the conversation that fits.
+///
+/// The sizer's fixed part must be that of a request without tools.
+///
+/// # Errors
+/// A refusal of [`LimitKind::LandingTokens`]: instructions and input alone don't fit.
+pub fn landing(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> Result<Fitted, Box<Refusal>> {
+    let parts = parts(draft);
+    let by_bytes = Telling { draft, parts: &parts, measure: Measure { sizer, method: BoundMethod::Bytes } };
+    if by_bytes.size(0) <= room.tokens {
+        return Ok(by_bytes.told(0, None));
+    }
+    let best = match sizer.fixed_tokens() {
+        None => by_bytes,
+        Some(_) => Telling { measure: Measure { sizer, method: BoundMethod::Tokens }, ..by_bytes },
+    };
+    let base = best.size(parts.len());
+    if base > room.tokens { Err(refuse(room, &best, base)) } else { Ok(best.newest_within(room.tokens)) }
+}
+
+/// An upper bound of what [`landing`] would make of this draft, without making it; `None` where it would refuse. At most the
+/// room: what the landing reserve is reckoned from.
+#[must_use]
+pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> Option<Tokens> {
+    let words = Tokens(WORDS_BYTES_MAX);
+    let told: Tokens = draft.turns.iter().map(|message| sizer.message_bytes(message).plus(words)).sum();
+    let bytes = Telling { draft, parts: &[], measure: Measure { sizer, method: BoundMethod::Bytes } };
+    let base = bytes.size(0);
+    if base <= room.tokens {
+        return Some(base.plus(words).plus(told).min(room.tokens));
+    }
+    sizer.fixed_tokens()?;
+    let tokens = Telling { measure: Measure { sizer, method: BoundMethod::Tokens }, ..bytes };
+    (tokens.size(0) <= room.tokens).then_some(room.tokens)
+}
+
+fn refuse(room: &LandingRoom, telling: &Telling<'_>, needed: Tokens) -> Box<Refusal> {
+    Box::new(Refusal {
+        limit: LimitKind::LandingTokens,
+        subject: None,
+        value: format!("{} tokens", room.tokens),
+        observed: format!("instructions and input alone need {}", telling.measure.shown(needed)),
+        declared: room.declared.clone(),
+    })
+}
+
+/// One message, or one call with its answer, in words.
+struct Part {
+    text: String,
+    pot: Pot,
+    what: String,
+}
+
+/// A landing's request that is being put together.
+#[derive(Clone, Copy)]
+struct Telling<'a> {
+    draft: &'a Draft<'a>,
+    parts: &'a [Part],
+    measure: Measure<'a>,
+}
+
+impl Telling<'_> {
+    /// The newest parts that fit, and of the next one as much as does.
+    fn newest_within(&self, room: Tokens) -> Fitted {
+        let size = |part: &Part| self.measure.message(&Message::User { text: part.text.clone() });
+        let mut left = room.left_after(self.size(self.parts.len())).left_after(Tokens(WORDS_BYTES_MAX));
+        let mut from = self.parts.len();
+        while let Some(part) = from.checked_sub(1).map(|at| &self.parts[at]) {
+            let size = size(part);
+            if size > left {
+                break;
+            }
+            left = left.left_after(size);
+            from -= 1;
+        }
+        let shorter = from.checked_sub(1).and_then(|at| shortened(&self.parts[at].text, left));
+        self.checked(from, shorter, room)
+    }
+
+    /// The request, with the oldest parts dropped while the whole is larger than its parts promised.
+    fn checked(&self, mut from: usize, shorter: Option<String>, room: Tokens) -> Fitted {
+        let told = self.told(from, shorter.as_deref());
+        if told.pots.total() <= room {
+            return told;
+        }
+        while from < self.parts.len() && self.size(from) > room {
+            from += 1;
+        }
+        self.told(from, None)
+    }
+
+    fn size(&self, from: usize) -> Tokens {
+        let messages = self.messages(from, None);
+        messages.iter().map(|message| self.measure.message(message)).sum::<Tokens>().plus(self.measure.fixed())
+    }
+
+    /// The request with the parts from `from` on, and before them `shorter`, what is left of the one before.
+    fn told(&self, from: usize, shorter: Option<&str>) -> Fitted {
+        let messages = self.messages(from, shorter);
+        let total =
+            messages.iter().map(|message| self.measure.message(message)).sum::<Tokens>().plus(self.measure.fixed());
+        let instructions = self.size(self.parts.len()).min(total);
+        let pots = Pots { instructions, history: total.left_after(instructions), ..Pots::default() };
+        Fitted { messages, pots, cuts: self.cuts(from, shorter), method: self.measure.method }
+    }
+
+    fn messages(&self, from: usize, shorter: Option<&str>) -> Vec<Message> {
+        let told: Vec<&str> =
+            shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
+        let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
+        let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user);
+        head(&Draft { user: &user, ..*self.draft })
+    }
+
+    fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {
+        let kept = |at: usize| if at + 1 == from { shorter.unwrap_or_default() } else { "" };
+        let size = |text: &str| self.measure.message(&Message::User { text: text.to_owned() });
+        let cut = |(at, part): (usize, &Part)| {
+            let tokens = size(&part.text).left_after(size(kept(at)));
+            Cut { pot: part.pot, what: part.what.clone(), tokens }
+        };
+        self.parts[..from].iter().enumerate().map(cut).collect()
+    }
+}
+
+/// As much of a part as surely fits: by bytes, which are never fewer than tokens.
+fn shortened(text: &str, left: Tokens) -> Option<String> {
+    let keep = left.0.checked_sub(NOTE_BYTES_MAX + WORDS_BYTES_MAX).filter(|keep| *keep >= KEPT_BYTES_MIN)?;
+    let keep = usize::try_from(keep).ok().filter(|keep| *keep < text.len())?;
+    Some(without_middle(text, keep))
+}
+
+/// The conversation in words, oldest first. A call is told with its answer; one without an answer isn't told.
+fn parts(draft: &Draft<'_>) -> Vec<Part> {
+    let mut arguments: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut parts = Vec::new();
+    for message in draft.turns {
+        match message {
+            Message::System { text } | Message::User { text } => {
+                parts.push(Part {
+                    text: format!("You were told: {text}"),
+                    pot: Pot::History,
+                    what: "a message".to_owned(),
+                });
+            }
+            Message::Assistant(assistant) => {
+                arguments.extend(assistant.calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())));
+                let text = assistant.refusal.as_deref().unwrap_or(&assistant.text);
+                if !text.is_empty() {
+                    parts.push(Part {
+                        text: format!("You said: {text}"),
+                        pot: Pot::History,
+                        what: "a turn".to_owned(),
+                    });
+                }
+            }
+            Message::Tool(answer) => {
+                let with = arguments.get(answer.call_id.as_str()).copied().unwrap_or("{}");
+                let text = format!("You called {} with {with}, which gave: {}", answer.name, answer.content);
+                parts.push(Part { text, pot: Pot::ToolOutput, what: format!("result of {}", answer.name) });
+            }
+        }
+    }
+    parts
+}

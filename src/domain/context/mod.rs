@@ -1,0 +1,253 @@
+//! Fits a conversation into its pots; says what was cut, and why.
+//!
+//! Rules: instructions (system text, the input, tool definitions) are never cut. Tool results share one pot: the newest stay
+//! whole, older ones lose their middle or are replaced by a note; every call keeps an answer, which the wires demand. Turns
+//! beyond the history's pot go oldest first, each with its tool answers. The last turn always stays.
+//! Sizes are taken in bytes where everything fits so, which costs nothing, else in tokens where the encoding is known.
+//! Deliberately absent: tokenizers (sizes come in through [`Sizer`]), summaries, and documents, which come with their own
+//! stage.
+
+mod landing;
+mod trim;
+
+use crate::domain::event::{BoundMethod, Cut, InputBound};
+use crate::domain::limits::{Declared, LimitKind, Refusal};
+use crate::domain::message::{Message, Pots};
+use crate::domain::plan::{ContextPlan, Overflow};
+use crate::units::Tokens;
+
+pub use landing::{LANDING_ASK, LandingRoom, landing, landing_bound};
+
+/// Upper bounds of tokens. Both ways of measuring hold at once; tokens are never more than bytes.
+pub trait Sizer {
+    /// A message's bytes and frames.
+    fn message_bytes(&self, message: &Message) -> Tokens;
+    /// A message by the model's encoding; `None` where that isn't known.
+    fn message_tokens(&self, message: &Message) -> Option<Tokens>;
+    /// What goes out beside the messages (tool definitions, output schema), by bytes.
+    fn fixed_bytes(&self) -> Tokens;
+    /// The same by the model's encoding.
+    fn fixed_tokens(&self) -> Option<Tokens>;
+}
+
+/// A request before it is fitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// The rendered system text; empty for none.
+    pub system: &'a str,
+    /// The rendered user text: the input.
+    pub user: &'a str,
+    /// The conversation since then, oldest first: assistant turns, each followed by the answers to its calls.
+    pub turns: &'a [Message],
+}
+
+/// What the model takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Its longest input, where known. Some sources give the whole window here, so the output is taken off it too.
+    pub tokens: Option<Tokens>,
+    /// The output cap of the request.
+    pub max_output: u32,
+}
+
+/// A request that fits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// The messages, system text first.
+    pub messages: Vec<Message>,
+    /// Its size by pot; what goes out beside the messages is part of the instructions.
+    pub pots: Pots,
+    /// What was cut.
+    pub cuts: Vec<Cut>,
+    /// How it was measured.
+    pub method: BoundMethod,
+}
+
+impl Fitted {
+    /// The upper bound of the request's input.
+    #[must_use]
+    pub fn bound(&self) -> InputBound {
+        InputBound { tokens: self.pots.total(), method: self.method }
+    }
+}
+
+/// Fits a conversation into its pots and the model's window.
+///
+/// The last turn stays even where it alone is larger than the history's pot, and so does a note for each of its results:
+/// they take from what the other pots leave.
+///
+/// # Errors
+/// A refusal of [`LimitKind::Context`]: something would have to be cut and `overflow = "refuse"`, or the instructions and
+/// the last turn alone are too long.
+pub fn fit(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn Sizer) -> Result<Fitted, Box<Refusal>> {
+    let room = Room::of(plan, window);
+    let by_bytes = Measured::of(draft, Measure { sizer, method: BoundMethod::Bytes });
+    if by_bytes.fits(&room) {
+        return Ok(by_bytes.whole());
+    }
+    let measured = match sizer.fixed_tokens() {
+        None => by_bytes,
+        Some(_) => Measured::of(draft, Measure { sizer, method: BoundMethod::Tokens }),
+    };
+    match plan.overflow {
+        _ if measured.fits(&room) => Ok(measured.whole()),
+        Overflow::Refuse => {
+            Err(room.refuse(plan, &format!("the request needs {}", measured.shown(measured.pots().total()))))
+        }
+        Overflow::Trim => trim::trim(measured, &room).map_err(|needed| room.refuse(plan, &needed)),
+    }
+}
+
+/// The pots' sizes for one request.
+struct Room {
+    total: Tokens,
+    history: Tokens,
+    tool_output: Tokens,
+    window: Option<Tokens>,
+}
+
+impl Room {
+    fn of(plan: &ContextPlan, window: Window) -> Self {
+        let output = Tokens(u64::from(window.max_output));
+        let left = window.tokens.map(|tokens| tokens.left_after(output)).filter(|left| *left < plan.tokens);
+        Self { total: left.unwrap_or(plan.tokens), history: plan.history, tool_output: plan.tool_output, window: left }
+    }
+
+    fn refuse(&self, plan: &ContextPlan, observed: &str) -> Box<Refusal> {
+        let declared = if self.window.is_some() { Declared::Default } else { plan.declared.clone() };
+        Box::new(Refusal {
+            limit: LimitKind::Context,
+            subject: self.window.map(|_| "the model's window, less the output".to_owned()),
+            value: format!("{} tokens", self.total),
+            observed: observed.to_owned(),
+            declared,
+        })
+    }
+}
+
+/// One way of measuring.
+#[derive(Clone, Copy)]
+struct Measure<'a> {
+    sizer: &'a dyn Sizer,
+    method: BoundMethod,
+}
+
+impl Measure<'_> {
+    fn message(self, message: &Message) -> Tokens {
+        let by_bytes = || self.sizer.message_bytes(message);
+        match self.method {
+            BoundMethod::Bytes => by_bytes(),
+            BoundMethod::Tokens => self.sizer.message_tokens(message).unwrap_or_else(by_bytes),
+        }
+    }
+
+    fn fixed(self) -> Tokens {
+        let by_bytes = || self.sizer.fixed_bytes();
+        match self.method {
+            BoundMethod::Bytes => by_bytes(),
+            BoundMethod::Tokens => self.sizer.fixed_tokens().unwrap_or_else(by_bytes),
+        }
+    }
+
+    /// `12 tokens`, or `up to 12 tokens` where only bytes are known.
+    fn shown(self, size: Tokens) -> String {
+        match self.method {
+            BoundMethod::Bytes => format!("up to {size} tokens (one for each byte)"),
+            BoundMethod::Tokens => format!("{size} tokens"),
+        }
+    }
+}
+
+/// A message of the conversation with its size.
+struct Piece {
+    message: Message,
+    size: Tokens,
+}
+
+impl Piece {
+    fn is_tool_answer(&self) -> bool {
+        matches!(self.message, Message::Tool(_))
+    }
+}
+
+/// A draft with the size of each part.
+struct Measured<'a> {
+    measure: Measure<'a>,
+    head: Vec<Message>,
+    instructions: Tokens,
+    pieces: Vec<Piece>,
+}
+
+impl<'a> Measured<'a> {
+    fn of(draft: &Draft<'_>, measure: Measure<'a>) -> Self {
+        let head = head(draft);
+        let instructions = head.iter().map(|message| measure.message(message)).sum::<Tokens>().plus(measure.fixed());
+        let piece = |message: &Message| Piece { message: message.clone(), size: measure.message(message) };
+        Self { measure, head, instructions, pieces: draft.turns.iter().map(piece).collect() }
+    }
+
+    fn pots(&self) -> Pots {
+        let sum = |tool_answers| {
+            self.pieces.iter().filter(|piece| piece.is_tool_answer() == tool_answers).map(|piece| piece.size).sum()
+        };
+        Pots { instructions: self.instructions, history: sum(false), documents: Tokens::ZERO, tool_output: sum(true) }
+    }
+
+    fn fits(&self, room: &Room) -> bool {
+        let pots = self.pots();
+        pots.total() <= room.total
+            && pots.tool_output <= room.tool_output
+            && (pots.history <= room.history
+                || self.pieces.iter().filter(|piece| starts_turn(&piece.message)).count() <= 1)
+    }
+
+    fn shown(&self, size: Tokens) -> String {
+        self.measure.shown(size)
+    }
+
+    /// The request as it is, nothing cut.
+    fn whole(self) -> Fitted {
+        self.with_cuts(Vec::new())
+    }
+
+    fn with_cuts(mut self, cuts: Vec<Cut>) -> Fitted {
+        let (pots, method) = (self.pots(), self.measure.method);
+        let mut messages = std::mem::take(&mut self.head);
+        messages.extend(self.pieces.into_iter().map(|piece| piece.message));
+        Fitted { messages, pots, cuts, method }
+    }
+}
+
+/// System text, if there is one, and the input.
+fn head(draft: &Draft<'_>) -> Vec<Message> {
+    let system = (!draft.system.is_empty()).then(|| Message::System { text: draft.system.to_owned() });
+    system.into_iter().chain([Message::User { text: draft.user.to_owned() }]).collect()
+}
+
+/// True for the message that opens a turn: a turn is what the model said and all that follows until it speaks again.
+fn starts_turn(message: &Message) -> bool {
+    match message {
+        Message::Assistant(_) => true,
+        Message::System { .. } | Message::User { .. } | Message::Tool(_) => false,
+    }
+}
+
+/// The largest byte position at most `at` that doesn't split a character.
+fn floor_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// The beginning and the end of a text, `keep` bytes of it at most, with a note of what is left out in between.
+fn without_middle(text: &str, keep: usize) -> String {
+    let head = floor_boundary(text, keep / 3 * 2);
+    let mut tail = text.len().saturating_sub(keep / 3).max(head);
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    let cut = tail - head;
+    format!("{}\n[… {cut} bytes cut …]\n{}", &text[..head], &text[tail..])
+}

@@ -1,0 +1,233 @@
+//! The price book: the built-in facts, and the project's own prices over them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use crate::domain::pricing::{Capability, LongContext, PriceRow, Rates, TierPrice};
+use crate::ids::{ModelName, PriceId};
+use crate::units::{Money, Timestamp, TokenPrice, Tokens};
+
+/// Facts about prices, with their source and the date on which it was read. For `gpt-5.6` and `gpt-5.6-sol` they hold the
+/// list rate: the cheaper promotional one was promised only through 2026-11-21, and a bound takes the dearer of the two.
+const FACTS: &str = include_str!("price_facts.json");
+
+/// Price rows by model. Cheap to share, never changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceBook {
+    rows: BTreeMap<ModelName, Vec<PriceRow>>,
+}
+
+impl PriceBook {
+    /// The built-in book, parsed once.
+    ///
+    /// # Panics
+    /// Never: a test reads the same facts.
+    #[must_use]
+    pub fn builtin() -> &'static Self {
+        static BOOK: OnceLock<PriceBook> = OnceLock::new();
+        BOOK.get_or_init(|| {
+            let facts: Facts = serde_json::from_str(FACTS).expect("a test reads the built-in facts");
+            let Facts { source, retrieved, rows } = facts;
+            Self::of(rows.into_iter().map(|row| row.resolve(&source, &retrieved)))
+        })
+    }
+
+    /// A book with just these rows; of two for one model and time, the first counts.
+    #[must_use]
+    pub fn of(rows: impl IntoIterator<Item = PriceRow>) -> Self {
+        let mut book = Self::default();
+        for row in rows {
+            book.rows.entry(row.model.clone()).or_default().push(row);
+        }
+        book
+    }
+
+    /// This book with the project's prices over it. A model that has one keeps none of the built-in rows.
+    #[must_use]
+    pub fn with_overrides(&self, rows: Vec<PriceRow>) -> Self {
+        let mut book = self.clone();
+        book.rows.extend(Self::of(rows).rows);
+        book
+    }
+
+    /// The price of a model at a time, by its exact name.
+    #[must_use]
+    pub fn find(&self, model: &ModelName, now: Timestamp) -> Option<&PriceRow> {
+        self.rows.get(model)?.iter().find(|row| row.is_valid_at(now))
+    }
+
+    /// A price by its version: what an attempt pinned.
+    #[must_use]
+    pub fn find_version(&self, id: &PriceId) -> Option<&PriceRow> {
+        let model = id.as_str().rsplit_once('@')?.0;
+        self.rows.get(&ModelName::from(model))?.iter().find(|row| row.id == *id)
+    }
+
+    /// The price of the model that a response says answered, `pinned` being the row of the model that was asked (LEDGER
+    /// rule 5). The asked model's own dated snapshot has its price; any other model must have a row of its own.
+    #[must_use]
+    pub fn find_answering<'a>(&'a self, pinned: &'a PriceRow, answering: &str, now: Timestamp) -> Option<&'a PriceRow> {
+        if answering == pinned.model.model() {
+            return Some(pinned);
+        }
+        let named = |model: &str| ModelName::from(format!("{}/{model}", pinned.model.provider()));
+        if let Some(row) = self.find(&named(answering), now) {
+            return Some(row);
+        }
+        let base = without_date(answering)?;
+        if base == pinned.model.model() { Some(pinned) } else { self.find(&named(base), now) }
+    }
+
+    /// All rows, by model.
+    pub fn rows(&self) -> impl Iterator<Item = &PriceRow> {
+        self.rows.values().flatten()
+    }
+}
+
+/// The name before a snapshot's date: `gpt-5-mini` of `gpt-5-mini-2025-08-07`, `-20250807` or `@20250807`.
+fn without_date(model: &str) -> Option<&str> {
+    let dashed =
+        || model.len().checked_sub(11).and_then(|at| split(model, at)).filter(|(_, date)| is_date(date, "-dddd-dd-dd"));
+    let plain = || {
+        let at = model.len().checked_sub(9)?;
+        split(model, at).filter(|(_, date)| is_date(date, "-dddddddd") || is_date(date, "@dddddddd"))
+    };
+    dashed().or_else(plain).map(|(base, _)| base).filter(|base| !base.is_empty())
+}
+
+fn split(text: &str, at: usize) -> Option<(&str, &str)> {
+    text.is_char_boundary(at).then(|| text.split_at(at))
+}
+
+/// True where `text` has the pattern's characters, with a digit for each `d`.
+fn is_date(text: &str, pattern: &str) -> bool {
+    text.len() == pattern.len()
+        && text.bytes().zip(pattern.bytes()).all(|(byte, wanted)| match wanted {
+            b'd' => byte.is_ascii_digit(),
+            literal => byte == literal,
+        })
+}
+
+/// The built-in facts as they are written.
+#[derive(Deserialize)]
+struct Facts {
+    source: String,
+    retrieved: String,
+    rows: Vec<Fact>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fact {
+    model: ModelName,
+    context: Tokens,
+    max_output: u32,
+    rates: RatesFact,
+    #[serde(default)]
+    long: Option<LongFact>,
+    #[serde(default)]
+    service_tiers: BTreeMap<String, TierFact>,
+    #[serde(default)]
+    multipliers: BTreeMap<String, Money>,
+    #[serde(default)]
+    capabilities: BTreeSet<Capability>,
+    #[serde(default)]
+    notes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierFact {
+    rates: RatesFact,
+    #[serde(default)]
+    long: Option<LongFact>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongFact {
+    above: Tokens,
+    rates: RatesFact,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RatesFact {
+    r#in: TokenPrice,
+    out: TokenPrice,
+    #[serde(default)]
+    cache_read: Option<TokenPrice>,
+    #[serde(default)]
+    cache_write: Option<TokenPrice>,
+    #[serde(default)]
+    cache_write_long: Option<TokenPrice>,
+}
+
+impl RatesFact {
+    fn rates(self) -> Rates {
+        Rates {
+            input: self.r#in,
+            output: self.out,
+            cache_read: self.cache_read,
+            cache_write: self.cache_write,
+            cache_write_long: self.cache_write_long,
+        }
+    }
+}
+
+impl LongFact {
+    fn resolve(self) -> LongContext {
+        LongContext { above: self.above, rates: self.rates.rates() }
+    }
+}
+
+impl Fact {
+    fn resolve(self, source: &str, retrieved: &str) -> PriceRow {
+        let rates = self.rates.rates().with_documented_defaults();
+        let row = PriceRow {
+            id: PriceId::from(""),
+            model: self.model,
+            price: TierPrice { rates, long: self.long.map(|long| over(self.rates, long)) },
+            service_tiers: self.service_tiers.into_iter().map(|(name, tier)| (name, tier.resolve())).collect(),
+            multipliers: self.multipliers.into_iter().map(|(name, factor)| (name, basis_points(factor))).collect(),
+            context_window: Some(self.context),
+            max_output: Some(self.max_output),
+            valid_from: None,
+            valid_to: None,
+            source: source.to_owned(),
+            retrieved: retrieved.to_owned(),
+            reason: None,
+            capabilities: self.capabilities,
+            notes: self.notes,
+        };
+        row.with_id()
+    }
+}
+
+impl TierFact {
+    /// A rate that a service tier leaves out is unknown: no default is documented for it.
+    fn resolve(self) -> TierPrice {
+        TierPrice { rates: self.rates.rates(), long: self.long.map(LongFact::resolve) }
+    }
+}
+
+/// Long-context rates of the ordinary tier: what they leave out stays at the base rate where that is published, and
+/// follows the long input rate where the base rate itself only follows input.
+fn over(published: RatesFact, long: LongFact) -> LongContext {
+    let LongContext { above, rates } = long.resolve();
+    let rates = Rates {
+        cache_read: rates.cache_read.or(published.cache_read),
+        cache_write: rates.cache_write.or(published.cache_write),
+        cache_write_long: rates.cache_write_long.or(published.cache_write_long),
+        ..rates
+    };
+    LongContext { above, rates: rates.with_documented_defaults() }
+}
+
+/// A factor such as `1.1` in basis points.
+fn basis_points(factor: Money) -> u32 {
+    let share = factor.basis_points_of(Money::from_micro(1_000_000)).expect("a factor is a small number");
+    u32::try_from(share).expect("a factor is a small number")
+}

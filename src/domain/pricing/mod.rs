@@ -1,0 +1,348 @@
+//! The price book: the worst case before a call, the exact cost after it.
+//!
+//! Invariants: all arithmetic is on whole pico-dollars, so nothing is rounded; a class of tokens without a rate has no
+//! cost, it has an error. A row is never changed: a later fact is a new version with an id of its own.
+//! Deliberately absent: floats, clocks, and any guess. What has no price is refused. Batch prices, audio tokens and
+//! fees of hosted tools are absent too: no wire of ours can cause them.
+
+mod book;
+mod cost;
+mod worst_case;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::domain::plan::hex;
+use crate::ids::{ModelName, PriceId};
+use crate::units::{Timestamp, TokenPrice, Tokens};
+
+pub use book::PriceBook;
+pub use worst_case::{CacheWrites, CallBound, ServiceTier, Terms};
+
+/// Tokens of one call in disjoint classes; absent classes are zero, absent *usage* is `None` where this is optional.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Input that was neither read from a cache nor written to one.
+    pub input: Tokens,
+    /// Input read from a cache.
+    pub cache_read: Tokens,
+    /// Input written to a cache for the provider's shorter time to live (5 or 30 minutes).
+    pub cache_write: Tokens,
+    /// Input written to a cache for the longer time to live (1 or 12 hours).
+    #[serde(default)]
+    pub cache_write_long: Tokens,
+    /// Output, reasoning included.
+    pub output: Tokens,
+    /// The part of `output` that is reasoning; shown, not billed again.
+    pub reasoning: Tokens,
+}
+
+impl Usage {
+    /// All input, cached and written included: what context tiers are judged by.
+    #[must_use]
+    pub fn input_total(&self) -> Tokens {
+        self.input.plus(self.cache_read).plus(self.cache_write).plus(self.cache_write_long)
+    }
+
+    /// The sum, class by class.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.plus(other.input),
+            cache_read: self.cache_read.plus(other.cache_read),
+            cache_write: self.cache_write.plus(other.cache_write),
+            cache_write_long: self.cache_write_long.plus(other.cache_write_long),
+            output: self.output.plus(other.output),
+            reasoning: self.reasoning.plus(other.reasoning),
+        }
+    }
+}
+
+/// One version of one model's price. Serialises as `prices` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PriceRow {
+    /// Names this version: model, date and a hash of the content.
+    pub id: PriceId,
+    /// The model, as `provider/model`.
+    pub model: ModelName,
+    /// What is charged where the provider serves the ordinary tier.
+    pub price: TierPrice,
+    /// What other service tiers charge, by the name that a response reports.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_tiers: BTreeMap<String, TierPrice>,
+    /// Factors that may apply to every rate, in basis points, such as `residency_eu` for a regional host.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub multipliers: BTreeMap<String, u32>,
+    /// The longest input that the model takes.
+    pub context_window: Option<Tokens>,
+    /// The longest output that the model gives.
+    pub max_output: Option<u32>,
+    /// The price holds from here on; `None` for always.
+    pub valid_from: Option<Timestamp>,
+    /// The price ends before this; `None` for never.
+    pub valid_to: Option<Timestamp>,
+    /// Where the price is from: a table, or file and line of the project.
+    pub source: String,
+    /// The date on which the source was read, `project` for a price of the project.
+    pub retrieved: String,
+    /// Why the price is what it is; a price of zero has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the model can do; empty where nobody said.
+    pub capabilities: BTreeSet<Capability>,
+    /// Doubts and dates that people should see.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Rates of one service tier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TierPrice {
+    /// The rates.
+    pub rates: Rates,
+    /// The rates of requests with a long input, if they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long: Option<LongContext>,
+}
+
+/// Rates of the whole request, output included, where its input (cached and written included) is longer than `above`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LongContext {
+    /// The longest input that doesn't count as long.
+    pub above: Tokens,
+    /// The rates.
+    pub rates: Rates,
+}
+
+/// A rate for each class of tokens, in USD per 1,000,000. `None` is unknown, never free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rates {
+    /// Fresh input.
+    pub input: TokenPrice,
+    /// Output, reasoning included.
+    pub output: TokenPrice,
+    /// Input read from a cache.
+    pub cache_read: Option<TokenPrice>,
+    /// Input written to a cache for the shorter time to live.
+    pub cache_write: Option<TokenPrice>,
+    /// Input written to a cache for the longer time to live.
+    pub cache_write_long: Option<TokenPrice>,
+}
+
+impl Rates {
+    /// Fills what the source leaves out, as it documents: cached input and writes then cost what input costs. A longer
+    /// write beside a known shorter one stays unknown, since it is dearer wherever both are published.
+    fn with_documented_defaults(self) -> Self {
+        let no_writes = self.cache_write.is_none() && self.cache_write_long.is_none();
+        let write = |rate: Option<TokenPrice>| if no_writes { Some(self.input) } else { rate };
+        Self {
+            cache_read: self.cache_read.or(Some(self.input)),
+            cache_write: write(self.cache_write),
+            cache_write_long: write(self.cache_write_long),
+            ..self
+        }
+    }
+
+    /// The same rates times a factor in basis points, or `None` where that isn't whole pico-dollars.
+    fn times(self, basis_points: u32) -> Option<Self> {
+        let one = |rate: TokenPrice| {
+            let product = rate.pico().checked_mul(u64::from(basis_points))?;
+            product.is_multiple_of(10_000).then(|| TokenPrice::from_pico(product / 10_000))
+        };
+        let class = |rate: Option<TokenPrice>| match rate {
+            None => Some(None),
+            Some(rate) => one(rate).map(Some),
+        };
+        Some(Self {
+            input: one(self.input)?,
+            output: one(self.output)?,
+            cache_read: class(self.cache_read)?,
+            cache_write: class(self.cache_write)?,
+            cache_write_long: class(self.cache_write_long)?,
+        })
+    }
+}
+
+impl TierPrice {
+    fn times(&self, basis_points: u32) -> Option<Self> {
+        let long = match &self.long {
+            None => None,
+            Some(long) => Some(LongContext { above: long.above, rates: long.rates.times(basis_points)? }),
+        };
+        Some(Self { rates: self.rates.times(basis_points)?, long })
+    }
+}
+
+/// Something that a model can do, as far as the price book knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Reasons before it answers; the reasoning is billed as output.
+    Reasoning,
+    /// Calls tools.
+    Tools,
+    /// Calls several tools at once.
+    ParallelTools,
+    /// Reads images.
+    Vision,
+    /// Answers in a given JSON Schema.
+    JsonSchema,
+    /// Caches prompts.
+    PromptCache,
+}
+
+/// Why a price can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PricingError {
+    /// The response names a service tier that the row has no rates for.
+    #[error(
+        "`{price}` has no rates for the service tier `{tier}` that the provider reports; pin the tier or add a price"
+    )]
+    UnknownServiceTier {
+        /// The row.
+        price: PriceId,
+        /// The tier, as reported.
+        tier: String,
+    },
+    /// Tokens of a class that the row has no rate for.
+    #[error("`{price}` has no rate for `{class}` tokens; add one under `[[prices]]` in `plimsoll.toml`")]
+    NoRate {
+        /// The row.
+        price: PriceId,
+        /// The class.
+        class: &'static str,
+    },
+    /// More tokens than any call can have.
+    #[error("{count} `{class}` tokens in one call can't be believed")]
+    Unbelievable {
+        /// The class.
+        class: &'static str,
+        /// The count.
+        count: Tokens,
+    },
+    /// A price of zero that nobody explains.
+    #[error("the price of `{model}` is 0 without a `reason`; add one, such as `reason = \"own hardware\"`")]
+    ZeroWithoutReason {
+        /// The model.
+        model: ModelName,
+    },
+    /// A factor that the row doesn't have, or that doesn't give whole pico-dollars.
+    #[error("`{price}` can't be multiplied by `{multiplier}`; add a price of its own for that endpoint")]
+    Multiplier {
+        /// The row.
+        price: PriceId,
+        /// The factor's name.
+        multiplier: String,
+    },
+}
+
+/// A price that a project sets for a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomPrice {
+    /// The model, as `provider/model`.
+    pub model: ModelName,
+    /// Price of fresh input.
+    pub input: TokenPrice,
+    /// Price of output.
+    pub output: TokenPrice,
+    /// Price of cached input; `None` charges it as input.
+    pub cache_read: Option<TokenPrice>,
+    /// Price of cache writes; `None` charges them as input.
+    pub cache_write: Option<TokenPrice>,
+    /// The longest input that the model takes.
+    pub context_window: Option<Tokens>,
+    /// The longest output that the model gives.
+    pub max_output: Option<u32>,
+    /// Why; required for a price of zero.
+    pub reason: Option<String>,
+    /// File and line: `plimsoll.toml:31`.
+    pub source: String,
+}
+
+impl PriceRow {
+    /// A row for a price that the project sets.
+    ///
+    /// # Errors
+    /// A price of zero for input or output without a reason.
+    pub fn custom(price: CustomPrice) -> Result<Self, PricingError> {
+        let zero = price.input.pico() == 0 || price.output.pico() == 0;
+        if zero && price.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+            return Err(PricingError::ZeroWithoutReason { model: price.model });
+        }
+        let rates = Rates {
+            input: price.input,
+            output: price.output,
+            cache_read: price.cache_read,
+            cache_write: price.cache_write,
+            cache_write_long: None,
+        };
+        let row = Self {
+            id: PriceId::from(""),
+            model: price.model,
+            price: TierPrice { rates: rates.with_documented_defaults(), long: None },
+            service_tiers: BTreeMap::new(),
+            multipliers: BTreeMap::new(),
+            context_window: price.context_window,
+            max_output: price.max_output,
+            valid_from: None,
+            valid_to: None,
+            source: price.source,
+            retrieved: "project".to_owned(),
+            reason: price.reason,
+            capabilities: BTreeSet::new(),
+            notes: Vec::new(),
+        };
+        Ok(row.with_id())
+    }
+
+    /// This row with every rate multiplied, such as by `residency_eu` where the provider is reached at its European host.
+    ///
+    /// # Errors
+    /// The row has no such factor, or a rate would not be whole.
+    pub fn multiplied(&self, multiplier: &str) -> Result<Self, PricingError> {
+        let fail = || PricingError::Multiplier { price: self.id.clone(), multiplier: multiplier.to_owned() };
+        let basis_points = *self.multipliers.get(multiplier).ok_or_else(fail)?;
+        let mut row = self.clone();
+        row.price = self.price.times(basis_points).ok_or_else(fail)?;
+        for tier in row.service_tiers.values_mut() {
+            *tier = tier.times(basis_points).ok_or_else(fail)?;
+        }
+        row.multipliers.remove(multiplier);
+        row.notes.push(format!("multiplied by `{multiplier}`"));
+        Ok(row.with_id())
+    }
+
+    /// True where the price holds at `now`.
+    #[must_use]
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        self.valid_from.is_none_or(|from| from <= now) && self.valid_to.is_none_or(|to| now < to)
+    }
+
+    /// True where nothing ever costs anything.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        let free = |rates: &Rates| {
+            let classes = [rates.cache_read, rates.cache_write, rates.cache_write_long];
+            rates.input.pico() == 0 && rates.output.pico() == 0 && classes.iter().flatten().all(|rate| rate.pico() == 0)
+        };
+        let tier = |tier: &TierPrice| free(&tier.rates) && tier.long.as_ref().is_none_or(|long| free(&long.rates));
+        tier(&self.price) && self.service_tiers.values().all(tier)
+    }
+
+    /// True where the model is known to be able to; false where it isn't known.
+    #[must_use]
+    pub fn can(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+
+    /// Names the version after its content, so that two different prices can't share an id.
+    fn with_id(mut self) -> Self {
+        self.id = PriceId::from("");
+        let content = serde_json::to_vec(&self).expect("a price row has string keys only");
+        let hash = hex(&Sha256::digest(content)[..4]);
+        self.id = PriceId::from(format!("{}@{}#{hash}", self.model, self.retrieved));
+        self
+    }
+}

@@ -1,0 +1,160 @@
+//! Cost by UTC day and dimension, as exact sums: what reports read.
+//!
+//! An attempt counts on the day of its *reservation*, as in the accounts, so that the sums equal theirs; a run's end
+//! counts on its own day. Custom labels are deliberately no dimensions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::{Call, CostSource, Created, EndState, Event};
+use crate::domain::pricing::Usage;
+use crate::domain::summary::RunSummary;
+use crate::ids::{AgentName, ModelName};
+use crate::units::{Millis, Money, Timestamp};
+
+/// Milliseconds of a UTC day.
+const DAY_MS: u64 = 86_400_000;
+
+/// A UTC day, counted from 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Day(pub u32);
+
+impl Day {
+    /// The day of a point in time.
+    #[must_use]
+    pub fn of(at: Timestamp) -> Self {
+        Self(u32::try_from(at.0 / DAY_MS).unwrap_or(u32::MAX))
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub fn start(self) -> Timestamp {
+        Timestamp(u64::from(self.0) * DAY_MS)
+    }
+}
+
+/// What costs are grouped by. Text is shared: a clone allocates nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Dimensions {
+    /// The agent.
+    pub agent: AgentName,
+    /// The model asked; `None` for tools, and for the counts of ended runs.
+    pub model: Option<ModelName>,
+    /// The label `tenant`.
+    pub tenant: Option<Arc<str>>,
+    /// The label `feature`.
+    pub feature: Option<Arc<str>>,
+    /// The label `environment`.
+    pub environment: Option<Arc<str>>,
+    /// The label `owner`.
+    pub owner: Option<Arc<str>>,
+    /// The prompt's label.
+    pub prompt_version: Arc<str>,
+}
+
+impl Dimensions {
+    /// Those of a run, without a model.
+    #[must_use]
+    pub fn of(created: &Created) -> Self {
+        let label = |name: &str| created.labels.get(name).map(|value| Arc::from(value.as_str()));
+        Self {
+            agent: created.agent.clone(),
+            model: None,
+            tenant: label("tenant"),
+            feature: label("feature"),
+            environment: label("environment"),
+            owner: label("owner"),
+            prompt_version: Arc::from(created.prompt_version.as_str()),
+        }
+    }
+
+    /// The same with a model.
+    #[must_use]
+    pub fn with_model(&self, model: Option<ModelName>) -> Self {
+        Self { model, ..self.clone() }
+    }
+}
+
+/// The sums of one day and one tuple of dimensions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollup {
+    /// Steps: first attempts.
+    pub calls: u64,
+    /// Attempts, retries and fallbacks included.
+    pub attempts: u64,
+    /// Tokens by class, of attempts with reported usage.
+    pub usage: Usage,
+    /// Settled, unknown money included.
+    pub settled: Money,
+    /// The part of `settled` that is not known.
+    pub unknown: Money,
+    /// The part of `settled` that later attempts of a step cost.
+    pub retry_cost: Money,
+    /// Time from dispatch to the end, summed over attempts that are over.
+    pub latency: Millis,
+    /// Attempts that are over: what `latency` is divided by.
+    pub over: u64,
+    /// Runs that ended, by state.
+    pub ended: BTreeMap<EndState, u64>,
+}
+
+/// One row: its day, its dimensions.
+pub type RollupKey = (Day, Dimensions);
+
+/// Folds one fact into the rows; `before` is the run's summary *without* this fact. `row` finds or makes a row.
+pub fn fold<E>(
+    before: &RunSummary,
+    dimensions: &Dimensions,
+    at: Timestamp,
+    event: &Event,
+    row: &mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>,
+) -> Result<(), E> {
+    match event {
+        Event::Reserved(reserved) => {
+            let model = if let Call::Model(call) = &reserved.call { Some(call.model.clone()) } else { None };
+            row((Day::of(at), dimensions.with_model(model)), &|rollup| {
+                rollup.calls += u64::from(reserved.attempt == 1);
+                rollup.attempts += 1;
+            })
+        }
+        Event::Settled(settled) => {
+            let Some(attempt) = before.in_flight.get(&settled.reservation.number) else { return Ok(()) };
+            row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
+                rollup.usage = rollup.usage.plus(&settled.usage.unwrap_or_default());
+                rollup.settled = rollup.settled.plus(settled.bill);
+                if settled.source == CostSource::Unknown {
+                    rollup.unknown = rollup.unknown.plus(settled.bill);
+                }
+                if attempt.attempt > 1 {
+                    rollup.retry_cost = rollup.retry_cost.plus(settled.bill);
+                }
+                rollup.latency = rollup.latency.plus(settled.latency);
+                rollup.over += 1;
+            })
+        }
+        Event::Voided(voided) => {
+            let Some(attempt) = before.in_flight.get(&voided.reservation.number) else { return Ok(()) };
+            row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
+                rollup.latency = rollup.latency.plus(voided.latency);
+                rollup.over += 1;
+            })
+        }
+        Event::Ended(ended) => row((Day::of(at), dimensions.clone()), &|rollup| {
+            *rollup.ended.entry(ended.state).or_default() += 1;
+        }),
+        Event::Created(_)
+        | Event::Admitted(_)
+        | Event::CallRefused(_)
+        | Event::WaitBegan(_)
+        | Event::WaitEnded(_)
+        | Event::LandingBegan(_)
+        | Event::LandingReleased(_)
+        | Event::CancelRequested(_)
+        | Event::Interrupted(_)
+        | Event::PersonAsked(_)
+        | Event::InFlightResolved(_) => Ok(()),
+    }
+}

@@ -1,0 +1,258 @@
+//! One run in one line: what lists, filters and result documents read. A pure fold of the run's own events.
+//!
+//! Deliberately absent: children. A child run has a summary of its own; the tree's sum is the root's account.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::{
+    Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, Reserved, RunState, Settled,
+};
+use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::pricing::Usage;
+use crate::domain::retry::ErrorClass;
+use crate::ids::{AgentName, ModelName, PlanHash, RunId};
+use crate::units::{Millis, Money, Timestamp};
+
+/// One run. Text is shared, so that a clone is cheap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run.
+    pub id: RunId,
+    /// The agent.
+    pub agent: AgentName,
+    /// Its state.
+    pub state: RunState,
+    /// All labels.
+    pub labels: Arc<Labels>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Its plan.
+    pub plan: PlanHash,
+    /// The parent, for a sub-agent's run.
+    pub parent: Option<Arc<Parent>>,
+    /// The caller's key.
+    pub key: Option<Arc<str>>,
+    /// True where the simulated provider answers.
+    pub simulated: bool,
+    /// The cap of the run's account.
+    pub cap: Money,
+    /// The most that the run can cost.
+    pub load_line: Money,
+    /// Settled by the run's own attempts, unknown money included.
+    pub settled: Money,
+    /// The part of `settled` that is not known.
+    pub unknown: Money,
+    /// Held by the run's own open reservations, the landing reserve included.
+    pub held: Money,
+    /// The limit that it met last: what stopped it, or what it lands for.
+    pub limit: Option<LimitKind>,
+    /// That limit's refusal.
+    pub refusal: Option<Arc<Refusal>>,
+    /// The error in words, for `failed`.
+    pub error: Option<Arc<str>>,
+    /// Passages through the gate.
+    pub steps: u32,
+    /// Steps that called a model.
+    pub model_calls: u32,
+    /// Steps that called a tool.
+    pub tool_calls: u32,
+    /// Tries of model calls.
+    pub attempts: u32,
+    /// Attempts after a step's first, of models and tools.
+    pub retries: u32,
+    /// Tokens by class.
+    pub usage: Usage,
+    /// Active time: running or waiting for budget. Up to the last sign of life where the process went down.
+    pub active: Millis,
+    /// Events in its log: the number of the next one.
+    pub events: u32,
+    /// Attempts that are open, by reservation number.
+    pub in_flight: BTreeMap<u32, InFlight>,
+    /// The landing reserve.
+    pub landing: Money,
+    /// Since when the run has been active, and its last sign of life.
+    pub active_since: Option<(Timestamp, Timestamp)>,
+}
+
+/// An attempt that is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// What is held for it.
+    pub amount: Money,
+    /// The model, or `None` for a tool.
+    pub model: Option<ModelName>,
+    /// The try of its step, from 1.
+    pub attempt: u32,
+    /// When it was reserved.
+    pub at: Timestamp,
+}
+
+impl RunSummary {
+    /// A run that was just created.
+    #[must_use]
+    pub fn start(id: RunId, at: Timestamp, created: &Created) -> Self {
+        Self {
+            id,
+            agent: created.agent.clone(),
+            state: RunState::Queued,
+            labels: Arc::new(created.labels.clone()),
+            created: at,
+            ended: None,
+            plan: created.plan.clone(),
+            parent: created.parent.clone().map(Arc::new),
+            key: created.key.as_deref().map(Arc::from),
+            simulated: created.simulated,
+            cap: created.cap,
+            load_line: created.load_line,
+            settled: Money::ZERO,
+            unknown: Money::ZERO,
+            held: Money::ZERO,
+            limit: None,
+            refusal: None,
+            error: None,
+            steps: 0,
+            model_calls: 0,
+            tool_calls: 0,
+            attempts: 0,
+            retries: 0,
+            usage: Usage::default(),
+            active: Millis::ZERO,
+            events: 1,
+            in_flight: BTreeMap::new(),
+            landing: Money::ZERO,
+            active_since: None,
+        }
+    }
+
+    /// The root of its tree.
+    #[must_use]
+    pub fn root(&self) -> RunId {
+        self.parent.as_ref().map_or(self.id, |parent| parent.root)
+    }
+
+    /// Folds one fact of this run. Total: it refuses nothing.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        self.events += 1;
+        self.tick(at, event);
+        match event {
+            Event::Created(_) | Event::CancelRequested(_) => {}
+            Event::PersonAsked(_) => self.enter(RunState::AwaitingApproval),
+            Event::InFlightResolved(_) => self.enter(RunState::Interrupted),
+            Event::Admitted(admitted) => {
+                self.landing = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+                self.enter(RunState::Running);
+            }
+            Event::Reserved(reserved) => self.reserve(at, reserved),
+            Event::Settled(settled) => self.settle(settled),
+            Event::Voided(voided) => {
+                self.in_flight.remove(&voided.reservation.number);
+            }
+            Event::CallRefused(refused) => {
+                let counts = u32::from(matches!(refused.why, CallRefusal::Invalid { .. }));
+                self.steps += counts;
+                self.tool_calls += counts;
+            }
+            Event::WaitBegan(_) => self.enter(RunState::AwaitingBudget),
+            Event::WaitEnded(_) => self.enter(RunState::Running),
+            Event::LandingBegan(landing) => self.refuse(&landing.refusal),
+            Event::LandingReleased(_) => self.landing = Money::ZERO,
+            Event::Interrupted(_) => {
+                self.landing = Money::ZERO;
+                self.enter(RunState::Interrupted);
+            }
+            Event::Ended(ended) => {
+                if let Some(refusal) = &ended.refusal {
+                    self.refuse(refusal);
+                }
+                self.error = ended.error.as_deref().map(Arc::from);
+                self.landing = Money::ZERO;
+                self.ended = Some(at);
+                self.state = ended.state.into();
+            }
+        }
+        self.held = self.in_flight.values().map(|attempt| attempt.amount).sum::<Money>().plus(self.landing);
+    }
+
+    /// A run that ended stays as it ended, whatever follows.
+    fn enter(&mut self, state: RunState) {
+        if !self.state.is_ended() {
+            self.state = state;
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.limit = Some(refusal.limit);
+        self.refusal = Some(Arc::new(refusal.clone()));
+    }
+
+    fn reserve(&mut self, at: Timestamp, reserved: &Reserved) {
+        let first = u32::from(reserved.attempt == 1);
+        self.steps += first;
+        self.retries += 1 - first;
+        let model = if let Call::Model(call) = &reserved.call {
+            self.model_calls += first;
+            self.attempts += 1;
+            Some(call.model.clone())
+        } else {
+            self.tool_calls += first;
+            None
+        };
+        self.landing = reserved.landing;
+        let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at };
+        self.in_flight.insert(reserved.reservation.number, attempt);
+    }
+
+    fn settle(&mut self, settled: &Settled) {
+        self.in_flight.remove(&settled.reservation.number);
+        self.settled = self.settled.plus(settled.bill);
+        if settled.source == CostSource::Unknown {
+            self.unknown = self.unknown.plus(settled.bill);
+        }
+        self.usage = self.usage.plus(&settled.usage.unwrap_or_default());
+    }
+
+    /// Counts active time up to this fact, or up to the last sign of life where this fact tells of an interruption.
+    fn tick(&mut self, at: Timestamp, event: &Event) {
+        if let Event::Admitted(_) = event {
+            self.active_since = Some((at, at));
+        } else if let (Event::Interrupted(_), Some((since, seen))) = (event, self.active_since) {
+            self.active = self.active.plus(seen.since(since));
+            self.active_since = None;
+        } else if let (Event::Ended(_), Some((since, _))) = (event, self.active_since) {
+            self.active = self.active.plus(at.since(since));
+            self.active_since = None;
+        } else if let (Some((_, seen)), true) = (&mut self.active_since, is_sign_of_life(event)) {
+            *seen = at;
+        }
+    }
+}
+
+/// False for what recovery writes in the name of a process that went down.
+fn is_sign_of_life(event: &Event) -> bool {
+    let failure = match event {
+        Event::Settled(settled) => match &settled.outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Reply { .. } | Outcome::ToolResult { .. } => None,
+        },
+        Event::Voided(voided) => Some(&voided.failure),
+        Event::LandingReleased(_) => return false,
+        Event::Created(_)
+        | Event::Admitted(_)
+        | Event::Reserved(_)
+        | Event::CallRefused(_)
+        | Event::WaitBegan(_)
+        | Event::WaitEnded(_)
+        | Event::LandingBegan(_)
+        | Event::CancelRequested(_)
+        | Event::Interrupted(_)
+        | Event::PersonAsked(_)
+        | Event::InFlightResolved(_)
+        | Event::Ended(_) => None,
+    };
+    failure.is_none_or(|failure| failure.class != ErrorClass::Interrupted)
+}

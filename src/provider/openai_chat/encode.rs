@@ -1,0 +1,297 @@
+//! From a provider-neutral request to the body of a chat completion.
+//!
+//! Invariants: the same request gives the same bytes; the output is capped; nothing that decides the price is left to
+//! the author's `extra` fields.
+//! Deliberately absent: `n` and `store` (never sent), parts other than text, and reasoning of earlier turns (it would
+//! be input that no pot counts).
+
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, SerializeSeq as _, Serializer};
+use serde_json::{Value, json};
+
+use super::schema;
+use crate::domain::message::{Assistant, Message, Request, ToolAnswer, ToolCall, ToolChoice, ToolDefinition};
+use crate::provider::ProviderError;
+use crate::spec::project::{OutputCapField, ProviderConfig};
+
+/// Fields that decide what a call costs, or what it is a bound of. `extra` may not name them.
+const OWN_FIELDS: &[&str] = &[
+    // What is asked, of whom.
+    "model",
+    "models",
+    "messages",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "response_format",
+    "stream",
+    "stream_options",
+    "store",
+    "background",
+    // How much may come back, and how often.
+    "n",
+    "best_of",
+    "use_beam_search",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "n_predict",
+    // What a token costs, and what is billed beside tokens.
+    "service_tier",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "prediction",
+    "modalities",
+    "audio",
+    "web_search_options",
+    "plugins",
+];
+
+/// The first model generation that charges for cache writes, as major and minor number (PROVIDERS §1).
+const CACHE_WRITES_CHARGED_SINCE: (u32, u32) = (5, 6);
+
+/// The body of a request, as it goes out.
+///
+/// # Errors
+/// Where `extra` names a field that isn't the author's to set.
+pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
+    if let Some(field) = request.sampling.extra.keys().find(|field| is_taken(request, field)) {
+        return Err(ProviderError::ExtraField { model: request.model.clone(), field: field.clone() });
+    }
+    let body = serde_json::to_vec(&Body { config, request });
+    Ok(body.expect("a request has string keys only"))
+}
+
+/// True of a field that decides the price, and of one that the agent file sets by its own key.
+fn is_taken(request: &Request, field: &str) -> bool {
+    let sampling = &request.sampling;
+    OWN_FIELDS.contains(&field)
+        || match field {
+            "temperature" => sampling.temperature.is_some(),
+            "seed" => sampling.seed.is_some(),
+            "stop" => !sampling.stop.is_empty(),
+            "reasoning_effort" => sampling.reasoning.is_some(),
+            _ => false,
+        }
+}
+
+struct Body<'a> {
+    config: &'a ProviderConfig,
+    request: &'a Request,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("model", self.request.model.model())?;
+        map.serialize_entry("messages", &Messages(&self.request.messages))?;
+        self.tools(&mut map)?;
+        self.output(&mut map)?;
+        self.sampling(&mut map)?;
+        self.price(&mut map)?;
+        self.stream(&mut map)?;
+        for (field, value) in &self.request.sampling.extra {
+            map.serialize_entry(field, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Body<'_> {
+    fn tools<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        if self.request.tools.is_empty() {
+            return Ok(());
+        }
+        map.serialize_entry("tools", &Tools(&self.request.tools))?;
+        let choice = match self.request.tool_choice {
+            ToolChoice::Auto => "auto",
+            ToolChoice::None => "none",
+        };
+        map.serialize_entry("tool_choice", choice)
+    }
+
+    fn output<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        if let Some(output) = &self.request.output {
+            let strict = schema::is_strict(&output.schema);
+            let format = json!({"name": output.name, "schema": output.schema, "strict": strict});
+            map.serialize_entry("response_format", &json!({"type": "json_schema", "json_schema": format}))?;
+        }
+        let field = match self.config.quirks.output_cap_field {
+            OutputCapField::MaxCompletionTokens => "max_completion_tokens",
+            OutputCapField::MaxTokens => "max_tokens",
+        };
+        map.serialize_entry(field, &self.request.max_output_tokens)
+    }
+
+    fn sampling<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let sampling = &self.request.sampling;
+        if let Some(temperature) = &sampling.temperature {
+            map.serialize_entry("temperature", temperature)?;
+        }
+        if let Some(seed) = sampling.seed {
+            map.serialize_entry("seed", &seed)?;
+        }
+        if !sampling.stop.is_empty() {
+            map.serialize_entry("stop", &sampling.stop)?;
+        }
+        if let Some(effort) = &sampling.reasoning {
+            map.serialize_entry("reasoning_effort", effort)?;
+        }
+        Ok(())
+    }
+
+    fn price<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        if self.config.quirks.pin_service_tier {
+            map.serialize_entry("service_tier", "default")?;
+        }
+        if self.config.quirks.no_cache_writes && charges_cache_writes(self.request.model.model()) {
+            map.serialize_entry("prompt_cache_options", &json!({"mode": "explicit"}))?;
+        }
+        Ok(())
+    }
+
+    fn stream<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        if !self.request.stream {
+            return Ok(());
+        }
+        map.serialize_entry("stream", &true)?;
+        if self.config.quirks.stream_usage {
+            map.serialize_entry("stream_options", &json!({"include_usage": true}))?;
+        }
+        Ok(())
+    }
+}
+
+/// True of gpt-5.6 and later. Earlier ones, and other families, refuse the field that says so.
+fn charges_cache_writes(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let name = name.strip_prefix("ft:").unwrap_or(name);
+    let Some(version) = name.strip_prefix("gpt-") else { return false };
+    let version = version.split(['-', ':']).next().unwrap_or_default();
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => (major, minor) >= CACHE_WRITES_CHARGED_SINCE,
+        _ => false,
+    }
+}
+
+struct Messages<'a>(&'a [Message]);
+
+impl Serialize for Messages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for message in self.0 {
+            match message {
+                Message::System { text } => list.serialize_element(&Plain { role: "system", content: text })?,
+                Message::User { text } => list.serialize_element(&Plain { role: "user", content: text })?,
+                Message::Assistant(said) => list.serialize_element(&AssistantBody::from(said))?,
+                Message::Tool(answer) => list.serialize_element(&AnswerBody::from(answer))?,
+            }
+        }
+        list.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Plain<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct AssistantBody<'a> {
+    role: &'static str,
+    /// Null only where there are calls: servers ask for one of the two.
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallBody<'a>>,
+}
+
+impl<'a> From<&'a Assistant> for AssistantBody<'a> {
+    /// A refusal goes back as text: compatible servers don't know the field.
+    fn from(said: &'a Assistant) -> Self {
+        let text = if said.text.is_empty() { said.refusal.as_deref().unwrap_or_default() } else { &said.text };
+        let content = Some(text).filter(|text| !text.is_empty() || said.calls.is_empty());
+        Self { role: "assistant", content, tool_calls: said.calls.iter().map(CallBody::from).collect() }
+    }
+}
+
+#[derive(Serialize)]
+struct CallBody<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: CalledFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct CalledFunction<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+impl<'a> From<&'a ToolCall> for CallBody<'a> {
+    fn from(call: &'a ToolCall) -> Self {
+        let function = CalledFunction { name: call.name.as_str(), arguments: &call.arguments };
+        Self { id: &call.id, r#type: "function", function }
+    }
+}
+
+#[derive(Serialize)]
+struct AnswerBody<'a> {
+    role: &'static str,
+    tool_call_id: &'a str,
+    content: &'a str,
+}
+
+impl<'a> From<&'a ToolAnswer> for AnswerBody<'a> {
+    fn from(answer: &'a ToolAnswer) -> Self {
+        Self { role: "tool", tool_call_id: &answer.call_id, content: &answer.content }
+    }
+}
+
+struct Tools<'a>(&'a [ToolDefinition]);
+
+impl Serialize for Tools<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|tool| ToolBody {
+            r#type: "function",
+            function: DeclaredFunction {
+                name: tool.name.as_str(),
+                description: &tool.description,
+                parameters: &tool.parameters,
+            },
+        }))
+    }
+}
+
+#[derive(Serialize)]
+struct ToolBody<'a> {
+    r#type: &'static str,
+    function: DeclaredFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct DeclaredFunction<'a> {
+    name: &'a str,
+    description: &'a str,
+    parameters: &'a Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_writes_are_charged_since_5_6() {
+        for model in ["gpt-5.6", "gpt-5.6-sol", "gpt-5.10", "gpt-6", "gpt-6.1-astra", "openai/gpt-6", "ft:gpt-5.6:acme"]
+        {
+            assert!(charges_cache_writes(model), "{model}");
+        }
+        for model in ["gpt-5", "gpt-5.5-mini", "gpt-5-mini", "gpt-4o", "gpt-oss-120b", "o3", "qwen", "gpt-", "gpt-x.6"]
+        {
+            assert!(!charges_cache_writes(model), "{model}");
+        }
+    }
+}

@@ -1,0 +1,572 @@
+//! A chat completion request as the simulated provider reads it, and its refusal of one that breaks the wire's rules.
+//!
+//! As strict as the real one where a mistake of ours would otherwise show only there; unknown fields are accepted.
+//! Deliberately absent: images, audio and files as content (refused), the deprecated `functions`.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+/// The most tools in a request.
+const TOOLS_MAX: usize = 128;
+/// The most choices in a request.
+const CHOICES_MAX: u64 = 128;
+/// The most stop texts in a request.
+const STOPS_MAX: usize = 4;
+/// The most pairs of metadata.
+const METADATA_MAX: usize = 16;
+/// The most output tokens that are asked for.
+const TOKENS_MAX: u64 = 10_000_000;
+/// The longest name of a function or schema.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Why a request is refused with status 400.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadRequest {
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+    pub(crate) code: Option<&'static str>,
+}
+
+impl BadRequest {
+    pub(crate) fn at(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { message: message.into(), param: Some(param.into()), code: Some("invalid_value") }
+    }
+
+    fn kind(param: impl Into<String>, expected: &str) -> Self {
+        let param = param.into();
+        Self { message: format!("`{param}` must be {expected}"), param: Some(param), code: Some("invalid_type") }
+    }
+
+    fn missing(param: impl Into<String>) -> Self {
+        let param = param.into();
+        let message = format!("missing required parameter `{param}`");
+        Self { message, param: Some(param), code: Some("missing_required_parameter") }
+    }
+
+    fn unsupported(param: &str, message: String) -> Self {
+        Self { message, param: Some(param.to_owned()), code: Some("unsupported_parameter") }
+    }
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// `system` and `developer`.
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) role: Role,
+    pub(crate) text: Cow<'a, str>,
+    pub(crate) calls: Vec<Call<'a>>,
+    /// The call that a tool message answers.
+    pub(crate) call_id: Option<&'a str>,
+}
+
+/// One tool call in an assistant message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) arguments: &'a str,
+}
+
+/// One tool that is offered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) parameters: Option<&'a Value>,
+    /// The whole definition, for counting.
+    pub(crate) definition: &'a Value,
+}
+
+/// Whether tools may or must be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice<'a> {
+    Auto,
+    None,
+    Required,
+    Named(&'a str),
+}
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Format<'a> {
+    Text,
+    Object,
+    Schema(&'a Value),
+}
+
+/// A request that keeps the wire's rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Chat<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) messages: Vec<Message<'a>>,
+    pub(crate) tools: Vec<Tool<'a>>,
+    pub(crate) choice: Choice<'a>,
+    pub(crate) parallel_calls: bool,
+    pub(crate) format: Format<'a>,
+    pub(crate) tokens_max: Option<u64>,
+    pub(crate) choices: u64,
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
+    /// False where the client turned cache writes off.
+    pub(crate) cache_writes: bool,
+}
+
+impl<'a> Chat<'a> {
+    /// Reads a request.
+    pub(crate) fn read(body: &'a Value) -> Result<Self, BadRequest> {
+        let fields = body.as_object().ok_or_else(|| BadRequest {
+            message: "the body must be a JSON object".to_owned(),
+            param: None,
+            code: None,
+        })?;
+        let model = required_text(fields, "model")?;
+        let tools = read_tools(fields)?;
+        let stream = flag(fields, "stream")?.unwrap_or(false);
+        check_sampling(fields, model)?;
+        Ok(Self {
+            model,
+            messages: read_messages(fields)?,
+            choice: read_choice(fields, &tools)?,
+            parallel_calls: read_parallel(fields, &tools)?,
+            tools,
+            format: read_format(fields)?,
+            tokens_max: read_tokens_max(fields, model)?,
+            choices: whole(fields, "n", 1..=CHOICES_MAX)?.unwrap_or(1),
+            stream,
+            include_usage: read_include_usage(fields, stream)?,
+            cache_writes: fields.get("prompt_cache_options").and_then(|options| options.get("mode"))
+                != Some(&Value::from("explicit")),
+        })
+    }
+
+    /// Assistant messages so far: the turn of the conversation that is asked for, from 0.
+    pub(crate) fn turn(&self) -> u64 {
+        let count = self.messages.iter().filter(|message| message.role == Role::Assistant).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// True where the model may call tools.
+    pub(crate) fn may_call(&self) -> bool {
+        !self.tools.is_empty() && self.choice != Choice::None
+    }
+}
+
+fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadRequest> {
+    let list = match fields.get("messages") {
+        None => return Err(BadRequest::missing("messages")),
+        Some(Value::Array(list)) if !list.is_empty() => list,
+        Some(_) => return Err(BadRequest::kind("messages", "an array with at least one message")),
+    };
+    let messages: Vec<_> = list
+        .iter()
+        .enumerate()
+        .map(|(index, message)| read_message(message, &format!("messages[{index}]")))
+        .collect::<Result<_, _>>()?;
+    check_answers(&messages)?;
+    Ok(messages)
+}
+
+fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequest> {
+    let fields = message.as_object().ok_or_else(|| BadRequest::kind(at, "an object"))?;
+    let role = match fields.get("role").and_then(Value::as_str) {
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some("tool") => Role::Tool,
+        Some(_) | None => {
+            return Err(BadRequest::at(
+                format!("{at}.role"),
+                "the role must be `developer`, `system`, `user`, `assistant` or `tool`",
+            ));
+        }
+    };
+    let calls = match (role, fields.get("tool_calls")) {
+        (_, None) => Vec::new(),
+        (Role::Assistant, Some(calls)) => read_calls(calls, &format!("{at}.tool_calls"))?,
+        (Role::System | Role::User | Role::Tool, Some(_)) => {
+            return Err(BadRequest::at(format!("{at}.tool_calls"), "only an assistant message has `tool_calls`"));
+        }
+    };
+    let text = match fields.get("content") {
+        Some(Value::String(text)) => Cow::Borrowed(text.as_str()),
+        Some(Value::Array(parts)) => Cow::Owned(read_parts(parts, &format!("{at}.content"))?),
+        None | Some(Value::Null) if role == Role::Assistant && (!calls.is_empty() || refused(fields)) => {
+            Cow::Borrowed("")
+        }
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => {
+            return Err(BadRequest::kind(format!("{at}.content"), "a string or an array of parts"));
+        }
+    };
+    let call_id = match role {
+        Role::Tool => Some(
+            fields
+                .get("tool_call_id")
+                .and_then(Value::as_str)
+                .ok_or_else(|| BadRequest::missing(format!("{at}.tool_call_id")))?,
+        ),
+        Role::System | Role::User | Role::Assistant => None,
+    };
+    Ok(Message { role, text, calls, call_id })
+}
+
+fn refused(fields: &Map<String, Value>) -> bool {
+    fields.get("refusal").is_some_and(Value::is_string)
+}
+
+fn read_parts(parts: &[Value], at: &str) -> Result<String, BadRequest> {
+    let mut text = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
+            (Some("text"), Some(piece)) => text.push_str(piece),
+            (Some(_) | None, Some(_) | None) => {
+                return Err(BadRequest::at(format!("{at}[{index}]"), "the simulator takes parts of type `text` only"));
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn read_calls<'a>(calls: &'a Value, at: &str) -> Result<Vec<Call<'a>>, BadRequest> {
+    let list = match calls {
+        Value::Array(list) if !list.is_empty() => list,
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            return Err(BadRequest::kind(at, "an array with at least one call"));
+        }
+    };
+    let mut read = Vec::with_capacity(list.len());
+    for (index, call) in list.iter().enumerate() {
+        let function = call.get("function");
+        let text = |value: Option<&'a Value>, name: &str| {
+            value.and_then(Value::as_str).ok_or_else(|| BadRequest::missing(format!("{at}[{index}].{name}")))
+        };
+        if text(call.get("type"), "type")? != "function" {
+            return Err(BadRequest::at(format!("{at}[{index}].type"), "the type must be `function`"));
+        }
+        read.push(Call {
+            id: text(call.get("id"), "id")?,
+            name: text(function.and_then(|function| function.get("name")), "function.name")?,
+            arguments: text(function.and_then(|function| function.get("arguments")), "function.arguments")?,
+        });
+    }
+    Ok(read)
+}
+
+/// Each call has one answer, right behind the message that asks for it, and each answer has its call.
+fn check_answers(messages: &[Message<'_>]) -> Result<(), BadRequest> {
+    let mut open: Vec<&str> = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        if let Some(id) = message.call_id {
+            let Some(place) = open.iter().position(|open| *open == id) else {
+                let text =
+                    format!("`{id}` answers no open call: a `tool` message must follow the `tool_calls` it answers");
+                return Err(BadRequest::at(format!("messages[{index}].tool_call_id"), text));
+            };
+            open.remove(place);
+            continue;
+        }
+        all_answered(&open, index)?;
+        open.extend(message.calls.iter().map(|call| call.id));
+    }
+    all_answered(&open, messages.len())
+}
+
+fn all_answered(open: &[&str], index: usize) -> Result<(), BadRequest> {
+    if open.is_empty() {
+        return Ok(());
+    }
+    let text = format!("each of `tool_calls` needs a `tool` message right behind it; without one: {}", open.join(", "));
+    Err(BadRequest::at(format!("messages[{index}]"), text))
+}
+
+fn read_tools(fields: &Map<String, Value>) -> Result<Vec<Tool<'_>>, BadRequest> {
+    let list = match fields.get("tools") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) if (1..=TOOLS_MAX).contains(&list.len()) => list,
+        Some(_) => return Err(BadRequest::kind("tools", &format!("an array of 1 to {TOOLS_MAX} tools"))),
+    };
+    list.iter().enumerate().map(|(index, tool)| read_tool(tool, &format!("tools[{index}]"))).collect()
+}
+
+fn read_tool<'a>(tool: &'a Value, at: &str) -> Result<Tool<'a>, BadRequest> {
+    if tool.get("type").and_then(Value::as_str) != Some("function") {
+        return Err(BadRequest::at(format!("{at}.type"), "the simulator offers tools of type `function` only"));
+    }
+    let function = tool.get("function").ok_or_else(|| BadRequest::missing(format!("{at}.function")))?;
+    let name = check_name(function.get("name"), &format!("{at}.function.name"))?;
+    let parameters = match function.get("parameters") {
+        None => None,
+        Some(schema @ Value::Object(_)) => Some(schema),
+        Some(_) => return Err(BadRequest::kind(format!("{at}.function.parameters"), "a JSON Schema object")),
+    };
+    if function.get("strict") == Some(&Value::Bool(true)) {
+        check_strict(parameters.unwrap_or(&Value::Null), &format!("{at}.function.parameters"))?;
+    }
+    Ok(Tool { name, parameters, definition: tool })
+}
+
+fn check_name<'a>(name: Option<&'a Value>, at: &str) -> Result<&'a str, BadRequest> {
+    let name = name.and_then(Value::as_str).ok_or_else(|| BadRequest::missing(at))?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        return Err(BadRequest::at(at, format!("`{name}` is not of the form `^[a-zA-Z0-9_-]{{1,64}}$`")));
+    }
+    Ok(name)
+}
+
+/// A strict schema closes each object and requires each of its properties.
+fn check_strict(schema: &Value, at: &str) -> Result<(), BadRequest> {
+    let refuse = |text: &str| {
+        let message = format!("invalid strict schema at `{at}`: {text}");
+        Err(BadRequest { message, param: Some(at.to_owned()), code: Some("invalid_schema") })
+    };
+    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
+            return refuse("`additionalProperties` must be false");
+        }
+        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if let Some(name) = properties.keys().find(|name| !required.iter().any(|known| known == name.as_str())) {
+            return refuse(&format!("`required` must name every property; `{name}` is missing"));
+        }
+        for (name, property) in properties {
+            check_strict(property, &format!("{at}.{name}"))?;
+        }
+    }
+    if let Some(items) = schema.get("items") {
+        check_strict(items, &format!("{at}.items"))?;
+    }
+    for variant in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        check_strict(variant, &format!("{at}.anyOf"))?;
+    }
+    Ok(())
+}
+
+fn read_choice<'a>(fields: &'a Map<String, Value>, tools: &[Tool<'_>]) -> Result<Choice<'a>, BadRequest> {
+    let Some(choice) = fields.get("tool_choice").filter(|choice| !choice.is_null()) else { return Ok(Choice::Auto) };
+    if tools.is_empty() {
+        return Err(BadRequest::at("tool_choice", "`tool_choice` is only allowed where `tools` are given"));
+    }
+    let named = choice.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
+    match (choice.as_str(), named) {
+        (Some("auto"), _) => Ok(Choice::Auto),
+        (Some("none"), _) => Ok(Choice::None),
+        (Some("required"), _) => Ok(Choice::Required),
+        (None, Some(name)) if tools.iter().any(|tool| tool.name == name) => Ok(Choice::Named(name)),
+        (None, Some(name)) => Err(BadRequest::at("tool_choice", format!("no tool is named `{name}`"))),
+        (Some(_) | None, _) => {
+            Err(BadRequest::at("tool_choice", "`tool_choice` must be `none`, `auto`, `required` or name a function"))
+        }
+    }
+}
+
+fn read_parallel(fields: &Map<String, Value>, tools: &[Tool<'_>]) -> Result<bool, BadRequest> {
+    match flag(fields, "parallel_tool_calls")? {
+        Some(_) if tools.is_empty() => {
+            Err(BadRequest::at("parallel_tool_calls", "`parallel_tool_calls` is only allowed where `tools` are given"))
+        }
+        Some(parallel) => Ok(parallel),
+        None => Ok(true),
+    }
+}
+
+fn read_format(fields: &Map<String, Value>) -> Result<Format<'_>, BadRequest> {
+    let Some(format) = fields.get("response_format").filter(|format| !format.is_null()) else {
+        return Ok(Format::Text);
+    };
+    match format.get("type").and_then(Value::as_str) {
+        Some("text") => Ok(Format::Text),
+        Some("json_object") => Ok(Format::Object),
+        Some("json_schema") => {
+            let at = "response_format.json_schema";
+            let named = format.get("json_schema").ok_or_else(|| BadRequest::missing(at))?;
+            check_name(named.get("name"), "response_format.json_schema.name")?;
+            let schema = named
+                .get("schema")
+                .filter(|schema| schema.is_object())
+                .ok_or_else(|| BadRequest::missing("response_format.json_schema.schema"))?;
+            if named.get("strict") == Some(&Value::Bool(true)) {
+                check_strict(schema, "response_format.json_schema.schema")?;
+            }
+            Ok(Format::Schema(schema))
+        }
+        Some(_) | None => {
+            Err(BadRequest::at("response_format.type", "the type must be `text`, `json_object` or `json_schema`"))
+        }
+    }
+}
+
+fn read_tokens_max(fields: &Map<String, Value>, model: &str) -> Result<Option<u64>, BadRequest> {
+    let new = whole(fields, "max_completion_tokens", 1..=TOKENS_MAX)?;
+    let old = whole(fields, "max_tokens", 1..=TOKENS_MAX)?;
+    match (new, old) {
+        (Some(_), Some(_)) => {
+            Err(BadRequest::at("max_tokens", "give `max_tokens` or `max_completion_tokens`, not both"))
+        }
+        (None, Some(_)) if is_o_series(model) => Err(BadRequest::unsupported(
+            "max_tokens",
+            format!("`max_tokens` is not supported with `{model}`; use `max_completion_tokens`"),
+        )),
+        (new, old) => Ok(new.or(old)),
+    }
+}
+
+fn is_o_series(model: &str) -> bool {
+    let mut start = model.bytes();
+    start.next() == Some(b'o') && start.next().is_some_and(|byte| byte.is_ascii_digit())
+}
+
+fn read_include_usage(fields: &Map<String, Value>, stream: bool) -> Result<bool, BadRequest> {
+    let Some(options) = fields.get("stream_options").filter(|options| !options.is_null()) else { return Ok(false) };
+    if !stream {
+        return Err(BadRequest::at("stream_options", "`stream_options` is only allowed where `stream` is true"));
+    }
+    let options = options.as_object().ok_or_else(|| BadRequest::kind("stream_options", "an object"))?;
+    Ok(flag(options, "include_usage")?.unwrap_or(false))
+}
+
+fn check_sampling(fields: &Map<String, Value>, model: &str) -> Result<(), BadRequest> {
+    for (name, least, most) in [("temperature", 0.0, 2.0), ("top_p", 0.0, 1.0)] {
+        let value = fields.get(name).filter(|value| !value.is_null());
+        if value.is_some_and(|value| !value.as_f64().is_some_and(|number| (least..=most).contains(&number))) {
+            return Err(BadRequest::at(name, format!("`{name}` must be a number from {least} to {most}")));
+        }
+    }
+    match fields.get("stop") {
+        None | Some(Value::Null) => {}
+        Some(_) if model.starts_with("o3") || model.starts_with("o4-mini") => {
+            return Err(BadRequest::unsupported("stop", format!("`stop` is not supported with `{model}`")));
+        }
+        Some(Value::String(_)) => {}
+        Some(Value::Array(stops)) if stops.len() <= STOPS_MAX && stops.iter().all(Value::is_string) => {}
+        Some(_) => return Err(BadRequest::kind("stop", &format!("a string or an array of up to {STOPS_MAX} strings"))),
+    }
+    match fields.get("reasoning_effort").map(Value::as_str) {
+        None | Some(Some("none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max")) => {}
+        Some(_) => return Err(BadRequest::at("reasoning_effort", "this is no known reasoning effort")),
+    }
+    if fields.get("metadata").and_then(Value::as_object).is_some_and(|pairs| pairs.len() > METADATA_MAX) {
+        return Err(BadRequest::at("metadata", format!("at most {METADATA_MAX} pairs are allowed")));
+    }
+    Ok(())
+}
+
+fn required_text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, BadRequest> {
+    match fields.get(name) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text),
+        Some(_) => Err(BadRequest::kind(name, "a string")),
+        None => Err(BadRequest::missing(name)),
+    }
+}
+
+fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, BadRequest> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(BadRequest::kind(name, "true or false")),
+    }
+}
+
+fn whole(
+    fields: &Map<String, Value>,
+    name: &str,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, BadRequest> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64().filter(|number| range.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(BadRequest::kind(name, &format!("a whole number from {} to {}", range.start(), range.end()))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refusal(change: impl FnOnce(&mut Value)) -> (String, &'static str) {
+        let mut body = json!({
+            "model": "gpt-5-mini",
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                    {"id": "b", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "b", "content": "2"},
+                {"role": "tool", "tool_call_id": "a", "content": "1"},
+            ],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        });
+        Chat::read(&body).expect("a good request");
+        change(&mut body);
+        let bad = Chat::read(&body).expect_err("a bad request");
+        (bad.param.unwrap_or_default(), bad.code.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_refused_by_name() {
+        let missing = |param: &str| (param.to_owned(), "missing_required_parameter");
+        assert_eq!(refusal(|b| drop(b.as_object_mut().unwrap().remove("model"))), missing("model"));
+        assert_eq!(refusal(|b| drop(b.as_object_mut().unwrap().remove("messages"))), missing("messages"));
+        assert_eq!(refusal(|b| b["messages"][0]["role"] = json!("owner")).0, "messages[0].role");
+        assert_eq!(refusal(|b| b["messages"][0]["content"] = json!(1)).0, "messages[0].content");
+        assert_eq!(refusal(|b| b["messages"][2]["tool_call_id"] = json!("c")).0, "messages[2].tool_call_id");
+        assert_eq!(refusal(|b| drop(b["messages"].as_array_mut().unwrap().pop())).0, "messages[3]");
+        assert_eq!(refusal(|b| b["tools"][0]["function"]["name"] = json!("a b")).0, "tools[0].function.name");
+        assert_eq!(refusal(|b| b["tools"] = json!([])).0, "tools");
+        assert_eq!(refusal(|b| b["tool_choice"] = json!("maybe")).0, "tool_choice");
+        assert_eq!(refusal(|b| b["response_format"] = json!({"type": "xml"})).0, "response_format.type");
+        assert_eq!(refusal(|b| b["stream_options"] = json!({"include_usage": true})).0, "stream_options");
+        assert_eq!(refusal(|b| b["max_completion_tokens"] = json!(0)).0, "max_completion_tokens");
+        assert_eq!(refusal(|b| b["temperature"] = json!(2.5)).0, "temperature");
+    }
+
+    #[test]
+    fn both_limits_of_output_or_an_old_one_for_a_new_model_are_refused() {
+        let both = refusal(|b| (b["max_tokens"], b["max_completion_tokens"]) = (json!(5), json!(5)));
+        assert_eq!(both, ("max_tokens".to_owned(), "invalid_value"));
+        let old = refusal(|b| (b["max_tokens"], b["model"]) = (json!(5), json!("o3")));
+        assert_eq!(old, ("max_tokens".to_owned(), "unsupported_parameter"));
+    }
+
+    #[test]
+    fn a_strict_schema_must_be_closed_and_complete() {
+        let format = |schema: Value| json!({"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": schema}});
+        let open = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+        assert_eq!(refusal(|b| b["response_format"] = format(open)).1, "invalid_schema");
+        let loose = json!({"type": "object", "properties": {"a": {}}, "additionalProperties": false});
+        assert_eq!(refusal(|b| b["response_format"] = format(loose)).1, "invalid_schema");
+    }
+
+    #[test]
+    fn a_choice_without_tools_is_refused() {
+        let bare = |b: &mut Value| {
+            b.as_object_mut().unwrap().remove("tools");
+        };
+        assert_eq!(
+            refusal(|b| {
+                bare(b);
+                b["tool_choice"] = json!("none");
+            })
+            .0,
+            "tool_choice"
+        );
+        assert_eq!(
+            refusal(|b| {
+                bare(b);
+                b["parallel_tool_calls"] = json!(false);
+            })
+            .0,
+            "parallel_tool_calls"
+        );
+    }
+}

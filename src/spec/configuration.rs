@@ -1,0 +1,357 @@
+//! `plimsoll.toml` resolved into a [`Project`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::domain::budget::{Budget, Period};
+use crate::domain::limits::Limits;
+use crate::ids::{BudgetName, PolicyName, ProviderName};
+use crate::spec::fault::{Faults, Source, code, suggest};
+use crate::spec::files::clean;
+use crate::spec::keys::project::{PERIODS, PROJECT};
+use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
+use crate::spec::load::Answering;
+use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
+use crate::spec::project::{KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire};
+use crate::spec::reader::{At, Node};
+use crate::units::{Money, TokenPrice};
+
+/// The `environment` label of a project that sets none.
+const ENVIRONMENT_DEFAULT: &str = "development";
+/// The most budgets of a project.
+const BUDGETS_MAX: usize = 1_000;
+
+/// A project without a `plimsoll.toml`.
+pub(crate) fn bare(root: &Path) -> Project {
+    Project {
+        root: root.to_owned(),
+        environment: ENVIRONMENT_DEFAULT.to_owned(),
+        store: root.join(".plimsoll"),
+        providers: BTreeMap::new(),
+        policies: BTreeMap::new(),
+        prices: Vec::new(),
+        budgets: Vec::new(),
+        defaults: Limits::default(),
+        ceilings: Ceilings::new(),
+    }
+}
+
+/// Resolves a parsed `plimsoll.toml`. What is faulty is left out of the project, or there by its name only.
+pub(crate) fn resolve(
+    root: &Path,
+    source: &Source,
+    table: &Spanned<DeTable<'_>>,
+    answering: Answering,
+    faults: &mut Faults,
+) -> Project {
+    let node = Node::root(source, table, &PROJECT, faults);
+    let providers: Providers =
+        node.sections_by_name("providers").iter().map(|(name, node)| provider(name, node, faults)).collect();
+    let (defaults, ceilings) = limits(&node, faults);
+    let mut project = Project {
+        policies: policies(&node, &answering.known(&providers), faults),
+        prices: prices(&node, faults),
+        budgets: budgets(&node, faults),
+        providers,
+        defaults,
+        ceilings,
+        ..bare(root)
+    };
+    if let Some(head) = node.section("project") {
+        fill_head(&mut project, &head, faults);
+    }
+    project
+}
+
+fn fill_head(project: &mut Project, node: &Node<'_>, faults: &mut Faults) {
+    if let Some(environment) = node.text("environment") {
+        if !is_label_value(&environment.value) {
+            let message = "`environment` is no value of a label".to_owned();
+            node.fault(faults, code::BAD_VALUE, &environment.span, message, "expected up to 256 printable characters");
+        }
+        project.environment = environment.value;
+    }
+    if let Some(store) = node.text("store") {
+        if store.value.contains("://") {
+            faults.hide(node.source, &store.span);
+            let message = format!("the store `{}` is not supported by this version", without_secrets(&store.value));
+            node.fault(faults, code::UNSUPPORTED, &store.span, message, "name a folder, such as `.plimsoll`");
+        }
+        project.store = clean(&project.root.join(store.value));
+    }
+}
+
+/// An address up to its `://`: what follows may hold a password.
+fn without_secrets(address: &str) -> String {
+    address.split_once("://").map_or_else(String::new, |(scheme, _)| format!("{scheme}://…"))
+}
+
+fn limits(node: &Node<'_>, faults: &mut Faults) -> (Limits, Ceilings) {
+    let top = node.section("ceilings").and_then(|node| node.section("limits"));
+    let ceilings = ceilings(top.as_ref());
+    let defaults = node.section("defaults").and_then(|node| node.section("limits"));
+    let limits = overlay(&under_ceilings(Limits::default(), &ceilings), defaults.as_ref(), &ceilings, faults);
+    (limits, ceilings)
+}
+
+fn provider(name: &At<String>, node: &Node<'_>, faults: &mut Faults) -> (ProviderName, ProviderConfig) {
+    check_name(node, "a provider", name, faults);
+    let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
+    let is_openai = host(&base_url) == Some("api.openai.com");
+    let field = node.text("output_cap_field").map(|field| field.value);
+    let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
+    let quirks = Quirks {
+        output_cap_field: if completion { OutputCapField::MaxCompletionTokens } else { OutputCapField::MaxTokens },
+        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(is_openai),
+        stream_usage: node.boolean("stream_usage").unwrap_or(true),
+        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
+    };
+    // `wire` has one word yet; the reader has refused all others.
+    node.text("wire");
+    let (key, headers) = (key(node, faults), headers(node, faults));
+    let name = ProviderName::from(name.value.as_str());
+    (name.clone(), ProviderConfig { name, wire: Wire::OpenAiChat, base_url, key, headers, quirks })
+}
+
+/// Checks where an API begins, and takes the `/` from its end.
+fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
+    let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
+    let (problem, help) = match rest {
+        None => ("begins with neither `https://` nor `http://`", "such as `https://api.openai.com/v1`"),
+        Some(rest) if rest.split('/').next().is_some_and(|authority| authority.contains('@')) => {
+            ("holds credentials", "name the key with `key_env` or `key_command`")
+        }
+        Some(rest) if rest.contains(['?', '#']) => ("has a query or a fragment", "end it with the path"),
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', ':']) => {
+            ("has no host", "such as `http://localhost:11434/v1`")
+        }
+        Some(rest) if rest.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            ("has white space", "take it out")
+        }
+        Some(_) => return url.value.trim_end_matches('/').to_owned(),
+    };
+    // The address isn't shown: it may hold a secret.
+    faults.hide(node.source, &url.span);
+    node.fault(faults, code::BAD_VALUE, &url.span, format!("`base_url` {problem}"), help);
+    String::new()
+}
+
+/// The host of an address, without its port.
+fn host(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    authority.split(':').next()
+}
+
+fn key(node: &Node<'_>, faults: &mut Faults) -> KeySource {
+    let (variable, command) = (node.text("key_env"), node.texts("key_command"));
+    if variable.is_some()
+        && let Some(command) = &command
+    {
+        let message = "`key_command` and `key_env` are both there".to_owned();
+        node.fault(faults, code::CONFLICT, &command.span, message, "keep one of them");
+    }
+    if let Some(name) = &variable
+        && !is_variable(&name.value)
+    {
+        // The text isn't shown: it may be a key.
+        faults.hide(node.source, &name.span);
+        let message = "`key_env` is no name of an environment variable".to_owned();
+        node.fault(
+            faults,
+            code::BAD_NAME,
+            &name.span,
+            message,
+            "name the variable that holds the key, such as `OPENAI_API_KEY`",
+        );
+    }
+    match (variable, command) {
+        (Some(name), _) => KeySource::Env(name.value),
+        (None, Some(command)) => KeySource::Command(command.value.into_iter().map(|part| part.value).collect()),
+        (None, None) => KeySource::None,
+    }
+}
+
+/// Headers that carry secrets.
+const SECRET_HEADERS: [&str; 6] =
+    ["authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"];
+
+/// True for a header that carries a secret.
+pub(crate) fn is_secret_header(name: &str) -> bool {
+    SECRET_HEADERS.contains(&name.to_lowercase().as_str())
+}
+
+fn headers(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in node.texts_by_name("headers") {
+        if is_secret_header(&name.value) {
+            faults.hide(node.source, &value.span);
+            let message = format!("the header `{}` would hold a secret", name.value);
+            node.fault(faults, code::BAD_NAME, &name.span, message, "name the key with `key_env` or `key_command`");
+        }
+        check_header(node, &name, &value, faults);
+        headers.insert(name.value, value.value);
+    }
+    headers
+}
+
+/// Reports what can't go into a request's head.
+pub(crate) fn check_header(node: &Node<'_>, name: &At<String>, value: &At<String>, faults: &mut Faults) {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.value.is_empty() || !name.value.bytes().all(letters) {
+        let message = format!("`{}` is no name of a header", name.value);
+        node.fault(faults, code::BAD_NAME, &name.span, message, "expected letters, digits and `-`");
+    }
+    if value.value.chars().any(|c| c.is_control() || !c.is_ascii()) {
+        let message = format!("the header `{}` has a value with other than printable ASCII characters", name.value);
+        node.fault(faults, code::BAD_VALUE, &value.span, message, "take them out");
+    }
+}
+
+fn policies(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTreeMap<PolicyName, Policy> {
+    let entries = node.sections_by_name("policies");
+    let known: Vec<String> = entries.iter().map(|(name, _)| name.value.clone()).collect();
+    let mut policies = BTreeMap::new();
+    for (name, node) in entries {
+        check_name(&node, "a policy", &name, faults);
+        let models = names::models(&node, "models", providers, faults);
+        let to = node.section("downgrade").and_then(|downgrade| downgrade.text("to"));
+        if let Some(to) = &to {
+            check_downgrade(&node, &name.value, to, &known, faults);
+        }
+        let downgrade = to.map(|to| PolicyName::from(to.value));
+        let quality = node.text("quality").map(|quality| quality.value);
+        let declared = declared(node.source, &name.span);
+        let name = PolicyName::from(name.value);
+        policies.insert(name.clone(), Policy { name, quality, models, downgrade, declared });
+    }
+    policies
+}
+
+fn check_downgrade(node: &Node<'_>, name: &str, to: &At<String>, known: &[String], faults: &mut Faults) {
+    if to.value == name {
+        let message = format!("the policy `{name}` downgrades to itself");
+        node.fault(faults, code::CONFLICT, &to.span, message, "name another policy");
+    } else if !known.contains(&to.value) {
+        let help = suggest(&to.value, known.iter().map(String::as_str), "");
+        node.fault(faults, code::UNKNOWN_NAME, &to.span, format!("no policy `{}`", to.value), help);
+    }
+}
+
+fn prices(node: &Node<'_>, faults: &mut Faults) -> Vec<PriceOverride> {
+    let nodes = node.sections("prices");
+    let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
+    unique(node, &named, "the price of", faults);
+    nodes.iter().filter_map(|node| price(node, faults)).collect()
+}
+
+fn price(node: &Node<'_>, faults: &mut Faults) -> Option<PriceOverride> {
+    let rate = |key| node.price(key).map(|price| price.value);
+    let (model, reason) = (node.text("model")?, node.text("reason").map(|reason| reason.value));
+    let model = names::model(node, &model, &Providers::new(), faults);
+    for key in ["input", "output"] {
+        if let Some(free) = node.price(key).filter(|price| price.value == TokenPrice::default() && reason.is_none()) {
+            let message = format!("the `{key}` price of `{model}` is 0 without a reason");
+            node.fault(faults, code::CONFLICT, &free.span, message, "add `reason = \"…\"`, such as `\"own hardware\"`");
+        }
+    }
+    Some(PriceOverride {
+        input: rate("input")?,
+        output: rate("output")?,
+        cache_read: rate("cache_read"),
+        cache_write: rate("cache_write"),
+        per_call: node.money("per_call").map_or(Money::ZERO, |money| money.value),
+        context_tokens: node.count_u32("context_tokens").map(|count| count.value),
+        max_output_tokens: node.count_u32("max_output_tokens").map(|count| count.value),
+        declared: declared(node.source, &node.span_of("model")),
+        model,
+        reason,
+    })
+}
+
+fn budgets(node: &Node<'_>, faults: &mut Faults) -> Vec<Budget> {
+    let nodes = node.sections("budgets");
+    if nodes.len() > BUDGETS_MAX {
+        let message = format!("the project has {} budgets", nodes.len());
+        node.fault(faults, code::TOO_MANY, &node.span_of("budgets"), message, format!("at most {BUDGETS_MAX}"));
+    }
+    let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("name")).collect();
+    unique(node, &named, "the budget", faults);
+    nodes.iter().filter_map(|node| budget(node, faults)).collect()
+}
+
+fn budget(node: &Node<'_>, faults: &mut Faults) -> Option<Budget> {
+    let name = node.text("name");
+    if let Some(name) = &name {
+        check_name(node, "a budget", name, faults);
+    }
+    let (scope, each) = (scope(node, faults), each(node, faults));
+    let time_zone = time_zone(node, faults);
+    let period = node.text("per").and_then(|word| period(&word.value));
+    Some(Budget {
+        name: BudgetName::from(name.as_ref()?.value.as_str()),
+        scope,
+        each,
+        cap: node.money("cap")?.value,
+        period: period?,
+        time_zone: time_zone?,
+        declared: declared(node.source, &name?.span),
+    })
+}
+
+fn scope(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
+    let mut scope = BTreeMap::new();
+    for (label, value) in node.texts_by_name("scope") {
+        check_label(node, &label, faults);
+        if !is_label_value(&value.value) {
+            let message = format!("`{}` has a value that no label can have", label.value);
+            node.fault(faults, code::BAD_VALUE, &value.span, message, "expected 1 to 256 printable characters");
+        }
+        scope.insert(label.value, value.value);
+    }
+    scope
+}
+
+fn each(node: &Node<'_>, faults: &mut Faults) -> Vec<String> {
+    let labels = node.texts("each").map(|labels| labels.value).unwrap_or_default();
+    unique(node, &labels, "the label", faults);
+    let fixed: BTreeSet<String> = node.texts_by_name("scope").into_iter().map(|(label, _)| label.value).collect();
+    for label in &labels {
+        check_label(node, label, faults);
+        if fixed.contains(&label.value) {
+            let message = format!("the label `{}` is in `each` and in `scope`", label.value);
+            node.fault(faults, code::CONFLICT, &label.span, message, "keep one: `scope` fixes its value");
+        }
+    }
+    labels.into_iter().map(|label| label.value).collect()
+}
+
+fn check_label(node: &Node<'_>, label: &At<String>, faults: &mut Faults) {
+    if !is_label(&label.value) {
+        let message = format!("`{}` is no name of a label", label.value);
+        let help = "expected 1 to 64 letters, digits, `_`, `-` and `.`, such as `tenant`";
+        node.fault(faults, code::BAD_NAME, &label.span, message, help);
+    }
+}
+
+fn time_zone(node: &Node<'_>, faults: &mut Faults) -> Option<jiff::tz::TimeZone> {
+    let Some(name) = node.text("time_zone") else { return Some(jiff::tz::TimeZone::UTC) };
+    let zone = jiff::tz::TimeZone::get(&name.value).ok();
+    if zone.is_none() {
+        let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
+        let near = crate::spec::fault::nearest(&name.value, known.iter().map(String::as_str));
+        let help = near.map_or_else(
+            || "expected an IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        node.fault(faults, code::BAD_VALUE, &name.span, format!("no time zone `{}`", name.value), help);
+    }
+    zone
+}
+
+fn period(word: &str) -> Option<Period> {
+    const ALL: [Period; 6] = [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Quarter, Period::Total];
+    PERIODS.iter().zip(ALL).find(|(name, _)| **name == word).map(|(_, period)| period)
+}

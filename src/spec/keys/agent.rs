@@ -1,0 +1,129 @@
+//! The keys of `agents/*.toml`.
+
+use super::{AGENT_LIMITS, COUNT_MAX, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
+use crate::units::Millis;
+
+/// The most models that a policy or an agent may name.
+pub(crate) const MODELS_MAX: usize = 16;
+/// The most tools that an agent may name.
+pub(crate) const TOOLS_MAX: usize = 128;
+
+/// `agents/*.toml`.
+pub(crate) static AGENT: Section = Section {
+    doc: "An agent: model policy, prompt, tools, limits and context budget",
+    fields: &[
+        optional("description", Kind::AnyText, "One line for lists"),
+        optional("owner", Kind::Text, "Who decides on model, prompt, caching and budget changes; a label of its runs"),
+        optional("feature", Kind::Text, "The product feature that the agent serves; a label of its runs"),
+        optional("unit", Kind::Text, "What the business counts, such as `resolved_support_case`"),
+        optional(
+            "tools",
+            Kind::Texts { min: 0, max: TOOLS_MAX },
+            "Tools that the model may call: names of `tools/*.toml`",
+        ),
+        super::required("model", Kind::Table(&MODEL), "Which models are approved, and how they are asked"),
+        optional("prompt", Kind::Table(&PROMPT), "The prompt: templates (minijinja, strict) over `input`"),
+        optional("input", Kind::JsonSchema, "JSON Schema of the input; without it the input is plain text"),
+        optional("output", Kind::JsonSchema, "JSON Schema of the answer; without it the answer is plain text"),
+        optional("limits", Kind::Table(&AGENT_LIMITS), "Limits of one run"),
+        optional("retry", Kind::Table(&RETRY), "How one step is tried again"),
+        optional("context", Kind::Table(&CONTEXT), "The token budget of one request"),
+        optional(
+            "stage",
+            Kind::Later("an agent is one loop: leave the stages out"),
+            "Workflows come with a later version",
+        ),
+        optional(
+            "documents",
+            Kind::Later("give the agent a `search_files` tool instead"),
+            "Documents come with a later version",
+        ),
+    ],
+};
+
+static MODEL: Section = Section {
+    doc: "Which models are approved, in what order, and how they are asked",
+    fields: &[
+        optional("policy", Kind::Text, "A policy of `plimsoll.toml`; or name `models`"),
+        optional(
+            "models",
+            Kind::Texts { min: 1, max: MODELS_MAX },
+            "Models as `provider/model`: the first is primary, the rest are fallbacks; or name a `policy`",
+        ),
+        optional(
+            "max_output_tokens",
+            Kind::Count { min: 1, max: COUNT_MAX },
+            "Output cap of one call, reasoning included; 2,048 by default",
+        ),
+        optional(
+            "min_output_tokens",
+            Kind::Count { min: 1, max: COUNT_MAX },
+            "As far as a nearly empty budget lowers the cap; 256 by default, or `max_output_tokens` if smaller",
+        ),
+        optional("temperature", Kind::Number { max: 2 }, "Sampling temperature, 0 to 2"),
+        optional("reasoning", Kind::Text, "Reasoning effort, such as `low`"),
+        optional("seed", Kind::Integer, "Sampling seed, where the provider takes one"),
+        optional("stop", Kind::Texts { min: 0, max: 16 }, "Texts at which the model stops"),
+        optional("stream", Kind::Boolean, "Stream from the provider; true by default"),
+        optional("extra", Kind::Json, "Fields for compatible servers, passed as they are"),
+    ],
+};
+
+static PROMPT: Section = Section {
+    doc: "The prompt: templates (minijinja, strict) over `input`",
+    fields: &[
+        optional("version", Kind::Text, "A name of this version; the text is hashed anyway"),
+        optional("system", Kind::AnyText, "The system text; or name `system_file`"),
+        optional("system_file", Kind::Text, "File of the system text, relative to the project or to this file"),
+        optional("user", Kind::Text, "The user text; by default the input"),
+        optional("user_file", Kind::Text, "File of the user text, relative to the project or to this file"),
+    ],
+};
+
+static RETRY: Section = Section {
+    doc: "How one step is tried again",
+    fields: &[
+        optional(
+            "attempts",
+            Kind::Count { min: 1, max: 20 },
+            "Tries of one step, retries and fallbacks together; 3 by default",
+        ),
+        optional(
+            "backoff",
+            Kind::Durations { max: Millis::from_secs(3_600) },
+            "Shortest and longest pause, `200ms..5s` by default",
+        ),
+        optional(
+            "retry_after",
+            Kind::Duration { min: Millis::ZERO, max: TIME_MAX },
+            "The longest retry-after that is honoured; 20s by default",
+        ),
+    ],
+};
+
+static CONTEXT: Section = Section {
+    doc: "The token budget of one request; what the pots leave goes to instructions",
+    fields: &[
+        optional("tokens", Kind::Count { min: 256, max: TOKENS_MAX }, "Tokens of one request; 32,000 by default"),
+        optional(
+            "history",
+            Kind::Count { min: 0, max: TOKENS_MAX },
+            "Tokens of earlier turns; half of `tokens` by default",
+        ),
+        optional(
+            "tool_output",
+            Kind::Count { min: 0, max: TOKENS_MAX },
+            "Tokens of all tool results of one request together; a quarter of `tokens` by default",
+        ),
+        optional(
+            "documents",
+            Kind::Later("leave the pot out: its share goes to the others"),
+            "Documents come with a later version",
+        ),
+        optional(
+            "overflow",
+            Kind::Choice { now: &["trim", "refuse"], later: &["summarise"] },
+            "What to do with what doesn't fit: `trim` (the default) or `refuse`",
+        ),
+    ],
+};

@@ -1,0 +1,158 @@
+//! The keys of `plimsoll.toml`.
+
+use super::agent::MODELS_MAX;
+use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TOKENS_MAX, optional, required};
+
+/// The words of `per`.
+pub(crate) const PERIODS: [&str; 6] = ["hour", "day", "week", "month", "quarter", "total"];
+
+/// `plimsoll.toml`.
+pub(crate) static PROJECT: Section = Section {
+    doc: "A Plimsoll project: providers, model policies, prices, budgets and limits for all agents",
+    fields: &[
+        optional("project", Kind::Table(&HEAD), "The project itself"),
+        optional(
+            "providers",
+            Kind::TablesByName(&PROVIDER),
+            "How each provider is reached, by the name that models begin with",
+        ),
+        optional("policies", Kind::TablesByName(&POLICY), "Model policies that agents name"),
+        optional("prices", Kind::Tables(&PRICE), "Prices over the built-in book, USD for 1,000,000 tokens"),
+        optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
+        optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
+        optional("ceilings", Kind::Table(&CEILINGS), "What no agent may exceed"),
+        optional(
+            "rates",
+            Kind::Later("leave the rates out: provider limits are met by retries"),
+            "Rate limits come with a later version",
+        ),
+    ],
+};
+
+static HEAD: Section = Section {
+    doc: "The project itself",
+    fields: &[
+        optional(
+            "environment",
+            Kind::Text,
+            "The `environment` label of all runs; `PLIMSOLL_ENVIRONMENT` goes before it; `development` by default",
+        ),
+        optional("store", Kind::Text, "The folder of the store, relative to this file; `.plimsoll` by default"),
+    ],
+};
+
+static PROVIDER: Section = Section {
+    doc: "How a provider is reached",
+    fields: &[
+        required(
+            "wire",
+            Kind::Choice {
+                now: &["openai-chat"],
+                later: &["openai-responses", "anthropic", "azure-openai", "vertex", "gemini"],
+            },
+            "The wire format: `openai-chat`, which most servers speak",
+        ),
+        required("base_url", Kind::Text, "Where the API begins, such as `https://api.openai.com/v1`"),
+        optional("key_env", Kind::Text, "The environment variable that holds the key"),
+        optional(
+            "key_command",
+            Kind::Texts { min: 1, max: 64 },
+            "A program with arguments (no shell) that prints the key",
+        ),
+        optional("headers", Kind::TextsByName, "Headers of every request; never secrets"),
+        optional(
+            "output_cap_field",
+            Kind::Choice { now: &["max_completion_tokens", "max_tokens"], later: &[] },
+            "The request's field for the output cap; `max_completion_tokens` for OpenAI, else `max_tokens`",
+        ),
+        optional(
+            "pin_service_tier",
+            Kind::Boolean,
+            "Send `service_tier: \"default\"`, which pins the price; true for OpenAI, else false",
+        ),
+        optional("stream_usage", Kind::Boolean, "Ask for usage at the end of a stream; true by default"),
+        optional(
+            "no_cache_writes",
+            Kind::Boolean,
+            "Ask that no cache writes be charged, where the model knows it; true for OpenAI, else false",
+        ),
+    ],
+};
+
+static POLICY: Section = Section {
+    doc: "A model policy: which models are approved, in what order",
+    fields: &[
+        required(
+            "models",
+            Kind::Texts { min: 1, max: MODELS_MAX },
+            "Models as `provider/model`: the first is primary, the rest are fallbacks",
+        ),
+        optional("quality", Kind::Text, "What the business may expect of it, such as `standard`"),
+        optional("downgrade", Kind::Table(&DOWNGRADE), "Where to go when money runs short"),
+    ],
+};
+
+static DOWNGRADE: Section = Section {
+    doc: "Where to go when money runs short",
+    fields: &[
+        required("to", Kind::Text, "The policy to fall to when a call's money isn't there"),
+        optional(
+            "at",
+            Kind::Later("leave `at` out: the downgrade comes when a call's money isn't there"),
+            "A share of the budget at which to downgrade comes with a later version",
+        ),
+    ],
+};
+
+static PRICE: Section = Section {
+    doc: "The price of a model, USD for 1,000,000 tokens",
+    fields: &[
+        required("model", Kind::Text, "The model as `provider/model`"),
+        required("input", Kind::Price, "Input tokens"),
+        required("output", Kind::Price, "Output tokens, reasoning included"),
+        optional(
+            "cache_read",
+            Kind::Price,
+            "Input tokens read from a cache; without it a call that reads some has no price",
+        ),
+        optional("cache_write", Kind::Price, "Input tokens written to a cache"),
+        optional("per_call", Kind::Money, "Dollars of each call, beside the tokens"),
+        optional("context_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's window"),
+        optional("max_output_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's largest output"),
+        optional("reason", Kind::Text, "Why this is the price; a price of 0 needs one"),
+    ],
+};
+
+static BUDGET: Section = Section {
+    doc: "A cap over a scope of labels and a period",
+    fields: &[
+        required("name", Kind::Text, "Its name, once in the project"),
+        optional(
+            "scope",
+            Kind::TextsByName,
+            "Labels that a run must have to count here, such as `feature = \"support\"`; every run by default",
+        ),
+        optional(
+            "each",
+            Kind::Texts { min: 1, max: 8 },
+            "Labels whose every value has an account of its own; a run without them is refused",
+        ),
+        required("cap", Kind::Money, "Dollars for each period"),
+        required(
+            "per",
+            Kind::Choice { now: &PERIODS, later: &[] },
+            "The period: hour, day, week, month, quarter or total",
+        ),
+        optional("time_zone", Kind::Text, "IANA time zone in which periods begin; `UTC` by default"),
+    ],
+};
+
+static DEFAULTS: Section = Section {
+    doc: "What agents get that say nothing else",
+    fields: &[optional("limits", Kind::Table(&AGENT_LIMITS), "Limits in place of the built-in defaults")],
+};
+
+static CEILINGS: Section = Section {
+    doc: "What no agent may exceed",
+    fields: &[optional("limits", Kind::Table(&CEILING_LIMITS), "The loosest limits that an agent may set")],
+};

@@ -1,0 +1,160 @@
+//! The `[model]` table of an agent resolved into a [`ModelPlan`].
+
+use serde_json::{Map, Value};
+
+use crate::domain::limits::Declared;
+use crate::domain::message::Sampling;
+use crate::domain::plan::{DowngradePlan, ModelPlan};
+use crate::ids::{ModelName, PolicyName};
+use crate::spec::agent::Surroundings;
+use crate::spec::fault::{Faults, code, suggest};
+use crate::spec::limits::declared;
+use crate::spec::load::Configuration;
+use crate::spec::names;
+use crate::spec::project::Policy;
+use crate::spec::reader::{At, Node};
+
+/// The output cap of one call where the agent says nothing.
+const MAX_OUTPUT_TOKENS: u32 = 2_048;
+/// As far as a nearly empty budget lowers the cap, where the agent says nothing.
+const MIN_OUTPUT_TOKENS: u32 = 256;
+
+/// Fields of the wire that `extra` can't set: the runtime sets them, or they could bill what no reservation covers.
+const RESERVED: [(&str, &str); 30] = [
+    ("model", "name it under `models`"),
+    ("models", "name fallbacks under `models`: each attempt has a reservation of its own"),
+    ("route", "name fallbacks under `models`: each attempt has a reservation of its own"),
+    ("messages", "the prompt makes them"),
+    ("tools", "name tools under `tools`"),
+    ("tool_choice", "the runtime sets it"),
+    ("parallel_tool_calls", "set the limit `parallel`"),
+    ("functions", "name tools under `tools`"),
+    ("function_call", "the runtime sets it"),
+    ("response_format", "describe the answer under `[output]`"),
+    ("max_tokens", "set `max_output_tokens`"),
+    ("max_completion_tokens", "set `max_output_tokens`"),
+    ("max_output_tokens", "set it outside `extra`"),
+    ("n", "more than one answer would pass the reservation"),
+    ("best_of", "more than one answer would pass the reservation"),
+    ("use_beam_search", "more than one answer would pass the reservation"),
+    ("stream", "set `stream` outside `extra`"),
+    ("stream_options", "the runtime sets it"),
+    ("service_tier", "another tier has another price; the provider's `pin_service_tier` sets it"),
+    ("temperature", "set it outside `extra`"),
+    ("reasoning_effort", "set `reasoning`"),
+    ("seed", "set it outside `extra`"),
+    ("stop", "set it outside `extra`"),
+    ("modalities", "other than text isn't supported by this version"),
+    ("audio", "other than text isn't supported by this version"),
+    ("prediction", "rejected tokens of a prediction are billed beyond the reservation"),
+    ("web_search_options", "a provider's own search bills fees that no reservation covers"),
+    ("plugins", "a provider's own plugins bill fees that no reservation covers"),
+    ("prompt_cache_options", "the provider's `no_cache_writes` sets it"),
+    ("prompt_cache_retention", "longer caching has another price"),
+];
+
+/// Resolves `[model]`; `None` where it is missing or names no model.
+pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<ModelPlan> {
+    let node = agent.section("model")?;
+    let choice = choice(&node, surroundings, faults);
+    let (max_output_tokens, min_output_tokens) = output_tokens(&node, faults);
+    let sampling = sampling(&node, faults);
+    let Choice { policy, candidates, downgrade, declared } = choice?;
+    Some(ModelPlan {
+        policy,
+        declared,
+        candidates,
+        downgrade,
+        max_output_tokens,
+        min_output_tokens,
+        sampling,
+        stream: node.boolean("stream").unwrap_or(true),
+    })
+}
+
+/// Which models an agent may use.
+struct Choice {
+    policy: Option<PolicyName>,
+    candidates: Vec<ModelName>,
+    downgrade: Option<DowngradePlan>,
+    declared: Declared,
+}
+
+fn choice(node: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<Choice> {
+    let has = (node.has("policy"), node.has("models"));
+    if has == (true, true) {
+        let message = "`models` and `policy` are both there".to_owned();
+        node.fault(faults, code::CONFLICT, &node.key_span("models"), message, "keep one of them");
+    }
+    if has == (false, false) {
+        let message = "`[model]` names no model".to_owned();
+        let help = "add `policy = \"…\"`, or `models = [\"provider/model\"]`";
+        node.fault(faults, code::MISSING_KEY, &node.span, message, help);
+    }
+    let listed = has.1.then(|| names::models(node, "models", &surroundings.providers, faults));
+    if let Some(name) = node.text("policy") {
+        return of_policy(node, &name, surroundings, faults);
+    }
+    let candidates = listed.filter(|models| !models.is_empty())?;
+    let declared = declared(node.source, &node.key_span("models"));
+    Some(Choice { policy: None, candidates, downgrade: None, declared })
+}
+
+fn of_policy(
+    node: &Node<'_>,
+    name: &At<String>,
+    surroundings: &Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<Choice> {
+    let policies = &surroundings.project.policies;
+    let key = PolicyName::from(name.value.as_str());
+    let Some(policy) = policies.get(&key) else {
+        if surroundings.configuration == Configuration::Whole {
+            let known = policies.keys().map(PolicyName::as_str);
+            let help = suggest(
+                &name.value,
+                known,
+                "`plimsoll.toml` declares no policy: add `[policies.NAME]`, or list `models`",
+            );
+            node.fault(faults, code::UNKNOWN_NAME, &name.span, format!("no policy `{}`", name.value), help);
+        }
+        return None;
+    };
+    let Policy { name, models, downgrade, declared, .. } = policy.clone();
+    let target = downgrade.and_then(|to| policies.get(&to));
+    let downgrade = target.map(|to| DowngradePlan { policy: to.name.clone(), candidates: to.models.clone() });
+    (!models.is_empty()).then_some(Choice { policy: Some(name), candidates: models, downgrade, declared })
+}
+
+fn output_tokens(node: &Node<'_>, faults: &mut Faults) -> (u32, u32) {
+    let max = node.count_u32("max_output_tokens").map_or(MAX_OUTPUT_TOKENS, |count| count.value);
+    let Some(min) = node.count_u32("min_output_tokens") else { return (max, MIN_OUTPUT_TOKENS.min(max)) };
+    if min.value > max {
+        let message = format!("`min_output_tokens` is {}, above `max_output_tokens` of {max}", min.value);
+        node.fault(faults, code::CONFLICT, &min.span, message, format!("at most {max}"));
+    }
+    (max, min.value)
+}
+
+fn sampling(node: &Node<'_>, faults: &mut Faults) -> Sampling {
+    let stop = node.texts("stop").map(|stop| stop.value).unwrap_or_default();
+    for empty in stop.iter().filter(|text| text.value.is_empty()) {
+        node.fault(faults, code::BAD_VALUE, &empty.span, "`stop` has an empty text".into(), "take it out");
+    }
+    Sampling {
+        temperature: node.number("temperature"),
+        reasoning: node.text("reasoning").map(|word| word.value),
+        seed: node.integer("seed"),
+        stop: stop.into_iter().map(|text| text.value).collect(),
+        extra: extra(node, faults),
+    }
+}
+
+fn extra(node: &Node<'_>, faults: &mut Faults) -> Map<String, Value> {
+    let Some(At { value: Value::Object(extra), .. }) = node.json("extra") else { return Map::new() };
+    for (key, why) in RESERVED.iter().filter(|(key, _)| extra.contains_key(*key)) {
+        let span = node.pointed("extra", &format!("/{key}"));
+        node.fault(faults, code::CONFLICT, &span, format!("`extra` can't set `{key}`"), *why);
+    }
+    extra
+}

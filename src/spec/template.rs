@@ -1,0 +1,130 @@
+//! Checks of the author's templates before anything runs: their syntax, and the names that they use.
+//!
+//! Deliberately absent: rendering, which the domain does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use minijinja::Environment;
+use serde_json::Value;
+
+use crate::spec::fault::{Faults, Source, code, nearest, suggest};
+use crate::spec::reader::one_line;
+
+/// The largest template in bytes.
+pub(crate) const TEMPLATE_BYTES_MAX: usize = 256 * 1024;
+
+/// The names that a template may use: each variable, with its fields where they are known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names(BTreeMap<&'static str, Option<BTreeSet<String>>>);
+
+impl Names {
+    /// One variable of the shape that a JSON Schema gives it; anything where there is no schema.
+    pub(crate) fn of_schema(variable: &'static str, schema: Option<&Value>) -> Self {
+        Self(BTreeMap::from([(variable, schema.and_then(closed_properties))]))
+    }
+
+    /// With one more variable, which has these fields.
+    pub(crate) fn with(mut self, variable: &'static str, fields: impl IntoIterator<Item = String>) -> Self {
+        self.0.insert(variable, Some(fields.into_iter().collect()));
+        self
+    }
+}
+
+/// The properties of an object's schema, where it says nothing that could add others.
+fn closed_properties(schema: &Value) -> Option<BTreeSet<String>> {
+    const OPEN: [&str; 8] =
+        ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "propertyNames"];
+    let object = schema.as_object()?;
+    let more = object.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false));
+    if more || OPEN.iter().any(|key| object.contains_key(*key)) {
+        return None;
+    }
+    Some(object.get("properties")?.as_object()?.keys().cloned().collect())
+}
+
+/// Where a template is: the file, the bytes of it there, and true where those bytes are the template itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<'a> {
+    /// The file.
+    pub(crate) source: &'a Source,
+    /// The template's bytes in it.
+    pub(crate) span: Range<usize>,
+    /// A prompt file is the template itself; a TOML text may be escaped, so that only the whole can be shown.
+    pub(crate) exact: Exact,
+}
+
+/// Whether offsets within the template are offsets within its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exact {
+    /// They are.
+    Yes,
+    /// They aren't.
+    No,
+}
+
+/// Finds what is wrong with a template.
+pub(crate) fn check(text: &str, place: &Place<'_>, names: &Names, faults: &mut Faults) {
+    let mut report = |span: Range<usize>, message: String, help: String| {
+        faults.push(place.source.fault(code::BAD_TEMPLATE, span, message, help));
+    };
+    if text.len() > TEMPLATE_BYTES_MAX {
+        let help = format!("at most {TEMPLATE_BYTES_MAX} bytes");
+        return report(place.span.clone(), "the template is too large".into(), help);
+    }
+    let environment = Environment::new();
+    match environment.template_from_str(text) {
+        Err(error) => {
+            let span = if place.exact == Exact::Yes { error.range() } else { None };
+            let detail = one_line(error.detail().unwrap_or("the template can't be read"));
+            let line = error.line().filter(|line| *line > 1 && span.is_none());
+            let on_line = line.map(|line| format!(" (line {line} of the text)")).unwrap_or_default();
+            let help =
+                "templates are minijinja: `{{ value }}`, `{% if … %} … {% endif %}`; a literal brace is `{{ '{{' }}`";
+            report(span.unwrap_or_else(|| place.span.clone()), format!("bad template: {detail}{on_line}"), help.into());
+        }
+        Ok(template) => {
+            let used: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+            for name in used {
+                if let Some((message, help)) = unknown(&name, names) {
+                    report(find(text, &name, place), message, help);
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with a name such as `input.ticket`, if anything is.
+fn unknown(name: &str, names: &Names) -> Option<(String, String)> {
+    let mut parts = name.split('.');
+    let variable = parts.next()?;
+    // Functions of minijinja come up as names too.
+    if ["range", "dict", "namespace", "debug", "loop", "self", "caller"].contains(&variable) {
+        return None;
+    }
+    let Some(fields) = names.0.get(variable) else {
+        let known = names.0.keys().copied();
+        let message = format!("the template uses `{variable}`, which doesn't exist here");
+        return Some((message, suggest(variable, known, "")));
+    };
+    let (fields, field) = (fields.as_ref()?, parts.next()?);
+    if fields.contains(field) {
+        return None;
+    }
+    let message = format!("the template uses `{variable}.{field}`, which isn't declared");
+    let help = match nearest(field, fields.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean `{variable}.{name}`?"),
+        None if variable == "env" => "list the variable in `env`".to_owned(),
+        None => format!("declare `{field}` under `properties` of `[input]`"),
+    };
+    Some((message, help))
+}
+
+/// Where a name first stands in a template's file.
+fn find(text: &str, name: &str, place: &Place<'_>) -> Range<usize> {
+    if place.exact == Exact::No {
+        let within = place.source.text().get(place.span.clone()).and_then(|raw| raw.find(name));
+        return within.map_or(place.span.clone(), |at| place.span.start + at..place.span.start + at + name.len());
+    }
+    text.find(name).map_or(place.span.clone(), |at| at..at + name.len())
+}

@@ -1,0 +1,285 @@
+//! Where each record lies: one byte for the table, then fields of fixed width, big-endian, so that byte order is the
+//! order of time. Names are hashed to fixed width; the record itself holds the name, and is compared.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::event::{AccountKey, RunState};
+use crate::domain::rollup::{Day, Dimensions};
+use crate::ids::{AgentName, PlanHash, PriceId, ReservationId, RunId};
+use crate::store::engine::Span;
+
+/// The tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Table {
+    /// What the store is: format version and id.
+    Meta = 0x01,
+    /// Single events: run, sequence number.
+    Event = 0x10,
+    /// All events of a run that ended: run.
+    Pack = 0x11,
+    /// Run summaries: run.
+    Summary = 0x12,
+    /// Plans: hash.
+    Plan = 0x13,
+    /// Budget accounts: hash of budget and scope, start of the period.
+    Budget = 0x20,
+    /// Accounts of runs and stages, while the run is open or holds money: run, hash of the stage.
+    Node = 0x21,
+    /// Open reservations: run, number.
+    Hold = 0x22,
+    /// Frozen price rows: hash of the row's id.
+    Frozen = 0x23,
+    /// The last costs of an agent's finished runs: hash of its name.
+    Ring = 0x24,
+    /// Rollups: day, hash of the dimensions.
+    Rollup = 0x30,
+    /// Runs by state: state, run.
+    ByState = 0x40,
+    /// Runs by agent and by label value: hash of the name and the value, run.
+    ByLabel = 0x41,
+    /// Runs by agent and the caller's key: hash of both; holds the run.
+    ByKey = 0x42,
+}
+
+impl Table {
+    const ALL: [(Self, &'static str); 14] = [
+        (Self::Meta, "the store's head"),
+        (Self::Event, "event"),
+        (Self::Pack, "the packed events"),
+        (Self::Summary, "the summary"),
+        (Self::Plan, "plan"),
+        (Self::Budget, "budget account"),
+        (Self::Node, "an account"),
+        (Self::Hold, "reservation"),
+        (Self::Frozen, "frozen price"),
+        (Self::Ring, "expected cost"),
+        (Self::Rollup, "rollup"),
+        (Self::ByState, "the index by state"),
+        (Self::ByLabel, "the index by label"),
+        (Self::ByKey, "the index by key"),
+    ];
+
+    /// Its byte.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        // The one cast of a fieldless enum to its own representation.
+        self as u8
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn span(self) -> Span {
+        Span::prefix(&[self.byte()])
+    }
+}
+
+/// 16 bytes that stand for a text.
+fn hash(parts: &[&str]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        // No UTF-8 text holds this byte, so no two lists of parts look alike.
+        hasher.update([0xff]);
+    }
+    let digest = hasher.finalize();
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}
+
+fn key(table: Table, fields: &[&[u8]]) -> Vec<u8> {
+    let bytes = fields.iter().map(|field| field.len()).sum::<usize>();
+    let mut key = Vec::with_capacity(bytes + 1);
+    key.push(table.byte());
+    fields.iter().for_each(|field| key.extend_from_slice(field));
+    key
+}
+
+pub(crate) fn meta() -> Vec<u8> {
+    key(Table::Meta, &[b"store"])
+}
+
+pub(crate) fn event(run: RunId, seq: u32) -> Vec<u8> {
+    key(Table::Event, &[&run.bits().to_be_bytes(), &seq.to_be_bytes()])
+}
+
+pub(crate) fn events(run: RunId) -> Span {
+    Span::prefix(&key(Table::Event, &[&run.bits().to_be_bytes()]))
+}
+
+pub(crate) fn pack(run: RunId) -> Vec<u8> {
+    key(Table::Pack, &[&run.bits().to_be_bytes()])
+}
+
+pub(crate) fn summary(run: RunId) -> Vec<u8> {
+    key(Table::Summary, &[&run.bits().to_be_bytes()])
+}
+
+pub(crate) fn plan(plan: &PlanHash) -> Vec<u8> {
+    key(Table::Plan, &[plan.as_str().as_bytes()])
+}
+
+/// Where an account lies. All periods of one budget and scope follow each other.
+pub(crate) fn account(account: &AccountKey) -> Vec<u8> {
+    match account {
+        AccountKey::Node { run, stage } => {
+            let stage = stage.as_ref().map_or([0; 16], |stage| hash(&[stage.as_str()]));
+            key(Table::Node, &[&run.bits().to_be_bytes(), &stage])
+        }
+        AccountKey::Budget { budget, scope, start, .. } => {
+            key(Table::Budget, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
+        }
+    }
+}
+
+pub(crate) fn nodes(run: RunId) -> Span {
+    Span::prefix(&key(Table::Node, &[&run.bits().to_be_bytes()]))
+}
+
+/// All periods of the budget and scope that `account` belongs to.
+pub(crate) fn periods(account: &[u8]) -> Span {
+    Span::prefix(&account[..account.len().min(17)])
+}
+
+pub(crate) fn hold(reservation: ReservationId) -> Vec<u8> {
+    key(Table::Hold, &[&reservation.run.bits().to_be_bytes(), &reservation.number.to_be_bytes()])
+}
+
+pub(crate) fn frozen(price: &PriceId) -> Vec<u8> {
+    key(Table::Frozen, &[&hash(&[price.as_str()])])
+}
+
+pub(crate) fn ring(agent: &AgentName) -> Vec<u8> {
+    key(Table::Ring, &[&hash(&[agent.as_str()])])
+}
+
+pub(crate) fn rollup(day: Day, of: &Dimensions) -> Vec<u8> {
+    let texts = [
+        Some(of.agent.as_str()),
+        of.model.as_ref().map(crate::ids::ModelName::as_str),
+        of.tenant.as_deref(),
+        of.feature.as_deref(),
+        of.environment.as_deref(),
+        of.owner.as_deref(),
+        Some(&*of.prompt_version),
+    ];
+    // What is absent differs from what is empty.
+    let parts: Vec<&str> = texts.iter().flat_map(|text| text.map_or(["", "-"], |text| [text, "+"])).collect();
+    key(Table::Rollup, &[&day.0.to_be_bytes(), &hash(&parts)])
+}
+
+/// Rollups of days from `from` to `to`, inclusive.
+pub(crate) fn rollups(from: Day, to: Day) -> Span {
+    let end =
+        to.0.checked_add(1).map_or_else(|| Table::Rollup.span().to, |end| key(Table::Rollup, &[&end.to_be_bytes()]));
+    Span { from: key(Table::Rollup, &[&from.0.to_be_bytes()]), to: end }
+}
+
+/// The state's byte in the index; stored, so never renumbered.
+const fn state_byte(state: RunState) -> u8 {
+    match state {
+        RunState::Queued => 1,
+        RunState::Running => 2,
+        RunState::AwaitingBudget => 3,
+        RunState::AwaitingApproval => 4,
+        RunState::AwaitingInput => 5,
+        RunState::Interrupted => 6,
+        RunState::Finished => 7,
+        RunState::Stopped => 8,
+        RunState::Failed => 9,
+        RunState::Cancelled => 10,
+    }
+}
+
+pub(crate) fn by_state(state: RunState, run: RunId) -> Vec<u8> {
+    key(Table::ByState, &[&[state_byte(state)], &run.bits().to_be_bytes()])
+}
+
+pub(crate) fn by_label(name: &str, value: &str, run: RunId) -> Vec<u8> {
+    key(Table::ByLabel, &[&hash(&["label", name, value]), &run.bits().to_be_bytes()])
+}
+
+pub(crate) fn by_agent(agent: &AgentName, run: RunId) -> Vec<u8> {
+    key(Table::ByLabel, &[&hash(&["agent", agent.as_str()]), &run.bits().to_be_bytes()])
+}
+
+pub(crate) fn by_key(agent: &AgentName, caller: &str) -> Vec<u8> {
+    key(Table::ByKey, &[&hash(&[agent.as_str(), caller])])
+}
+
+/// The part of an index (or of the summaries) whose keys end in a run from `from` up to `to`, exclusive.
+pub(crate) fn runs_between(any: &[u8], from: RunId, to: Option<RunId>) -> Span {
+    let stem = &any[..any.len().saturating_sub(16)];
+    let with = |run: RunId| [stem, &run.bits().to_be_bytes()].concat();
+    Span { from: with(from), to: to.map_or_else(|| Span::prefix(stem).to, with) }
+}
+
+/// The run that a key ends in.
+pub(crate) fn run_at_end(key: &[u8]) -> Option<RunId> {
+    let (_, run) = key.split_last_chunk::<16>()?;
+    Some(RunId::from_bits(u128::from_be_bytes(*run)))
+}
+
+/// The run and the number of an event's key.
+pub(crate) fn run_and_number(key: &[u8]) -> Option<(RunId, u32)> {
+    let (before, number) = key.split_last_chunk::<4>()?;
+    Some((run_at_end(before)?, u32::from_be_bytes(*number)))
+}
+
+/// A key in words, for messages: `event 3 of run 01JD…`.
+#[must_use]
+pub fn describe(key: &[u8]) -> String {
+    let hex = || crate::domain::plan::hex(key);
+    let Some((table, name)) = Table::ALL.iter().find(|(table, _)| key.first() == Some(&table.byte())) else {
+        return format!("a record of no known table (key {})", hex());
+    };
+    match table {
+        Table::Event | Table::Hold => run_and_number(key)
+            .map_or_else(|| format!("{name} {}", hex()), |(run, number)| format!("{name} {number} of run {run}")),
+        Table::Pack | Table::Summary | Table::ByState | Table::ByLabel => {
+            run_at_end(key).map_or_else(|| format!("{name} {}", hex()), |run| format!("{name} of run {run}"))
+        }
+        Table::Node => key
+            .get(1..17)
+            .and_then(run_at_end)
+            .map_or_else(|| format!("{name} {}", hex()), |run| format!("{name} of run {run}")),
+        Table::Plan => format!("plan {}", String::from_utf8_lossy(&key[1..])),
+        Table::Meta => (*name).to_owned(),
+        Table::Budget | Table::Frozen | Table::Ring | Table::Rollup | Table::ByKey => format!("{name} (key {})", hex()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Timestamp;
+
+    #[test]
+    fn byte_order_is_the_order_of_runs_numbers_days_and_periods() {
+        let (early, late) = (RunId::from_bits(1 << 80), RunId::from_bits(2 << 80));
+        assert!(event(early, 256) > event(early, 255));
+        assert!(event(late, 0) > event(early, u32::MAX));
+        assert!(rollups(Day(1), Day(1)).to == rollups(Day(2), Day(2)).from);
+        let period =
+            |start| AccountKey::Budget { budget: "b".into(), scope: String::new(), start: Timestamp(start), end: None };
+        assert!(account(&period(256)) > account(&period(255)));
+        assert_eq!(periods(&account(&period(1))), periods(&account(&period(2))));
+    }
+
+    #[test]
+    fn texts_that_join_alike_have_keys_of_their_own() {
+        let run = RunId::from_bits(1);
+        assert_ne!(by_label("a", "bc", run), by_label("ab", "c", run));
+        assert_ne!(by_key(&"a".into(), "bc"), by_key(&"ab".into(), "c"));
+    }
+
+    #[test]
+    fn a_key_is_named_in_words() {
+        let run = RunId::from_bits(1);
+        assert_eq!(describe(&event(run, 3)), format!("event 3 of run {run}"));
+        assert_eq!(describe(&account(&AccountKey::Node { run, stage: None })), format!("an account of run {run}"));
+        assert_eq!(describe(&[0x77, 1]), "a record of no known table (key 7701)");
+        assert_eq!(describe(&[]), "a record of no known table (key )");
+    }
+}

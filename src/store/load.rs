@@ -1,0 +1,129 @@
+//! The start: what the ledger is restored from, and the proof that it fits together.
+
+use std::collections::BTreeMap;
+
+use crate::domain::event::{AccountKey, RunState};
+use crate::domain::ledger::{Account, Hold, Snapshot};
+use crate::ids::{BudgetName, RunId};
+use crate::store::books::OpenRun;
+use crate::store::codec;
+use crate::store::engine::{Order, Reader, View};
+use crate::store::error::StoreError;
+use crate::store::keys::{self, Table};
+use crate::store::read;
+use crate::units::{Money, Timestamp};
+
+/// The states that a run can leave.
+const OPEN_STATES: [RunState; 6] = [
+    RunState::Queued,
+    RunState::Running,
+    RunState::AwaitingBudget,
+    RunState::AwaitingApproval,
+    RunState::AwaitingInput,
+    RunState::Interrupted,
+];
+
+/// Reads what is open.
+///
+/// # Errors
+/// When a record is damaged, a number of a log is missing, or an account doesn't hold what its reservations say.
+pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, Vec<OpenRun>), StoreError> {
+    let view = reader.view()?;
+    let (mut snapshot, mut open) = (Snapshot::default(), Vec::new());
+    for state in OPEN_STATES {
+        let span = keys::runs_between(&keys::by_state(state, RunId::from_bits(0)), RunId::from_bits(0), None);
+        for (key, _) in read::all(&*view, span)? {
+            let run = keys::run_at_end(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key)))?;
+            let (log, packed) = read::log(&*view, run)?;
+            let folded = OpenRun::from_log(run, &log, packed)?;
+            check_state(run, state, folded.summary().state)?;
+            open.push(folded);
+            snapshot.open_runs.push((run, log));
+        }
+    }
+    snapshot.holds = read::holds(&*view)?;
+    let mut accounts: BTreeMap<AccountKey, Account> = read::records(&*view, Table::Node.span())?.into_iter().collect();
+    let budgets = latest_budgets(&*view)?;
+    snapshot.starts = budgets.iter().filter_map(|(key, _)| start_of(key)).collect();
+    accounts.extend(budgets);
+    fetch_held(&*view, &snapshot.holds, &mut accounts)?;
+    check_held(&accounts, &snapshot.holds)?;
+    open.extend(ended_with_holds(&*view, &snapshot, &open)?);
+    snapshot.accounts = accounts.into_iter().collect();
+    snapshot.frozen = read::frozen(&*view)?;
+    snapshot.rings = read::records(&*view, Table::Ring.span())?;
+    Ok((snapshot, open))
+}
+
+fn check_state(run: RunId, indexed: RunState, folded: RunState) -> Result<(), StoreError> {
+    if indexed == folded {
+        return Ok(());
+    }
+    Err(StoreError::damaged(format!("run {run} is listed as `{indexed}`, and its log says `{folded}`")))
+}
+
+fn start_of(account: &AccountKey) -> Option<((BudgetName, String), Timestamp)> {
+    match account {
+        AccountKey::Budget { budget, scope, start, .. } => Some(((budget.clone(), scope.clone()), *start)),
+        AccountKey::Node { .. } => None,
+    }
+}
+
+/// The latest period of each budget and scope. Jumps over the earlier ones: there may be years of them.
+fn latest_budgets(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+    let mut found = Vec::new();
+    let mut span = Table::Budget.span();
+    while let Some((first, _)) = view.scan(&span, Order::Ascending, 1)?.pop() {
+        let periods = keys::periods(&first);
+        span.from.clone_from(&periods.to);
+        let latest = view.scan(&periods, Order::Descending, 1)?.pop();
+        let (key, record) = latest.ok_or_else(|| StoreError::damaged(keys::describe(&first)))?;
+        found.push(codec::open_compact(&key, &record)?);
+    }
+    Ok(found)
+}
+
+/// Adds the accounts that open reservations name and that aren't there: of periods that ended.
+fn fetch_held(view: &dyn View, holds: &[Hold], accounts: &mut BTreeMap<AccountKey, Account>) -> Result<(), StoreError> {
+    for key in holds.iter().flat_map(|hold| &hold.accounts) {
+        if !accounts.contains_key(key) {
+            let account = read::account(view, key)?
+                .ok_or_else(|| StoreError::damaged(format!("a reservation names {key}, which is not stored")))?;
+            accounts.insert(key.clone(), account);
+        }
+    }
+    Ok(())
+}
+
+/// Each account holds exactly the sum of its open reservations.
+fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Result<(), StoreError> {
+    let mut sums: BTreeMap<&AccountKey, Money> = BTreeMap::new();
+    for hold in holds {
+        for key in &hold.accounts {
+            let sum = sums.entry(key).or_default();
+            *sum = sum.plus(hold.amount);
+        }
+    }
+    for (key, account) in accounts {
+        let sum = sums.get(key).copied().unwrap_or_default();
+        if account.held != sum {
+            let why = format!("{key} holds {}, and its open reservations are {sum}", account.held);
+            return Err(StoreError::damaged(why));
+        }
+    }
+    Ok(())
+}
+
+/// Runs that ended while an attempt of theirs was still open.
+fn ended_with_holds(view: &dyn View, snapshot: &Snapshot, open: &[OpenRun]) -> Result<Vec<OpenRun>, StoreError> {
+    let mut runs: Vec<RunId> = snapshot.holds.iter().map(|hold| hold.reservation.run).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    runs.retain(|run| open.iter().all(|open| open.summary().id != *run));
+    runs.into_iter()
+        .map(|run| {
+            let (log, packed) = read::log(view, run)?;
+            OpenRun::from_log(run, &log, packed)
+        })
+        .collect()
+}

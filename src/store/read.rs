@@ -1,0 +1,236 @@
+//! Reading: what the writer, the start and the faces ask of a view.
+//!
+//! Each question is answered from one view, so that it sees one commit whole; long listings take a view for each page.
+
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+
+use crate::domain::event::{AccountKey, Labels, Recorded, RunState};
+use crate::domain::ledger::{Account, Frozen, Hold};
+use crate::domain::plan::Plan;
+use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::summary::RunSummary;
+use crate::ids::{AgentName, PlanHash, RunId};
+use crate::store::codec;
+use crate::store::engine::{Entry, Order, Reader, SCAN_ENTRIES_MAX, Span, View};
+use crate::store::error::StoreError;
+use crate::store::keys::{self, Table};
+use crate::units::Timestamp;
+
+/// The most runs that one question gives.
+pub const RUNS_MAX: usize = 1_000;
+/// Index entries that are looked at under one view.
+const PAGE: usize = 256;
+
+/// Which runs to list, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Of this agent.
+    pub agent: Option<AgentName>,
+    /// In one of these states; empty for any.
+    pub states: BTreeSet<RunState>,
+    /// With all of these labels.
+    pub labels: Labels,
+    /// Whose id was drawn at this time or later.
+    pub since: Option<Timestamp>,
+    /// Whose id was drawn before this time.
+    pub until: Option<Timestamp>,
+    /// Only runs before this one: the last of the page before.
+    pub before: Option<RunId>,
+    /// How many; at most [`RUNS_MAX`], which is also what 0 means.
+    pub limit: usize,
+}
+
+impl RunFilter {
+    /// True for a run that the filter lets through, but for its times.
+    #[must_use]
+    pub fn admits(&self, run: &RunSummary) -> bool {
+        self.agent.as_ref().is_none_or(|agent| *agent == run.agent)
+            && (self.states.is_empty() || self.states.contains(&run.state))
+            && self.labels.iter().all(|(name, value)| run.labels.get(name) == Some(value))
+    }
+
+    /// The part of the narrowest index that holds all runs of the filter.
+    pub(crate) fn span(&self) -> Span {
+        let any = RunId::from_bits(0);
+        let one_state = (self.states.len() == 1).then(|| self.states.first()).flatten();
+        let stem = match (one_state, self.labels.first_key_value(), &self.agent) {
+            // Few runs are open at a time.
+            (Some(state), _, _) if !state.is_ended() => keys::by_state(*state, any),
+            (_, Some((name, value)), _) => keys::by_label(name, value, any),
+            (_, None, Some(agent)) => keys::by_agent(agent, any),
+            (Some(state), None, None) => keys::by_state(*state, any),
+            (None, None, None) => keys::summary(any),
+        };
+        let first_at = |at: Timestamp| RunId::from_bits(u128::from(at.0) << 80);
+        let until = [self.until.map(first_at), self.before].into_iter().flatten().min();
+        keys::runs_between(&stem, self.since.map_or(any, first_at), until)
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        if self.limit == 0 { RUNS_MAX } else { self.limit.min(RUNS_MAX) }
+    }
+}
+
+/// The runs of a filter; `live` gives the summary of a run that is open.
+pub(crate) fn summaries(
+    reader: &dyn Reader,
+    filter: &RunFilter,
+    live: &dyn Fn(RunId) -> Option<RunSummary>,
+) -> Result<Vec<RunSummary>, StoreError> {
+    let mut found = Vec::new();
+    let mut span = filter.span();
+    while !span.is_empty() {
+        let view = reader.view()?;
+        let page = view.scan(&span, Order::Descending, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        span = span.after(last, Order::Descending);
+        for (key, _) in &page {
+            let run = keys::run_at_end(key).ok_or_else(|| StoreError::damaged(keys::describe(key)))?;
+            let summary = live(run).map_or_else(|| stored_summary(&*view, run), |summary| Ok(Some(summary)))?;
+            let summary =
+                summary.ok_or_else(|| StoreError::damaged(format!("run {run} is indexed, but not stored")))?;
+            if filter.admits(&summary) {
+                found.push(summary);
+            }
+            if found.len() == filter.limit() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(crate) fn stored_summary(view: &dyn View, run: RunId) -> Result<Option<RunSummary>, StoreError> {
+    let key = keys::summary(run);
+    view.get(&key)?.map(|record| codec::open_json(&key, &record)).transpose()
+}
+
+/// The contents of a run's events as they were written, without a gap, and whether they are packed.
+pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<(Vec<Vec<u8>>, bool), StoreError> {
+    let key = keys::pack(run);
+    let pack = view.get(&key)?;
+    let mut contents: Vec<Vec<u8>> = match &pack {
+        Some(record) => codec::open_pack(&key, record)?.into_iter().map(<[u8]>::to_vec).collect(),
+        None => Vec::new(),
+    };
+    for (key, record) in all(view, keys::events(run))? {
+        let next = u32::try_from(contents.len()).ok();
+        let seq = keys::run_and_number(&key).map(|(_, seq)| seq);
+        if seq.is_none() || seq != next {
+            let what = format!("after {} events of run {run} comes {}", contents.len(), keys::describe(&key));
+            return Err(StoreError::damaged(what));
+        }
+        contents.push(codec::open(&key, &record)?.to_vec());
+    }
+    Ok((contents, pack.is_some()))
+}
+
+/// A run's whole log, and whether it is packed. Proves that no number is missing.
+pub(crate) fn log(view: &dyn View, run: RunId) -> Result<(Vec<Recorded>, bool), StoreError> {
+    let (contents, packed) = contents(view, run)?;
+    let read = |(seq, content): (u32, &Vec<u8>)| {
+        let key = keys::event(run, seq);
+        let recorded: Recorded = codec::read_json(&key, content)?;
+        if recorded.seq == seq {
+            return Ok(recorded);
+        }
+        let why = format!("it says that it is event {}", recorded.seq);
+        Err(StoreError::Record { what: keys::describe(&key), why })
+    };
+    let log: Result<Vec<Recorded>, StoreError> = (0..).zip(&contents).map(read).collect();
+    Ok((log?, packed))
+}
+
+pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, StoreError> {
+    let key = keys::plan(hash);
+    view.get(&key)?.map(|record| codec::open_json(&key, &record)).transpose()
+}
+
+pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Rollup>, StoreError> {
+    let place = keys::rollup(key.0, &key.1);
+    let Some(record) = reader.view()?.get(&place)? else { return Ok(None) };
+    let (found, rollup): (RollupKey, Rollup) = codec::open_compact(&place, &record)?;
+    if found == *key {
+        return Ok(Some(rollup));
+    }
+    Err(StoreError::Record { what: keys::describe(&place), why: "it is of other dimensions".to_owned() })
+}
+
+pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+    records(view, keys::rollups(from, to))
+}
+
+pub(crate) fn holds(view: &dyn View) -> Result<Vec<Hold>, StoreError> {
+    records(view, Table::Hold.span())
+}
+
+pub(crate) fn frozen(view: &dyn View) -> Result<Vec<Frozen>, StoreError> {
+    records(view, Table::Frozen.span())
+}
+
+pub(crate) fn account(view: &dyn View, account: &AccountKey) -> Result<Option<Account>, StoreError> {
+    let key = keys::account(account);
+    let Some(record) = view.get(&key)? else { return Ok(None) };
+    let (found, value): (AccountKey, Account) = codec::open_compact(&key, &record)?;
+    if found == *account {
+        return Ok(Some(value));
+    }
+    Err(StoreError::Record { what: keys::describe(&key), why: format!("it is of {found}") })
+}
+
+/// The run that last took a caller's key.
+pub(crate) fn run_by_key(view: &dyn View, agent: &AgentName, caller: &str) -> Result<Option<RunId>, StoreError> {
+    let Some(run) = view.get(&keys::by_key(agent, caller))? else { return Ok(None) };
+    Ok(keys::run_at_end(&run))
+}
+
+/// Every record in a span, in postcard.
+pub(crate) fn records<T: DeserializeOwned>(view: &dyn View, span: Span) -> Result<Vec<T>, StoreError> {
+    all(view, span)?.iter().map(|(key, record)| codec::open_compact(key, record)).collect()
+}
+
+/// Every entry of a span.
+pub(crate) fn all(view: &dyn View, mut span: Span) -> Result<Vec<Entry>, StoreError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    while !span.is_empty() {
+        let page = view.scan(&span, Order::Ascending, SCAN_ENTRIES_MAX)?;
+        let Some((last, _)) = page.last() else { break };
+        let full = page.len() == SCAN_ENTRIES_MAX;
+        span = span.after(last, Order::Ascending);
+        entries.extend(page);
+        if !full {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// The runs of a table or of a part of an index, oldest first, from one on; one page.
+pub(crate) fn page_of_runs(reader: &dyn Reader, span: &Span) -> Result<Vec<(Vec<u8>, RunId)>, StoreError> {
+    let page = reader.view()?.scan(span, Order::Ascending, PAGE)?;
+    page.into_iter()
+        .map(|(key, _)| {
+            let run = keys::run_at_end(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key)))?;
+            Ok((key, run))
+        })
+        .collect()
+}
+
+/// Calls back with every stored run, oldest first.
+pub(crate) fn each_run(
+    reader: &dyn Reader,
+    mut span: Span,
+    visit: &mut dyn FnMut(RunId) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    while !span.is_empty() {
+        let page = page_of_runs(reader, &span)?;
+        let Some((last, _)) = page.last() else { break };
+        span = span.after(last, Order::Ascending);
+        for (_, run) in &page {
+            visit(*run)?;
+        }
+    }
+    Ok(())
+}

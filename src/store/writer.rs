@@ -1,0 +1,260 @@
+//! The one writer: a thread that owns the ledger and the engine, and makes one durable commit of whatever has queued.
+//!
+//! It never lingers: what came while the last sync ran is the next group. Everything is acknowledged after the sync,
+//! in the order of the commit. A commit that fails poisons the store: memory and disk may differ from then on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::domain::event::{Event, Recorded};
+use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
+use crate::domain::summary::RunSummary;
+use crate::ids::{PriceId, RunId};
+use crate::store::books::{Books, Published};
+use crate::store::engine::{Engine, Reader};
+use crate::store::error::StoreError;
+use crate::units::Timestamp;
+
+/// Ops that may queue for the writer; a sender waits for a place.
+pub(crate) const QUEUE_OPS_MAX: usize = 1_024;
+/// The most ops of one commit.
+const GROUP_OPS_MAX: usize = 1_024;
+/// Bytes of events after which a group takes no further op: about half of sled's segment.
+const GROUP_BYTES_MAX: usize = 256 * 1_024;
+/// Notices that may wait for one run; a receiver further behind is detached.
+pub const NOTICES_MAX: usize = 64;
+
+/// What an [`Op`] came to, on disk.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Everything that was appended for this op and isn't in a notice to another run.
+    pub events: Vec<(RunId, Recorded)>,
+    /// One for each ask, in order.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What another run's op brought to this one, on disk.
+#[derive(Clone, Debug)]
+pub struct NoticeCommitted {
+    /// What was appended to the logs of this run's tree.
+    pub events: Vec<(RunId, Recorded)>,
+    /// The notice.
+    pub notice: Notice,
+}
+
+pub(crate) type Reply = oneshot::Sender<Result<Committed, StoreError>>;
+
+pub(crate) enum Command {
+    Submit(Box<Op>, Reply),
+    SetPolicy(Box<LedgerPolicy>, Reply),
+    Unfreeze(PriceId, Reply),
+}
+
+/// What the writer shares with the handles.
+pub(crate) struct Shared {
+    pub(crate) reader: Arc<dyn Reader>,
+    /// Summaries of the runs that are open, as of the last commit.
+    pub(crate) live: RwLock<BTreeMap<RunId, RunSummary>>,
+    listeners: Mutex<Listeners>,
+    poisoned: OnceLock<String>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    by_run: BTreeMap<RunId, Vec<mpsc::Sender<NoticeCommitted>>>,
+    /// When to look for runs that nobody listens to any more.
+    prune_at: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(reader: Arc<dyn Reader>) -> Self {
+        Self { reader, live: RwLock::default(), listeners: Mutex::default(), poisoned: OnceLock::new() }
+    }
+
+    /// An error if a commit failed earlier.
+    pub(crate) fn sound(&self) -> Result<(), StoreError> {
+        self.poisoned.get().map_or(Ok(()), |why| Err(StoreError::Poisoned { why: why.clone() }))
+    }
+
+    fn poison(&self, error: &StoreError) -> StoreError {
+        StoreError::Poisoned { why: self.poisoned.get_or_init(|| error.to_string()).clone() }
+    }
+
+    /// Listens for notices to one tree of runs.
+    pub(crate) fn attach(&self, run: RunId) -> mpsc::Receiver<NoticeCommitted> {
+        let (sender, receiver) = mpsc::channel(NOTICES_MAX);
+        let mut listeners = self.listeners();
+        listeners.by_run.entry(run).or_default().push(sender);
+        if listeners.by_run.len() >= listeners.prune_at {
+            listeners.by_run.retain(|_, senders| {
+                senders.retain(|sender| !sender.is_closed());
+                !senders.is_empty()
+            });
+            listeners.prune_at = NOTICES_MAX.max(listeners.by_run.len() * 2);
+        }
+        receiver
+    }
+
+    fn tell(&self, run: RunId, notice: &NoticeCommitted) {
+        let mut listeners = self.listeners();
+        let Some(senders) = listeners.by_run.get_mut(&run) else { return };
+        // One that is full is as good as gone: it sees the end of its channel, and reads the log.
+        senders.retain(|sender| sender.try_send(notice.clone()).is_ok());
+        if senders.is_empty() {
+            listeners.by_run.remove(&run);
+        }
+    }
+
+    fn publish(&self, published: Published) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        for run in published.closed {
+            live.remove(&run);
+        }
+        live.extend(published.open.into_iter().map(|summary| (summary.id, summary)));
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer's state; [`Writer::run`] is its thread.
+pub(crate) struct Writer {
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) ledger: Ledger,
+    pub(crate) books: Books,
+    pub(crate) clock: Clock,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// An op that is decided, and waits for its group's sync.
+struct Decided {
+    reply: Reply,
+    committed: Committed,
+    notices: Vec<(RunId, NoticeCommitted)>,
+}
+
+impl Writer {
+    /// Shows the open runs to readers, and writes what recovery decides (LEDGER rule 15).
+    pub(crate) fn start(&mut self) -> Result<Vec<(RunId, Recorded)>, StoreError> {
+        let open = self.books.summaries().cloned().collect();
+        self.shared.publish(Published { open, closed: Vec::new() });
+        let now = self.clock.now();
+        let decision = self.ledger.recover(now);
+        let (committed, _) = self.book(RunId::from_bits(0), now, decision)?;
+        self.commit()?;
+        Ok(committed.events)
+    }
+
+    /// Works until every handle is gone.
+    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(first) = commands.blocking_recv() {
+            self.group(first, &mut commands);
+        }
+    }
+
+    fn group(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) {
+        let mut decided = Vec::new();
+        let mut failed = None;
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            match self.decide(command) {
+                Ok(one) => decided.push(one),
+                Err((reply, error)) => {
+                    let error = self.shared.poison(&error);
+                    answer(reply, Err(error.clone()));
+                    failed = Some(error);
+                }
+            }
+            let room = decided.len() < GROUP_OPS_MAX && self.books.bytes() < GROUP_BYTES_MAX && failed.is_none();
+            next = room.then(|| commands.try_recv().ok()).flatten();
+        }
+        let outcome = failed.map_or_else(|| self.commit(), Err).map_err(|error| self.shared.poison(&error));
+        for one in decided {
+            if outcome.is_ok() {
+                one.notices.iter().for_each(|(run, notice)| self.shared.tell(*run, notice));
+            }
+            answer(one.reply, outcome.clone().map(|()| one.committed));
+        }
+    }
+
+    fn decide(&mut self, command: Command) -> Result<Decided, (Reply, StoreError)> {
+        let now = self.clock.now();
+        let (reply, booked) = match command {
+            Command::Submit(op, reply) => (reply, self.submit(*op, now)),
+            Command::SetPolicy(policy, reply) => (reply, self.set_policy(*policy, now)),
+            Command::Unfreeze(price, reply) => (reply, self.unfreeze(&price, now)),
+        };
+        match booked {
+            Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
+            Err(error) => Err((reply, error)),
+        }
+    }
+
+    fn submit(&mut self, mut op: Op, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        if let Some(plan) = op.plan.take() {
+            let named = op.events.iter().find_map(|(_, event)| match event {
+                Event::Created(created) => Some(&created.plan),
+                _other => None,
+            });
+            self.books.keep_plan(*plan, named);
+        }
+        let root = op.run;
+        let decision = self.ledger.decide(op, now);
+        self.book(root, now, decision)
+    }
+
+    fn set_policy(&mut self, policy: LedgerPolicy, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        let decision = self.ledger.set_policy(policy, now);
+        self.book(RunId::from_bits(0), now, decision)
+    }
+
+    fn unfreeze(&mut self, price: &PriceId, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        self.ledger.unfreeze(price);
+        self.book(RunId::from_bits(0), now, Decision::default())
+    }
+
+    /// Takes a decision into the books, and sorts out who is told of what.
+    fn book(&mut self, root: RunId, now: Timestamp, decision: Decision) -> Result<Booked, StoreError> {
+        let mut notices: Vec<(RunId, NoticeCommitted)> = decision
+            .notices
+            .into_iter()
+            .map(|(run, notice)| (run, NoticeCommitted { events: Vec::new(), notice }))
+            .collect();
+        let mut events = Vec::with_capacity(decision.appended.len());
+        for (run, event) in decision.appended {
+            let recorded = self.books.record(run, now, event)?;
+            let tree = self.books.root(run);
+            match notices.iter_mut().find(|(told, _)| *told == tree && tree != root) {
+                Some((_, notice)) => notice.events.push((run, recorded)),
+                None => events.push((run, recorded)),
+            }
+        }
+        Ok((Committed { events, verdicts: decision.verdicts }, notices))
+    }
+
+    /// One durable write of all that was booked since the last.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let (batch, published) = self.books.close_group(self.ledger.take_dirty())?;
+        if !batch.is_empty() {
+            self.engine.commit(batch)?;
+        }
+        self.shared.publish(published);
+        Ok(())
+    }
+}
+
+/// What an op comes to, and what others are told.
+type Booked = (Committed, Vec<(RunId, NoticeCommitted)>);
+
+/// Tells the caller, if it still waits.
+fn answer(reply: Reply, outcome: Result<Committed, StoreError>) {
+    // A caller that went away is no reason to undo what is on disk.
+    drop(reply.send(outcome));
+}

@@ -1,0 +1,196 @@
+//! What goes out on OpenAI's chat wire, byte for byte. Calls need a permit, so their tests live beside the code.
+
+use std::collections::BTreeMap;
+
+use plimsoll::domain::message::{
+    Assistant, Message, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
+};
+use plimsoll::ids::{ModelName, ProviderName, ToolName};
+use plimsoll::provider::{ProviderError, encode};
+use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use serde_json::{Value, json};
+
+fn openai() -> ProviderConfig {
+    ProviderConfig {
+        name: ProviderName::from("openai"),
+        wire: Wire::OpenAiChat,
+        base_url: "https://api.openai.com/v1".into(),
+        key: KeySource::Env("OPENAI_API_KEY".into()),
+        headers: BTreeMap::new(),
+        quirks: Quirks {
+            output_cap_field: OutputCapField::MaxCompletionTokens,
+            pin_service_tier: true,
+            stream_usage: true,
+            no_cache_writes: true,
+        },
+    }
+}
+
+fn local() -> ProviderConfig {
+    let quirks = Quirks {
+        output_cap_field: OutputCapField::MaxTokens,
+        pin_service_tier: false,
+        stream_usage: false,
+        no_cache_writes: false,
+    };
+    ProviderConfig { quirks, ..openai() }
+}
+
+fn request(model: &str) -> Request {
+    Request {
+        model: ModelName::from(model),
+        messages: vec![Message::User { text: "Hi \"you\"".into() }],
+        tools: Vec::new(),
+        tool_choice: ToolChoice::Auto,
+        output: None,
+        max_output_tokens: 100,
+        sampling: Sampling::default(),
+        stream: false,
+    }
+}
+
+fn text(config: &ProviderConfig, request: &Request) -> String {
+    String::from_utf8(encode(config, request).expect("a body")).expect("UTF-8")
+}
+
+fn body(config: &ProviderConfig, request: &Request) -> Value {
+    serde_json::from_str(&text(config, request)).expect("JSON")
+}
+
+#[test]
+fn the_smallest_request_is_exactly_this() {
+    assert_eq!(
+        text(&openai(), &request("openai/gpt-5-mini")),
+        r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"Hi \"you\""}],"max_completion_tokens":100,"service_tier":"default"}"#
+    );
+    assert_eq!(
+        text(&local(), &request("local/qwen/qwen3:8b")),
+        r#"{"model":"qwen/qwen3:8b","messages":[{"role":"user","content":"Hi \"you\""}],"max_tokens":100}"#
+    );
+}
+
+#[test]
+fn the_fullest_request_has_its_fields_in_order() {
+    let sampling = json!({"temperature": 0.2, "reasoning": "low", "seed": -7, "stop": ["END"], "extra": {"top_k": 5, "abc": null}});
+    let full = Request {
+        sampling: serde_json::from_value(sampling).expect("sampling"),
+        tools: vec![ToolDefinition {
+            name: ToolName::from("look"),
+            description: "Looks".into(),
+            parameters: json!({"type": "object"}),
+        }],
+        output: Some(OutputSchema { name: "answer".into(), schema: json!({"type": "object"}) }),
+        stream: true,
+        ..request("openai/gpt-5.6-sol")
+    };
+    assert_eq!(
+        text(&openai(), &full),
+        concat!(
+            r#"{"model":"gpt-5.6-sol","messages":[{"role":"user","content":"Hi \"you\""}],"#,
+            r#""tools":[{"type":"function","function":{"name":"look","description":"Looks","parameters":{"type":"object"}}}],"tool_choice":"auto","#,
+            r#""response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"},"strict":false}},"#,
+            r#""max_completion_tokens":100,"temperature":0.2,"seed":-7,"stop":["END"],"reasoning_effort":"low","#,
+            r#""service_tier":"default","prompt_cache_options":{"mode":"explicit"},"#,
+            r#""stream":true,"stream_options":{"include_usage":true},"top_k":5,"abc":null}"#,
+        )
+    );
+    assert_eq!(encode(&openai(), &full), encode(&openai(), &full.clone()));
+}
+
+#[test]
+fn a_conversation_with_tools_is_told_in_full() {
+    let call = ToolCall { id: "c1".into(), name: ToolName::from("look"), arguments: "{broken".into() };
+    let messages = vec![
+        Message::System { text: "Be brief.".into() },
+        Message::Assistant(Assistant {
+            calls: vec![call],
+            reasoning: vec![json!({"text": "hm"})],
+            ..Assistant::default()
+        }),
+        Message::Tool(ToolAnswer {
+            call_id: "c1".into(),
+            name: ToolName::from("look"),
+            content: "no JSON".into(),
+            is_error: true,
+        }),
+        Message::Assistant(Assistant { refusal: Some("No.".into()), ..Assistant::default() }),
+        Message::Assistant(Assistant::default()),
+    ];
+    let sent = body(&openai(), &Request { messages, ..request("openai/gpt-5-mini") });
+    assert_eq!(
+        sent["messages"],
+        json!([
+            {"role": "system", "content": "Be brief."},
+            {"role": "assistant", "content": null,
+             "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{broken"}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "no JSON"},
+            {"role": "assistant", "content": "No."},
+            {"role": "assistant", "content": ""},
+        ])
+    );
+}
+
+#[test]
+fn tools_can_be_shown_and_forbidden() {
+    let tool = ToolDefinition { name: ToolName::from("look"), description: String::new(), parameters: json!({}) };
+    let shown = Request { tools: vec![tool], tool_choice: ToolChoice::None, ..request("openai/gpt-5-mini") };
+    assert_eq!(body(&openai(), &shown)["tool_choice"], "none");
+    let bare = Request { tool_choice: ToolChoice::None, ..request("openai/gpt-5-mini") };
+    assert_eq!(body(&openai(), &bare).get("tool_choice"), None);
+}
+
+#[test]
+fn a_schema_is_strict_only_where_it_may_be() {
+    let strict = |schema: Value| {
+        let output = Some(OutputSchema { name: "a".into(), schema });
+        body(&openai(), &Request { output, ..request("openai/gpt-5-mini") })["response_format"]["json_schema"]["strict"]
+            .clone()
+    };
+    let closed = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": false});
+    assert_eq!(strict(closed), true);
+    assert_eq!(strict(json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})), false);
+}
+
+#[test]
+fn cache_writes_are_declined_only_where_they_cost() {
+    let sent =
+        |config: &ProviderConfig, model: &str| body(config, &request(model)).get("prompt_cache_options").cloned();
+    assert_eq!(sent(&openai(), "openai/gpt-6-astra"), Some(json!({"mode": "explicit"})));
+    assert_eq!(sent(&openai(), "openai/gpt-5.5"), None);
+    assert_eq!(sent(&local(), "local/gpt-6-astra"), None);
+}
+
+#[test]
+fn extra_never_changes_what_a_call_can_cost() {
+    let refused = |field: &str, sampling: Value| {
+        let mut request =
+            Request { sampling: serde_json::from_value(sampling).expect("sampling"), ..request("openai/gpt-5-mini") };
+        request.sampling.extra.insert(field.into(), json!(1));
+        encode(&local(), &request) == Err(ProviderError::ExtraField { model: request.model, field: field.into() })
+    };
+    for field in [
+        "n",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n_predict",
+        "stream",
+        "stream_options",
+        "service_tier",
+        "model",
+        "models",
+        "tools",
+        "tool_choice",
+        "messages",
+        "store",
+        "best_of",
+        "web_search_options",
+        "prompt_cache_options",
+    ] {
+        assert!(refused(field, json!({})), "{field}");
+    }
+    assert!(refused("seed", json!({"seed": 1})));
+    assert!(refused("temperature", json!({"temperature": 1})));
+    assert!(!refused("seed", json!({})));
+    assert!(!refused("top_k", json!({})));
+}

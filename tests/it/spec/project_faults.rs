@@ -1,0 +1,229 @@
+//! How each fault of `plimsoll.toml`, and between files, is told.
+
+use plimsoll::spec::load::survey_project;
+
+use super::{MODEL, faults, options, project};
+
+/// The faults of a `plimsoll.toml`.
+fn configuration(text: &str) -> String {
+    faults(&[("plimsoll.toml", text)])
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of files and what is told of each")]
+fn faults_of_a_project_file() {
+    let cases = [
+        ("[project]\nstore = \"postgres://user:secret@host/x\"\n[[rates]]\n", "what comes later"),
+        (
+            "[providers.a]\nwire = \"anthropic\"\nbase_url = \"https://u:p@host\"\nkey_env = \"sk-123\"\n",
+            "a bad provider",
+        ),
+        (
+            "[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://host/v1?key=1\"\nkey_env = \"A\"\nkey_command = [\"x\"]\nheaders = { Authorization = \"x\" }\n",
+            "secrets in the file",
+        ),
+        (
+            "[policies.a]\nmodels = [\"opnai/x\"]\ndowngrade = { at = \"90%\", to = \"b\" }\n[policies.bb]\nmodels = []\n[providers.openai]\nwire = \"openai-chat\"\nbase_url = \"https://host\"\n",
+            "bad policies",
+        ),
+        ("[[prices]]\nmodel = \"a/b\"\ninput = \"0\"\noutput = \"0.0000001\"\n", "bad prices"),
+        (
+            "[[budgets]]\nname = \"a\"\ncap = \"$5\"\nper = \"fortnight\"\n[[budgets]]\nname = \"a\"\ncap = 5\nper = \"day\"\ntime_zone = \"Europe/Berln\"\nscope = { \"a b\" = \"x\", tenant = \"\" }\neach = [\"tenant\"]\n",
+            "bad budgets",
+        ),
+        (
+            "[defaults.limits]\nsteps = 50\n[ceilings.limits]\nsteps = 30\nat_limit = \"stop\"\n",
+            "a default above its ceiling",
+        ),
+    ];
+    let told: Vec<String> = cases.iter().map(|(text, what)| format!("## {what}\n{}", configuration(text))).collect();
+    insta::assert_snapshot!(told.join("\n\n"), @r#"
+## what comes later
+plimsoll.toml:2:9: the store `postgres://…` is not supported by this version
+  2 | store = *******************************
+    |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  help: name a folder, such as `.plimsoll`
+
+plimsoll.toml:3:3: `rates` is not supported by this version
+  3 | [[rates]]
+    |   ^^^^^
+  help: leave the rates out: provider limits are met by retries
+
+## a bad provider
+plimsoll.toml:2:8: `wire = "anthropic"` is not supported by this version
+  2 | wire = "anthropic"
+    |        ^^^^^^^^^^^
+  help: supported: `openai-chat`
+
+plimsoll.toml:3:12: `base_url` holds credentials
+  3 | base_url = ******************
+    |            ^^^^^^^^^^^^^^^^^^
+  help: name the key with `key_env` or `key_command`
+
+plimsoll.toml:4:11: `key_env` is no name of an environment variable
+  4 | key_env = ********
+    |           ^^^^^^^^
+  help: name the variable that holds the key, such as `OPENAI_API_KEY`
+
+## secrets in the file
+plimsoll.toml:3:12: `base_url` has a query or a fragment
+  3 | base_url = ***********************
+    |            ^^^^^^^^^^^^^^^^^^^^^^^
+  help: end it with the path
+
+plimsoll.toml:5:15: `key_command` and `key_env` are both there
+  5 | key_command = ["x"]
+    |               ^^^^^
+  help: keep one of them
+
+plimsoll.toml:6:13: the header `Authorization` would hold a secret
+  6 | headers = { Authorization = *** }
+    |             ^^^^^^^^^^^^^
+  help: name the key with `key_env` or `key_command`
+
+## bad policies
+plimsoll.toml:2:11: no provider `opnai` is configured
+  2 | models = ["opnai/x"]
+    |           ^^^^^^^^^
+  help: did you mean `openai`?
+
+plimsoll.toml:3:15: `policies.a.downgrade.at` is not supported by this version
+  3 | downgrade = { at = "90%", to = "b" }
+    |               ^^
+  help: leave `at` out: the downgrade comes when a call's money isn't there
+
+plimsoll.toml:3:32: no policy `b`
+  3 | downgrade = { at = "90%", to = "b" }
+    |                                ^^^
+  help: expected one of `a`, `bb`
+
+plimsoll.toml:5:10: `models` is empty
+  5 | models = []
+    |          ^^
+  help: expected 1 to 16 texts
+
+## bad prices
+plimsoll.toml:3:9: the `input` price of `a/b` is 0 without a reason
+  3 | input = "0"
+    |         ^^^
+  help: add `reason = "…"`, such as `"own hardware"`
+
+plimsoll.toml:4:10: `0.0000001` has more than 6 decimals
+  4 | output = "0.0000001"
+    |          ^^^^^^^^^^^
+  help: expected dollars for 1,000,000 tokens as text, such as `"0.25"`
+
+## bad budgets
+plimsoll.toml:4:7: `fortnight` is no value of `per`
+  4 | per = "fortnight"
+    |       ^^^^^^^^^^^
+  help: expected one of `hour`, `day`, `week`, `month`, `quarter`, `total`
+
+plimsoll.toml:6:8: the budget `a` is named twice
+  6 | name = "a"
+    |        ^^^
+  help: name it once
+
+plimsoll.toml:7:7: `cap` can't be a whole number
+  7 | cap = 5
+    |       ^
+  help: expected dollars as text, such as `"$0.05"`
+
+plimsoll.toml:9:13: no time zone `Europe/Berln`
+  9 | time_zone = "Europe/Berln"
+    |             ^^^^^^^^^^^^^^
+  help: did you mean `Europe/Berlin`?
+
+plimsoll.toml:10:11: `a b` is no name of a label
+  10 | scope = { "a b" = "x", tenant = "" }
+     |           ^^^^^
+  help: expected 1 to 64 letters, digits, `_`, `-` and `.`, such as `tenant`
+
+plimsoll.toml:10:33: `tenant` has a value that no label can have
+  10 | scope = { "a b" = "x", tenant = "" }
+     |                                 ^^
+  help: expected 1 to 256 printable characters
+
+plimsoll.toml:11:9: the label `tenant` is in `each` and in `scope`
+  11 | each = ["tenant"]
+     |         ^^^^^^^^
+  help: keep one: `scope` fixes its value
+
+## a default above its ceiling
+plimsoll.toml:2:9: `steps` is 50, above the project's ceiling of 30
+  2 | steps = 50
+    |         ^^
+  help: at most 30, set at plimsoll.toml:4
+
+plimsoll.toml:5:1: unknown key `at_limit` in `[ceilings.limits]`
+  5 | at_limit = "stop"
+    | ^^^^^^^^
+  help: expected one of `steps`, `model_calls`, `tool_calls`, `attempts`, `repeats`, `tool_errors`, `parallel`, `depth`, `children`, `items`, `landing_tokens`, `landing_output_tokens`, `cost`, `tokens`, `input_tokens`, `output_tokens`, `wall_time`, `model_call_time`, `first_token_time`, `tool_call_time`, `budget_wait`, `deadline`, `output_bytes`, `expires`
+"#);
+}
+
+#[test]
+fn names_are_looked_up_across_files() {
+    let files = [
+        ("plimsoll.toml", "[policies.standard]\nmodels = [\"openai/a\"]\n[ceilings.limits]\nsteps = 30\n"),
+        ("agents/a.toml", "tools = [\"lokup\", \"lookup\"]\n[model]\npolicy = \"standrad\"\n[limits]\nsteps = 31\n"),
+        ("agents/b c.toml", MODEL),
+        ("tools/lookup.toml", "kind = \"builtin\"\nbuiltin = \"now\"\n"),
+    ];
+    insta::assert_snapshot!(faults(&files), @r#"
+agents/a.toml:1:10: no tool `lokup`
+  1 | tools = ["lokup", "lookup"]
+    |          ^^^^^^^
+  help: did you mean `lookup`?
+
+agents/a.toml:3:10: no policy `standrad`
+  3 | policy = "standrad"
+    |          ^^^^^^^^^^
+  help: did you mean `standard`?
+
+agents/a.toml:5:9: `steps` is 31, above the project's ceiling of 30
+  5 | steps = 31
+    |         ^^
+  help: at most 30, set at plimsoll.toml:4
+
+agents/b c.toml:1:1: `b c` is no name of an agent
+  1 | [model]
+    | ^
+  help: rename the file: expected 1 to 64 letters, digits, `_` and `-`
+"#);
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused() {
+    let large = format!("description = \"{}\"\n{MODEL}", "x".repeat(1024 * 1024));
+    assert_eq!(
+        faults(&[("agents/a.toml", &large)]),
+        "agents/a.toml:1:1: the file is too large\n  help: at most 1,048,576 bytes"
+    );
+}
+
+#[test]
+fn no_fault_shows_a_secret() {
+    let provider = "wire = \"openai-chat\"\nbase_url = \"https://host\"\n";
+    let hush = "hush-hush-hush";
+    for text in [
+        format!("[project]\nstore = \"postgres://u:{hush}@host/x\"\n"),
+        format!("[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://u:{hush}@host\"\n"),
+        format!("[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://host/?k={hush}\"\n"),
+        format!("[providers.a]\n{provider}key_env = \"{hush}\"\n"),
+        format!("[providers.a]\n{provider}key = \"{hush}\"\n"),
+        format!("[providers.a]\n{provider}api_key = \"{hush}\n"),
+        format!("[providers.a]\n{provider}headers = {{ Authorization = \"{hush}\" }}\n"),
+    ] {
+        let folder = project(&[("plimsoll.toml", &text)]);
+        let faults = survey_project(folder.path(), &options()).faults;
+        assert!(!faults.is_empty(), "{text}");
+        let shown = format!("{faults}{:?}", miette::Report::new(faults.clone()));
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    let literal = format!(
+        "kind = \"http\"\ndescription = \"d\"\nurl = \"https://host\"\nheaders = {{ Authorization = \"Bearer {hush}\" }}\n[input]\ntype = \"object\"\n"
+    );
+    let shown = faults(&[("tools/t.toml", &literal)]);
+    assert!(shown.contains("the header `Authorization` holds a secret") && !shown.contains("hush"), "{shown}");
+}

@@ -1,0 +1,9 @@
+//! The store: one conformance suite for both engines, crashes, formats and locks.
+
+mod engines;
+mod facts;
+mod failure;
+mod format;
+mod kill;
+mod power;
+mod whole;
