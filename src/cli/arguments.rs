@@ -52,7 +52,9 @@ Examples:
 The answer goes to standard output, progress and costs to standard error.")]
     Run(Box<RunArguments>),
     /// List runs, newest first
-    #[command(after_help = "Examples:\n  plimsoll runs --state stopped --since 7d\n  plimsoll runs --label tenant=acme --json")]
+    #[command(
+        after_help = "Examples:\n  plimsoll runs --state stopped --since 7d\n  plimsoll runs --label tenant=acme --json"
+    )]
     Runs(RunsArguments),
     /// Show everything that a run did, and what it cost
     #[command(after_help = "Examples:\n  plimsoll trace last\n  plimsoll trace 01JD0Q --json")]
@@ -78,7 +80,9 @@ itself only where the tool is idempotent; for others say --in-flight rerun or --
     #[command(subcommand)]
     Prices(PricesCommand),
     /// Serve the simulated provider, which speaks a real wire and keeps an invoice
-    #[command(after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl")]
+    #[command(
+        after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl"
+    )]
     Sim(SimArguments),
     /// Print the JSON Schema of a kind of file, for editors
     #[command(after_help = "Example:\n  plimsoll schema agent > agent.schema.json")]
@@ -90,7 +94,9 @@ itself only where the tool is idempotent; for others say --in-flight rerun or --
     #[command(subcommand)]
     Export(ExportCommand),
     /// Print a script that completes commands in a shell
-    #[command(after_help = "Example:\n  plimsoll completions bash > ~/.local/share/bash-completion/completions/plimsoll")]
+    #[command(
+        after_help = "Example:\n  plimsoll completions bash > ~/.local/share/bash-completion/completions/plimsoll"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

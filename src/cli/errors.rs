@@ -155,6 +155,9 @@ mod tests {
     #[test]
     fn the_way_to_mend_becomes_the_help() {
         let problem = Problem::told(code::STORE, &"the store is closed; start the process again", Exit::Failed);
-        assert_eq!((problem.message.as_str(), problem.help.as_str()), ("the store is closed", "start the process again"));
+        assert_eq!(
+            (problem.message.as_str(), problem.help.as_str()),
+            ("the store is closed", "start the process again")
+        );
     }
 }

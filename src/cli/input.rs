@@ -31,9 +31,12 @@ fn read_bounded(name: &str, reader: impl Read) -> Result<String, CliError> {
     read.map_err(|error| Problem::file("read", Path::new(name), &error))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > INPUT_BYTES_MAX {
         let message = format!("the input in `{name}` has more than {INPUT_BYTES_MAX} bytes");
-        return Err(Problem::usage(code::INPUT, message).help("give the agent a part of it, or a tool that reads it").into());
+        return Err(Problem::usage(code::INPUT, message)
+            .help("give the agent a part of it, or a tool that reads it")
+            .into());
     }
-    let text = String::from_utf8(bytes).map_err(|_| Problem::usage(code::INPUT, format!("`{name}` is not UTF-8 text")))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Problem::usage(code::INPUT, format!("`{name}` is not UTF-8 text")))?;
     Ok(text)
 }
 
@@ -57,7 +60,8 @@ pub fn of_text(schema: Option<&Value>, text: &str) -> Result<Value, String> {
         let input = Value::Object(Map::from_iter([(name.to_owned(), Value::String(text.to_owned()))]));
         return checked(schema, input);
     }
-    let value = serde_json::from_str(text).map_err(|error| format!("the agent takes JSON, and this is none: {error}"))?;
+    let value =
+        serde_json::from_str(text).map_err(|error| format!("the agent takes JSON, and this is none: {error}"))?;
     checked(schema, value)
 }
 

@@ -64,7 +64,8 @@ impl Output {
     /// # Errors
     /// As [`Output::data`].
     pub fn json<T: Serialize>(&self, document: &T) -> Result<(), CliError> {
-        let text = if self.data_terminal { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
+        let text =
+            if self.data_terminal { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
         self.data(&text.map_err(|error| Problem::new(code::OUTPUT, format!("can't write the result: {error}")))?)
     }
 

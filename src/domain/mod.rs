@@ -4,8 +4,8 @@
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
 pub mod budget;
-mod compact;
 pub mod builtin;
+mod compact;
 pub mod context;
 pub mod event;
 pub mod ledger;

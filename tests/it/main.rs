@@ -1,6 +1,6 @@
 //! The one test binary: links stay cheap.
 
-mod store;
-mod tool;
 mod sim;
 mod spec;
+mod store;
+mod tool;

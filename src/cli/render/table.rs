@@ -54,7 +54,7 @@ impl Table {
     #[must_use]
     pub fn render(&self, width: Option<u16>) -> String {
         let mut grid = Grid::new();
-        grid.load_preset(NOTHING);
+        grid.load_style(NOTHING);
         match width {
             Some(width) => grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
             None => grid.set_content_arrangement(ContentArrangement::Disabled),

@@ -8,7 +8,7 @@ use crate::units::grouped;
 pub fn one_line(text: &str, chars_max: usize) -> String {
     let mut line = String::new();
     let mut kept = 0;
-    for c in text.chars() {
+    for c in text.trim().chars() {
         let c = if is_harmful(c) { ' ' } else { c };
         if c == ' ' && (line.is_empty() || line.ends_with(' ')) {
             continue;

@@ -261,8 +261,12 @@ impl CostLine {
 }
 
 fn limits(standings: &[LimitStanding], width: Option<u16>) -> String {
-    let mut table =
-        Table::new([Column::id("LIMIT"), Column::number("STOOD AT"), Column::number("VALUE"), Column::text("DECLARED")]);
+    let mut table = Table::new([
+        Column::id("LIMIT"),
+        Column::number("STOOD AT"),
+        Column::number("VALUE"),
+        Column::text("DECLARED"),
+    ]);
     for standing in standings.iter().filter(|standing| standing.value.is_some()) {
         let stopped = if standing.stopped { "  << stopped the run" } else { "" };
         table.push([
@@ -311,7 +315,13 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     let CostLine(cost) = CostLine::of(head);
     let because = trace.refusal.as_ref().map_or(String::new(), because);
     let error = head.error.as_ref().map_or(String::new(), |error| format!("error: {}\n", one_line(error, 500)));
-    format!("{}{}\n{}: {cost}\n{because}{error}{}\n", table.render(width), stood.join(" · "), state(head), see(head.run))
+    format!(
+        "{}{}\n{}: {cost}\n{because}{error}{}\n",
+        table.render(width),
+        stood.join(" · "),
+        state(head),
+        see(head.run)
+    )
 }
 
 fn because(refusal: &Refusal) -> String {

@@ -4,6 +4,8 @@
 //! run, runs to a report's rows, and rows to its total. Amounts serialise as decimal strings of USD.
 //! Deliberately absent: rendering, widths and colours (the faces do that), and every decision: nothing reads these.
 
+mod budget;
+mod cost;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -21,6 +23,8 @@ use crate::domain::plan::Plan;
 use crate::domain::run::Run;
 use crate::ids::RunId;
 
+pub use budget::{BudgetRow, BudgetTable};
+pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
 pub use document::{CostDocument, RunDocument, TokenDocument};
 pub use standing::LimitStanding;
 pub use trace::{
