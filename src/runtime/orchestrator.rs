@@ -160,7 +160,11 @@ impl Orchestrator {
                 Intent::Land(refusal) => return self.land(refusal).await,
                 Intent::AskPerson { call_id, tool } => return self.ask_person(call_id, tool).await,
                 Intent::Model(intent) => return self.call_model(&intent).await,
-                Intent::Tool(intent) => asked.extend(self.take_tool(intent)),
+                Intent::Tool(intent) => {
+                    // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
+                    let at_once = asked.is_empty();
+                    asked.extend(self.take_tool(intent, at_once));
+                }
             }
         }
         if asked.is_empty() {
@@ -409,7 +413,7 @@ impl Orchestrator {
     // Tool calls
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for.
-    fn take_tool(&mut self, intent: ToolIntent) -> Option<Pending> {
+    fn take_tool(&mut self, intent: ToolIntent, at_once: bool) -> Option<Pending> {
         let plan = self.run.plan.tools.get(&intent.call.name)?.clone();
         let reserved = Reserved {
             reservation: self.run.next_reservation(),
@@ -426,7 +430,7 @@ impl Orchestrator {
                 idempotent: plan.idempotent,
             },
         };
-        let Some(permit) = self.shared.gate.instant(&plan, &reserved) else {
+        let Some(permit) = self.shared.gate.instant(&plan, &reserved).filter(|_| at_once) else {
             return Some(Pending { reserved, work: Work::Tool(intent.call) });
         };
         self.note(Event::Reserved(Box::new(reserved.clone())));

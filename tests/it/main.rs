@@ -1,7 +1,7 @@
 //! The one test binary: links stay cheap.
 
+mod runtime;
 mod sim;
 mod spec;
 mod store;
 mod tool;
-mod runtime;
