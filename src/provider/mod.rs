@@ -69,6 +69,16 @@ impl Client {
         }
     }
 
+    /// The request's body as it would go out, byte for byte.
+    ///
+    /// # Errors
+    /// Where `extra` names a field that isn't the author's to set.
+    pub fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError> {
+        match &self.wire {
+            WireClient::OpenAiChat(wire) => wire.body(request),
+        }
+    }
+
     /// Where requests go.
     #[must_use]
     pub fn url(&self) -> &str {

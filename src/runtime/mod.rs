@@ -1,1 +1,348 @@
-//! The runtime: decide, append, perform, feed back.
+//! The runtime: decide, append, perform, feed back. It opens the store, drives runs, and closes it.
+//!
+//! Invariants: one task drives a run; nothing is performed before the store holds it; whatever a run started is drained
+//! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
+
+mod checks;
+mod dry_run;
+mod error;
+mod orchestrator;
+mod perform;
+mod progress;
+mod settle;
+
+pub use dry_run::DryRun;
+pub use error::RuntimeError;
+pub use progress::{Observer, Progress, silent};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::domain::budget::Budget;
+use crate::domain::event::{
+    CancelRequested, Created, EVENT_VERSION, EndState, Ended, Event, InFlightResolved, Labels, RunState,
+};
+use crate::domain::ledger::{LedgerPolicy, Op};
+use crate::domain::plan::Plan;
+use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
+use crate::domain::run::Run;
+use crate::gate::{Gate, Providers, Rendered};
+use crate::ids::{AgentName, ModelName, PriceId, ProviderName, RunId};
+use crate::provider::{Client, Http};
+use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
+use crate::store::Store;
+use crate::tool::ToolContext;
+use crate::units::Money;
+use checks::Checks;
+use orchestrator::Orchestrator;
+
+/// How a runtime is opened.
+#[derive(Clone, Debug)]
+pub struct RuntimeOptions {
+    /// Reads time.
+    pub clock: Clock,
+    /// Where the simulated provider listens, if it answers for every model: `http://127.0.0.1:…/v1`.
+    pub simulated: Option<String>,
+    /// Prices of the project, over the built-in book.
+    pub prices: Vec<PriceRow>,
+    /// What each agent can cost at most; the `cost` limit where an agent is absent.
+    pub load_lines: BTreeMap<AgentName, Money>,
+}
+
+/// A run to be made.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The agent.
+    pub agent: AgentName,
+    /// Its input: a string, or what its input schema asks for.
+    pub input: Value,
+    /// The caller's labels; those that are derived from the agent and the project are added.
+    pub labels: Labels,
+    /// The caller's key for this run.
+    pub key: Option<String>,
+}
+
+/// Drives runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+/// What all runs share.
+pub(crate) struct Shared {
+    pub(crate) gate: Gate,
+    pub(crate) clock: Clock,
+    pub(crate) providers: BTreeMap<ProviderName, Client>,
+    /// Answers for every provider.
+    pub(crate) simulated: Option<Client>,
+    pub(crate) tools: ToolContext,
+    pub(crate) checks: Checks,
+    plans: BTreeMap<AgentName, Arc<Plan>>,
+    load_lines: BTreeMap<AgentName, Money>,
+    environment: String,
+    budgets: Vec<Budget>,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+impl Runtime {
+    /// Opens the store and settles what a process that went down left open. No network, no tokenizer, no TLS yet.
+    ///
+    /// # Errors
+    /// The store is held, foreign, damaged or can't be read; a provider is configured wrongly.
+    pub fn open(
+        project: &Project,
+        plans: BTreeMap<AgentName, Plan>,
+        options: RuntimeOptions,
+    ) -> Result<Self, RuntimeError> {
+        let folder = if options.simulated.is_some() { simulated_folder(&project.store) } else { project.store.clone() };
+        let policy = LedgerPolicy { budgets: project.budgets.clone() };
+        let store = Store::open(&folder, policy, options.clock.clone())?;
+        let http = Http::new(options.clock.clone());
+        let simulated = options
+            .simulated
+            .as_ref()
+            .map(|base_url| Client::new(&simulated_config(base_url), http.clone()))
+            .transpose()?;
+        let mut providers = BTreeMap::new();
+        let mut terms = BTreeMap::new();
+        for (name, config) in &project.providers {
+            providers.insert(name.clone(), Client::new(config, http.clone())?);
+            terms.insert(name.clone(), terms_of(&config.quirks));
+        }
+        let known = match simulated {
+            Some(_) => Providers::Any(Providers::pinned()),
+            None => Providers::Configured(Arc::new(terms)),
+        };
+        let book = if options.prices.is_empty() {
+            PriceBook::builtin().clone()
+        } else {
+            PriceBook::builtin().with_overrides(options.prices)
+        };
+        let (stop, _) = watch::channel(false);
+        let tools = ToolContext::new(options.clock.clone(), stop.subscribe());
+        Ok(Self(Arc::new(Shared {
+            gate: Gate::new(store, Arc::new(book), known, options.clock.clone()),
+            clock: options.clock,
+            providers,
+            simulated,
+            tools,
+            checks: Checks::default(),
+            plans: plans.into_iter().map(|(name, plan)| (name, Arc::new(plan))).collect(),
+            load_lines: options.load_lines,
+            environment: project.environment.clone(),
+            budgets: project.budgets.clone(),
+            stop,
+        })))
+    }
+
+    /// Makes a run, durably, and leaves it in `queued`.
+    ///
+    /// # Errors
+    /// The agent isn't known, the input doesn't fit it, a budget asks for a label that isn't there, or the store can't
+    /// write.
+    pub async fn create(&self, new: &NewRun) -> Result<RunId, RuntimeError> {
+        let (run, created, plan) = self.created(new)?;
+        let events = vec![(run, Event::Created(created))];
+        let op = Op { run, events, asks: vec![], plan: Some(Box::new(Plan::clone(&plan))) };
+        self.store().submit(op).await?;
+        Ok(run)
+    }
+
+    /// Makes a run and drives it until it ends or waits for a person. One durable write covers its creation, its
+    /// admission and its first call.
+    ///
+    /// # Errors
+    /// As [`Runtime::create`].
+    pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
+        let (run, created, plan) = self.created(new)?;
+        let rendered = render(&plan, &created)?;
+        let at = self.0.clock.now();
+        let state = Run::new(run, plan, &created, at);
+        let first = Some(Event::Created(created));
+        let mut orchestrator = Orchestrator::new(self.0.clone(), state, rendered, observer, first);
+        Ok((run, Box::pin(orchestrator.drive()).await?))
+    }
+
+    /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
+    ///
+    /// # Errors
+    /// There is no such run, its log is damaged, or the store can't write.
+    pub async fn drive(&self, run: RunId, observer: Observer) -> Result<RunState, RuntimeError> {
+        let (state, created) = self.load(run)?;
+        if state.state.is_ended() {
+            return Ok(state.state);
+        }
+        let rendered = render(&state.plan, &created)?;
+        let mut orchestrator = Orchestrator::new(self.0.clone(), state, rendered, observer, None);
+        Box::pin(orchestrator.drive()).await
+    }
+
+    /// Ends a run that isn't driven by this process now.
+    ///
+    /// # Errors
+    /// There is no such run, or the store can't write.
+    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
+        let (state, _) = self.load(run)?;
+        if state.state.is_ended() {
+            return Ok(state.state);
+        }
+        let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
+        let ended = Ended { state: EndState::Cancelled, refusal: None, output: None, error: None };
+        let events = vec![(run, asked), (run, Event::Ended(ended))];
+        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        Ok(RunState::Cancelled)
+    }
+
+    /// Decides on a tool call that was in flight when a process went down: make it again, or tell the model that its
+    /// outcome isn't known.
+    ///
+    /// # Errors
+    /// There is no such run, it doesn't wait for this, or the store can't write.
+    pub async fn resolve_in_flight(&self, run: RunId, rerun: bool, by: &str) -> Result<(), RuntimeError> {
+        let (state, _) = self.load(run)?;
+        let Some(call_id) = state.asked else { return Err(RuntimeError::NothingAsked { run }) };
+        let resolved = InFlightResolved { call_id, rerun, by: by.to_owned() };
+        let events = vec![(run, Event::InFlightResolved(resolved))];
+        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        Ok(())
+    }
+
+    /// Asks every driven run to stop cleanly: what is in flight is drained, then the runs are `interrupted`.
+    pub fn request_stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    /// Lifts the freeze of a model's price rows; says which.
+    ///
+    /// # Errors
+    /// The store can't write.
+    pub async fn unfreeze(&self, model: &ModelName, reason: &str) -> Result<Vec<PriceId>, RuntimeError> {
+        let of_model = |price: &PriceId| price.as_str().starts_with(&format!("{model}@"));
+        let frozen: Vec<PriceId> =
+            self.store().frozen()?.into_iter().map(|frozen| frozen.price).filter(of_model).collect();
+        for price in &frozen {
+            tracing::warn!(%price, reason, "a frozen price row is used again");
+            self.store().unfreeze(price.clone()).await?;
+        }
+        Ok(frozen)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.0.gate.store()
+    }
+
+    /// The price book in force.
+    #[must_use]
+    pub fn prices(&self) -> &PriceBook {
+        self.0.gate.book()
+    }
+
+    /// The plan of an agent as it is configured now.
+    #[must_use]
+    pub fn plan(&self, agent: &AgentName) -> Option<&Arc<Plan>> {
+        self.0.plans.get(agent)
+    }
+
+    /// A run as its log tells it.
+    ///
+    /// # Errors
+    /// There is no such run, or its log is damaged.
+    pub fn load(&self, run: RunId) -> Result<(Run, Created), RuntimeError> {
+        let log = self.store().events(run)?;
+        let Some((first, rest)) = log.split_first() else { return Err(RuntimeError::NoSuchRun { run }) };
+        let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run }) };
+        let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
+        let mut state = Run::new(run, Arc::new(plan), created, first.at);
+        for recorded in rest {
+            state.apply(recorded.at, &recorded.event);
+        }
+        Ok((state, created.clone()))
+    }
+
+    /// Checks a new run's input and labels; nothing is written.
+    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, Arc<Plan>), RuntimeError> {
+        let plan = self.0.plans.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
+        self.0
+            .checks
+            .input(plan, &new.input)
+            .map_err(|fault| RuntimeError::Input { agent: new.agent.clone(), fault })?;
+        let labels = self.labels(plan, &new.labels);
+        for budget in self.0.budgets.iter().filter(|budget| budget.matches(&labels)) {
+            budget.scope_value(&labels)?;
+        }
+        let created = Created {
+            version: EVENT_VERSION,
+            agent: new.agent.clone(),
+            plan: plan.hash(),
+            prompt_version: plan.prompt.label().to_owned(),
+            input: new.input.clone(),
+            labels,
+            cap: plan.limits.cost,
+            load_line: self.0.load_lines.get(&new.agent).copied().unwrap_or(plan.limits.cost),
+            expected: plan.limits.expected_cost,
+            parent: None,
+            key: new.key.clone(),
+            simulated: self.0.simulated.is_some(),
+        };
+        Ok((self.0.clock.run_id(), created, plan.clone()))
+    }
+
+    fn labels(&self, plan: &Plan, given: &Labels) -> Labels {
+        let mut labels = given.clone();
+        let mut derive = |key: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                labels.insert(key.to_owned(), value.to_owned());
+            }
+        };
+        derive("agent", Some(plan.agent.as_str()));
+        derive("owner", plan.owner.as_deref());
+        derive("feature", plan.feature.as_deref());
+        derive("environment", Some(&self.0.environment));
+        labels
+    }
+
+    fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
+        RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.plans.keys().cloned().collect() }
+    }
+}
+
+fn render(plan: &Plan, created: &Created) -> Result<Rendered, RuntimeError> {
+    Rendered::of(plan, &created.input).map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })
+}
+
+/// Simulated runs never touch real budgets: they have a store of their own beside the real one.
+#[must_use]
+pub fn simulated_folder(store: &std::path::Path) -> PathBuf {
+    let mut name = store.file_name().unwrap_or_default().to_owned();
+    name.push("-sim");
+    store.with_file_name(name)
+}
+
+fn simulated_config(base_url: &str) -> ProviderConfig {
+    ProviderConfig {
+        name: ProviderName::from("simulated"),
+        wire: Wire::OpenAiChat,
+        base_url: base_url.to_owned(),
+        key: KeySource::None,
+        headers: BTreeMap::new(),
+        quirks: Quirks {
+            output_cap_field: OutputCapField::MaxCompletionTokens,
+            pin_service_tier: true,
+            stream_usage: true,
+            no_cache_writes: true,
+        },
+    }
+}
+
+/// What a provider's requests allow it to charge for.
+const fn terms_of(quirks: &Quirks) -> Terms {
+    Terms {
+        cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
+        service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
+    }
+}

@@ -62,7 +62,7 @@ fn forced(tool: &Tool<'_>, material: &Material) -> (String, String) {
 fn drawn(tool: &Tool<'_>, material: &Material, purpose: Purpose) -> Option<(String, String)> {
     let nothing = Value::Object(Map::new());
     let Some(schema) = tool.parameters else { return Some((tool.name.to_owned(), nothing.to_string())) };
-    let arguments = Filler { material, root: schema, purpose }.fill()?;
+    let arguments = Filler::new(material, schema, purpose).fill()?;
     static COMPILED: Cache<Arc<jsonschema::Validator>> = Cache::new();
     let make = || jsonschema::validator_for(schema).ok().map(Arc::new);
     let validator = COMPILED.of(&schema.to_string(), make)?;
@@ -74,7 +74,7 @@ fn answer(chat: &Chat<'_>, material: &Material) -> String {
         Format::Text => material.answer(),
         Format::Object => json!({"answer": material.answer()}).to_string(),
         Format::Schema(schema) => {
-            let filled = Filler { material, root: schema, purpose: Purpose::Answer }.fill();
+            let filled = Filler::new(material, schema, Purpose::Answer).fill();
             filled.unwrap_or(Value::Null).to_string()
         }
     }
@@ -214,6 +214,17 @@ mod tests {
                 let arguments: Value = serde_json::from_str(&arguments).expect("JSON");
                 prop_assert!(jsonschema::is_valid(&body["tools"][0]["function"]["parameters"], &arguments), "{arguments}");
             }
+        }
+    }
+
+    #[test]
+    fn a_schema_that_asks_for_too_much_ends_soon() {
+        let deep = (0..12)
+            .fold(json!({"type": "string"}), |items, _| json!({"type": "array", "minItems": 200, "items": items}));
+        for schema in [deep, json!({"type": "string", "pattern": "^((a{0}|b){60000}){60000}x$"})] {
+            let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}});
+            assert_eq!(said(&body).text, "null");
         }
     }
 

@@ -3,6 +3,8 @@
 //! Knows what schemas of tools and answers use: types, enums, constants, bounds, patterns, formats, `$ref` within the
 //! schema, `allOf`, `anyOf`, `oneOf`. Deliberately absent: `not`, `if`, `dependent…`; what needs them may not fit.
 
+use std::cell::Cell;
+
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Number, Value};
 
@@ -14,10 +16,12 @@ const DEPTH_MAX: usize = 16;
 const OPTIONAL_DEPTH_MAX: usize = 4;
 /// The most items that an array is filled with.
 const ITEMS_MAX: u64 = 256;
+/// The most values that are made for one schema.
+const VALUES_MAX: u32 = 10_000;
 /// The longest text that a bound asks for.
 const TEXT_CHARS_MAX: usize = 16 * 1024;
-/// The longest text that a pattern is turned into.
-const PATTERN_TEXT_MAX: usize = 4 * 1024;
+/// The most steps in which a pattern is turned into a text.
+const PATTERN_STEPS_MAX: u32 = 8 * 1024;
 /// Words in the names of properties that want the whole answer.
 const REPLY_NAMES: [&str; 12] = [
     "reply",
@@ -46,11 +50,13 @@ pub(crate) enum Purpose {
 }
 
 /// Fills schemas from the conversation's material.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Filler<'a> {
-    pub(crate) material: &'a Material,
-    pub(crate) root: &'a Value,
-    pub(crate) purpose: Purpose,
+    material: &'a Material,
+    root: &'a Value,
+    purpose: Purpose,
+    /// Values that may still be made: small schemas can ask for very many.
+    left: Cell<u32>,
 }
 
 /// Where in the value we are.
@@ -62,13 +68,18 @@ struct Place<'a> {
     index: usize,
 }
 
-impl Filler<'_> {
+impl<'a> Filler<'a> {
+    pub(crate) fn new(material: &'a Material, root: &'a Value, purpose: Purpose) -> Self {
+        Self { material, root, purpose, left: Cell::new(VALUES_MAX) }
+    }
+
     /// A value that fits the root schema; `None` where an argument can't be drawn from the conversation.
     pub(crate) fn fill(&self) -> Option<Value> {
         self.value(self.root, Place { name: "", depth: 0, index: 0 })
     }
 
     fn value(&self, schema: &Value, place: Place<'_>) -> Option<Value> {
+        self.left.set(self.left.get().checked_sub(1)?);
         if place.depth > DEPTH_MAX {
             return None;
         }
@@ -231,8 +242,9 @@ impl Filler<'_> {
         ] {
             let Some(anchor) = anchor else { continue };
             let down = step.map_or(anchor, |step| anchor.saturating_sub(anchor.rem_euclid(step)));
-            for shift in [0, 1, -1] {
-                let shift = (shift + index).saturating_mul(step.unwrap_or(1));
+            // Items differ where the bounds leave room for it.
+            for shift in [index, index.saturating_add(1), 0, 1, -1] {
+                let shift = shift.saturating_mul(step.unwrap_or(1));
                 candidates.push(Number::from(down.saturating_add(shift)));
             }
         }
@@ -389,15 +401,13 @@ fn sized(text: String, least: usize, most: usize) -> Option<String> {
 /// A short text that fits a pattern, where this engine knows the pattern.
 fn of_pattern(pattern: &str) -> Option<String> {
     let hir = regex_syntax::Parser::new().parse(pattern).ok()?;
-    let mut text = String::new();
-    spell(&hir, &mut text)?;
+    let (mut text, mut left) = (String::new(), PATTERN_STEPS_MAX);
+    spell(&hir, &mut text, &mut left)?;
     compile(pattern)?.is_match(&text).then_some(text)
 }
 
-fn spell(hir: &Hir, text: &mut String) -> Option<()> {
-    if text.len() > PATTERN_TEXT_MAX {
-        return None;
-    }
+fn spell(hir: &Hir, text: &mut String, left: &mut u32) -> Option<()> {
+    *left = left.checked_sub(1)?;
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some(()),
         HirKind::Literal(literal) => {
@@ -411,11 +421,11 @@ fn spell(hir: &Hir, text: &mut String) -> Option<()> {
         HirKind::Repetition(repetition) => {
             // Once is nicer than never, where both are allowed.
             let times = repetition.min.max(u32::from(repetition.max != Some(0)));
-            (0..times).try_for_each(|_| spell(&repetition.sub, text))
+            (0..times).try_for_each(|_| spell(&repetition.sub, text, left))
         }
-        HirKind::Capture(capture) => spell(&capture.sub, text),
-        HirKind::Concat(parts) => parts.iter().try_for_each(|part| spell(part, text)),
-        HirKind::Alternation(parts) => parts.first().and_then(|part| spell(part, text)),
+        HirKind::Capture(capture) => spell(&capture.sub, text, left),
+        HirKind::Concat(parts) => parts.iter().try_for_each(|part| spell(part, text, left)),
+        HirKind::Alternation(parts) => parts.first().and_then(|part| spell(part, text, left)),
     }
 }
 

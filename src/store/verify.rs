@@ -111,7 +111,11 @@ impl Audit {
                 }
                 Event::Reserved(reserved) => {
                     let path = paths.path();
-                    if let Some(id) = landing.filter(|_| reserved.landing.is_zero()).take() {
+<<<<<<< HEAD
+                    if let Some(id) = landing.filter(|_| reserved.landing.is_zero()) {
+=======
+                    if let (Some(id), true) = (landing, reserved.landing.is_zero()) {
+>>>>>>> store
                         open.remove(&id);
                     } else if let Some(id) = landing {
                         open.insert(id, Open { amount: reserved.landing, path: path.clone() });

@@ -237,7 +237,7 @@ async fn ask(prepared: Prepared, limit: usize) -> Given {
         Err(error) => return unreached(&host, error),
     };
     if response.status().is_redirection() {
-        return redirected(&host, &response);
+        return redirected(&host, &response, &prepared.secrets);
     }
     answered(&host, response, limit, &prepared.secrets).await
 }
@@ -267,8 +267,9 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Erro
     std::iter::successors(error.source(), |cause| (**cause).source())
 }
 
-fn redirected(host: &str, response: &Response) -> Given {
+fn redirected(host: &str, response: &Response, secrets: &Listed) -> Given {
     let target = response.headers().get(LOCATION).map_or("nowhere".into(), |to| String::from_utf8_lossy(to.as_bytes()));
+    let target = secrets.redact(target.into_owned(), Open::Nowhere);
     let target = &target[..output::floor(&target, TARGET_BYTES_MAX)];
     let status = response.status();
     Given::error(format!("`{host}` answered {status}: it redirects to `{target}`, which isn't followed"))

@@ -224,11 +224,18 @@ async fn a_name_that_resolves_to_a_private_address_is_refused_when_it_is_connect
 
 #[tokio::test]
 async fn a_redirect_is_told_and_not_followed() {
-    let answer = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest\r\ncontent-length: 0\r\n\r\n";
-    let server = Server::answering(answer);
-    let outcome = call(&tool(&server.url("/")), json!({})).await;
-    assert!(outcome.is_error && !outcome.never_began);
-    assert!(outcome.content.contains("redirects to `http://169.254.169.254/latest`"), "{}", outcome.content);
+    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a port");
+    elsewhere.set_nonblocking(true).expect("no waiting");
+    let target = format!("http://{}/latest", elsewhere.local_addr().expect("an address"));
+    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"] {
+        let answer = format!("HTTP/1.1 {status}\r\nlocation: {target}?key=sk-12345678\r\ncontent-length: 0\r\n\r\n");
+        let server = Server::answering(answer);
+        let outcome = call_with_header(&server.url("/"), "{{ env.KEY }}", json!({}), 1_000).await;
+        assert!(outcome.is_error && !outcome.never_began);
+        let told = format!("redirects to `{target}?key=[");
+        assert!(outcome.content.contains(&told) && !outcome.content.contains("sk-1"), "{}", outcome.content);
+    }
+    assert!(elsewhere.accept().is_err(), "nobody may have followed");
 }
 
 #[tokio::test]

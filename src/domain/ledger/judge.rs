@@ -18,7 +18,7 @@ impl Ledger {
                 self.append(decision, ask.reserved.reservation.run, Event::Reserved(Box::new(granted.clone())));
                 Verdict::Granted(Box::new(granted))
             }
-            Err(short) => self.wait_or_say_short(decision, run, ask, short),
+            Err(short) => self.wait_or_say_short(decision, run, ask, *short),
         }
     }
 
@@ -34,7 +34,7 @@ impl Ledger {
     }
 
     /// The event to append if the reservation may be placed, with the landing reserve and the output cap that came of it.
-    pub(super) fn judge(&self, asked: &Reserved, lower: Option<Lower>) -> Result<Reserved, Short> {
+    pub(super) fn judge(&self, asked: &Reserved, lower: Option<Lower>) -> Result<Reserved, Box<Short>> {
         let placement = Placement::of(self, asked);
         let mut granted = asked.clone();
         granted.budgets = placement.new_budgets();
@@ -44,7 +44,7 @@ impl Ledger {
         }
         if let Some((key, judged)) = placement.short(self, asked.amount) {
             let lowered = lower.and_then(|lower| placement.lowered(self, &granted, lower));
-            granted = lowered.ok_or_else(|| self.short(asked, &placement, key, judged))?;
+            granted = lowered.ok_or_else(|| Box::new(self.short(asked, &placement, key, judged)))?;
         }
         granted.landing = placement.landing_after(self, granted.amount, asked.landing);
         Ok(granted)

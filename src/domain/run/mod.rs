@@ -243,6 +243,11 @@ impl Run {
         matches!(self.stages.as_slice(), [stage] if stage.tools.is_empty())
     }
 
+    /// The stages, in order.
+    pub fn stage_names(&self) -> impl DoubleEndedIterator<Item = &StageName> {
+        self.stages.iter().map(|stage| &stage.id)
+    }
+
     fn stage_mut(&mut self, id: &StageName) -> Option<&mut Stage> {
         self.stages.iter_mut().find(|stage| stage.id == *id)
     }

@@ -89,6 +89,10 @@ impl OpenAiChat {
         })
     }
 
+    pub(super) fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError> {
+        encode(&self.config, request)
+    }
+
     pub(super) fn check_key(&self) -> Result<(), ProviderError> {
         self.keys.check()
     }

@@ -119,6 +119,7 @@ async fn no_path_leads_out_of_the_folder() {
     for path in [
         "../secret.txt",
         "more/../../secret.txt",
+        "more/../refunds.md",
         "./../secret.txt",
         "link.md",
         "up/secret.txt",

@@ -128,30 +128,38 @@ fn an_account_that_does_not_hold_its_reservations_is_found_at_the_open() {
     assert!(error.contains("its open reservations are $0.00"), "{error}");
 }
 
-/// sled's own file is overwritten in the middle: an error, or records whose checksums hold; never a crash.
+/// sled's own file is overwritten here and there. What was in use gives an error; what wasn't does no harm. Never is
+/// the rest of the log silently taken for the whole.
 #[test]
-fn a_damaged_file_gives_an_error_and_is_left_as_it_is() {
-    let bed = Bed::sled();
-    let store = bed.open(&clock());
-    block_on(async {
-        for number in 0..50 {
-            finish(&store, run_at(number, 1), "a", &[], None).await;
+fn a_damaged_file_gives_an_error_or_does_no_harm() {
+    for place in 1..count("PLIMSOLL_TEST_DAMAGES", 8) {
+        let bed = Bed::sled();
+        let store = bed.open(&clock());
+        block_on(async {
+            for number in 0..50 {
+                finish(&store, run_at(number, 1), "a", &[], None).await;
+            }
+        });
+        let whole = store.verify().expect("all fits");
+        drop(store);
+        damage(&bed.folder().expect("a folder").join("sled").join("db"), place);
+        match bed.try_open(&clock()).and_then(|store| store.verify()) {
+            Ok(verified) => assert_eq!(verified, whole, "place {place}"),
+            Err(error) => assert!(error.to_string().contains("is damaged: "), "place {place}: {error}"),
         }
-    });
-    drop(store);
-    let file = bed.folder().expect("a folder").join("sled").join("db");
-    let mut bytes = std::fs::read(&file).expect("it reads");
-    let half = bytes.len() / 8;
-    bytes[half..half + 4_096].fill(0xa5);
-    std::fs::write(&file, &bytes).expect("it writes");
-    let snapshots = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("snap");
-    for entry in std::fs::read_dir(file.parent().expect("a folder")).expect("it reads").flatten().filter(snapshots) {
+    }
+}
+
+fn damage(file: &std::path::Path, place: u64) {
+    let mut bytes = std::fs::read(file).expect("it reads");
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("it is not empty");
+    let at = used / 10 * usize::try_from(place % 10).expect("small");
+    bytes[at..at + 512].fill(0xa5);
+    std::fs::write(file, &bytes).expect("it writes");
+    let folder = std::fs::read_dir(file.parent().expect("a folder")).expect("it reads");
+    for entry in folder.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("snap")) {
         std::fs::remove_file(entry.path()).expect("it goes");
     }
-    let outcome = bed.try_open(&clock()).and_then(|store| store.verify());
-    let error = outcome.expect_err("it is damaged").to_string();
-    assert!(error.contains("damaged") || error.contains("summary"), "{error}");
-    assert!(std::fs::metadata(&file).expect("it is there").len() >= u64::try_from(bytes.len()).expect("small"));
 }
 
 #[test]

@@ -1,0 +1,441 @@
+//! The first half of passing the gate: which model, what it is sent, what that can cost at worst.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Gate;
+use crate::domain::context::{self, Fitted, LandingRoom, Sizer, Window};
+use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
+use crate::domain::ledger::Lower;
+use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
+use crate::domain::plan::{Plan, StageKind, hex};
+use crate::domain::policy::{self, Barred, Leaving, Stance, Standing};
+use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
+use crate::domain::retry::{self, Tried};
+use crate::domain::run::{ModelIntent, Run, Try};
+use crate::domain::template::{self, TemplateError};
+use crate::ids::{ModelName, ProviderName};
+use crate::tokenize::{Encoding, Prepared as Fixed, RequestSizer};
+use crate::units::{Money, Timestamp, Tokens};
+
+/// The providers that can be asked, each with what its requests allow it to charge for.
+#[derive(Clone, Debug)]
+pub enum Providers {
+    /// Whatever a plan names: the simulated provider stands in.
+    Any(Terms),
+    /// These.
+    Configured(Arc<BTreeMap<ProviderName, Terms>>),
+}
+
+impl Providers {
+    /// The terms of requests that forbid cache writes and pin the service tier.
+    #[must_use]
+    pub const fn pinned() -> Terms {
+        Terms { cache_writes: CacheWrites::Never, service_tier: ServiceTier::Pinned }
+    }
+
+    fn terms(&self, provider: &ProviderName) -> Option<Terms> {
+        match self {
+            Self::Any(terms) => Some(*terms),
+            Self::Configured(known) => known.get(provider).copied(),
+        }
+    }
+}
+
+/// What every request of a run has in common: rendered texts, tool definitions, the answer's form.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// The rendered system text.
+    pub system: String,
+    /// The rendered user text.
+    pub user: String,
+    tools: Vec<ToolDefinition>,
+    output: Option<OutputSchema>,
+    with_tools: Fixed,
+    without_tools: Fixed,
+}
+
+impl Rendered {
+    /// Renders a plan's prompt over an input.
+    ///
+    /// # Errors
+    /// A template that can't be rendered over this input.
+    pub fn of(plan: &Plan, input: &serde_json::Value) -> Result<Self, TemplateError> {
+        let context = json!({ "input": input });
+        let StageKind::Loop { tools } =
+            plan.stages.first().map_or(&StageKind::Loop { tools: vec![] }, |s| &s.kind).clone();
+        let tools: Vec<ToolDefinition> = tools
+            .iter()
+            .filter_map(|name| plan.tools.get(name))
+            .map(|tool| ToolDefinition {
+                name: tool.name.clone(),
+                description: tool.description.clone(),
+                parameters: tool.input.clone(),
+            })
+            .collect();
+        let output = plan.output.as_ref().map(|schema| OutputSchema { name: "answer".into(), schema: schema.clone() });
+        let extra = &plan.model.sampling.extra;
+        Ok(Self {
+            system: template::render(&plan.prompt.system, &context)?,
+            user: template::render(&plan.prompt.user, &context)?,
+            with_tools: Fixed::new(&tools, output.as_ref(), extra),
+            without_tools: Fixed::new(&[], output.as_ref(), extra),
+            tools,
+            output,
+        })
+    }
+
+    fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
+        context::Draft { system: &self.system, user: &self.user, turns }
+    }
+}
+
+/// How far a step goes to get its money (LEDGER rule 9): each field is a further concession.
+#[derive(Clone, Debug, Default)]
+pub struct Effort {
+    /// Which list of models.
+    pub stance: Stance,
+    /// Count tokens, so that the bound is tighter.
+    pub tight: bool,
+    /// The run has waited, or there was nobody to wait for.
+    pub waited: bool,
+    /// Ask for fewer output tokens.
+    pub lower: bool,
+    /// Models whose price is frozen.
+    pub frozen: Vec<ModelName>,
+}
+
+/// A model call that is ready to be judged by the ledger.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The event to append.
+    pub reserved: Reserved,
+    /// How it could be made cheaper.
+    pub lower: Lower,
+    /// What would be sent.
+    pub request: Request,
+    /// True where counting tokens would give a tighter bound.
+    pub can_tighten: bool,
+}
+
+/// What came of preparing a model call.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// It may be judged.
+    Ready(Box<Draft>),
+    /// A limit says no.
+    Refused(Box<Refusal>),
+    /// No model is left to try.
+    GiveUp(String),
+    /// Back-off: not before this.
+    Later(Timestamp),
+}
+
+/// A model to ask, and why it isn't the first of its list.
+struct Chosen {
+    model: ModelName,
+    instead: Option<String>,
+}
+
+impl Gate {
+    /// Chooses the model, fits the request, bounds and prices it. Reserves nothing.
+    #[must_use]
+    pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
+        let now = self.clock.now();
+        let chosen = match self.choose(run, intent, effort, now) {
+            Ok(chosen) => chosen,
+            Err(answer) => return answer,
+        };
+        let Some((row, terms)) = self.row(&chosen.model, now) else {
+            return Prepared::GiveUp(format!("model `{}` has no price", chosen.model));
+        };
+        let mut turns = run.turns(&intent.step.stage);
+        turns.extend(intent.remark.iter().map(|text| Message::User { text: text.clone() }));
+        let priced = Priced { gate: self, row, terms, turns: &turns, effort };
+        let drafted = match intent.purpose {
+            Purpose::Landing => priced.landing(run, rendered, intent, chosen),
+            Purpose::Turn | Purpose::Last | Purpose::Repair => priced.turn(run, rendered, intent, chosen),
+        };
+        match drafted {
+            Ok(draft) => Prepared::Ready(Box::new(draft)),
+            Err(refusal) => Prepared::Refused(refusal),
+        }
+    }
+
+    /// What the landing reserve should be for a conversation as it stands (LEDGER rule 6); nothing where it can't fit.
+    #[must_use]
+    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
+        let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
+        let turns = run.stage_names().last().map(|stage| run.turns(stage)).unwrap_or_default();
+        let priced = Priced { gate: self, row, terms, turns: &turns, effort: &Effort::default() };
+        priced.landing_amount(run, rendered, model)
+    }
+
+    /// The price row of a model and what its requests allow to be charged for.
+    fn row(&self, model: &ModelName, now: Timestamp) -> Option<(&PriceRow, Terms)> {
+        Some((self.book.find(model, now)?, self.providers.terms(&model.provider())?))
+    }
+
+    fn standing(&self, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
+        let row = self.book.find(model, now);
+        let barred = if self.providers.terms(&model.provider()).is_none() {
+            Some(Barred::NoProvider)
+        } else if row.is_none() {
+            Some(Barred::NoPrice)
+        } else if effort.frozen.contains(model) {
+            Some(Barred::FrozenPrice)
+        } else {
+            None
+        };
+        Standing { barred, window: row.and_then(|row| row.context_window), takes_filtered: false }
+    }
+
+    fn choose(&self, run: &Run, intent: &ModelIntent, effort: &Effort, now: Timestamp) -> Result<Chosen, Prepared> {
+        let plan = &run.plan.model;
+        let standing = |model: &ModelName| self.standing(model, effort, now);
+        if intent.purpose == Purpose::Landing {
+            return Ok(Chosen { model: landing_model(run), instead: None });
+        }
+        let Some(last) = intent.tries.last() else {
+            return first_choice(run, effort, policy::first(plan, effort.stance, standing));
+        };
+        let tried: Vec<ModelName> = intent.tries.iter().map(|tried| tried.model.clone()).collect();
+        let exits = policy::exits(plan, effort.stance, &tried, standing);
+        let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
+        let failed = Tried {
+            failure: &last.failure,
+            reservation: last.reservation,
+            attempts: intent.attempt.saturating_sub(1).max(1),
+            on_model: u32::try_from(on_model).unwrap_or(u32::MAX),
+            exits,
+        };
+        match retry::next(&failed, &run.plan.retry) {
+            retry::Next::Stop(why) => Err(Prepared::GiveUp(give_up(last, why))),
+            retry::Next::Again { after } => {
+                later(last, after, now)?;
+                let first = policy::candidates(plan, effort.stance).first();
+                let instead = (first != Some(&last.model)).then(|| "as the try before".to_owned());
+                Ok(Chosen { model: last.model.clone(), instead })
+            }
+            retry::Next::Elsewhere { after, exit } => {
+                later(last, after, now)?;
+                let leaving = Leaving { stance: effort.stance, tried: &tried, exit };
+                let choice = policy::elsewhere(plan, &leaving, standing);
+                let instead = format!("`{}` failed ({})", last.model, last.failure.class.name());
+                choice
+                    .model
+                    .map(|model| Chosen { model, instead: Some(instead) })
+                    .ok_or_else(|| Prepared::GiveUp(give_up(last, retry::StopWhy::NobodyElse)))
+            }
+        }
+    }
+}
+
+fn later(last: &Try, after: crate::units::Millis, now: Timestamp) -> Result<(), Prepared> {
+    let from = last.at.after(after);
+    if now < from { Err(Prepared::Later(from)) } else { Ok(()) }
+}
+
+fn give_up(last: &Try, why: retry::StopWhy) -> String {
+    format!("model `{}` failed ({}): {}; {why}", last.model, last.failure.class.name(), last.failure.message)
+}
+
+fn landing_model(run: &Run) -> ModelName {
+    let primary = || run.plan.model.candidates.first().cloned().unwrap_or_else(|| ModelName::from(""));
+    run.latest_model.clone().unwrap_or_else(primary)
+}
+
+fn first_choice(run: &Run, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
+    let skipped: Vec<String> = choice.skipped.iter().map(ToString::to_string).collect();
+    let Some(model) = choice.model else {
+        let frozen = choice.skipped.iter().any(|skipped| skipped.why == policy::SkipWhy::Barred(Barred::FrozenPrice));
+        return Err(Prepared::Refused(Box::new(Refusal {
+            limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
+            subject: run.plan.model.policy.as_ref().map(|policy| format!("policy {policy}")),
+            value: "approved models".into(),
+            observed: format!("none can be asked: {}", skipped.join("; ")),
+            declared: run.plan.model.declared.clone(),
+        })));
+    };
+    let mut reasons = skipped;
+    if effort.stance == Stance::Downgraded {
+        reasons.insert(0, "downgraded: the budget is short".into());
+    }
+    Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
+}
+
+/// A conversation and the row that prices it.
+struct Priced<'a> {
+    gate: &'a Gate,
+    row: &'a PriceRow,
+    terms: Terms,
+    turns: &'a [Message],
+    effort: &'a Effort,
+}
+
+impl Priced<'_> {
+    /// A turn of the loop, the one last call, or a repair.
+    fn turn(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        intent: &ModelIntent,
+        chosen: Chosen,
+    ) -> Result<Draft, Box<Refusal>> {
+        let max_output = self.max_output(run, run.plan.model.max_output_tokens);
+        let encoding = Encoding::of(&chosen.model);
+        let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.with_tools };
+        let window = Window { tokens: self.row.context_window, max_output };
+        let mut fitted = context::fit(&rendered.draft(self.turns), &run.plan.context, window, &sizer)?;
+        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
+        if self.effort.tight && can_tighten {
+            fitted = tightened(fitted, &sizer);
+        }
+        run.judge_tokens(intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))?;
+        let landing = match intent.purpose {
+            Purpose::Turn | Purpose::Repair if run.can_land() => self.landing_amount(run, rendered, &chosen.model),
+            Purpose::Turn | Purpose::Repair | Purpose::Last | Purpose::Landing => Money::ZERO,
+        };
+        let tools = rendered.tools.clone();
+        let request = request(run, rendered, &chosen.model, fitted.messages.clone(), tools, max_output);
+        Ok(self.draft(run, intent, chosen, request, &fitted, landing, can_tighten && !self.effort.tight))
+    }
+
+    /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
+    fn landing(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        intent: &ModelIntent,
+        chosen: Chosen,
+    ) -> Result<Draft, Box<Refusal>> {
+        let limits = &run.plan.limits;
+        let max_output = self.landing_output(run);
+        let kept = run.landing.as_ref().and_then(|kept| self.row.input_within(max_output, kept.amount, self.terms));
+        let tokens = kept.unwrap_or(Tokens::BELIEVED_MAX).min(Tokens(limits.landing_tokens.into()));
+        let room = LandingRoom { tokens, declared: limits.declared(LimitKind::LandingTokens) };
+        let sizer = RequestSizer {
+            counter: &self.gate.counter,
+            encoding: Encoding::of(&chosen.model),
+            prepared: &rendered.without_tools,
+        };
+        let fitted = context::landing(&rendered.draft(self.turns), &room, &sizer)?;
+        let request = request(run, rendered, &chosen.model, fitted.messages.clone(), vec![], max_output);
+        Ok(self.draft(run, intent, chosen, request, &fitted, Money::ZERO, false))
+    }
+
+    fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
+        let limits = &run.plan.limits;
+        let room = LandingRoom {
+            tokens: Tokens(limits.landing_tokens.into()),
+            declared: limits.declared(LimitKind::LandingTokens),
+        };
+        let sizer = RequestSizer {
+            counter: &self.gate.counter,
+            encoding: Encoding::of(model),
+            prepared: &rendered.without_tools,
+        };
+        let bound = context::landing_bound(&rendered.draft(self.turns), &room, &sizer);
+        bound.map_or(Money::ZERO, |input| self.bound(input).worst_case(self.landing_output(run)))
+    }
+
+    fn max_output(&self, run: &Run, wanted: u32) -> u32 {
+        wanted.min(self.row.max_output.unwrap_or(u32::MAX)).min(run.plan.model.max_output_tokens)
+    }
+
+    fn landing_output(&self, run: &Run) -> u32 {
+        self.max_output(run, run.plan.limits.landing_output_tokens)
+    }
+
+    fn bound(&self, input: Tokens) -> CallBound {
+        self.row.bound(input, self.terms)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the event or of the draft")]
+    fn draft(
+        &self,
+        run: &Run,
+        intent: &ModelIntent,
+        chosen: Chosen,
+        request: Request,
+        fitted: &Fitted,
+        landing: Money,
+        can_tighten: bool,
+    ) -> Draft {
+        let bound = self.bound(fitted.bound().tokens);
+        let call = ModelCall {
+            model: chosen.model,
+            price: self.row.id.clone(),
+            purpose: intent.purpose,
+            max_output_tokens: request.max_output_tokens,
+            bound: fitted.bound(),
+            pots: fitted.pots,
+            cuts: fitted.cuts.clone(),
+            request_hash: hash(&request),
+            remark: intent.remark.clone(),
+            instead: chosen.instead,
+        };
+        let reserved = Reserved {
+            reservation: run.next_reservation(),
+            step: intent.step.clone(),
+            attempt: intent.attempt,
+            amount: bound.worst_case(request.max_output_tokens),
+            landing,
+            budgets: None,
+            time_limit: intent.time_limit,
+            call: Call::Model(call),
+        };
+        let output_min = run.plan.model.min_output_tokens.min(request.max_output_tokens);
+        Draft { reserved, lower: Lower { rate: bound.output_rate, output_min }, request, can_tighten }
+    }
+}
+
+/// The same request, measured in tokens: what would be counted as bytes was within its pots already.
+fn tightened(mut fitted: Fitted, sizer: &RequestSizer<'_>) -> Fitted {
+    let mut pots = Pots { instructions: sizer.fixed_tokens().unwrap_or(fitted.pots.instructions), ..Pots::default() };
+    let first_user = fitted.messages.iter().position(|message| matches!(message, Message::User { .. }));
+    for (index, message) in fitted.messages.iter().enumerate() {
+        let size = sizer.message_tokens(message).unwrap_or_else(|| sizer.message_bytes(message));
+        let pot = match message {
+            Message::System { .. } => &mut pots.instructions,
+            Message::User { .. } if Some(index) == first_user => &mut pots.instructions,
+            Message::User { .. } | Message::Assistant(_) => &mut pots.history,
+            Message::Tool(_) => &mut pots.tool_output,
+        };
+        *pot = pot.plus(size);
+    }
+    fitted.pots = pots;
+    fitted.method = BoundMethod::Tokens;
+    fitted
+}
+
+fn request(
+    run: &Run,
+    rendered: &Rendered,
+    model: &ModelName,
+    messages: Vec<Message>,
+    tools: Vec<ToolDefinition>,
+    max_output_tokens: u32,
+) -> Request {
+    Request {
+        model: model.clone(),
+        messages,
+        tool_choice: if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto },
+        tools,
+        output: rendered.output.clone(),
+        max_output_tokens,
+        sampling: run.plan.model.sampling.clone(),
+        stream: run.plan.model.stream,
+    }
+}
+
+/// Names a request in the log: 16 hexadecimal digits of SHA-256.
+fn hash(request: &Request) -> String {
+    let mut hasher = Sha256::new();
+    serde_json::to_writer(&mut hasher, &request.messages).expect("messages are plain JSON");
+    hex(hasher.finalize().get(..8).unwrap_or_default())
+}

@@ -1,0 +1,104 @@
+//! What a run would do first, and what that could cost; nothing is written or sent.
+
+use serde::Serialize;
+
+use super::{NewRun, Runtime, RuntimeError};
+use crate::domain::event::{Cut, InputBound};
+use crate::domain::limits::Refusal;
+use crate::domain::message::{Pots, Request};
+use crate::domain::run::{Intent, Next, Run};
+use crate::gate::{Effort, Prepared, Rendered};
+use crate::ids::{ModelName, PriceId};
+use crate::units::Money;
+
+/// The first call of a run, as it would go out.
+#[derive(Clone, Debug, Serialize)]
+pub struct DryRun {
+    /// The model that would be asked.
+    pub model: Option<ModelName>,
+    /// Its price version.
+    pub price: Option<PriceId>,
+    /// The request, provider-neutral.
+    pub request: Option<Request>,
+    /// The request on the wire.
+    pub wire: Option<serde_json::Value>,
+    /// Upper bound of the input.
+    pub bound: Option<InputBound>,
+    /// The request by pot.
+    pub pots: Option<Pots>,
+    /// What was cut to make it fit.
+    pub cuts: Vec<Cut>,
+    /// What the call could cost at worst.
+    pub worst_case: Money,
+    /// What would be kept back for the last answer.
+    pub landing_reserve: Money,
+    /// The most that the run could cost.
+    pub load_line: Money,
+    /// The limit that would refuse it.
+    pub refusal: Option<Refusal>,
+    /// Why it can't be made, in words.
+    pub error: Option<String>,
+}
+
+impl Runtime {
+    /// What a run would do first.
+    ///
+    /// # Errors
+    /// As [`Runtime::create`].
+    pub fn dry_run(&self, new: &NewRun) -> Result<DryRun, RuntimeError> {
+        let (id, created, plan) = self.created(new)?;
+        let rendered = Rendered::of(&plan, &created.input)
+            .map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })?;
+        let now = self.0.clock.now();
+        let run = Run::new(id, plan, &created, now);
+        let mut dry = DryRun {
+            model: None,
+            price: None,
+            request: None,
+            wire: None,
+            bound: None,
+            pots: None,
+            cuts: vec![],
+            worst_case: Money::ZERO,
+            landing_reserve: Money::ZERO,
+            load_line: created.load_line,
+            refusal: None,
+            error: None,
+        };
+        let Next::Do(intents) = run.next(now, &self.0.checks) else { return Ok(dry) };
+        match intents.into_iter().next() {
+            Some(Intent::Model(intent)) => {
+                let effort = Effort { tight: true, ..Effort::default() };
+                self.fill(&mut dry, self.0.gate.prepare(&run, &rendered, &intent, &effort));
+            }
+            Some(Intent::Land(refusal)) => dry.refusal = Some(refusal),
+            Some(_) | None => {}
+        }
+        Ok(dry)
+    }
+
+    fn fill(&self, dry: &mut DryRun, prepared: Prepared) {
+        match prepared {
+            Prepared::Ready(draft) => {
+                if let crate::domain::event::Call::Model(call) = &draft.reserved.call {
+                    dry.model = Some(call.model.clone());
+                    dry.price = Some(call.price.clone());
+                    dry.bound = Some(call.bound);
+                    dry.pots = Some(call.pots);
+                    dry.cuts.clone_from(&call.cuts);
+                }
+                dry.worst_case = draft.reserved.amount;
+                dry.landing_reserve = draft.reserved.landing;
+                let client =
+                    self.0.simulated.as_ref().or_else(|| self.0.providers.get(&draft.request.model.provider()));
+                dry.wire = client
+                    .and_then(|client| client.body(&draft.request).ok())
+                    .and_then(|body| serde_json::from_slice(&body).ok());
+                dry.request = Some(draft.request);
+            }
+            Prepared::Refused(refusal) => dry.refusal = Some(*refusal),
+            Prepared::GiveUp(error) => dry.error = Some(error),
+            Prepared::Later(_) => {}
+        }
+    }
+}

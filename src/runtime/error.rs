@@ -1,0 +1,66 @@
+//! What can go wrong before or beside a run. What goes wrong inside one is in its log.
+
+use crate::domain::budget::MissingLabel;
+use crate::domain::template::TemplateError;
+use crate::ids::{AgentName, RunId};
+use crate::provider::ProviderError;
+use crate::store::StoreError;
+
+/// Why the runtime can't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A provider's configuration.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// No such agent.
+    #[error("there is no agent `{agent}`")]
+    NoSuchAgent {
+        /// What was asked for.
+        agent: AgentName,
+        /// What there is.
+        known: Vec<AgentName>,
+    },
+    /// No such run.
+    #[error("there is no run `{run}` in this store")]
+    NoSuchRun {
+        /// What was asked for.
+        run: RunId,
+    },
+    /// A log without its first event or its plan.
+    #[error("the log of run `{run}` is damaged: it has no beginning, or its plan is missing")]
+    DamagedLog {
+        /// The run.
+        run: RunId,
+    },
+    /// The run doesn't wait for a person.
+    #[error("run `{run}` doesn't wait for a decision about a tool call")]
+    NothingAsked {
+        /// The run.
+        run: RunId,
+    },
+    /// The input doesn't fit the agent.
+    #[error("the input of agent `{agent}` doesn't fit: {fault}")]
+    Input {
+        /// The agent.
+        agent: AgentName,
+        /// The violations.
+        fault: String,
+    },
+    /// The prompt can't be rendered.
+    #[error("the prompt of agent `{agent}` can't be rendered over this input: {fault}")]
+    Prompt {
+        /// The agent.
+        agent: AgentName,
+        /// Why.
+        fault: TemplateError,
+    },
+    /// A budget counts by a label that the run hasn't.
+    #[error(transparent)]
+    MissingLabel(#[from] MissingLabel),
+    /// A task of the runtime broke down.
+    #[error("a task of the runtime broke down: {0}")]
+    Task(String),
+}

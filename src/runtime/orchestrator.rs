@@ -1,0 +1,669 @@
+//! Drives one run: asks what comes next, lets the gate judge it, performs what was granted, feeds back what came of it.
+//!
+//! The task that drives a run is the only one that writes to its log. Facts ride together: what an attempt gave is
+//! written with the next attempt's reservation, in one durable write.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::perform::{self, Done};
+use super::progress::{Observer, Progress};
+use super::{RuntimeError, Shared, settle};
+use crate::domain::event::{
+    Call, EndState, Ended, Event, Interrupted, Landing, LandingBegan, LandingReleased, PersonAsked, Purpose, Recorded,
+    Reserved, RunState, WaitEnd,
+};
+use crate::domain::ledger::{AdmitAsk, Ask, Op, ReserveAsk, Short};
+use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::message::Request;
+use crate::domain::policy::{self, Stance};
+use crate::domain::run::{Intent, ModelIntent, Next, Run, ToolIntent};
+use crate::gate::{Draft, Effort, Pass, Passage, Prepared, Rendered, Submitted};
+use crate::ids::RunId;
+use crate::store::NoticeCommitted;
+use crate::tool;
+use crate::units::{Millis, Money, Timestamp};
+
+/// How long a clean stop waits for what is in flight before it gives it up as unknown.
+const STOP_DRAIN: Millis = Millis::from_secs(12);
+
+/// Drives one run.
+pub(crate) struct Orchestrator {
+    shared: Arc<Shared>,
+    run: Run,
+    rendered: Rendered,
+    observer: Observer,
+    /// Facts that are folded and not yet written; they ride in the next write.
+    draft: Vec<Event>,
+    /// True until the run's first fact is written.
+    is_new: bool,
+    notices: mpsc::Receiver<NoticeCommitted>,
+    tasks: JoinSet<Done>,
+    cancel: watch::Sender<bool>,
+    stop: watch::Receiver<bool>,
+    effort: Effort,
+    /// What waits for a permit: the request of the model call that was asked for.
+    pending: Option<Pending>,
+    /// Back-off ends then.
+    later: Option<Timestamp>,
+    /// The wait for budget ends then.
+    wait_until: Option<Timestamp>,
+    /// True once an attempt has to wait until another of this tree settles (LEDGER rule 9a).
+    blocked: bool,
+}
+
+/// What is to be performed once it is granted.
+struct Pending {
+    reserved: Reserved,
+    work: Work,
+}
+
+enum Work {
+    Model(Box<Request>),
+    Tool(crate::domain::message::ToolCall),
+}
+
+/// What the run does after a write.
+enum Flow {
+    /// Ask what comes next.
+    On,
+    /// Wait for something in flight, for news or for time.
+    Wait,
+    /// Leave the run as it stands.
+    Leave,
+}
+
+impl Orchestrator {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        run: Run,
+        rendered: Rendered,
+        observer: Observer,
+        created: Option<Event>,
+    ) -> Self {
+        let notices = shared.gate.store().attach(run.id);
+        let (cancel, _) = watch::channel(false);
+        let stop = shared.stop.subscribe();
+        Self {
+            shared,
+            run,
+            rendered,
+            observer,
+            is_new: created.is_some(),
+            draft: created.into_iter().collect(),
+            notices,
+            tasks: JoinSet::new(),
+            cancel,
+            stop,
+            effort: Effort::default(),
+            pending: None,
+            later: None,
+            wait_until: None,
+            blocked: false,
+        }
+    }
+
+    /// Until the run ends, waits for a person, or is asked to stop.
+    pub(crate) async fn drive(&mut self) -> Result<RunState, RuntimeError> {
+        let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
+        loop {
+            if *self.stop.borrow() {
+                return self.interrupt().await;
+            }
+            flow = match flow {
+                Flow::Leave => break,
+                Flow::Wait => self.wait().await?,
+                Flow::On => self.advance().await?,
+            };
+            if self.run.ended.is_some() && !self.run.is_busy() && self.draft.is_empty() {
+                break;
+            }
+        }
+        Ok(self.run.state)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn needs_admission(&self) -> bool {
+        matches!(self.run.state, RunState::Queued | RunState::Interrupted | RunState::AwaitingApproval)
+    }
+
+    /// Folds a fact that rides in the next write.
+    fn note(&mut self, event: Event) {
+        let now = self.now();
+        self.run.apply(now, &event);
+        self.draft.push(event);
+    }
+
+    /// Asks the run what comes next and takes it as far as the gate.
+    async fn advance(&mut self) -> Result<Flow, RuntimeError> {
+        let next = self.run.next(self.now(), &self.shared.checks);
+        match next {
+            Next::Ended | Next::Wait => {
+                self.submit(vec![]).await?;
+                Ok(if self.run.ended.is_some() && !self.run.is_busy() { Flow::Leave } else { Flow::Wait })
+            }
+            Next::Do(intents) => self.take(intents).await,
+        }
+    }
+
+    async fn take(&mut self, intents: Vec<Intent>) -> Result<Flow, RuntimeError> {
+        let mut asked: Vec<Pending> = Vec::new();
+        for intent in intents {
+            match intent {
+                Intent::Refuse(refused) => self.note(Event::CallRefused(refused)),
+                Intent::End(ended) => return self.end(ended).await,
+                Intent::Land(refusal) => return self.land(refusal).await,
+                Intent::AskPerson { call_id, tool } => return self.ask_person(call_id, tool).await,
+                Intent::Model(intent) => return self.call_model(&intent).await,
+                Intent::Tool(intent) => {
+                    // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
+                    let at_once = asked.is_empty();
+                    asked.extend(self.take_tool(intent, at_once));
+                }
+            }
+        }
+        if asked.is_empty() {
+            return Ok(Flow::On);
+        }
+        self.ask_tools(asked).await
+    }
+
+    // Ends
+
+    async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
+        self.note(Event::Ended(ended));
+        self.submit(vec![]).await?;
+        Ok(Flow::Leave)
+    }
+
+    async fn land(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        if !self.run.can_land() {
+            if self.run.is_busy() {
+                // What is in flight drains first; then the run ends by this limit.
+                self.note(Event::LandingBegan(LandingBegan { refusal }));
+                return Ok(Flow::Wait);
+            }
+            let ended = self.run.stopped(refusal);
+            return self.end(ended).await;
+        }
+        self.effort = Effort::default();
+        self.note(Event::LandingBegan(LandingBegan { refusal }));
+        Ok(Flow::On)
+    }
+
+    async fn ask_person(&mut self, call_id: String, tool: crate::ids::ToolName) -> Result<Flow, RuntimeError> {
+        if self.run.state == RunState::AwaitingApproval {
+            return Ok(Flow::Leave);
+        }
+        let question = format!(
+            "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
+        );
+        self.release_landing("the run waits for a person");
+        self.note(Event::PersonAsked(PersonAsked { call_id, tool, question }));
+        self.submit(vec![]).await?;
+        Ok(Flow::Leave)
+    }
+
+    fn release_landing(&mut self, why: &str) {
+        if let Some(landing) = self.run.landing.clone() {
+            let released = LandingReleased { reservation: landing.reservation, why: why.to_owned() };
+            self.note(Event::LandingReleased(released));
+        }
+    }
+
+    /// A clean stop: what is in flight is drained, for a while; then the run is `interrupted`, and can be resumed.
+    async fn interrupt(&mut self) -> Result<RunState, RuntimeError> {
+        self.cancel.send_replace(true);
+        let until = tokio::time::Instant::now() + STOP_DRAIN.duration();
+        while let Ok(Some(done)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
+            self.take_done(done)?;
+        }
+        if self.run.ended.is_none() && !self.run.state.is_ended() {
+            if self.is_new && self.run.state == RunState::Queued {
+                // Nothing was promised yet, but the run exists from here on.
+                self.submit(vec![]).await?;
+                return Ok(self.run.state);
+            }
+            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into() }));
+        }
+        self.submit(vec![]).await?;
+        Ok(self.run.state)
+    }
+
+    // Admission
+
+    async fn admit(&mut self) -> Result<Flow, RuntimeError> {
+        match self.run.next(self.now(), &self.shared.checks) {
+            Next::Ended => Ok(Flow::Leave),
+            Next::Wait => Ok(Flow::On),
+            Next::Do(intents) => match intents.into_iter().next() {
+                Some(Intent::End(ended)) => self.end(ended).await,
+                Some(Intent::AskPerson { call_id, tool }) => self.ask_person(call_id, tool).await,
+                Some(Intent::Model(intent)) if intent.purpose != Purpose::Landing => self.admit_with(&intent).await,
+                _ => self.admit_without_call().await,
+            },
+        }
+    }
+
+    /// Asks to start with the first call at hand: its reservation rides in the same write.
+    async fn admit_with(&mut self, intent: &ModelIntent) -> Result<Flow, RuntimeError> {
+        let landing = self.landing_reserve(intent.purpose);
+        let draft = match self.prepare_after_landing(intent, landing.as_ref()) {
+            Prepared::Ready(draft) => draft,
+            Prepared::Refused(refusal) => return self.stop_before_start(*refusal).await,
+            Prepared::GiveUp(error) => {
+                let ended = self.run.failed(error);
+                return self.end(ended).await;
+            }
+            Prepared::Later(until) => {
+                self.sleep_until(until).await;
+                return Box::pin(self.admit()).await;
+            }
+        };
+        let can_tighten = draft.can_tighten;
+        let bound = draft.reserved.amount;
+        let first = Some(Box::new(self.reserve_ask(&draft, true)));
+        let ask = AdmitAsk { landing, bound, first };
+        self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
+        let passages = self.submit(vec![Ask::Admit(ask)]).await?;
+        match passages.into_iter().next() {
+            Some(Passage::Queued) if can_tighten => {
+                // A tighter bound may let the run start sooner.
+                self.effort.tight = true;
+                Box::pin(self.admit_with(intent)).await
+            }
+            Some(Passage::TurnedAway(_)) if can_tighten && self.run.state == RunState::Queued => {
+                self.effort.tight = true;
+                Box::pin(self.admit_with(intent)).await
+            }
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
+    async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
+        let landing = self.landing_reserve(Purpose::Turn);
+        let bound = landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+        let passages = self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None })]).await?;
+        match passages.into_iter().next() {
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    fn landing_reserve(&self, purpose: Purpose) -> Option<Landing> {
+        let last = purpose == Purpose::Last;
+        if last || !self.run.can_land() {
+            return None;
+        }
+        let model = self.run.latest_model.clone().or_else(|| self.run.plan.model.candidates.first().cloned())?;
+        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model);
+        (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
+    }
+
+    /// The first call's number follows the landing reserve's.
+    fn prepare_after_landing(&self, intent: &ModelIntent, landing: Option<&Landing>) -> Prepared {
+        let mut prepared = self.shared.gate.prepare(&self.run, &self.rendered, intent, &self.effort);
+        if let (Prepared::Ready(draft), Some(landing)) = (&mut prepared, landing) {
+            draft.reserved.reservation.number = landing.reservation.number + 1;
+        }
+        prepared
+    }
+
+    async fn stop_before_start(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        if self.run.state == RunState::Queued {
+            let ended = self.run.stopped(self.declared(refusal));
+            return self.end(ended).await;
+        }
+        tracing::info!(run = %self.run.id, %refusal, "the run can't go on");
+        (self.observer)(Progress::Text { run: self.run.id, piece: "" });
+        Ok(Flow::Leave)
+    }
+
+    /// The run's own cost limit is declared in its file, which the ledger doesn't know.
+    fn declared(&self, mut refusal: Refusal) -> Refusal {
+        if refusal.limit == LimitKind::Cost && refusal.subject.is_none() {
+            refusal.declared = self.run.plan.limits.declared(LimitKind::Cost);
+        }
+        refusal
+    }
+
+    // Model calls
+
+    async fn call_model(&mut self, intent: &ModelIntent) -> Result<Flow, RuntimeError> {
+        match self.shared.gate.prepare(&self.run, &self.rendered, intent, &self.effort) {
+            Prepared::Ready(draft) => self.ask_model(intent, *draft).await,
+            Prepared::Refused(refusal) if intent.purpose == Purpose::Landing => {
+                tracing::info!(run = %self.run.id, %refusal, "the landing doesn't fit");
+                self.end_without_landing().await
+            }
+            Prepared::Refused(refusal) => self.land(*refusal).await,
+            Prepared::GiveUp(error) => {
+                let ended = self.run.failed(error);
+                self.end(ended).await
+            }
+            Prepared::Later(until) => {
+                self.later = Some(until);
+                self.submit(vec![]).await?;
+                Ok(Flow::Wait)
+            }
+        }
+    }
+
+    async fn end_without_landing(&mut self) -> Result<Flow, RuntimeError> {
+        let refusal = self.run.lands.clone();
+        let ended = Ended { state: EndState::Stopped, refusal, output: None, error: None };
+        self.end(ended).await
+    }
+
+    async fn ask_model(&mut self, intent: &ModelIntent, draft: Draft) -> Result<Flow, RuntimeError> {
+        let can_tighten = draft.can_tighten;
+        let wait = !can_tighten && !self.effort.waited && intent.purpose != Purpose::Landing;
+        let mut ask = self.reserve_ask(&draft, self.effort.lower);
+        ask.wait_until = wait.then(|| self.now().after(self.run.plan.limits.budget_wait));
+        self.wait_until = ask.wait_until;
+        self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
+        let passages = self.submit(vec![Ask::Reserve(Box::new(ask))]).await?;
+        match passages.into_iter().next() {
+            Some(Passage::Short(short)) => self.concede(intent.purpose, can_tighten, short).await,
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    fn reserve_ask(&self, draft: &Draft, lower: bool) -> ReserveAsk {
+        ReserveAsk { reserved: draft.reserved.clone(), lower: lower.then_some(draft.lower), wait_until: None }
+    }
+
+    /// LEDGER rule 9, one concession after the other.
+    async fn concede(&mut self, purpose: Purpose, can_tighten: bool, short: Short) -> Result<Flow, RuntimeError> {
+        self.wait_until = None;
+        if purpose == Purpose::Landing {
+            return self.end_without_landing().await;
+        }
+        if short.own_tree {
+            self.blocked = true;
+            return Ok(Flow::Wait);
+        }
+        if can_tighten {
+            self.effort.tight = true;
+        } else if let Some(stance) = self.downgrade() {
+            let frozen = std::mem::take(&mut self.effort.frozen);
+            self.effort = Effort { stance, frozen, ..Effort::default() };
+        } else if self.effort.lower {
+            let declared = self.run.plan.limits.declared(LimitKind::Cost);
+            return self.land(short.refusal(declared)).await;
+        } else {
+            self.effort.lower = true;
+            self.effort.waited = true;
+        }
+        Ok(Flow::On)
+    }
+
+    fn downgrade(&self) -> Option<Stance> {
+        policy::downgrade(&self.run.plan.model, self.effort.stance)
+    }
+
+    // Tool calls
+
+    /// A free builtin runs at once and its facts ride in the next write; anything else is asked for.
+    fn take_tool(&mut self, intent: ToolIntent, at_once: bool) -> Option<Pending> {
+        let plan = self.run.plan.tools.get(&intent.call.name)?.clone();
+        let reserved = Reserved {
+            reservation: self.run.next_reservation(),
+            step: intent.step,
+            attempt: intent.attempt,
+            amount: plan.price,
+            landing: self.run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount),
+            budgets: None,
+            time_limit: intent.time_limit,
+            call: Call::Tool {
+                call_id: intent.call.id.clone(),
+                tool: intent.call.name.clone(),
+                arguments_hash: intent.hash,
+                idempotent: plan.idempotent,
+            },
+        };
+        let Some(permit) = self.shared.gate.instant(&plan, &reserved).filter(|_| at_once) else {
+            return Some(Pending { reserved, work: Work::Tool(intent.call) });
+        };
+        self.note(Event::Reserved(Box::new(reserved.clone())));
+        let arguments = arguments_of(&intent.call.arguments);
+        let outcome = tool::call_instant(permit, &plan, &arguments, &self.shared.tools);
+        self.note(settle::tool(&reserved, outcome));
+        None
+    }
+
+    async fn ask_tools(&mut self, mut asked: Vec<Pending>) -> Result<Flow, RuntimeError> {
+        let first = self.run.next_reservation().number;
+        for (index, pending) in asked.iter_mut().enumerate() {
+            pending.reserved.reservation.number = first + u32::try_from(index).unwrap_or(u32::MAX);
+        }
+        let asks = asked
+            .iter()
+            .map(|pending| {
+                let reserved = pending.reserved.clone();
+                Ask::Reserve(Box::new(ReserveAsk { reserved, lower: None, wait_until: None }))
+            })
+            .collect();
+        let passages = self.submit(asks).await?;
+        let mut flow = Flow::On;
+        for (pending, passage) in asked.into_iter().zip(passages) {
+            match passage {
+                Passage::Granted(pass) => self.perform(pass, pending.work),
+                Passage::Short(short) if short.own_tree => flow = Flow::Wait,
+                Passage::Behind => flow = Flow::Wait,
+                Passage::Short(short) => self.refuse_tool(&pending.reserved, &short),
+                Passage::Admitted(_)
+                | Passage::Queued
+                | Passage::TurnedAway(_)
+                | Passage::Waiting
+                | Passage::Frozen(_)
+                | Passage::WaitEnded
+                | Passage::NotWaiting
+                | Passage::Stalled => {}
+            }
+        }
+        Ok(if self.run.is_busy() { Flow::Wait } else { flow })
+    }
+
+    /// A paid tool that the money isn't there for: the model is told.
+    fn refuse_tool(&mut self, reserved: &Reserved, short: &Short) {
+        let Call::Tool { call_id, tool, .. } = &reserved.call else { return };
+        let refusal = short.refusal(self.run.plan.limits.declared(LimitKind::Cost));
+        self.note(Event::CallRefused(crate::domain::event::CallRefused {
+            step: reserved.step.clone(),
+            call_id: call_id.clone(),
+            tool: tool.clone(),
+            why: crate::domain::event::CallRefusal::Limit { refusal },
+        }));
+    }
+
+    // Writes, effects and what comes back
+
+    /// Writes the draft and the asks in one durable write, folds what was granted, and shows it.
+    async fn submit(&mut self, asks: Vec<Ask>) -> Result<Vec<Passage>, RuntimeError> {
+        if self.draft.is_empty() && asks.is_empty() {
+            return Ok(vec![]);
+        }
+        let run = self.run.id;
+        let drafted = self.draft.len();
+        let events = std::mem::take(&mut self.draft).into_iter().map(|event| (run, event)).collect();
+        let plan = self.is_new.then(|| Box::new(crate::domain::plan::Plan::clone(&self.run.plan)));
+        self.is_new = false;
+        let op = Op { run, events, asks, plan };
+        let Submitted { events, passages } = self.shared.gate.submit(op, self.first_token_limit()).await?;
+        // The draft is folded already; what the ledger added isn't.
+        self.fold(&events, drafted);
+        Ok(passages)
+    }
+
+    fn fold(&mut self, events: &[(RunId, Recorded)], already: usize) {
+        for (index, (run, recorded)) in events.iter().enumerate() {
+            if index >= already {
+                self.run.apply(recorded.at, &recorded.event);
+            }
+            (self.observer)(Progress::Event { run: *run, recorded });
+        }
+    }
+
+    fn first_token_limit(&self) -> Millis {
+        self.run.plan.limits.first_token_time
+    }
+
+    async fn follow(&mut self, passage: Passage) -> Result<Flow, RuntimeError> {
+        match passage {
+            Passage::Admitted(Some(pass)) | Passage::Granted(pass) => {
+                self.wait_until = None;
+                if let Some(pending) = self.pending.take() {
+                    self.perform(pass, pending.work);
+                }
+                Ok(Flow::Wait)
+            }
+            Passage::Admitted(None) => Ok(Flow::On),
+            Passage::Queued | Passage::Waiting | Passage::Behind | Passage::NotWaiting => Ok(Flow::Wait),
+            Passage::TurnedAway(refusal) => self.stop_before_start(refusal).await,
+            Passage::Stalled | Passage::WaitEnded => {
+                self.wait_until = None;
+                self.effort.waited = true;
+                Ok(Flow::On)
+            }
+            Passage::Frozen(refusal) => self.avoid_frozen(refusal).await,
+            Passage::Short(short) => self.concede(Purpose::Turn, false, short).await,
+        }
+    }
+
+    /// A frozen price bars its model; where nobody else is left the run ends, landing included.
+    async fn avoid_frozen(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        let model = self.pending.take().and_then(|pending| match pending.reserved.call {
+            Call::Model(call) if call.purpose != Purpose::Landing => Some(call.model),
+            Call::Model(_) | Call::Tool { .. } => None,
+        });
+        match model {
+            Some(model) if !self.effort.frozen.contains(&model) => {
+                self.effort.frozen.push(model);
+                Ok(Flow::On)
+            }
+            _ => {
+                let ended = self.run.stopped(refusal);
+                self.end(ended).await
+            }
+        }
+    }
+
+    fn perform(&mut self, pass: Pass, work: Work) {
+        let Pass { reserved, permit } = pass;
+        let cancel = self.cancel.subscribe();
+        let shared = self.shared.clone();
+        match work {
+            Work::Model(mut request) => {
+                let frozen = std::mem::take(&mut self.effort.frozen);
+                self.effort = Effort { frozen, ..Effort::default() };
+                if let Call::Model(call) = &reserved.call {
+                    request.max_output_tokens = call.max_output_tokens;
+                }
+                let (observer, run) = (self.observer.clone(), self.run.id);
+                self.tasks.spawn(perform::model(shared, observer, run, Box::new(reserved), permit, *request, cancel));
+            }
+            Work::Tool(call) => {
+                let Some(plan) = self.run.plan.tools.get(&call.name).cloned() else { return };
+                let arguments = arguments_of(&call.arguments);
+                self.tasks.spawn(perform::tool(shared, Box::new(reserved), permit, plan, arguments, cancel));
+            }
+        }
+    }
+
+    /// Until an attempt is over, news come, or a time has come.
+    async fn wait(&mut self) -> Result<Flow, RuntimeError> {
+        let timer = self.timer();
+        tokio::select! {
+            done = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                if let Some(done) = done {
+                    self.take_done(done)?;
+                    self.blocked = false;
+                }
+                Ok(Flow::On)
+            }
+            Some(news) = self.notices.recv() => {
+                let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+                self.fold(&events, 0);
+                match passages.into_iter().next() {
+                    Some(passage) => self.follow(passage).await,
+                    None => Ok(Flow::Wait),
+                }
+            }
+            changed = self.stop.changed() => {
+                drop(changed);
+                Ok(Flow::On)
+            }
+            () = sleep_for(timer) => self.time_came().await,
+        }
+    }
+
+    fn timer(&self) -> Option<Millis> {
+        let at = self.later.or(self.wait_until)?;
+        Some(at.since(self.now()))
+    }
+
+    async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
+        if self.later.take().is_some() {
+            return Ok(Flow::On);
+        }
+        self.wait_until = None;
+        let passages = self.submit(vec![Ask::EndWait(WaitEnd::Expired)]).await?;
+        match passages.into_iter().next() {
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    async fn sleep_until(&self, until: Timestamp) {
+        sleep_for(Some(until.since(self.now()))).await;
+    }
+
+    /// Folds what an attempt came to; its fact rides in the next write.
+    fn take_done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), RuntimeError> {
+        let done = done.map_err(|error| RuntimeError::Task(error.to_string()))?;
+        let fact = match done {
+            Done::Model(reserved, answer) => {
+                let fact = settle::model(self.shared.gate.book(), &reserved, answer, self.now());
+                if !matches!(&fact, Event::Settled(settled) if matches!(settled.outcome, crate::domain::event::Outcome::Reply { .. }))
+                {
+                    (self.observer)(Progress::TextDiscarded { run: self.run.id });
+                }
+                fact
+            }
+            Done::Tool(reserved, outcome) => self.tool_fact(&reserved, outcome),
+        };
+        self.note(fact);
+        Ok(())
+    }
+
+    /// A call that a clean stop broke off gave no result: it is made again, or a person is asked.
+    fn tool_fact(&self, reserved: &Reserved, outcome: crate::tool::ToolOutcome) -> Event {
+        if *self.cancel.borrow() && outcome.is_error && !outcome.never_began {
+            return settle::broken_off(reserved, "the run was asked to stop while the call was in flight");
+        }
+        settle::tool(reserved, outcome)
+    }
+}
+
+/// Never, without a time.
+async fn sleep_for(time: Option<Millis>) {
+    match time {
+        Some(time) => tokio::time::sleep(time.duration()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The arguments of a call that was checked before.
+fn arguments_of(raw: &str) -> serde_json::Value {
+    let text = if raw.trim().is_empty() { "{}" } else { raw };
+    serde_json::from_str(text).unwrap_or(serde_json::Value::Null)
+}
