@@ -6,7 +6,10 @@ use std::path::Path;
 use miette::Diagnostic;
 
 use crate::cli::exit::Exit;
+use crate::runtime::RuntimeError;
+use crate::sim::SimError;
 use crate::spec::fault::Faults;
+use crate::store::StoreError;
 
 /// The stable codes of the command line's own errors, listed in `docs/errors.md`.
 pub mod code {
@@ -32,13 +35,44 @@ pub mod code {
     pub const OUTPUT: &str = "plimsoll::cli::output";
     /// The machine refuses what the process needs.
     pub const SYSTEM: &str = "plimsoll::cli::system";
-    /// The store.
-    pub const STORE: &str = "plimsoll::store";
-    /// The runtime.
-    pub const RUNTIME: &str = "plimsoll::runtime";
+    /// The store can't be read or written.
+    pub const STORE: &str = "plimsoll::store::failed";
+    /// Another process has the store.
+    pub const STORE_HELD: &str = "plimsoll::store::held";
+    /// The store's folder is another's, or of another version.
+    pub const STORE_FOREIGN: &str = "plimsoll::store::foreign";
+    /// The store is damaged.
+    pub const STORE_DAMAGED: &str = "plimsoll::store::damaged";
+    /// A provider is configured wrongly.
+    pub const PROVIDER: &str = "plimsoll::runtime::provider";
+    /// A budget counts by a label that the run hasn't.
+    pub const MISSING_LABEL: &str = "plimsoll::runtime::missing_label";
+    /// A prompt that can't be rendered over an input.
+    pub const PROMPT: &str = "plimsoll::runtime::prompt";
+    /// Something in the runtime broke down.
+    pub const RUNTIME: &str = "plimsoll::runtime::failed";
     /// Every code.
-    pub const ALL: [&str; 13] =
-        [USAGE, LABEL, INPUT, FILE, EXISTS, RUN, STATE, MODEL, SIM, OUTPUT, SYSTEM, STORE, RUNTIME];
+    pub const ALL: [&str; 19] = [
+        USAGE,
+        LABEL,
+        INPUT,
+        FILE,
+        EXISTS,
+        RUN,
+        STATE,
+        MODEL,
+        SIM,
+        OUTPUT,
+        SYSTEM,
+        STORE,
+        STORE_HELD,
+        STORE_FOREIGN,
+        STORE_DAMAGED,
+        PROVIDER,
+        MISSING_LABEL,
+        PROMPT,
+        RUNTIME,
+    ];
 }
 
 /// Why a command didn't do what it was asked.
@@ -114,6 +148,49 @@ impl Problem {
 impl From<Problem> for CliError {
     fn from(problem: Problem) -> Self {
         Self::Problem(Box::new(problem))
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let (code, exit) = match &error {
+            StoreError::Held { .. } => (code::STORE_HELD, Exit::Failed),
+            StoreError::Foreign { .. } | StoreError::Newer { .. } | StoreError::TooOld { .. } => {
+                (code::STORE_FOREIGN, Exit::Usage)
+            }
+            StoreError::Damaged { .. } | StoreError::Record { .. } => (code::STORE_DAMAGED, Exit::Failed),
+            StoreError::Unwritable { .. }
+            | StoreError::Io { .. }
+            | StoreError::Engine(_)
+            | StoreError::Poisoned { .. }
+            | StoreError::Closed
+            | StoreError::Export { .. } => (code::STORE, Exit::Failed),
+        };
+        Problem::told(code, &error, exit).into()
+    }
+}
+
+impl From<RuntimeError> for CliError {
+    fn from(error: RuntimeError) -> Self {
+        let (code, exit) = match error {
+            RuntimeError::Store(error) => return error.into(),
+            RuntimeError::Provider(_) => (code::PROVIDER, Exit::Usage),
+            RuntimeError::NoSuchAgent { .. } => (code::USAGE, Exit::Usage),
+            RuntimeError::NoSuchRun { .. } => (code::RUN, Exit::Usage),
+            RuntimeError::DamagedLog { .. } => (code::STORE_DAMAGED, Exit::Failed),
+            RuntimeError::NothingAsked { .. } => (code::STATE, Exit::Usage),
+            RuntimeError::Input { .. } => (code::INPUT, Exit::Usage),
+            RuntimeError::Prompt { .. } => (code::PROMPT, Exit::Usage),
+            RuntimeError::MissingLabel(_) => (code::MISSING_LABEL, Exit::Usage),
+            RuntimeError::Task(_) => (code::RUNTIME, Exit::Failed),
+        };
+        Problem::told(code, &error, exit).into()
+    }
+}
+
+impl From<SimError> for CliError {
+    fn from(error: SimError) -> Self {
+        Problem::told(code::SIM, &error, Exit::Usage).into()
     }
 }
 
