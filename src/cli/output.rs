@@ -80,8 +80,7 @@ impl Output {
 
     /// Says something. Nothing can be done where nobody can hear it.
     pub fn talk(&self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        writeln!(stderr, "{}", text.trim_end_matches('\n')).unwrap_or_default();
+        talk(text);
     }
 
     /// Says what went wrong, with its code, its place and how to mend it.
@@ -121,6 +120,12 @@ impl Output {
     pub fn talk_width(&self) -> Option<u16> {
         self.talk_terminal.then(terminal_width)
     }
+}
+
+/// Says something on standard error.
+pub(crate) fn talk(text: &str) {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{}", text.trim_end_matches('\n')).unwrap_or_default();
 }
 
 /// The terminal's columns.

@@ -104,12 +104,6 @@ pub struct Rollup {
 /// One row: its day, its dimensions.
 pub type RollupKey = (Day, Dimensions);
 
-<<<<<<< HEAD
-/// Finds or makes a row, and changes it.
-pub type ChangeRow<'a, E> = dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E> + 'a;
-
-/// Folds one fact into the rows; `before` is the run's summary *without* this fact. `row` finds or makes a row.
-=======
 /// Finds or makes a row, and lets it change.
 pub type Row<'a, E> = &'a mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>;
 
@@ -117,17 +111,12 @@ pub type Row<'a, E> = &'a mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Resu
 ///
 /// # Errors
 /// Those of `row`.
->>>>>>> store
 pub fn fold<E>(
     before: &RunSummary,
     dimensions: &Dimensions,
     at: Timestamp,
     event: &Event,
-<<<<<<< HEAD
-    row: &mut ChangeRow<'_, E>,
-=======
     row: Row<'_, E>,
->>>>>>> store
 ) -> Result<(), E> {
     match event {
         Event::Reserved(reserved) => {

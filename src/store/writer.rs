@@ -197,18 +197,10 @@ impl Writer {
     fn submit(&mut self, mut op: Op, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
         if let Some(plan) = op.plan.take() {
-<<<<<<< HEAD
-            let named = op
-                .events
-                .iter()
-                .find_map(|(_, event)| if let Event::Created(created) = event { Some(&created.plan) } else { None });
-            self.books.keep_plan(*plan, named);
-=======
             let created =
                 |event: &Event| if let Event::Created(created) = event { Some(created.plan.clone()) } else { None };
             let named = op.events.iter().find_map(|(_, event)| created(event));
-            self.books.keep_plan(plan, named.as_ref());
->>>>>>> store
+            self.books.keep_plan(*plan, named.as_ref());
         }
         let root = op.run;
         let decision = self.ledger.decide(op, now);
