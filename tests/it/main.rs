@@ -4,6 +4,7 @@ mod context;
 mod fallbacks;
 mod pricing;
 mod provider;
+mod ledger;
 mod runtime;
 mod sim;
 mod spec;
