@@ -2,9 +2,11 @@
 
 mod context;
 mod fallbacks;
+mod floors;
+mod ledger;
+mod licences;
 mod pricing;
 mod provider;
-mod ledger;
 mod runtime;
 mod sim;
 mod spec;
