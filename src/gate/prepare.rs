@@ -89,6 +89,14 @@ impl Rendered {
         })
     }
 
+    /// True where the conversation is longer in bytes than one of its pots allows in tokens.
+    fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
+        let context = &run.plan.context;
+        let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
+        let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
+        texts.plus(self.with_tools.bytes()).plus(run.bytes(&intent.step.stage)) > smallest
+    }
+
     fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
         context::Draft { system: &self.system, user: &self.user, turns }
     }
@@ -143,8 +151,20 @@ struct Chosen {
 
 impl Gate {
     /// Chooses the model, fits the request, bounds and prices it. Reserves nothing.
+    ///
+    /// Counting tokens may load a tokenizer (up to 190 ms) and read long texts: where that may happen, the thread is
+    /// given back to the runtime for the time.
     #[must_use]
     pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
+        let may_count = effort.tight || rendered.may_count(run, intent);
+        let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        if may_count && matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort));
+        }
+        self.prepared(run, rendered, intent, effort)
+    }
+
+    fn prepared(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
         let now = self.clock.now();
         let chosen = match self.choose(run, intent, effort, now) {
             Ok(chosen) => chosen,
