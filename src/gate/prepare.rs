@@ -13,7 +13,7 @@ use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
 use crate::domain::plan::{Plan, StageKind, hex};
-use crate::domain::policy::{self, Barred, Leaving, Stance, Standing};
+use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
@@ -211,7 +211,7 @@ impl Gate {
         } else {
             None
         };
-        Standing { barred, window: row.and_then(|row| row.context_window), takes_filtered: false }
+        Standing { barred, window: row.and_then(|row| row.context_window) }
     }
 
     fn choose(&self, run: &Run, intent: &ModelIntent, effort: &Effort, now: Timestamp) -> Result<Chosen, Prepared> {
@@ -223,7 +223,7 @@ impl Gate {
         let Some(last) = intent.tries.last() else {
             return first_choice(run, effort, policy::first(plan, effort.stance, standing));
         };
-        let tried: Vec<ModelName> = intent.tries.iter().map(|tried| tried.model.clone()).collect();
+        let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, effort.stance, &tried, standing);
         let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
         let failed = Tried {
@@ -253,6 +253,10 @@ impl Gate {
             }
         }
     }
+}
+
+fn failed(tried: &Try) -> Failed {
+    Failed { model: tried.model.clone(), demand: retry::demand(tried.failure.class) }
 }
 
 fn later(last: &Try, after: crate::units::Millis, now: Timestamp) -> Result<(), Prepared> {

@@ -1,8 +1,13 @@
 //! The one test binary: links stay cheap.
 
+mod context;
+mod fallbacks;
+mod pricing;
+mod provider;
 mod ledger;
 mod runtime;
 mod sim;
 mod spec;
 mod store;
+mod tokenize;
 mod tool;
