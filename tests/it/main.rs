@@ -1,7 +1,9 @@
 //! The one test binary: links stay cheap.
 
+mod fan_out;
 mod runtime;
 mod sim;
 mod spec;
 mod store;
 mod tool;
+mod world;
