@@ -1,6 +1,7 @@
 //! The one test binary: links stay cheap.
 
 mod fan_out;
+mod ledger;
 mod runtime;
 mod sim;
 mod spec;
