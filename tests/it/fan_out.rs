@@ -77,8 +77,8 @@ async fn explore_b() {
             let world = recipe(shape, "$0.10", Some("$0.01"), "latency = '20ms'").start();
             let runs = world.run_many(50).await;
             figures(&format!("b {model} {words} {max_output:?}"), &world, &runs);
-            for told in runs.iter().filter(|told| told.run.counters.attempts > 0 && told.state() != RunState::Finished) {
-                println!("{}", told.show());
+            if std::env::var("SHOW").is_ok_and(|show| show == format!("{model} {words} {max_output:?}")) {
+                println!("{}", timeline(&runs));
             }
             let one = runs.iter().find(|told| told.state() == RunState::Finished).expect("one");
             println!("one run: {}", one.run.counters.settled);
@@ -86,4 +86,37 @@ async fn explore_b() {
             world.verify();
         }
     }
+}
+
+/// What happened, over all runs, in the order of time.
+fn timeline(runs: &[Told]) -> String {
+    let mut lines = Vec::new();
+    for (index, told) in runs.iter().enumerate() {
+        for recorded in &told.log {
+            let text = match &recorded.event {
+                Event::Created(_) | Event::CallRefused(_) => continue,
+                Event::Admitted(admitted) => {
+                    format!("admitted L {}", admitted.landing.as_ref().map(|landing| landing.amount).unwrap_or_default())
+                }
+                Event::Reserved(reserved) => match &reserved.call {
+                    Call::Model(call) => format!(
+                        "reserved R {} L {} {:?} {:?} max {}",
+                        reserved.amount, reserved.landing, call.purpose, call.bound.method, call.max_output_tokens
+                    ),
+                    Call::Tool { .. } => continue,
+                },
+                Event::Settled(settled) if settled.bill.is_zero() => continue,
+                Event::Settled(settled) => format!("settled {} {:?}", settled.bill, settled.source),
+                Event::WaitBegan(began) => format!("waits for {}", began.asked),
+                Event::WaitEnded(ended) => format!("wait ended {:?}", ended.why),
+                Event::LandingBegan(began) => format!("lands: {}", began.refusal),
+                Event::Ended(ended) if told.run.counters.attempts > 0 => format!("ended {:?} {:?}", ended.state, ended.error),
+                Event::Ended(_) => continue,
+                other => format!("{other:?}"),
+            };
+            lines.push((recorded.at, index, recorded.seq, text));
+        }
+    }
+    lines.sort();
+    lines.iter().map(|(at, index, _, text)| format!("{at} {index:2} {text}\n")).collect()
 }
