@@ -312,7 +312,8 @@ impl Orchestrator {
     async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(Purpose::Turn);
         let bound = landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        let passages = self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
+        let passages =
+            self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),

@@ -96,7 +96,10 @@ fn timeline(runs: &[Told]) -> String {
             let text = match &recorded.event {
                 Event::Created(_) | Event::CallRefused(_) => continue,
                 Event::Admitted(admitted) => {
-                    format!("admitted L {}", admitted.landing.as_ref().map(|landing| landing.amount).unwrap_or_default())
+                    format!(
+                        "admitted L {}",
+                        admitted.landing.as_ref().map(|landing| landing.amount).unwrap_or_default()
+                    )
                 }
                 Event::Reserved(reserved) => match &reserved.call {
                     Call::Model(call) => format!(
@@ -110,7 +113,9 @@ fn timeline(runs: &[Told]) -> String {
                 Event::WaitBegan(began) => format!("waits for {}", began.asked),
                 Event::WaitEnded(ended) => format!("wait ended {:?}", ended.why),
                 Event::LandingBegan(began) => format!("lands: {}", began.refusal),
-                Event::Ended(ended) if told.run.counters.attempts > 0 => format!("ended {:?} {:?}", ended.state, ended.error),
+                Event::Ended(ended) if told.run.counters.attempts > 0 => {
+                    format!("ended {:?} {:?}", ended.state, ended.error)
+                }
                 Event::Ended(_) => continue,
                 other => format!("{other:?}"),
             };

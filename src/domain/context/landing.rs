@@ -55,12 +55,7 @@ pub fn landing(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> Resu
 /// An upper bound of what [`landing`] would make of this draft, without making it; `None` where it would refuse. At most the
 /// room: what the landing reserve is reckoned from. By tokens it is tighter, where the sizer knows them.
 #[must_use]
-pub fn landing_bound(
-    draft: &Draft<'_>,
-    room: &LandingRoom,
-    method: BoundMethod,
-    sizer: &dyn Sizer,
-) -> Option<Tokens> {
+pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod, sizer: &dyn Sizer) -> Option<Tokens> {
     let words = Tokens(WORDS_BYTES_MAX);
     let bound = |method| {
         let measure = Measure { sizer, method };
