@@ -98,7 +98,7 @@ fn the_judge_finds_nothing_whatever_the_order() {
 #[test]
 fn the_scripts_meet_every_hard_case() {
     let (mut waits, mut children, mut stalls, mut landings, mut moved) = (0, 0, 0, 0, 0);
-    for seed in 0..96 {
+    for seed in 0..160 {
         let judge = played(&script(seed));
         assert!(judge.faults.is_empty(), "seed {seed}: {:#?}", judge.faults);
         waits += waits_ended(&judge.events, WaitEnd::Granted);
@@ -111,5 +111,5 @@ fn the_scripts_meet_every_hard_case() {
         assert!(budgets < 200, "seed {seed}: periods open without end");
     }
     let least = [waits, stalls, landings, children, moved].into_iter().min();
-    assert!(least > Some(8), "waits {waits} stalls {stalls} landings {landings} children {children} moved {moved}");
+    assert!(least > Some(12), "waits {waits} stalls {stalls} landings {landings} children {children} moved {moved}");
 }
