@@ -117,6 +117,14 @@ pub struct Effort {
     pub frozen: Vec<ModelName>,
 }
 
+impl Effort {
+    /// Forgets the concessions of one step. What is known of the run stays: frozen prices, and that money is short, so
+    /// that bounds are counted in tokens from here on and the landing reserve isn't raised for want of a count.
+    pub fn settle(&mut self) {
+        *self = Self { frozen: std::mem::take(&mut self.frozen), tight: self.tight, ..Self::default() };
+    }
+}
+
 /// A model call that is ready to be judged by the ledger.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -188,10 +196,10 @@ impl Gate {
 
     /// What the landing reserve should be for a conversation as it stands (LEDGER rule 6); nothing where it can't fit.
     #[must_use]
-    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
+    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName, effort: &Effort) -> Money {
         let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
         let turns = run.stage_names().last().map(|stage| run.turns(stage)).unwrap_or_default();
-        let priced = Priced { gate: self, row, terms, turns: &turns, effort: &Effort::default() };
+        let priced = Priced { gate: self, row, terms, turns: &turns, effort };
         priced.landing_amount(run, rendered, model)
     }
 
@@ -363,7 +371,8 @@ impl Priced<'_> {
             encoding: Encoding::of(model),
             prepared: &rendered.without_tools,
         };
-        let bound = context::landing_bound(&rendered.draft(self.turns), &room, &sizer);
+        let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
+        let bound = context::landing_bound(&rendered.draft(self.turns), &room, method, &sizer);
         bound.map_or(Money::ZERO, |input| self.bound(input).worst_case(self.landing_output(run)))
     }
 

@@ -65,6 +65,9 @@ pub struct AdmitAsk {
     pub bound: Money,
     /// The first call, if it is ready.
     pub first: Option<Box<ReserveAsk>>,
+    /// True where a tighter ask follows if this one can't start at once: then the run takes no place in the queue, so
+    /// that no news of this ask can cross the next one.
+    pub provisional: bool,
 }
 
 /// See [`Ask::Reserve`].
