@@ -294,16 +294,12 @@ impl Orchestrator {
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
         let first = Some(Box::new(self.reserve_ask(&draft, true)));
-        let ask = AdmitAsk { landing, bound, first };
+        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
-            Some(Passage::Queued) if can_tighten => {
-                // A tighter bound may let the run start sooner.
-                self.effort.tight = true;
-                Box::pin(self.admit_with(intent)).await
-            }
-            Some(Passage::TurnedAway(_)) if can_tighten && self.run.state == RunState::Queued => {
+            Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
+                // A tighter bound may let the run start, or start sooner.
                 self.effort.tight = true;
                 Box::pin(self.admit_with(intent)).await
             }
@@ -316,7 +312,8 @@ impl Orchestrator {
     async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(Purpose::Turn);
         let bound = landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        let passages = self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None })]).await?;
+        let passages =
+            self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
@@ -329,7 +326,7 @@ impl Orchestrator {
             return None;
         }
         let model = self.run.latest_model.clone().or_else(|| self.run.plan.model.candidates.first().cloned())?;
-        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model);
+        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model, &self.effort);
         (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
     }
 
@@ -421,8 +418,8 @@ impl Orchestrator {
         if can_tighten {
             self.effort.tight = true;
         } else if let Some(stance) = self.downgrade() {
-            let frozen = std::mem::take(&mut self.effort.frozen);
-            self.effort = Effort { stance, frozen, ..Effort::default() };
+            self.effort.settle();
+            self.effort.stance = stance;
         } else if self.effort.lower {
             let declared = self.run.plan.limits.declared(LimitKind::Cost);
             return self.land(short.refusal(declared)).await;
@@ -608,8 +605,7 @@ impl Orchestrator {
         let shared = self.shared.clone();
         match work {
             Work::Model(mut request) => {
-                let frozen = std::mem::take(&mut self.effort.frozen);
-                self.effort = Effort { frozen, ..Effort::default() };
+                self.effort.settle();
                 if let Call::Model(call) = &reserved.call {
                     request.max_output_tokens = call.max_output_tokens;
                 }
