@@ -2,13 +2,12 @@
 
 mod context;
 mod fallbacks;
+mod fan_out;
 mod floors;
 mod ledger;
 mod licences;
 mod pricing;
 mod provider;
-mod fan_out;
-mod ledger;
 mod runtime;
 mod sim;
 mod spec;

@@ -217,8 +217,8 @@ fn limits_come_from_the_agent_else_the_project_else_are_built_in() {
     assert_eq!((limits.steps, limits.declared(LimitKind::Steps)), (12, at("agents/support.toml", 25)));
     assert_eq!((limits.cost, limits.wall_time), (Money::from_micro(50_000), Millis::from_secs(90)));
     assert_eq!(limits.model_call_time, Millis::from_secs(40));
-    assert_eq!(limits.declared(LimitKind::ModelCallTime), at("plimsoll.toml", 37));
-    assert_eq!((limits.tool_calls, limits.declared(LimitKind::ToolCalls)), (10, at("plimsoll.toml", 41)));
+    assert_eq!(limits.declared(LimitKind::ModelCallTime), at("plimsoll.toml", 39));
+    assert_eq!((limits.tool_calls, limits.declared(LimitKind::ToolCalls)), (10, at("plimsoll.toml", 43)));
     assert_eq!((limits.repeats, limits.declared(LimitKind::Repeats)), (3, Declared::Default));
     assert_eq!((limits.at_limit, limits.expected_cost), (AtLimit::Land, Some(Money::from_micro(10_000))));
 }
