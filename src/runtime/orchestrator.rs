@@ -20,6 +20,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::Request;
 use crate::domain::policy::{self, Stance};
 use crate::domain::run::{Intent, ModelIntent, Next, Run, ToolIntent};
+use crate::failpoint;
 use crate::gate::{Draft, Effort, Pass, Passage, Prepared, Rendered, Submitted};
 use crate::ids::RunId;
 use crate::store::NoticeCommitted;
@@ -177,6 +178,7 @@ impl Orchestrator {
 
     async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
         self.note(Event::Ended(ended));
+        failpoint::reach("run.end");
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }
@@ -223,6 +225,7 @@ impl Orchestrator {
         while let Ok(Some(done)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
             self.take_done(done)?;
         }
+        failpoint::reach("run.stop");
         if self.run.ended.is_none() && !self.run.state.is_ended() {
             if self.is_new && self.run.state == RunState::Queued {
                 // Nothing was promised yet, but the run exists from here on.
@@ -238,6 +241,7 @@ impl Orchestrator {
     // Admission
 
     async fn admit(&mut self) -> Result<Flow, RuntimeError> {
+        failpoint::reach("run.admission");
         match self.run.next(self.now(), &self.shared.checks) {
             Next::Ended => Ok(Flow::Leave),
             Next::Wait => Ok(Flow::On),
@@ -493,12 +497,16 @@ impl Orchestrator {
             return Ok(vec![]);
         }
         let run = self.run.id;
+        let settles = self.draft.iter().any(|event| matches!(event, Event::Settled(_)));
         let drafted = self.draft.len();
         let events = std::mem::take(&mut self.draft).into_iter().map(|event| (run, event)).collect();
         let plan = self.is_new.then(|| Box::new(crate::domain::plan::Plan::clone(&self.run.plan)));
         self.is_new = false;
         let op = Op { run, events, asks, plan };
         let Submitted { events, passages } = self.shared.gate.submit(op, self.first_token_limit()).await?;
+        if settles {
+            failpoint::reach("run.settled");
+        }
         // The draft is folded already; what the ledger added isn't.
         self.fold(&events, drafted);
         Ok(passages)
