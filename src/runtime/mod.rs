@@ -17,7 +17,7 @@ pub use progress::{Observer, Progress, silent};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
     budgets: Vec<Budget>,
+    /// The runs that are driven now, each with the way to ask it to end.
+    driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -135,6 +137,7 @@ impl Runtime {
             load_lines: options.load_lines,
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
+            driven: Mutex::default(),
             stop,
         })))
     }
@@ -162,9 +165,8 @@ impl Runtime {
         let rendered = render(&plan, &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, plan, &created, at);
-        let first = Some(Event::Created(created));
-        let mut orchestrator = Orchestrator::new(self.0.clone(), state, rendered, observer, first);
-        Ok((run, Box::pin(orchestrator.drive()).await?))
+        let state = self.drive_state(state, rendered, observer, Some(Event::Created(created))).await?;
+        Ok((run, state))
     }
 
     /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
@@ -178,17 +180,50 @@ impl Runtime {
         }
         let rendered = render(&state.plan, &created)?;
         failpoint::reach("run.resume");
-        let mut orchestrator = Orchestrator::new(self.0.clone(), state, rendered, observer, None);
-        Box::pin(orchestrator.drive()).await
+        self.drive_state(state, rendered, observer, None).await
     }
 
-    /// Ends a run that isn't driven by this process now.
+    async fn drive_state(
+        &self,
+        run: Run,
+        rendered: Rendered,
+        observer: Observer,
+        created: Option<Event>,
+    ) -> Result<RunState, RuntimeError> {
+        let id = run.id;
+        let requests = self.enter(id)?;
+        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests);
+        let driven = Box::pin(orchestrator.drive()).await;
+        self.driven().remove(&id);
+        driven
+    }
+
+    /// One task drives a run.
+    fn enter(&self, run: RunId) -> Result<watch::Receiver<Option<String>>, RuntimeError> {
+        let mut driven = self.driven();
+        if driven.contains_key(&run) {
+            return Err(RuntimeError::Driven { run });
+        }
+        let (sender, requests) = watch::channel(None);
+        driven.insert(run, sender);
+        Ok(requests)
+    }
+
+    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<Option<String>>>> {
+        self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
     ///
     /// # Errors
     /// There is no such run, or the store can't write.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
         let (state, _) = self.load(run)?;
         if state.state.is_ended() {
+            return Ok(state.state);
+        }
+        if let Some(driven) = self.driven().get(&run) {
+            driven.send_replace(Some(reason.to_owned()));
             return Ok(state.state);
         }
         let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });

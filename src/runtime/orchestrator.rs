@@ -3,17 +3,18 @@
 //! The task that drives a run is the only one that writes to its log. Facts ride together: what an attempt gave is
 //! written with the next attempt's reservation, in one durable write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
 use super::{RuntimeError, Shared, settle};
 use crate::domain::event::{
-    Call, EndState, Ended, Event, Interrupted, Landing, LandingBegan, LandingReleased, PersonAsked, Purpose, Recorded,
-    Reserved, RunState, WaitEnd,
+    Call, CancelRequested, EndState, Ended, Event, Interrupted, Landing, LandingBegan, LandingReleased, PersonAsked,
+    Purpose, Recorded, Reserved, RunState, WaitEnd,
 };
 use crate::domain::ledger::{AdmitAsk, Ask, Op, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
@@ -27,6 +28,8 @@ use crate::store::NoticeCommitted;
 use crate::tool;
 use crate::units::{Millis, Money, Timestamp};
 
+/// How often a queued run has the ledger look whether a new period began.
+const QUEUE_LOOK: Millis = Millis::from_secs(5);
 /// How long a clean stop waits for what is in flight before it gives it up as unknown.
 const STOP_DRAIN: Millis = Millis::from_secs(12);
 
@@ -42,7 +45,11 @@ pub(crate) struct Orchestrator {
     is_new: bool,
     notices: mpsc::Receiver<NoticeCommitted>,
     tasks: JoinSet<Done>,
+    /// What each task was granted, should it break down.
+    in_flight: BTreeMap<task::Id, Reserved>,
     cancel: watch::Sender<bool>,
+    /// Requests of people to end the run.
+    requests: watch::Receiver<Option<String>>,
     stop: watch::Receiver<bool>,
     effort: Effort,
     /// What waits for a permit: the request of the model call that was asked for.
@@ -51,8 +58,8 @@ pub(crate) struct Orchestrator {
     later: Option<Timestamp>,
     /// The wait for budget ends then.
     wait_until: Option<Timestamp>,
-    /// True once an attempt has to wait until another of this tree settles (LEDGER rule 9a).
-    blocked: bool,
+    /// True while the run waits to be admitted.
+    queued: bool,
 }
 
 /// What is to be performed once it is granted.
@@ -83,6 +90,7 @@ impl Orchestrator {
         rendered: Rendered,
         observer: Observer,
         created: Option<Event>,
+        requests: watch::Receiver<Option<String>>,
     ) -> Self {
         let notices = shared.gate.store().attach(run.id);
         let (cancel, _) = watch::channel(false);
@@ -96,13 +104,15 @@ impl Orchestrator {
             draft: created.into_iter().collect(),
             notices,
             tasks: JoinSet::new(),
+            in_flight: BTreeMap::new(),
             cancel,
+            requests,
             stop,
             effort: Effort::default(),
             pending: None,
             later: None,
             wait_until: None,
-            blocked: false,
+            queued: false,
         }
     }
 
@@ -112,6 +122,9 @@ impl Orchestrator {
         loop {
             if *self.stop.borrow() {
                 return self.interrupt().await;
+            }
+            if self.run.cancelled.is_none() && self.requests.borrow().is_some() {
+                flow = self.take_request().await?;
             }
             flow = match flow {
                 Flow::Leave => break,
@@ -146,7 +159,13 @@ impl Orchestrator {
         match next {
             Next::Ended | Next::Wait => {
                 self.submit(vec![]).await?;
-                Ok(if self.run.ended.is_some() && !self.run.is_busy() { Flow::Leave } else { Flow::Wait })
+                if self.run.ended.is_some() && !self.run.is_busy() {
+                    return Ok(Flow::Leave);
+                }
+                if self.tasks.is_empty() && self.wait_until.is_none() && !self.queued {
+                    return Err(RuntimeError::Task(format!("run `{}` waits for nothing", self.run.id)));
+                }
+                Ok(Flow::Wait)
             }
             Next::Do(intents) => self.take(intents).await,
         }
@@ -221,9 +240,16 @@ impl Orchestrator {
     /// A clean stop: what is in flight is drained, for a while; then the run is `interrupted`, and can be resumed.
     async fn interrupt(&mut self) -> Result<RunState, RuntimeError> {
         self.cancel.send_replace(true);
-        let until = tokio::time::Instant::now() + STOP_DRAIN.duration();
-        while let Ok(Some(done)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
-            self.take_done(done)?;
+        let drain = async {
+            while let Some(done) = self.tasks.join_next_with_id().await {
+                self.take_done(done);
+            }
+        };
+        let drained = tokio::time::timeout(STOP_DRAIN.duration(), drain).await.is_ok();
+        if !drained {
+            for reserved in std::mem::take(&mut self.in_flight).into_values() {
+                self.note(settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"));
+            }
         }
         failpoint::reach("run.stop");
         if self.run.ended.is_none() && !self.run.state.is_ended() {
@@ -325,8 +351,9 @@ impl Orchestrator {
             let ended = self.run.stopped(self.declared(refusal));
             return self.end(ended).await;
         }
-        tracing::info!(run = %self.run.id, %refusal, "the run can't go on");
-        (self.observer)(Progress::Text { run: self.run.id, piece: "" });
+        // A resumed run stays as it is, with the refusal shown (LEDGER rule 7).
+        let refusal = self.declared(refusal);
+        (self.observer)(Progress::Refused { run: self.run.id, refusal: &refusal });
         Ok(Flow::Leave)
     }
 
@@ -370,7 +397,8 @@ impl Orchestrator {
         let can_tighten = draft.can_tighten;
         let wait = !can_tighten && !self.effort.waited && intent.purpose != Purpose::Landing;
         let mut ask = self.reserve_ask(&draft, self.effort.lower);
-        ask.wait_until = wait.then(|| self.now().after(self.run.plan.limits.budget_wait));
+        ask.wait_until =
+            wait.then(|| self.now().after(self.run.plan.limits.budget_wait.min(self.run.time_to_wait(self.now()))));
         self.wait_until = ask.wait_until;
         self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
         let passages = self.submit(vec![Ask::Reserve(Box::new(ask))]).await?;
@@ -392,7 +420,6 @@ impl Orchestrator {
             return self.end_without_landing().await;
         }
         if short.own_tree {
-            self.blocked = true;
             return Ok(Flow::Wait);
         }
         if can_tighten {
@@ -528,15 +555,26 @@ impl Orchestrator {
     async fn follow(&mut self, passage: Passage) -> Result<Flow, RuntimeError> {
         match passage {
             Passage::Admitted(Some(pass)) | Passage::Granted(pass) => {
+                self.queued = false;
                 self.wait_until = None;
                 if let Some(pending) = self.pending.take() {
                     self.perform(pass, pending.work);
                 }
                 Ok(Flow::Wait)
             }
-            Passage::Admitted(None) => Ok(Flow::On),
-            Passage::Queued | Passage::Waiting | Passage::Behind | Passage::NotWaiting => Ok(Flow::Wait),
-            Passage::TurnedAway(refusal) => self.stop_before_start(refusal).await,
+            Passage::Admitted(None) => {
+                self.queued = false;
+                Ok(Flow::On)
+            }
+            Passage::Queued => {
+                self.queued = true;
+                Ok(Flow::Wait)
+            }
+            Passage::Waiting | Passage::Behind | Passage::NotWaiting => Ok(Flow::Wait),
+            Passage::TurnedAway(refusal) => {
+                self.queued = false;
+                self.stop_before_start(refusal).await
+            }
             Passage::Stalled | Passage::WaitEnded => {
                 self.wait_until = None;
                 self.effort.waited = true;
@@ -577,12 +615,14 @@ impl Orchestrator {
                     request.max_output_tokens = call.max_output_tokens;
                 }
                 let (observer, run) = (self.observer.clone(), self.run.id);
-                self.tasks.spawn(perform::model(shared, observer, run, Box::new(reserved), permit, *request, cancel));
+                let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
+                self.in_flight.insert(task.id(), reserved);
             }
             Work::Tool(call) => {
                 let Some(plan) = self.run.plan.tools.get(&call.name).cloned() else { return };
                 let arguments = arguments_of(&call.arguments);
-                self.tasks.spawn(perform::tool(shared, Box::new(reserved), permit, plan, arguments, cancel));
+                let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
+                self.in_flight.insert(task.id(), reserved);
             }
         }
     }
@@ -591,10 +631,9 @@ impl Orchestrator {
     async fn wait(&mut self) -> Result<Flow, RuntimeError> {
         let timer = self.timer();
         tokio::select! {
-            done = self.tasks.join_next(), if !self.tasks.is_empty() => {
+            done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                 if let Some(done) = done {
-                    self.take_done(done)?;
-                    self.blocked = false;
+                    self.take_done(done);
                 }
                 Ok(Flow::On)
             }
@@ -610,47 +649,89 @@ impl Orchestrator {
                 drop(changed);
                 Ok(Flow::On)
             }
+            Ok(()) = self.requests.changed() => Ok(Flow::Wait),
             () = sleep_for(timer) => self.time_came().await,
         }
     }
 
+    /// When to look again, whatever happens: the end of a back-off or of a wait, and of the run's own time.
     fn timer(&self) -> Option<Millis> {
+        let now = self.now();
+        if self.queued {
+            return Some(QUEUE_LOOK);
+        }
         let at = self.later.or(self.wait_until)?;
-        Some(at.since(self.now()))
+        Some(at.since(now).min(self.run.time_to_wait(now)))
     }
 
     async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
+        if self.queued {
+            return self.look_at_queue().await;
+        }
         if self.later.take().is_some() {
             return Ok(Flow::On);
         }
         self.wait_until = None;
-        let passages = self.submit(vec![Ask::EndWait(WaitEnd::Expired)]).await?;
+        self.stop_waiting(WaitEnd::Expired).await
+    }
+
+    async fn stop_waiting(&mut self, why: WaitEnd) -> Result<Flow, RuntimeError> {
+        let passages = self.submit(vec![Ask::EndWait(why)]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
         }
     }
 
+    /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op.
+    async fn look_at_queue(&mut self) -> Result<Flow, RuntimeError> {
+        if let Next::Do(intents) = self.run.next(self.now(), &self.shared.checks)
+            && let Some(Intent::Land(refusal)) = intents.into_iter().next()
+        {
+            return self.stop_before_start(refusal).await;
+        }
+        let op = Op { run: self.run.id, events: vec![], asks: vec![], plan: None };
+        self.shared.gate.submit(op, self.first_token_limit()).await?;
+        Ok(Flow::Wait)
+    }
+
+    /// A person asked the run to end: nothing new starts, what is in flight is drained.
+    async fn take_request(&mut self) -> Result<Flow, RuntimeError> {
+        let reason = self.requests.borrow().clone().unwrap_or_default();
+        self.cancel.send_replace(true);
+        self.later = None;
+        self.queued = false;
+        if self.wait_until.take().is_some() {
+            self.stop_waiting(WaitEnd::Cancelled).await?;
+        }
+        self.note(Event::CancelRequested(CancelRequested { reason }));
+        Ok(Flow::On)
+    }
+
     async fn sleep_until(&self, until: Timestamp) {
         sleep_for(Some(until.since(self.now()))).await;
     }
 
-    /// Folds what an attempt came to; its fact rides in the next write.
-    fn take_done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), RuntimeError> {
-        let done = done.map_err(|error| RuntimeError::Task(error.to_string()))?;
-        let fact = match done {
-            Done::Model(reserved, answer) => {
-                let fact = settle::model(self.shared.gate.book(), &reserved, answer, self.now());
-                if !matches!(&fact, Event::Settled(settled) if matches!(settled.outcome, crate::domain::event::Outcome::Reply { .. }))
-                {
-                    (self.observer)(Progress::TextDiscarded { run: self.run.id });
-                }
-                fact
+    /// Folds what an attempt came to; its fact rides in the next write. A task that broke down counts as unknown.
+    fn take_done(&mut self, done: Result<(task::Id, Done), task::JoinError>) {
+        let (id, done) = match done {
+            Ok((id, done)) => (id, Some(done)),
+            Err(error) => {
+                tracing::error!(run = %self.run.id, %error, "an attempt's task broke down");
+                (error.id(), None)
             }
-            Done::Tool(reserved, outcome) => self.tool_fact(&reserved, outcome),
         };
+        let Some(reserved) = self.in_flight.remove(&id) else { return };
+        let fact = match done {
+            None => settle::broken_off(&reserved, "the attempt broke down; this is a fault of plimsoll"),
+            Some(Done::Model(answer)) => settle::model(self.shared.gate.book(), &reserved, answer, self.now()),
+            Some(Done::Tool(outcome)) => self.tool_fact(&reserved, outcome),
+        };
+        let is_model = matches!(reserved.call, Call::Model(_));
+        if is_model && !settle::is_reply(&fact) {
+            (self.observer)(Progress::TextDiscarded { run: self.run.id });
+        }
         self.note(fact);
-        Ok(())
     }
 
     /// A call that a clean stop broke off gave no result: it is made again, or a person is asked.

@@ -33,6 +33,11 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
     }
 }
 
+/// True where a model answered.
+pub(crate) fn is_reply(fact: &Event) -> bool {
+    matches!(fact, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }))
+}
+
 /// The exact cost where the provider reported usage of a model and a tier that have a price, else the reservation.
 fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) -> (Money, CostSource) {
     let unknown = (reserved.amount, CostSource::Unknown);

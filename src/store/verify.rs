@@ -7,7 +7,7 @@ use crate::domain::ledger::Account;
 use crate::domain::rollup::{self, Day, Dimensions, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
 use crate::ids::{ReservationId, RunId};
-use crate::store::engine::{Reader, Span, View};
+use crate::store::engine::{Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
 use crate::store::read;
@@ -170,8 +170,7 @@ impl Audit {
     /// Stored accounts of budgets and open runs, but for caps. Those of stages and closed runs aren't compared: the
     /// events don't name the former, and the store doesn't keep the latter.
     fn compare_accounts(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
-        let span = Span { from: Table::Budget.span().from, to: Table::Node.span().to };
-        let stored: Vec<(AccountKey, Account)> = read::records(&*reader.view()?, span)?;
+        let stored = read::accounts(&*reader.view()?)?;
         let mut left = std::mem::take(&mut self.accounts);
         for (key, account) in stored {
             if matches!(&key, AccountKey::Node { stage: Some(_), .. }) {

@@ -273,6 +273,16 @@ impl Run {
         self.open.keys().copied()
     }
 
+    /// How long the run may wait at most, for budget or for a back-off, before its time is up.
+    #[must_use]
+    pub fn time_to_wait(&self, now: Timestamp) -> Millis {
+        let limits = &self.plan.limits;
+        let share =
+            if self.can_land() { limits.model_call_time.min(Millis(limits.wall_time.0 / 5)) } else { Millis::ZERO };
+        let until = limits.deadline.map_or(Millis(u64::MAX), |deadline| deadline.since(now).left_after(share));
+        self.time_left(now, share).min(until)
+    }
+
     /// What is left of a length of time, after what is kept back.
     pub(super) fn time_left(&self, now: Timestamp, kept_back: Millis) -> Millis {
         self.plan.limits.wall_time.left_after(self.active(now)).left_after(kept_back)
