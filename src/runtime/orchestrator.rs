@@ -118,6 +118,12 @@ impl Orchestrator {
 
     /// Until the run ends, waits for a person, or is asked to stop.
     pub(crate) async fn drive(&mut self) -> Result<RunState, RuntimeError> {
+        let state = self.drive_on().await?;
+        self.give_back().await?;
+        Ok(state)
+    }
+
+    async fn drive_on(&mut self) -> Result<RunState, RuntimeError> {
         let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
         loop {
             if *self.stop.borrow() {
@@ -258,10 +264,26 @@ impl Orchestrator {
                 self.submit(vec![]).await?;
                 return Ok(self.run.state);
             }
-            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into() }));
+            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into(), clean: true }));
         }
         self.submit(vec![]).await?;
         Ok(self.run.state)
+    }
+
+    /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
+    async fn give_back(&mut self) -> Result<(), RuntimeError> {
+        while let Ok(news) = self.notices.try_recv() {
+            let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+            self.fold(&events, 0);
+            for passage in passages {
+                if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
+                    let reservation = pass.permit.spend();
+                    self.note(settle::never_made(reservation, "the run was asked to stop before the call was made"));
+                }
+            }
+        }
+        self.submit(vec![]).await?;
+        Ok(())
     }
 
     // Admission
@@ -285,15 +307,17 @@ impl Orchestrator {
         let landing = self.landing_reserve(intent.purpose);
         let draft = match self.prepare_after_landing(intent, landing.as_ref()) {
             Prepared::Ready(draft) => draft,
-            Prepared::Refused(refusal) => return self.stop_before_start(*refusal).await,
+            Prepared::Refused(refusal) if self.run.state == RunState::Queued => {
+                return self.stop_before_start(*refusal).await;
+            }
+            // A run that goes on meets its limit as any running one: it lands.
+            Prepared::Refused(_) => return self.admit_without_call().await,
             Prepared::GiveUp(error) => {
                 let ended = self.run.failed(error);
                 return self.end(ended).await;
             }
-            Prepared::Later(until) => {
-                self.sleep_until(until).await;
-                return Box::pin(self.admit()).await;
-            }
+            Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
+            Prepared::Later(_) => return Ok(Flow::Wait),
         };
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
@@ -319,7 +343,8 @@ impl Orchestrator {
     /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
     async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(Purpose::Turn);
-        let bound = landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+        // A landing takes its reserve's place, and needs nothing beside it.
+        let bound = landing.as_ref().filter(|_| self.run.lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
         let passages = self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None })]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
@@ -708,8 +733,14 @@ impl Orchestrator {
         Ok(Flow::On)
     }
 
-    async fn sleep_until(&self, until: Timestamp) {
-        sleep_for(Some(until.since(self.now()))).await;
+    /// False where the run was asked to stop or to end before that.
+    async fn sleep_until(&mut self, until: Timestamp) -> bool {
+        let time = until.since(self.now());
+        tokio::select! {
+            () = sleep_for(Some(time)) => true,
+            Ok(()) = self.stop.changed() => false,
+            Ok(()) = self.requests.changed() => false,
+        }
     }
 
     /// Folds what an attempt came to; its fact rides in the next write. A task that broke down counts as unknown.

@@ -50,6 +50,10 @@ impl Ledger {
         let Some(open) = self.runs.get_mut(&run) else {
             return Verdict::TurnedAway(queue_refusal("the run has ended"));
         };
+        if open.is_open() {
+            // It was let in by another run's write since it asked: the notice is on its way.
+            return Verdict::Queued;
+        }
         open.bound = ask.bound;
         let (labels, tenant) = (open.labels.clone(), open.labels.get("tenant").cloned().unwrap_or_default());
         let keys = self.budget_keys(&labels);
