@@ -128,6 +128,8 @@ pub enum Passage {
     WaitEnded,
     /// There was no wait to end.
     NotWaiting,
+    /// The run isn't admitted, has ended, or was asked to end: nothing is placed in its tree.
+    NotRunning,
     /// Nobody else could free money: go on without waiting.
     Stalled,
 }
@@ -212,6 +214,7 @@ fn passage(verdict: Verdict, first_token_limit: Millis) -> Passage {
         Verdict::Frozen(refusal) => Passage::Frozen(refusal),
         Verdict::WaitEnded => Passage::WaitEnded,
         Verdict::NotWaiting => Passage::NotWaiting,
+        Verdict::NotRunning => Passage::NotRunning,
     }
 }
 

@@ -524,6 +524,7 @@ impl Orchestrator {
                 | Passage::WaitEnded
                 | Passage::NotWaiting
                 | Passage::Stalled => {}
+                Passage::NotRunning => return Err(self.not_running()),
             }
         }
         Ok(if self.run.is_busy() { Flow::Wait } else { flow })
@@ -606,8 +607,14 @@ impl Orchestrator {
                 Ok(Flow::On)
             }
             Passage::Frozen(refusal) => self.avoid_frozen(refusal).await,
+            Passage::NotRunning => Err(self.not_running()),
             Passage::Short(short) => self.concede(Purpose::Turn, false, short).await,
         }
+    }
+
+    /// Somebody else ended the run, or it was never admitted: this process has no business with it.
+    fn not_running(&self) -> RuntimeError {
+        RuntimeError::Task(format!("run `{}` is not running in the store's books", self.run.id))
     }
 
     /// A frozen price bars its model; where nobody else is left the run ends, landing included.
