@@ -117,6 +117,7 @@ impl State {
             }
             Progress::Text { piece, .. } => self.stream(piece),
             Progress::TextDiscarded { .. } => self.tail.clear(),
+            Progress::Refused { refusal, .. } => self.say(&format!("it can't go on: {refusal}")),
         }
         if let View::Live(bar) = &self.view {
             bar.set_message(self.line());
