@@ -2,10 +2,10 @@
 
 mod context;
 mod fallbacks;
-mod pricing;
-mod provider;
 mod fan_out;
 mod ledger;
+mod pricing;
+mod provider;
 mod runtime;
 mod sim;
 mod spec;
