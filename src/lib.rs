@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod clock;
 pub mod domain;
+pub mod failpoint;
 pub mod gate;
 pub mod ids;
 pub mod provider;

@@ -468,8 +468,11 @@ pub struct CancelRequested {
 /// See [`Event::Interrupted`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interrupted {
-    /// Why: `the process went down`, `ctrl-c`.
+    /// Why: `the process went down`, `asked to stop`.
     pub why: String,
+    /// True where the run's own process wrote it: its active time counts up to here. A restart can't know that time.
+    #[serde(default)]
+    pub clean: bool,
 }
 
 /// See [`Event::PersonAsked`].

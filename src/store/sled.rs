@@ -129,6 +129,7 @@ impl SledEngine {
         let _alone = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
         shared.ask("write", || shared.db.apply_batch(writes))?;
         shared.ask("flush", || shared.db.flush())?;
+        crate::failpoint::reach("store.flushed");
         self.file.sync_data().map_err(|error| io_error("sync", &shared.path, &error))?;
         self.commits = next;
         self.acknowledge().map_err(|error| io_error("write", &shared.path, &error))

@@ -51,6 +51,10 @@ impl Ledger {
         let Some(open) = self.runs.get_mut(&run).filter(|open| !open.cancelled && !open.state.is_ended()) else {
             return Verdict::NotRunning;
         };
+        if open.is_open() && !idle {
+            // It was let in by another run's write since it asked: the notice is on its way.
+            return Verdict::Queued;
+        }
         open.bound = ask.bound;
         if idle && open.is_open() {
             // It waited for a person: until it is admitted again it claims nothing.
