@@ -7,9 +7,10 @@ use std::fmt;
 use std::path::Path;
 
 /// The floor of each module at the top of the crate.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("units", 0),
     ("ids", 0),
+    ("failpoint", 0),
     ("domain", 1),
     ("spec", 2),
     ("clock", 2),

@@ -6,7 +6,6 @@ mod fan_out;
 mod floors;
 mod ledger;
 mod licences;
-mod ledger;
 mod pricing;
 mod provider;
 mod runtime;
