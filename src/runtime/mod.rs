@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod checks;
+mod driving;
 mod dry_run;
 mod error;
 mod orchestrator;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
@@ -39,6 +41,7 @@ use crate::store::Store;
 use crate::tool::ToolContext;
 use crate::units::Money;
 use checks::Checks;
+use driving::Driving;
 use orchestrator::Orchestrator;
 
 /// How a runtime is opened.
@@ -86,6 +89,8 @@ pub(crate) struct Shared {
     budgets: Vec<Budget>,
     /// The runs that are driven now, each with the way to ask it to end.
     driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
+    /// Runs whose caller went away, until what they have in flight is settled.
+    drains: Mutex<JoinSet<()>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -137,6 +142,7 @@ impl Runtime {
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
+            drains: Mutex::default(),
             stop,
         })))
     }
@@ -155,7 +161,8 @@ impl Runtime {
     }
 
     /// Makes a run and drives it until it ends or waits for a person. One durable write covers its creation, its
-    /// admission and its first call.
+    /// admission and its first call. Dropping the future ends the wait, not the books: what is in flight is drained and
+    /// settled, then the run is `interrupted`.
     ///
     /// # Errors
     /// As [`Runtime::create`].
@@ -190,10 +197,21 @@ impl Runtime {
     ) -> Result<RunState, RuntimeError> {
         let id = run.id;
         let requests = self.enter(id)?;
-        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests);
-        let driven = Box::pin(orchestrator.drive()).await;
-        self.driven().remove(&id);
-        driven
+        let (hang_up, hung_up) = watch::channel(false);
+        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
+        let runtime = self.clone();
+        let drive = async move {
+            let driven = orchestrator.drive().await;
+            runtime.driven().remove(&id);
+            driven
+        };
+        Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
+    }
+
+    /// Until the runs whose callers went away have settled what they had in flight.
+    pub async fn drain(&self) {
+        let mut drains = std::mem::take(&mut *self.0.drains.lock().unwrap_or_else(PoisonError::into_inner));
+        while drains.join_next().await.is_some() {}
     }
 
     /// One task drives a run.

@@ -15,6 +15,7 @@ use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions, SimPrice};
 use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::{PriceOverride, Project};
+use plimsoll::store::RunFilter;
 use plimsoll::units::{Money, TokenPrice};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -43,6 +44,18 @@ impl Recipe {
 
     pub(crate) fn scenario(mut self, text: &str) -> Self {
         text.clone_into(&mut self.scenario);
+        self
+    }
+
+    /// Adds faults to the scenario, and what its head says.
+    pub(crate) fn faults(mut self, head: &str, faults: &str) -> Self {
+        self.scenario = format!("{head}\n[faults]\n{faults}\n{}", self.scenario);
+        self
+    }
+
+    /// Adds a rule to the scenario.
+    pub(crate) fn rule(mut self, text: &str) -> Self {
+        self.scenario.push_str(text);
         self
     }
 
@@ -105,10 +118,11 @@ impl World {
         self.sim.invoice()
     }
 
-    /// What all accounts of a kind have settled, and the unknown part of it.
-    pub(crate) fn booked(&self, runs: &[Told]) -> (Money, Money) {
-        let settled = runs.iter().map(|told| told.run.counters.settled).sum();
-        (settled, runs.iter().map(|told| told.run.counters.unknown).sum())
+    /// Every run of the store, oldest first.
+    pub(crate) fn all(&self) -> Vec<Told> {
+        let mut runs = self.runtime.store().summaries(&RunFilter::default()).expect("runs");
+        runs.sort_by_key(|run| run.id);
+        runs.into_iter().map(|run| self.told(run.id)).collect()
     }
 
     /// The books add up, and nothing is held any more.
