@@ -248,7 +248,7 @@ async fn callers_that_go_away_leave_no_money_behind() {
     for line in world.invoice().lines.iter().filter(|line| line.billed == Billed::Whole) {
         let id = line.client_request_id.as_deref().expect("an id");
         let run = id.split('#').next().unwrap_or_default().to_owned();
-        assert!(answered.insert((run, line.turn)), "a settled step is sent again: {line:?}");
+        assert!(answered.insert((run, line.body_sha256.clone())), "a settled step is sent again: {line:?}");
     }
     world.verify();
 }

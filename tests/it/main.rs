@@ -2,6 +2,7 @@
 
 mod fan_out;
 mod ledger;
+mod limits;
 mod runtime;
 mod sim;
 mod spec;

@@ -1,10 +1,11 @@
 //! A project in a temporary folder, a simulated provider on a loopback port, and a runtime over both.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Created, Ended, Event, Labels, Recorded, RunState};
+use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, RunState};
 use plimsoll::domain::limits::Refusal;
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
@@ -16,7 +17,7 @@ use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::{PriceOverride, Project};
 use plimsoll::store::RunFilter;
-use plimsoll::units::{Money, TokenPrice};
+use plimsoll::units::TokenPrice;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -64,7 +65,10 @@ impl Recipe {
         for (path, text) in &self.files {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            std::fs::write(path, text).expect("a file");
+            std::fs::write(&path, text).expect("a file");
+            if path.extension().is_some_and(|ending| ending == "sh") {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+            }
         }
         let load = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
         let loaded = load_project(folder.path(), &load);
@@ -110,8 +114,8 @@ impl World {
 
     pub(crate) fn told(&self, run: RunId) -> Told {
         let log = self.runtime.store().events(run).expect("a log");
-        let (state, created) = self.runtime.load(run).expect("it loads");
-        Told { run: state, created, log }
+        let (state, _) = self.runtime.load(run).expect("it loads");
+        Told { run: state, log }
     }
 
     pub(crate) fn invoice(&self) -> Invoice {
@@ -135,7 +139,6 @@ impl World {
 /// A run with its log.
 pub(crate) struct Told {
     pub(crate) run: Run,
-    pub(crate) created: Created,
     pub(crate) log: Vec<Recorded>,
 }
 
@@ -154,6 +157,17 @@ impl Told {
 
     pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
         self.log.iter().map(|recorded| &recorded.event)
+    }
+
+    /// Its model calls, in the order in which they were admitted.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &ModelCall> {
+        self.events().filter_map(|event| match event {
+            Event::Reserved(reserved) => match &reserved.call {
+                Call::Model(call) => Some(call),
+                Call::Tool { .. } => None,
+            },
+            _ => None,
+        })
     }
 
     /// The log, a line for each fact.
