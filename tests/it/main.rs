@@ -6,6 +6,7 @@ mod fan_out;
 mod floors;
 mod ledger;
 mod licences;
+mod limits;
 mod pricing;
 mod provider;
 mod runtime;
