@@ -25,8 +25,8 @@ const RESUMES_MAX: u32 = 40;
 const TRIES_MAX: u32 = 20;
 /// The latest time, counted in how often a point was reached, at which it strikes.
 const REACHED_MAX: u64 = 6;
-/// SIGABRT and SIGKILL.
-const DEADLY: [i32; 2] = [6, 9];
+/// SIGABRT and SIGKILL, and SIGINT before anybody listens to it.
+const DEADLY: [i32; 3] = [6, 9, 2];
 
 /// Numbers from a seed.
 struct Dice(u64);
@@ -121,7 +121,10 @@ impl Fleet {
         };
         assert!(expected, "{arguments:?} under {plan:?} ended by {end:?}: {}", self.stderr());
         if let (End::Signal(_), Some(plan)) = (end, &plan) {
-            let name = if let Plan::Point(point, _) = plan { point } else { "an instant" };
+            let name = match (plan, end) {
+                (Plan::Point(point, _), End::Signal(6)) => point,
+                _ => "an instant",
+            };
             *self.kills.entry(name).or_default() += 1;
         }
         self.shown.extend(ship.heard.iter().filter(|line| line.starts_with('{')).cloned());
