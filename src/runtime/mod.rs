@@ -190,12 +190,10 @@ impl Runtime {
         observer: Observer,
         created: Option<Event>,
     ) -> Result<RunState, RuntimeError> {
-        let id = run.id;
-        let requests = self.enter(id)?;
+        let requests = self.enter(run.id)?;
+        let _leave = Leave { runtime: self, run: run.id };
         let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests);
-        let driven = Box::pin(orchestrator.drive()).await;
-        self.driven().remove(&id);
-        driven
+        Box::pin(orchestrator.drive()).await
     }
 
     /// One task drives a run.
@@ -345,6 +343,18 @@ impl Runtime {
 
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.plans.keys().cloned().collect() }
+    }
+}
+
+/// Notes that nobody drives the run any more, also where the driving future is dropped.
+struct Leave<'a> {
+    runtime: &'a Runtime,
+    run: RunId,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.runtime.driven().remove(&self.run);
     }
 }
 

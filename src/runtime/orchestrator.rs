@@ -322,16 +322,12 @@ impl Orchestrator {
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
         let first = Some(Box::new(self.reserve_ask(&draft, true)));
-        let ask = AdmitAsk { landing, bound, first };
+        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
-            Some(Passage::Queued) if can_tighten => {
-                // A tighter bound may let the run start sooner.
-                self.effort.tight = true;
-                Box::pin(self.admit_with(intent)).await
-            }
-            Some(Passage::TurnedAway(_)) if can_tighten && self.run.state == RunState::Queued => {
+            Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
+                // A tighter bound may let the run start, or start sooner.
                 self.effort.tight = true;
                 Box::pin(self.admit_with(intent)).await
             }
@@ -345,7 +341,8 @@ impl Orchestrator {
         let landing = self.landing_reserve(Purpose::Turn);
         // A landing takes its reserve's place, and needs nothing beside it.
         let bound = landing.as_ref().filter(|_| self.run.lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
-        let passages = self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None })]).await?;
+        let passages =
+            self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
@@ -358,7 +355,7 @@ impl Orchestrator {
             return None;
         }
         let model = self.run.latest_model.clone().or_else(|| self.run.plan.model.candidates.first().cloned())?;
-        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model);
+        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model, &self.effort);
         (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
     }
 
@@ -450,8 +447,8 @@ impl Orchestrator {
         if can_tighten {
             self.effort.tight = true;
         } else if let Some(stance) = self.downgrade() {
-            let frozen = std::mem::take(&mut self.effort.frozen);
-            self.effort = Effort { stance, frozen, ..Effort::default() };
+            self.effort.settle();
+            self.effort.stance = stance;
         } else if self.effort.lower {
             let declared = self.run.plan.limits.declared(LimitKind::Cost);
             return self.land(short.refusal(declared)).await;
@@ -641,8 +638,7 @@ impl Orchestrator {
         let shared = self.shared.clone();
         match work {
             Work::Model(mut request) => {
-                let frozen = std::mem::take(&mut self.effort.frozen);
-                self.effort = Effort { frozen, ..Effort::default() };
+                self.effort.settle();
                 if let Call::Model(call) = &reserved.call {
                     request.max_output_tokens = call.max_output_tokens;
                 }

@@ -1,9 +1,16 @@
 //! The one test binary: links stay cheap.
 
 mod kill;
+mod context;
+mod fallbacks;
+mod fan_out;
 mod ledger;
+mod pricing;
+mod provider;
 mod runtime;
 mod sim;
 mod spec;
 mod store;
+mod tokenize;
 mod tool;
+mod world;

@@ -120,6 +120,8 @@ base_url = "http://localhost:11434/v1"
 [policies.standard]
 quality = "standard"
 models = ["openai/gpt-5-mini", "local/qwen"]
+content_filter_fallbacks = ["local/open"]
+context_fallbacks = ["local/long"]
 downgrade = { to = "economy" }
 
 [policies.economy]
@@ -166,6 +168,9 @@ fn a_whole_project_loads() {
     assert_eq!(plan.model.policy.as_ref().expect("a policy").as_str(), "standard");
     assert_eq!(plan.model.candidates, [ModelName::from("openai/gpt-5-mini"), ModelName::from("local/qwen")]);
     assert_eq!(plan.model.downgrade.as_ref().expect("a downgrade").candidates, [ModelName::from("openai/gpt-5-nano")]);
+    assert_eq!(plan.model.after_filter, [ModelName::from("local/open")]);
+    assert_eq!(plan.model.after_overflow, [ModelName::from("local/long")]);
+    assert_eq!(plan.model.models().len(), 5);
     assert_eq!((plan.model.max_output_tokens, plan.model.min_output_tokens, plan.model.stream), (800, 256, true));
     assert_eq!(
         serde_json::to_string(&plan.model.sampling).expect("JSON"),
@@ -186,6 +191,20 @@ fn a_whole_project_loads() {
     assert_eq!(project.environment, "production");
     assert_eq!(project.budgets[0].time_zone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(project.prices[0].reason.as_deref(), Some("own hardware"));
+}
+
+#[test]
+fn an_agents_own_fallbacks_stand_over_its_policys() {
+    let own = "policy = \"standard\"\ncontent_filter_fallbacks = []\ncontext_fallbacks = [\"openai/gpt-4.1\"]";
+    let text = SUPPORT.replace("policy = \"standard\"", own);
+    let mut files = shipped();
+    files[1].1 = &text;
+    let (_, plans) = load_project(project(&files).path(), &options()).expect("a good project");
+    let model = &plans[&AgentName::from("support")].model;
+    assert_eq!(
+        (model.after_filter.as_slice(), model.after_overflow.as_slice()),
+        (&[][..], &["openai/gpt-4.1".into()][..])
+    );
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl Ledger {
             // It waited for a person: until it is admitted again it claims nothing.
             open.state = RunState::Queued;
         }
+        let provisional = ask.provisional;
         let tenant = open.labels.get("tenant").cloned().unwrap_or_default();
         let full = self.queue.len() >= QUEUE_MAX;
         match self.queue.iter_mut().find(|queued| queued.run == run) {
@@ -76,6 +77,9 @@ impl Ledger {
                 (true, Notice::TurnedAway(refusal)) => verdict = Verdict::TurnedAway(refusal),
                 (_, outcome) => decision.notices.push((admitted, outcome)),
             }
+        }
+        if provisional {
+            self.queue.retain(|queued| queued.run != run);
         }
         verdict
     }

@@ -144,7 +144,8 @@ fn frozen(price: &PriceId, why: &str) -> Refusal {
 /// By how much a reservation of R would raise `held` on each account of its path: R + `shift`.
 struct Placement<'a> {
     root: RunId,
-    /// The growth beyond R: minus the landing reserve where the call takes its place, plus it where it moves to a new period.
+    /// The growth beyond R: minus the landing reserve where the call takes its place, or what falls of it where less is
+    /// wanted; plus it where it moves to a new period.
     shifts: Vec<(AccountKey, MoneyDelta)>,
     /// The landing reserve as it stands.
     landing: Money,
@@ -167,8 +168,12 @@ impl<'a> Placement<'a> {
         // The landing call is placed where its reserve lies, even where that period has ended.
         let lands = replaces_landing && is_landing(asked);
         let budgets = if lands { before } else { open.map_or(before, OpenRun::current) };
-        let replaced = if replaces_landing { MoneyDelta::ZERO.minus(landing.into()) } else { MoneyDelta::ZERO };
-        let moved = if replaces_landing { MoneyDelta::ZERO } else { landing.into() };
+        let stays = match replaces_landing {
+            true => Money::ZERO,
+            false if asked.landing.is_zero() => landing,
+            false => landing.min(asked.landing),
+        };
+        let (replaced, moved) = (stays.minus(landing), MoneyDelta::from(stays));
         let root_key = AccountKey::Node { run: root, stage: None };
         let nodes = ledger.node_path(run).into_iter().map(|key| {
             let shift = if key == root_key { replaced } else { MoneyDelta::ZERO };
@@ -204,12 +209,15 @@ impl<'a> Placement<'a> {
         rooms.min().unwrap_or_default()
     }
 
-    /// The landing reserve after the write: gone, raised where the money is there, else as it was (rule 6).
+    /// The landing reserve after the write (rule 6): gone; raised where the money is there; lowered where a tighter bound
+    /// of the last call wants less; else as it was.
     fn landing_after(&self, ledger: &Ledger, amount: Money, wanted: Money) -> Money {
         if self.replaces_landing || self.landing.is_zero() {
             return Money::ZERO;
         }
-        let Some(raise) = wanted.checked_minus(self.landing) else { return self.landing };
+        let Some(raise) = wanted.checked_minus(self.landing) else {
+            return if wanted.is_zero() { self.landing } else { wanted };
+        };
         let fits = self.shifts.iter().all(|(key, shift)| {
             let on_reserve = matches!(key, AccountKey::Budget { .. })
                 || matches!(key, AccountKey::Node { run, stage: None } if *run == self.root);

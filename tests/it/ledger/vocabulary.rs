@@ -150,6 +150,7 @@ pub(super) fn admit(landing: Option<(ReservationId, Money)>, first: ReserveAsk) 
         landing: landing.map(|(reservation, amount)| Landing { reservation, amount }),
         bound: first.reserved.amount,
         first: Some(Box::new(first)),
+        provisional: false,
     }
 }
 
