@@ -119,7 +119,7 @@ impl Fleet {
             End::Exit(code) => [0, 1, 3, 4, 130].contains(&code),
             End::Signal(signal) => DEADLY.contains(&signal) && plan.is_some(),
         };
-        assert!(expected, "{arguments:?} under {plan:?} ended by {end:?}: {}", self.stderr());
+        assert!(expected, "{arguments:?} under {plan:?} ended by {end:?}: {:?}", ship.heard);
         if let (End::Signal(_), Some(plan)) = (end, &plan) {
             let name = match (plan, end) {
                 (Plan::Point(point, _), End::Signal(6)) => point,
@@ -158,10 +158,6 @@ impl Fleet {
             self.runs = 0;
             self.shown.clear();
         }
-    }
-
-    fn stderr(&self) -> String {
-        std::fs::read_to_string(self.project.root().join("stderr.txt")).unwrap_or_default()
     }
 
     fn killed(&self) -> u64 {

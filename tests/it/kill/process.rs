@@ -1,11 +1,11 @@
 //! The real binary as child processes: started, watched line by line, and ended.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use plimsoll::failpoint;
@@ -13,11 +13,14 @@ use plimsoll::failpoint;
 /// The longest that any process of these tests may take.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
+/// What lines of standard error begin with.
+pub(crate) const TALK: &str = "stderr: ";
+
 /// A running `plimsoll`. Dropped before its end, it is killed.
 pub(crate) struct Ship {
     child: Child,
     lines: Receiver<String>,
-    /// What it has printed so far.
+    /// What it has printed so far, on standard output and, behind [`TALK`], on standard error.
     pub(crate) heard: Vec<String>,
 }
 
@@ -34,15 +37,11 @@ impl Ship {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
         command.arg("--project").arg(project).args(arguments);
         command.env_remove(failpoint::VARIABLE).envs(failpoint.map(|armed| (failpoint::VARIABLE, armed)));
-        let stderr = std::fs::File::create(project.join("stderr.txt")).expect("a file");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                drop(sender.send(line));
-            }
-        });
+        pass_on(child.stdout.take().expect("a pipe"), "", sender.clone());
+        pass_on(child.stderr.take().expect("a pipe"), TALK, sender);
         Self { child, lines, heard: Vec::new() }
     }
 
@@ -94,6 +93,14 @@ impl Drop for Ship {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn pass_on(stream: impl Read + Send + 'static, before: &'static str, sender: Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            drop(sender.send(format!("{before}{line}")));
+        }
+    });
 }
 
 fn how(status: ExitStatus) -> End {
