@@ -1,11 +1,13 @@
 //! The one test binary: links stay cheap.
 
+mod kill;
 mod context;
 mod fallbacks;
 mod fan_out;
 mod floors;
 mod ledger;
 mod licences;
+mod limits;
 mod pricing;
 mod provider;
 mod runtime;
