@@ -1,10 +1,10 @@
 //! The one test binary: links stay cheap.
 
-mod kill;
 mod context;
 mod fallbacks;
 mod fan_out;
 mod floors;
+mod kill;
 mod ledger;
 mod licences;
 mod limits;
