@@ -3,6 +3,7 @@
 mod fan_out;
 mod ledger;
 mod limits;
+mod run_machine;
 mod runtime;
 mod sim;
 mod spec;
