@@ -1,12 +1,13 @@
 //! The one test binary: links stay cheap.
 
-mod kill;
 mod context;
 mod fallbacks;
 mod fan_out;
+mod kill;
 mod ledger;
 mod pricing;
 mod provider;
+mod resume;
 mod runtime;
 mod sim;
 mod spec;

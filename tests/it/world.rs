@@ -1,6 +1,7 @@
 //! A project in a temporary folder, a simulated provider on a loopback port, and a runtime over both.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use plimsoll::clock::Clock;
@@ -53,9 +54,7 @@ impl Recipe {
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             std::fs::write(path, text).expect("a file");
         }
-        let load = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
-        let loaded = load_project(folder.path(), &load);
-        let (project, plans) = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        let (project, plans) = load(folder.path());
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
@@ -103,6 +102,15 @@ impl World {
 
     pub(crate) fn invoice(&self) -> Invoice {
         self.sim.invoice()
+    }
+
+    /// The same project and provider, in a process that starts anew. Nobody else may hold the store.
+    pub(crate) fn reopen(self) -> Self {
+        let Self { folder, sim, runtime } = self;
+        drop(runtime);
+        let (project, plans) = load(folder.path());
+        let runtime = open(&project, plans, &sim);
+        Self { folder, sim, runtime }
     }
 
     /// What all accounts of a kind have settled, and the unknown part of it.
@@ -154,6 +162,11 @@ impl Told {
 
 pub(crate) fn new_run(labels: Labels) -> NewRun {
     NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None }
+}
+
+fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
+    let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
+    load_project(folder, &options).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Runtime {

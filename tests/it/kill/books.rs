@@ -150,7 +150,8 @@ impl Books {
             reruns += usize::from(matches!(&event.event, Event::InFlightResolved(resolved) if resolved.rerun));
         }
         for tool in ["note", "stamp"] {
-            let (effects, count) = (project.effects(tool), |of: &BTreeMap<&str, usize>| of.get(tool).copied().unwrap_or(0));
+            let (effects, count) =
+                (project.effects(tool), |of: &BTreeMap<&str, usize>| of.get(tool).copied().unwrap_or(0));
             assert!(effects >= count(&results), "{tool}: {effects} effects, {} results", count(&results));
             assert!(effects <= count(&tries), "{tool}: {effects} effects, {} calls", count(&tries));
         }

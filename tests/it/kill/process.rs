@@ -134,11 +134,8 @@ impl Sim {
 fn launch(root: &Path, listen: &str) -> (Ship, String) {
     let place = |name: &str| root.join(name).display().to_string();
     let (scenario, invoice) = (place("scenario.toml"), place("invoice.jsonl"));
-    let mut ship = Ship::start(
-        root,
-        &["sim", "--listen", listen, "--scenario", &scenario, "--invoice", &invoice],
-        None,
-    );
+    let mut ship =
+        Ship::start(root, &["sim", "--listen", listen, "--scenario", &scenario, "--invoice", &invoice], None);
     let listens = ship.hear(|line| line.starts_with("http://"));
     assert!(listens, "the simulated provider doesn't start");
     let base_url = ship.heard.last().expect("a line").clone();
