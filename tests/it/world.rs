@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use plimsoll::clock::Clock;
@@ -70,9 +71,7 @@ impl Recipe {
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
             }
         }
-        let load = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
-        let loaded = load_project(folder.path(), &load);
-        let (project, plans) = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        let (project, plans) = load(folder.path());
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
@@ -129,6 +128,21 @@ impl World {
         runs.into_iter().map(|run| self.told(run.id)).collect()
     }
 
+    /// The same project and provider, in a process that starts anew. Nobody else may hold the store.
+    pub(crate) fn reopen(self) -> Self {
+        let Self { folder, sim, runtime } = self;
+        drop(runtime);
+        let (project, plans) = load(folder.path());
+        let runtime = open(&project, plans, &sim);
+        Self { folder, sim, runtime }
+    }
+
+    /// What all accounts of a kind have settled, and the unknown part of it.
+    pub(crate) fn booked(&self, runs: &[Told]) -> (Money, Money) {
+        let settled = runs.iter().map(|told| told.run.counters.settled).sum();
+        (settled, runs.iter().map(|told| told.run.counters.unknown).sum())
+    }
+
     /// The books add up, and nothing is held any more.
     pub(crate) fn verify(&self) {
         self.runtime.store().verify().expect("the books are right");
@@ -182,6 +196,11 @@ impl Told {
 
 pub(crate) fn new_run(labels: Labels) -> NewRun {
     NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None }
+}
+
+fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
+    let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
+    load_project(folder, &options).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Runtime {
