@@ -137,12 +137,6 @@ impl World {
         Self { folder, sim, runtime }
     }
 
-    /// What all accounts of a kind have settled, and the unknown part of it.
-    pub(crate) fn booked(&self, runs: &[Told]) -> (Money, Money) {
-        let settled = runs.iter().map(|told| told.run.counters.settled).sum();
-        (settled, runs.iter().map(|told| told.run.counters.unknown).sum())
-    }
-
     /// The books add up, and nothing is held any more.
     pub(crate) fn verify(&self) {
         self.runtime.store().verify().expect("the books are right");
