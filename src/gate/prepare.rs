@@ -13,7 +13,7 @@ use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
 use crate::domain::plan::{Plan, StageKind, hex};
-use crate::domain::policy::{self, Barred, Leaving, Stance, Standing};
+use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
@@ -89,6 +89,14 @@ impl Rendered {
         })
     }
 
+    /// True where the conversation is longer in bytes than one of its pots allows in tokens.
+    fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
+        let context = &run.plan.context;
+        let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
+        let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
+        texts.plus(self.with_tools.bytes()).plus(run.bytes(&intent.step.stage)) > smallest
+    }
+
     fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
         context::Draft { system: &self.system, user: &self.user, turns }
     }
@@ -151,8 +159,20 @@ struct Chosen {
 
 impl Gate {
     /// Chooses the model, fits the request, bounds and prices it. Reserves nothing.
+    ///
+    /// Counting tokens may load a tokenizer (up to 190 ms) and read long texts: where that may happen, the thread is
+    /// given back to the runtime for the time.
     #[must_use]
     pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
+        let may_count = effort.tight || rendered.may_count(run, intent);
+        let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        if may_count && matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort));
+        }
+        self.prepared(run, rendered, intent, effort)
+    }
+
+    fn prepared(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
         let now = self.clock.now();
         let chosen = match self.choose(run, intent, effort, now) {
             Ok(chosen) => chosen,
@@ -199,7 +219,7 @@ impl Gate {
         } else {
             None
         };
-        Standing { barred, window: row.and_then(|row| row.context_window), takes_filtered: false }
+        Standing { barred, window: row.and_then(|row| row.context_window) }
     }
 
     fn choose(&self, run: &Run, intent: &ModelIntent, effort: &Effort, now: Timestamp) -> Result<Chosen, Prepared> {
@@ -211,7 +231,7 @@ impl Gate {
         let Some(last) = intent.tries.last() else {
             return first_choice(run, effort, policy::first(plan, effort.stance, standing));
         };
-        let tried: Vec<ModelName> = intent.tries.iter().map(|tried| tried.model.clone()).collect();
+        let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, effort.stance, &tried, standing);
         let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
         let failed = Tried {
@@ -241,6 +261,10 @@ impl Gate {
             }
         }
     }
+}
+
+fn failed(tried: &Try) -> Failed {
+    Failed { model: tried.model.clone(), demand: retry::demand(tried.failure.class) }
 }
 
 fn later(last: &Try, after: crate::units::Millis, now: Timestamp) -> Result<(), Prepared> {

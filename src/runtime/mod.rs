@@ -33,6 +33,7 @@ use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::run::Run;
+use crate::failpoint;
 use crate::gate::{Gate, Providers, Rendered};
 use crate::ids::{AgentName, ModelName, PriceId, ProviderName, RunId};
 use crate::provider::{Client, Http};
@@ -185,6 +186,7 @@ impl Runtime {
             return Ok(state.state);
         }
         let rendered = render(&state.plan, &created)?;
+        failpoint::reach("run.resume");
         self.drive_state(state, rendered, observer, None).await
     }
 

@@ -21,6 +21,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::Request;
 use crate::domain::policy::{self, Stance};
 use crate::domain::run::{Intent, ModelIntent, Next, Run, ToolIntent};
+use crate::failpoint;
 use crate::gate::{Draft, Effort, Pass, Passage, Prepared, Rendered, Submitted};
 use crate::ids::RunId;
 use crate::store::NoticeCommitted;
@@ -121,6 +122,12 @@ impl Orchestrator {
 
     /// Until the run ends, waits for a person, or is asked to stop.
     pub(crate) async fn drive(&mut self) -> Result<RunState, RuntimeError> {
+        let state = self.drive_on().await?;
+        self.give_back().await?;
+        Ok(state)
+    }
+
+    async fn drive_on(&mut self) -> Result<RunState, RuntimeError> {
         let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
         loop {
             if *self.stop.borrow() || *self.hung_up.borrow() {
@@ -200,6 +207,7 @@ impl Orchestrator {
 
     async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
         self.note(Event::Ended(ended));
+        failpoint::reach("run.end");
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }
@@ -253,21 +261,39 @@ impl Orchestrator {
                 self.note(settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"));
             }
         }
+        failpoint::reach("run.stop");
         if self.run.ended.is_none() && !self.run.state.is_ended() {
             if self.is_new && self.run.state == RunState::Queued {
                 // Nothing was promised yet, but the run exists from here on.
                 self.submit(vec![]).await?;
                 return Ok(self.run.state);
             }
-            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into() }));
+            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into(), clean: true }));
         }
         self.submit(vec![]).await?;
         Ok(self.run.state)
     }
 
+    /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
+    async fn give_back(&mut self) -> Result<(), RuntimeError> {
+        while let Ok(news) = self.notices.try_recv() {
+            let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+            self.fold(&events, 0);
+            for passage in passages {
+                if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
+                    let reservation = pass.permit.spend();
+                    self.note(settle::never_made(reservation, "the run was asked to stop before the call was made"));
+                }
+            }
+        }
+        self.submit(vec![]).await?;
+        Ok(())
+    }
+
     // Admission
 
     async fn admit(&mut self) -> Result<Flow, RuntimeError> {
+        failpoint::reach("run.admission");
         match self.run.next(self.now(), &self.shared.checks) {
             Next::Ended => Ok(Flow::Leave),
             Next::Wait => Ok(Flow::On),
@@ -285,15 +311,17 @@ impl Orchestrator {
         let landing = self.landing_reserve(intent.purpose);
         let draft = match self.prepare_after_landing(intent, landing.as_ref()) {
             Prepared::Ready(draft) => draft,
-            Prepared::Refused(refusal) => return self.stop_before_start(*refusal).await,
+            Prepared::Refused(refusal) if self.run.state == RunState::Queued => {
+                return self.stop_before_start(*refusal).await;
+            }
+            // A run that goes on meets its limit as any running one: it lands.
+            Prepared::Refused(_) => return self.admit_without_call().await,
             Prepared::GiveUp(error) => {
                 let ended = self.run.failed(error);
                 return self.end(ended).await;
             }
-            Prepared::Later(until) => {
-                self.sleep_until(until).await;
-                return Box::pin(self.admit()).await;
-            }
+            Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
+            Prepared::Later(_) => return Ok(Flow::Wait),
         };
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
@@ -339,7 +367,8 @@ impl Orchestrator {
     /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
     async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(Purpose::Turn);
-        let bound = landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+        // A landing takes its reserve's place, and needs nothing beside it.
+        let bound = landing.as_ref().filter(|_| self.run.lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
         let passages =
             self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {
@@ -546,12 +575,16 @@ impl Orchestrator {
             return Ok(vec![]);
         }
         let run = self.run.id;
+        let settles = self.draft.iter().any(|event| matches!(event, Event::Settled(_)));
         let drafted = self.draft.len();
         let events = std::mem::take(&mut self.draft).into_iter().map(|event| (run, event)).collect();
         let plan = self.is_new.then(|| Box::new(crate::domain::plan::Plan::clone(&self.run.plan)));
         self.is_new = false;
         let op = Op { run, events, asks, plan };
         let Submitted { events, passages } = self.shared.gate.submit(op, self.first_token_limit()).await?;
+        if settles {
+            failpoint::reach("run.settled");
+        }
         // The draft is folded already; what the ledger added isn't.
         self.fold(&events, drafted);
         Ok(passages)
@@ -732,8 +765,14 @@ impl Orchestrator {
         Ok(Flow::On)
     }
 
-    async fn sleep_until(&self, until: Timestamp) {
-        sleep_for(Some(until.since(self.now()))).await;
+    /// False where the run was asked to stop or to end before that.
+    async fn sleep_until(&mut self, until: Timestamp) -> bool {
+        let time = until.since(self.now());
+        tokio::select! {
+            () = sleep_for(Some(time)) => true,
+            Ok(()) = self.stop.changed() => false,
+            Ok(()) = self.requests.changed() => false,
+        }
     }
 
     /// Folds what an attempt came to; its fact rides in the next write. A task that broke down counts as unknown.

@@ -9,6 +9,7 @@ use super::progress::{Observer, Progress};
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
 use crate::domain::retry::{ErrorClass, Failure};
+use crate::failpoint;
 use crate::gate::Permit;
 use crate::ids::RunId;
 use crate::provider::{Answer, AnswerResult, Listener};
@@ -37,6 +38,7 @@ pub(crate) async fn model(
     let listener: Listener = Arc::new(move |piece: &str| observer(Progress::Text { run, piece }));
     let listener = request.stream.then_some(listener);
     let answer = client.call(permit, &request, listener.as_ref(), cancel).await;
+    failpoint::reach("provider.replied");
     Done::Model(answer)
 }
 
@@ -61,6 +63,8 @@ pub(crate) async fn tool(
     cancel: watch::Receiver<bool>,
 ) -> Done {
     let context = shared.tools.with_cancel(cancel);
+    failpoint::reach("tool.call");
     let outcome = tool::call(permit, &plan, &arguments, &context).await;
+    failpoint::reach("tool.called");
     Done::Tool(outcome)
 }

@@ -347,6 +347,7 @@ fn pack(reader: &dyn Reader, run: RunId, from: u32, pending: &[Vec<u8>], batch: 
     if u32::try_from(stored.len()) != Ok(from) {
         return Err(StoreError::damaged(format!("run {run} has {} events, and {from} were written", stored.len())));
     }
+    crate::failpoint::reach("store.pack");
     let key = keys::pack(run);
     let record = codec::seal_pack(&key, stored.into_iter().chain(pending.iter().map(Vec::as_slice)))?;
     batch.put(key, record);

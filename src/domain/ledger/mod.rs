@@ -107,8 +107,8 @@ pub enum Verdict {
     Waiting,
     /// Not judged: an earlier ask of the same op has to wait.
     Behind,
-    /// The price row is frozen, or a budget counts by a label that the run hasn't: not even landing is possible, but for
-    /// the latter.
+    /// The attempt may not be made whatever the money: its price row is frozen, which bars the landing call too; or a budget
+    /// counts by a label that the run hasn't, which doesn't.
     Frozen(Refusal),
     /// The wait is over.
     WaitEnded,

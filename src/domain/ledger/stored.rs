@@ -112,7 +112,8 @@ impl Ledger {
         }
         let ran: Vec<RunId> = self.runs.iter().filter(|(_, open)| open.is_open()).map(|(run, _)| *run).collect();
         for run in ran {
-            self.append(&mut decision, run, Event::Interrupted(Interrupted { why: "the process went down".into() }));
+            let interrupted = Interrupted { why: "the process went down".into(), clean: false };
+            self.append(&mut decision, run, Event::Interrupted(interrupted));
         }
         decision
     }

@@ -58,6 +58,8 @@ pub(crate) fn plan() -> Arc<Plan> {
             policy: None,
             declared,
             candidates: vec![ModelName::from("openai/gpt-5-mini")],
+            after_filter: vec![],
+            after_overflow: vec![],
             downgrade: None,
             max_output_tokens: 800,
             min_output_tokens: 256,

@@ -42,7 +42,7 @@ fn the_document_has_the_shape_that_is_promised() {
         "output": 192,
         "reasoning": 80
       },
-      "wall_ms": 2373
+      "wall_ms": 2374
     }
     "#);
 }

@@ -13,6 +13,9 @@ use crate::units::{Millis, Timestamp, Tokens};
 impl Run {
     /// Folds one event.
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        if !is_told_by_recovery(event) {
+            self.last_at = self.last_at.max(at);
+        }
         match event {
             Event::Created(_) | Event::LandingReleased(_) => {}
             Event::Admitted(admitted) => {
@@ -43,9 +46,6 @@ impl Run {
         }
         if matches!(event, Event::LandingReleased(_)) {
             self.landing = None;
-        }
-        if !is_told_by_recovery(event) {
-            self.last_at = self.last_at.max(at);
         }
     }
 
@@ -318,7 +318,7 @@ fn declined(message: &Assistant, stop: &StopReason) -> Option<Failure> {
 /// True for facts that a restart tells of a process that is gone: their time is the restart's.
 fn is_told_by_recovery(event: &Event) -> bool {
     match event {
-        Event::Interrupted(_) => true,
+        Event::Interrupted(interrupted) => !interrupted.clean,
         Event::Settled(settled) => {
             matches!(&settled.outcome, Outcome::Failed(failure) if failure.class == ErrorClass::Interrupted)
         }

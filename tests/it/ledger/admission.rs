@@ -30,11 +30,9 @@ fn is_safe(cap: u64, spent: u64, bound: u64) -> bool {
         desk.op(root(1), vec![paid], vec![Ask::Reserve(Box::new(at_once(call(1, 3, bound, 0))))]);
         assert_eq!(desk.budget("all"), (spent, 10 + bound));
     }
-    match desk.arrive(2, NEW) {
-        Verdict::Admitted(_) => true,
-        Verdict::Queued => false,
-        other => panic!("{other:?}"),
-    }
+    let verdict = desk.arrive(2, NEW);
+    assert!(matches!(verdict, Verdict::Admitted(_) | Verdict::Queued), "{verdict:?}");
+    verdict != Verdict::Queued
 }
 
 /// Rule 8, worked by hand. New: P − (s + h) = 60 − 10 + 20 + 10 − 10 = 70.
@@ -177,7 +175,7 @@ fn a_restart_releases_nothing_without_evidence() {
     assert_eq!(op(&mut desk, &mut honest, 2, OLD), Verdict::Queued);
     let recovered = honest.ledger.recover(NOON);
     let [(_, Event::Settled(paid)), (_, Event::Interrupted(Interrupted { .. }))] = &recovered.appended[..] else {
-        panic!("{recovered:?}");
+        unreachable!("{recovered:?}");
     };
     assert_eq!((paid.bill, paid.source), (money(20), CostSource::Unknown));
     let account = honest.ledger.accounts().next().expect("run 1's").1;

@@ -137,25 +137,23 @@ pub(super) fn verdict(mut decision: Decision) -> Verdict {
 }
 
 pub(super) fn granted(verdict: &Verdict) -> &Reserved {
-    match verdict {
-        Verdict::Granted(granted) | Verdict::Admitted(Some(granted)) => granted,
-        other => panic!("{other:?} isn't granted"),
-    }
+    let (Verdict::Granted(granted) | Verdict::Admitted(Some(granted))) = verdict else {
+        unreachable!("{verdict:?} isn't granted")
+    };
+    granted
 }
 
 pub(super) fn short(verdict: &Verdict) -> &Short {
-    match verdict {
-        Verdict::Short(short) => short,
-        other => panic!("{other:?} isn't short"),
-    }
+    let Verdict::Short(short) = verdict else { unreachable!("{verdict:?} isn't short") };
+    short
 }
 
 /// The limit that turned a run away, or refused a call.
 pub(super) fn limit(verdict: &Verdict) -> LimitKind {
-    match verdict {
-        Verdict::TurnedAway(refusal) | Verdict::Frozen(refusal) => refusal.limit,
-        other => panic!("{other:?} is no refusal"),
-    }
+    let (Verdict::TurnedAway(refusal) | Verdict::Frozen(refusal)) = verdict else {
+        unreachable!("{verdict:?} is no refusal")
+    };
+    refusal.limit
 }
 
 /// Who was told what, by the run's number.

@@ -99,24 +99,23 @@ impl Mutant {
 
     fn remember(&mut self, decision: &Decision) {
         for (run, event) in &decision.appended {
-            match event {
-                Event::Created(created) => {
-                    self.roots.insert(*run, created.parent.as_ref().map_or(*run, |parent| parent.root));
+            let root = self.roots.get(run).copied().unwrap_or(*run);
+            if let Event::Created(created) = event {
+                self.roots.insert(*run, created.parent.as_ref().map_or(*run, |parent| parent.root));
+            }
+            if let Event::Reserved(reserved) = event
+                && root != *run
+            {
+                self.children.insert(reserved.reservation, (root, reserved.amount, Money::ZERO, true));
+            }
+            if let Event::Settled(settled) = event {
+                self.settled.insert(settled.reservation);
+                if let Some(line) = self.children.get_mut(&settled.reservation).filter(|line| line.3) {
+                    (line.2, line.3) = (settled.bill, false);
                 }
-                Event::Reserved(reserved) => {
-                    let root = self.roots.get(run).copied().unwrap_or(*run);
-                    if root != *run {
-                        self.children.insert(reserved.reservation, (root, reserved.amount, Money::ZERO, true));
-                    }
-                }
-                Event::Settled(settled) => {
-                    self.settled.insert(settled.reservation);
-                    if let Some(line) = self.children.get_mut(&settled.reservation).filter(|line| line.3) {
-                        (line.2, line.3) = (settled.bill, false);
-                    }
-                }
-                Event::Voided(voided) => drop(self.children.remove(&voided.reservation)),
-                _ => {}
+            }
+            if let Event::Voided(voided) = event {
+                self.children.remove(&voided.reservation);
             }
         }
     }
@@ -143,11 +142,11 @@ impl Mutant {
             Bug::DoubleSettle => self.settle_again(op, now),
             Bug::VoidOnAnyError => {
                 for (_, event) in &mut op.events {
-                    let unknown = match event {
-                        Event::Settled(settled) if settled.source == CostSource::Unknown => Some(settled.reservation),
-                        _ => None,
-                    };
-                    *event = unknown.map_or(event.clone(), voided);
+                    if let Event::Settled(settled) = event
+                        && settled.source == CostSource::Unknown
+                    {
+                        *event = voided(settled.reservation);
+                    }
                 }
             }
             Bug::LandingNotReserved => {
@@ -202,7 +201,19 @@ impl Mutant {
                     decision.verdicts.push(Verdict::Waiting);
                 }
             }
-            _ => {}
+            Bug::CheckAfterTheFact
+            | Bug::CapPassedByOne
+            | Bug::FrozenPriceUsed
+            | Bug::PlacesAfterCancel
+            | Bug::RetryWithoutReservation
+            | Bug::DoubleSettle
+            | Bug::VoidOnAnyError
+            | Bug::EqualToCapRefused
+            | Bug::LandingNotReserved
+            | Bug::ReleasedOnRestart
+            | Bug::ChildNotInItsAncestor
+            | Bug::OneOfTwoBudgets
+            | Bug::ForgetsToWake => {}
         }
     }
 }

@@ -80,7 +80,6 @@ struct Attempt {
     id: ReservationId,
     amount: Money,
     purpose: Purpose,
-    billed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -217,7 +216,7 @@ impl<S: Subject> World<S> {
     fn send(&mut self, tree: usize, granted: &Reserved) {
         self.judge.sent(granted.reservation);
         let purpose = purpose_of(granted).unwrap_or(Purpose::Turn);
-        let attempt = Attempt { id: granted.reservation, amount: granted.amount, purpose, billed: false };
+        let attempt = Attempt { id: granted.reservation, amount: granted.amount, purpose };
         let node = self.trees[tree].nodes.iter_mut().find(|node| node.run == granted.reservation.run);
         node.expect("a known run").attempts.push(attempt);
         if !granted.landing.is_zero() {
@@ -233,18 +232,18 @@ impl<S: Subject> World<S> {
         let root = run(self.bits << 64);
         self.bits += 1;
         let tenant = ["acme", "bolt", "core"][usize::from(pick % 3)];
-        let feature = if luck % 2 == 0 { "support" } else { "sales" };
+        let feature = if luck.is_multiple_of(2) { "support" } else { "sales" };
         let cap = money(60 + 4 * u64::from(size));
         let birth = Birth {
             labels: labels(&[("tenant", tenant), ("feature", feature)]),
             cap,
             load_line: cap,
-            expected: (luck % 8 > 0).then(|| money(u64::from(luck % 48))),
+            expected: (!luck.is_multiple_of(8)).then(|| money(u64::from(luck % 48))),
             parent: None,
         };
         let node = Node { run: root, parent: 0, depth: 0, next: 1, attempts: Vec::new(), ended: false };
         let landing = (id(root, 0), money(5 + u64::from(size % 16)));
-        let lands = luck % 5 > 0;
+        let lands = !luck.is_multiple_of(5);
         self.trees.push(Tree { nodes: vec![node], phase: Phase::Queued, lands, landing, ask: None });
         let tree = self.trees.len() - 1;
         self.admit(tree, vec![(root, created(birth))], size);
@@ -289,7 +288,7 @@ impl<S: Subject> World<S> {
     }
 
     fn ask(&mut self, tree: usize, node: usize, size: u8, luck: u8) -> ReserveAsk {
-        let last = luck % 16 == 0 && node == 0 && self.trees[tree].in_flight() == 0;
+        let last = luck.is_multiple_of(16) && node == 0 && self.trees[tree].in_flight() == 0;
         let number = self.trees[tree].number(node);
         let call = self.call(tree, number, if last { Purpose::Last } else { Purpose::Turn }, size);
         match luck % 4 {
@@ -375,7 +374,7 @@ impl<S: Subject> World<S> {
 
     fn settle(&mut self, tree: usize, size: u8, luck: u8) {
         let nodes = &self.trees[tree].nodes;
-        let Some(node) = (0..nodes.len()).filter(|node| !nodes[*node].attempts.is_empty()).last() else { return };
+        let Some(node) = nodes.iter().rposition(|node| !node.attempts.is_empty()) else { return };
         let attempt = self.trees[tree].nodes[node].attempts.remove(0);
         let (event, invoice) = outcome(&attempt, size, luck);
         self.judge.billed(attempt.id, invoice);
@@ -385,7 +384,7 @@ impl<S: Subject> World<S> {
         let goes_on = self.trees[tree].phase == Phase::Running && attempt.purpose == Purpose::Turn;
         let alive = !self.trees[tree].nodes[node].ended && !self.is_last(tree);
         let mut asks = Vec::new();
-        if goes_on && alive && (luck % 2 == 0 || matches!(event, Event::Voided(_))) {
+        if goes_on && alive && (luck.is_multiple_of(2) || matches!(event, Event::Voided(_))) {
             let ask = self.ask(tree, node, size, luck / 2);
             self.trees[tree].ask = Some(ask.clone());
             asks.push(Ask::Reserve(Box::new(ask)));
@@ -485,7 +484,7 @@ impl<S: Subject> World<S> {
         for tree in 0..self.trees.len() {
             let attempts: Vec<Attempt> = self.trees[tree].nodes.iter_mut().flat_map(|n| n.attempts.drain(..)).collect();
             for attempt in attempts {
-                let billed = if luck % 2 == 0 { attempt.amount } else { attempt.amount.half() };
+                let billed = if luck.is_multiple_of(2) { attempt.amount } else { attempt.amount.half() };
                 self.judge.billed(attempt.id, billed);
             }
         }
@@ -577,7 +576,6 @@ impl<S: Subject> World<S> {
 
 /// What an attempt gives: mostly a bill inside its bound; now and then none, an unknown, or one above it.
 fn outcome(attempt: &Attempt, size: u8, luck: u8) -> (Event, Money) {
-    debug_assert!(!attempt.billed);
     let part = Money::from_pico(attempt.amount.pico() * u128::from(size) / 255);
     match luck {
         0..=5 => {
