@@ -277,7 +277,7 @@ impl Orchestrator {
     /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
     async fn give_back(&mut self) -> Result<(), RuntimeError> {
         while let Ok(news) = self.notices.try_recv() {
-            let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+            let Submitted { events, passages } = self.receive(news);
             self.fold(&events, 0);
             for passage in passages {
                 if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
@@ -288,6 +288,10 @@ impl Orchestrator {
         }
         self.submit(vec![]).await?;
         Ok(())
+    }
+
+    fn receive(&self, news: NoticeCommitted) -> Submitted {
+        self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()))
     }
 
     // Admission
@@ -694,7 +698,7 @@ impl Orchestrator {
                 Ok(Flow::On)
             }
             Some(news) = self.notices.recv() => {
-                let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()));
+                let Submitted { events, passages } = self.receive(news);
                 self.fold(&events, 0);
                 match passages.into_iter().next() {
                     Some(passage) => self.follow(passage).await,

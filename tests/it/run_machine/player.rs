@@ -318,7 +318,7 @@ impl Player {
             let failure = failure(ErrorClass::Interrupted);
             self.apply(settled(id, CostSource::Unknown, None, Outcome::Failed(failure)));
         }
-        self.apply(Event::Interrupted(Interrupted { why: "the process went down".into() }));
+        self.apply(Event::Interrupted(Interrupted { why: "the process went down".into(), clean: false }));
         self.fault_unless(self.run.active(self.now) <= before, || "down time counts as active".into());
         self.admit();
     }
@@ -622,6 +622,8 @@ fn plan(sheet: Sheet) -> Plan {
             declared: plimsoll::domain::limits::Declared::Default,
             candidates: vec!["openai/gpt-5-mini".into()],
             downgrade: None,
+            after_filter: Vec::new(),
+            after_overflow: Vec::new(),
             max_output_tokens: 200,
             min_output_tokens: 200,
             sampling: Default::default(),
