@@ -32,7 +32,7 @@ pub struct Recorded {
 /// Labels of a run: `tenant`, `feature`, `environment`, `agent`, `owner` and the caller's own.
 pub type Labels = BTreeMap<String, String>;
 
-/// An account: what counts against one cap. Its stored forms are in [`crate::domain::compact`].
+/// An account: what counts against one cap. Its stored forms are in `domain::compact`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccountKey {
     /// A run, or a stage of it with a cap of its own.

@@ -323,18 +323,27 @@ impl Priced<'_> {
         let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
         let mut fitted = context::fit(&rendered.draft(self.turns), &run.plan.context, window, &sizer)?;
-        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
-        if self.effort.tight && can_tighten {
+        if self.effort.tight && fitted.method == BoundMethod::Bytes && encoding.is_some() {
             fitted = tightened(fitted, &sizer);
         }
-        run.judge_tokens(intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))?;
+        let judge =
+            |fitted: &Fitted| run.judge_tokens(intent.purpose, fitted.bound().tokens, Tokens(max_output.into()));
+        if let Err(refusal) = judge(&fitted) {
+            // Counting may show that the run's token limits leave room.
+            if fitted.method != BoundMethod::Bytes || encoding.is_none() {
+                return Err(Box::new(refusal));
+            }
+            fitted = tightened(fitted, &sizer);
+            judge(&fitted)?;
+        }
+        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
         let landing = match intent.purpose {
             Purpose::Turn | Purpose::Repair if run.can_land() => self.landing_amount(run, rendered, &chosen.model),
             Purpose::Turn | Purpose::Repair | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
         let tools = rendered.tools.clone();
         let request = request(run, rendered, &chosen.model, fitted.messages.clone(), tools, max_output);
-        Ok(self.draft(run, intent, chosen, request, &fitted, landing, can_tighten && !self.effort.tight))
+        Ok(self.draft(run, intent, chosen, request, &fitted, landing, can_tighten))
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).

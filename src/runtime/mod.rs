@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod checks;
+mod driving;
 mod dry_run;
 mod error;
 mod orchestrator;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
@@ -40,6 +42,7 @@ use crate::store::Store;
 use crate::tool::ToolContext;
 use crate::units::Money;
 use checks::Checks;
+use driving::Driving;
 use orchestrator::Orchestrator;
 
 /// How a runtime is opened.
@@ -87,6 +90,8 @@ pub(crate) struct Shared {
     budgets: Vec<Budget>,
     /// The runs that are driven now, each with the way to ask it to end.
     driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
+    /// Runs whose caller went away, until what they have in flight is settled.
+    drains: Mutex<JoinSet<()>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -138,6 +143,7 @@ impl Runtime {
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
+            drains: Mutex::default(),
             stop,
         })))
     }
@@ -156,7 +162,8 @@ impl Runtime {
     }
 
     /// Makes a run and drives it until it ends or waits for a person. One durable write covers its creation, its
-    /// admission and its first call.
+    /// admission and its first call. Dropping the future ends the wait, not the books: what is in flight is drained and
+    /// settled, then the run is `interrupted`.
     ///
     /// # Errors
     /// As [`Runtime::create`].
@@ -190,10 +197,23 @@ impl Runtime {
         observer: Observer,
         created: Option<Event>,
     ) -> Result<RunState, RuntimeError> {
-        let requests = self.enter(run.id)?;
-        let _leave = Leave { runtime: self, run: run.id };
-        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests);
-        Box::pin(orchestrator.drive()).await
+        let id = run.id;
+        let requests = self.enter(id)?;
+        let (hang_up, hung_up) = watch::channel(false);
+        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
+        let runtime = self.clone();
+        let drive = async move {
+            let driven = orchestrator.drive().await;
+            runtime.driven().remove(&id);
+            driven
+        };
+        Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
+    }
+
+    /// Until the runs whose callers went away have settled what they had in flight.
+    pub async fn drain(&self) {
+        let mut drains = std::mem::take(&mut *self.0.drains.lock().unwrap_or_else(PoisonError::into_inner));
+        while drains.join_next().await.is_some() {}
     }
 
     /// One task drives a run.
@@ -343,18 +363,6 @@ impl Runtime {
 
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.plans.keys().cloned().collect() }
-    }
-}
-
-/// Notes that nobody drives the run any more, also where the driving future is dropped.
-struct Leave<'a> {
-    runtime: &'a Runtime,
-    run: RunId,
-}
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.runtime.driven().remove(&self.run);
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Orchestrator {
     /// Requests of people to end the run.
     requests: watch::Receiver<Option<String>>,
     stop: watch::Receiver<bool>,
+    /// Nobody waits for this run any more.
+    hung_up: watch::Receiver<bool>,
     effort: Effort,
     /// What waits for a permit: the request of the model call that was asked for.
     pending: Option<Pending>,
@@ -91,6 +93,7 @@ impl Orchestrator {
         observer: Observer,
         created: Option<Event>,
         requests: watch::Receiver<Option<String>>,
+        hung_up: watch::Receiver<bool>,
     ) -> Self {
         let notices = shared.gate.store().attach(run.id);
         let (cancel, _) = watch::channel(false);
@@ -108,6 +111,7 @@ impl Orchestrator {
             cancel,
             requests,
             stop,
+            hung_up,
             effort: Effort::default(),
             pending: None,
             later: None,
@@ -126,7 +130,7 @@ impl Orchestrator {
     async fn drive_on(&mut self) -> Result<RunState, RuntimeError> {
         let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
         loop {
-            if *self.stop.borrow() {
+            if *self.stop.borrow() || *self.hung_up.borrow() {
                 return self.interrupt().await;
             }
             if self.run.cancelled.is_none() && self.requests.borrow().is_some() {
@@ -677,6 +681,7 @@ impl Orchestrator {
                 drop(changed);
                 Ok(Flow::On)
             }
+            Ok(()) = self.hung_up.changed() => Ok(Flow::On),
             Ok(()) = self.requests.changed() => Ok(Flow::Wait),
             () = sleep_for(timer) => self.time_came().await,
         }

@@ -1,6 +1,7 @@
 //! The start: what the ledger is restored from, and the proof that it fits together.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::domain::event::{AccountKey, RunState};
 use crate::domain::ledger::{Account, Hold, Snapshot};
@@ -124,12 +125,13 @@ fn take_money(
     run: RunId,
     money: RunMoney,
 ) -> Result<(), StoreError> {
-    if !open.contains_key(&run) {
-        let (log, packed) = read::log(view, run)?;
-        open.insert(run, OpenRun::from_log(run, &log, packed)?);
-    }
-    if let Some(open) = open.get_mut(&run) {
-        open.money = money;
-    }
+    let open = match open.entry(run) {
+        Entry::Occupied(there) => there.into_mut(),
+        Entry::Vacant(place) => {
+            let (log, packed) = read::log(view, run)?;
+            place.insert(OpenRun::from_log(run, &log, packed)?)
+        }
+    };
+    open.money = money;
     Ok(())
 }

@@ -1,13 +1,8 @@
 //! Who takes over what a content filter stopped, or what was too long for a model: on the wire, with the ledger.
 
-use std::collections::BTreeMap;
+use plimsoll::domain::event::{Call, Event, RunState};
 
-use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Call, Event, Labels, RunState};
-use plimsoll::runtime::{NewRun, Runtime, RuntimeOptions, silent};
-use plimsoll::sim::{Scenario, Sim, SimOptions};
-use plimsoll::spec::load::{Answering, LoadOptions, load_agent};
-use serde_json::json;
+use crate::world::Recipe;
 
 const AGENT: &str = r#"
 [model]
@@ -24,36 +19,21 @@ attempts = 6
 backoff = "1ms"
 "#;
 
-/// Runs the agent against rules of the simulated provider: how it ended, and the models that were asked.
-async fn run(rules: &[(&str, &str)]) -> (RunState, Vec<String>) {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir(folder.path().join("agents")).expect("a folder");
-    std::fs::write(folder.path().join("agents/asker.toml"), AGENT).expect("a file");
-    let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
-    let (project, plan) = load_agent(folder.path(), "asker", &options).expect("it loads");
-    let rule =
-        |(model, fault): &(&str, &str)| format!("[[rule]]\nwhen = {{ model = \"{model}\" }}\nfault = \"{fault}\"\n");
-    let scenario = Scenario::parse("rules", &rules.iter().map(rule).collect::<String>()).expect("a scenario");
-    let sim = Sim::start(SimOptions { scenario, ..SimOptions::default() }).expect("it starts");
-    let options = RuntimeOptions {
-        clock: Clock::system(),
-        simulated: Some(sim.base_url()),
-        prices: vec![],
-        load_lines: BTreeMap::new(),
-    };
-    let plans = BTreeMap::from([(plan.agent.clone(), plan.clone())]);
-    let runtime = Runtime::open(&project, plans, options).expect("it opens");
-    let new = NewRun { agent: plan.agent.clone(), input: json!("Hello"), labels: Labels::new(), key: None };
-    let (run, state) = runtime.run(&new, silent()).await.expect("it runs");
-    let log = runtime.store().events(run).expect("a log");
-    let models = log.iter().filter_map(|recorded| match &recorded.event {
-        Event::Reserved(reserved) => match &reserved.call {
-            Call::Model(call) => Some(call.model.as_str().trim_start_matches("openai/").to_owned()),
-            _ => None,
-        },
-        _ => None,
-    });
-    (state, models.collect())
+/// Runs the agent against a fault for each of some models: how it ended, and the models that were asked.
+async fn run(faults: &[(&str, &str)]) -> (RunState, Vec<String>) {
+    let rule = |(model, fault): &(&str, &str)| format!("[[rule]]\nwhen.model = '{model}'\nfault = '{fault}'\n");
+    let world = Recipe::agent(AGENT).scenario(&faults.iter().map(rule).collect::<String>()).start();
+    let told = world.run().await;
+    let mut models = Vec::new();
+    for event in told.events() {
+        if let Event::Reserved(reserved) = event
+            && let Call::Model(call) = &reserved.call
+        {
+            models.push(call.model.as_str().trim_start_matches("openai/").to_owned());
+        }
+    }
+    world.verify();
+    (told.state(), models)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

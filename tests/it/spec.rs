@@ -13,6 +13,7 @@ use plimsoll::spec::load::{
 };
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::{KeySource, OutputCapField};
+use plimsoll::spec::schema;
 use plimsoll::units::{Millis, Money, Tokens};
 use tempfile::TempDir;
 
@@ -216,8 +217,8 @@ fn limits_come_from_the_agent_else_the_project_else_are_built_in() {
     assert_eq!((limits.steps, limits.declared(LimitKind::Steps)), (12, at("agents/support.toml", 25)));
     assert_eq!((limits.cost, limits.wall_time), (Money::from_micro(50_000), Millis::from_secs(90)));
     assert_eq!(limits.model_call_time, Millis::from_secs(40));
-    assert_eq!(limits.declared(LimitKind::ModelCallTime), at("plimsoll.toml", 37));
-    assert_eq!((limits.tool_calls, limits.declared(LimitKind::ToolCalls)), (10, at("plimsoll.toml", 41)));
+    assert_eq!(limits.declared(LimitKind::ModelCallTime), at("plimsoll.toml", 39));
+    assert_eq!((limits.tool_calls, limits.declared(LimitKind::ToolCalls)), (10, at("plimsoll.toml", 43)));
     assert_eq!((limits.repeats, limits.declared(LimitKind::Repeats)), (3, Declared::Default));
     assert_eq!((limits.at_limit, limits.expected_cost), (AtLimit::Land, Some(Money::from_micro(10_000))));
 }
@@ -418,5 +419,20 @@ mod mutations {
                 prop_assert_eq!(&serde_json::from_str::<plimsoll::domain::plan::Plan>(&text).expect("it reads back"), plan);
             }
         }
+    }
+}
+
+/// `PLIMSOLL_WRITE_SCHEMAS=1 cargo test schemas` writes them anew.
+#[test]
+fn the_schemas_that_are_checked_in_are_the_generated_ones() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+    for (name, schema) in [("agent", schema::agent()), ("tool", schema::tool()), ("project", schema::project())] {
+        let path = folder.join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
+        if std::env::var_os("PLIMSOLL_WRITE_SCHEMAS").is_some() {
+            std::fs::write(&path, &text).expect("a file");
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == text, "`schema/{name}.json` is old: `PLIMSOLL_WRITE_SCHEMAS=1 cargo test schemas`");
     }
 }

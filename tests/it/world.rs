@@ -1,11 +1,12 @@
 //! A project in a temporary folder, a simulated provider on a loopback port, and a runtime over both.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Created, Ended, Event, Labels, Recorded, RunState};
+use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, RunState};
 use plimsoll::domain::limits::Refusal;
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
@@ -16,7 +17,8 @@ use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions, SimPrice};
 use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::{PriceOverride, Project};
-use plimsoll::units::{Money, TokenPrice};
+use plimsoll::store::RunFilter;
+use plimsoll::units::TokenPrice;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -47,12 +49,27 @@ impl Recipe {
         self
     }
 
+    /// Adds faults to the scenario, and what its head says.
+    pub(crate) fn faults(mut self, head: &str, faults: &str) -> Self {
+        self.scenario = format!("{head}\n[faults]\n{faults}\n{}", self.scenario);
+        self
+    }
+
+    /// Adds a rule to the scenario.
+    pub(crate) fn rule(mut self, text: &str) -> Self {
+        self.scenario.push_str(text);
+        self
+    }
+
     pub(crate) fn start(&self) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         for (path, text) in &self.files {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            std::fs::write(path, text).expect("a file");
+            std::fs::write(&path, text).expect("a file");
+            if path.extension().is_some_and(|ending| ending == "sh") {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+            }
         }
         let (project, plans) = load(folder.path());
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
@@ -96,8 +113,8 @@ impl World {
 
     pub(crate) fn told(&self, run: RunId) -> Told {
         let log = self.runtime.store().events(run).expect("a log");
-        let (state, created) = self.runtime.load(run).expect("it loads");
-        Told { run: state, created, log }
+        let (state, _) = self.runtime.load(run).expect("it loads");
+        Told { run: state, log }
     }
 
     pub(crate) fn invoice(&self) -> Invoice {
@@ -113,10 +130,11 @@ impl World {
         Self { folder, sim, runtime }
     }
 
-    /// What all accounts of a kind have settled, and the unknown part of it.
-    pub(crate) fn booked(&self, runs: &[Told]) -> (Money, Money) {
-        let settled = runs.iter().map(|told| told.run.counters.settled).sum();
-        (settled, runs.iter().map(|told| told.run.counters.unknown).sum())
+    /// Every run of the store, oldest first.
+    pub(crate) fn all(&self) -> Vec<Told> {
+        let mut runs = self.runtime.store().summaries(&RunFilter::default()).expect("runs");
+        runs.sort_by_key(|run| run.id);
+        runs.into_iter().map(|run| self.told(run.id)).collect()
     }
 
     /// The books add up, and nothing is held any more.
@@ -129,7 +147,6 @@ impl World {
 /// A run with its log.
 pub(crate) struct Told {
     pub(crate) run: Run,
-    pub(crate) created: Created,
     pub(crate) log: Vec<Recorded>,
 }
 
@@ -148,6 +165,17 @@ impl Told {
 
     pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
         self.log.iter().map(|recorded| &recorded.event)
+    }
+
+    /// Its model calls, in the order in which they were admitted.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &ModelCall> {
+        self.events().filter_map(|event| match event {
+            Event::Reserved(reserved) => match &reserved.call {
+                Call::Model(call) => Some(call),
+                Call::Tool { .. } => None,
+            },
+            _ => None,
+        })
     }
 
     /// The log, a line for each fact.

@@ -14,7 +14,7 @@ use crate::units::{Money, MoneyDelta};
 enum Look {
     Admit {
         landing: Money,
-        first: Option<Reserved>,
+        first: Option<Box<Reserved>>,
     },
     /// Waits for these accounts.
     Blocked(AccountKey),
@@ -113,7 +113,13 @@ impl Ledger {
         !blocked.is_empty() && keys.iter().any(|key| blocked.contains(key))
     }
 
-    fn admit(&mut self, decision: &mut Decision, queued: Queued, landing: Money, first: Option<Reserved>) -> Notice {
+    fn admit(
+        &mut self,
+        decision: &mut Decision,
+        queued: Queued,
+        landing: Money,
+        first: Option<Box<Reserved>>,
+    ) -> Notice {
         self.last_tenant = queued.tenant;
         let landing = queued.ask.landing.map(|mut kept| {
             kept.amount = landing;
@@ -122,9 +128,9 @@ impl Ledger {
         let budgets = self.runs.get(&queued.run).map(|open| open.current().to_vec()).unwrap_or_default();
         self.append(decision, queued.run, Event::Admitted(Admitted { budgets, landing }));
         if let Some(first) = &first {
-            self.append(decision, first.reservation.run, Event::Reserved(Box::new(first.clone())));
+            self.append(decision, first.reservation.run, Event::Reserved(first.clone()));
         }
-        Notice::Admitted(first.map(Box::new))
+        Notice::Admitted(first)
     }
 
     /// Places in the queue, round-robin between tenants, beginning after the one that was admitted last; oldest first
@@ -182,7 +188,7 @@ impl Ledger {
             first.landing = landing;
             first.budgets = None;
         }
-        Look::Admit { landing, first }
+        Look::Admit { landing, first: first.map(Box::new) }
     }
 
     /// The first account without room for the landing reserve and the first call.

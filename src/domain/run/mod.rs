@@ -1,4 +1,4 @@
-//! One run, as a fold of its events: what has happened, what counts, and (in [`next`]) what should happen now.
+//! One run, as a fold of its events: what has happened, what counts, and (in `next.rs`) what should happen now.
 //!
 //! Invariants: the same events give the same state; a counter never falls; nothing starts after the end.
 //! Deliberately absent: prices, requests and effects. The runtime performs what [`Run::next`] names.
