@@ -3,8 +3,8 @@
 mod context;
 mod fallbacks;
 mod fan_out;
-mod kill;
 mod floors;
+mod kill;
 mod ledger;
 mod licences;
 mod limits;
