@@ -112,7 +112,8 @@ fn range(beginning: &str) -> Option<(RunId, Option<RunId>)> {
 /// # Errors
 /// Its log or its plan is damaged.
 pub fn trace(store: &Store, run: RunId, now: Timestamp) -> Result<Trace, CliError> {
-    let damaged = || Problem::new(code::STORE, format!("the log of run `{run}` has no beginning, or its plan is missing"));
+    let damaged =
+        || Problem::new(code::STORE, format!("the log of run `{run}` has no beginning, or its plan is missing"));
     let summary = store.summary(run)?.ok_or_else(damaged)?;
     let plan = store.plan(&summary.plan)?.ok_or_else(damaged)?;
     Ok(Trace::of(run, Arc::new(plan), &store.events(run)?, now).ok_or_else(damaged)?)

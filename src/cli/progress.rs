@@ -116,8 +116,8 @@ impl State {
                 }
             }
             Progress::Text { piece, .. } => self.stream(piece),
+            Progress::Refused { refusal, .. } => self.say(&format!("it can't go on now: {refusal}")),
             Progress::TextDiscarded { .. } => self.tail.clear(),
-            Progress::Refused { refusal, .. } => self.say(&format!("it can't go on: {refusal}")),
         }
         if let View::Live(bar) = &self.view {
             bar.set_message(self.line());
@@ -165,7 +165,10 @@ impl State {
             }),
             Event::WaitBegan(wait) => {
                 "waiting for budget".clone_into(&mut self.doing);
-                Some(format!("waiting for budget, until {} at most: {} asked of {}", wait.until, wait.asked, wait.account))
+                Some(format!(
+                    "waiting for budget, until {} at most: {} asked of {}",
+                    wait.until, wait.asked, wait.account
+                ))
             }
             Event::WaitEnded(_) => {
                 "running".clone_into(&mut self.doing);

@@ -37,7 +37,9 @@ pub fn folder(named: Option<&Path>) -> Result<PathBuf, CliError> {
 /// It was deleted, or can't be read.
 pub fn current_folder() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| {
-        Problem::usage(code::SYSTEM, format!("can't find the current folder: {error}")).help("go to a folder that exists").into()
+        Problem::usage(code::SYSTEM, format!("can't find the current folder: {error}"))
+            .help("go to a folder that exists")
+            .into()
     })
 }
 
@@ -141,7 +143,11 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
     for text in given {
         let Some((name, value)) = text.split_once('=').filter(|(name, value)| is_name(name) && is_value(value)) else {
             let message = format!("`{}` is no label", crate::cli::render::text::one_line(text, 80));
-            return Err(problem(message, "write a label as `tenant=acme`: a name of letters, digits, `_`, `-` and `.`, and a value").into());
+            return Err(problem(
+                message,
+                "write a label as `tenant=acme`: a name of letters, digits, `_`, `-` and `.`, and a value",
+            )
+            .into());
         };
         if derived == DerivedLabels::Refused && DERIVED_LABELS.contains(&name) {
             let message = format!("the label `{name}` can't be given");
@@ -184,7 +190,9 @@ pub fn when(option: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliEr
     let millis = instant.and_then(|instant| u64::try_from(instant.as_millisecond()).ok());
     millis.map(Timestamp).ok_or_else(|| {
         let message = format!("`{option} {text}` is no point in time");
-        Problem::usage(code::USAGE, message).help("write a length of time back, such as `24h`, or a date, such as `2026-11-01`").into()
+        Problem::usage(code::USAGE, message)
+            .help("write a length of time back, such as `24h`, or a date, such as `2026-11-01`")
+            .into()
     })
 }
 
@@ -221,7 +229,8 @@ mod tests {
         let given = |texts: &[&str]| -> Vec<String> { texts.iter().map(|text| (*text).to_owned()).collect() };
         let labels_of = |texts: &[&str]| labels(&given(texts), DerivedLabels::Refused);
         assert_eq!(labels_of(&["tenant=acme", "a.b=c=d"]).expect("labels").len(), 2);
-        for bad in [&["tenant"][..], &["=x"], &["tenant="], &["a b=c"], &["t=1", "t=2"], &["agent=x"], &["t=a\u{1b}b"]] {
+        for bad in [&["tenant"][..], &["=x"], &["tenant="], &["a b=c"], &["t=1", "t=2"], &["agent=x"], &["t=a\u{1b}b"]]
+        {
             assert_eq!(labels_of(bad).expect_err("bad").exit(), crate::cli::exit::Exit::Usage, "{bad:?}");
         }
         assert!(labels(&given(&["agent=x"]), DerivedLabels::Allowed).is_ok());

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -33,6 +35,19 @@ pub struct Session {
     /// The runtime.
     pub runtime: Runtime,
     sim: Option<SimHandle>,
+    stopping: Stopping,
+}
+
+/// Turns true when someone asked the runs to stop; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    /// True once someone asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Session {
@@ -46,7 +61,13 @@ impl Session {
         let sim = start_sim(project, choice)?;
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
-        Ok(Self { runtime: Runtime::open(project, plans, options)?, sim })
+        Ok(Self { runtime: Runtime::open(project, plans, options)?, sim, stopping: Stopping::default() })
+    }
+
+    /// Whether the runs were asked to stop.
+    #[must_use]
+    pub fn stopping(&self) -> Stopping {
+        self.stopping.clone()
     }
 
     /// True where the simulated provider answers.
@@ -59,7 +80,9 @@ impl Session {
     pub fn tell_of_simulation(&self, output: &Output, choice: &SimChoice) {
         if self.is_simulated() {
             let why = if choice.sim { "" } else { ", since no provider is configured in plimsoll.toml" };
-            output.talk(&format!("the simulated provider answers{why}: costs are shown at the models' prices, no money is spent"));
+            output.talk(&format!(
+                "the simulated provider answers{why}: costs are shown at the models' prices, no money is spent"
+            ));
         }
     }
 
@@ -88,6 +111,7 @@ impl Session {
             () = signal() => {}
         }
         output.talk("stopping: what is in flight is finished first; once more to stop at once");
+        self.stopping.0.store(true, Ordering::Relaxed);
         self.runtime.request_stop();
         tokio::select! {
             done = &mut work => Some(done),
@@ -104,7 +128,10 @@ impl Session {
     }
 }
 
-fn load_lines(plans: &BTreeMap<AgentName, Plan>, prices: &[crate::domain::pricing::PriceRow]) -> BTreeMap<AgentName, Money> {
+fn load_lines(
+    plans: &BTreeMap<AgentName, Plan>,
+    prices: &[crate::domain::pricing::PriceRow],
+) -> BTreeMap<AgentName, Money> {
     if plans.is_empty() {
         return BTreeMap::new();
     }

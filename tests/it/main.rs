@@ -11,6 +11,7 @@ mod limits;
 mod pricing;
 mod provider;
 mod resume;
+mod run_machine;
 mod runtime;
 mod sim;
 mod spec;

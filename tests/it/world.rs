@@ -121,6 +121,13 @@ impl World {
         self.sim.invoice()
     }
 
+    /// Every run of the store, oldest first.
+    pub(crate) fn all(&self) -> Vec<Told> {
+        let mut runs = self.runtime.store().summaries(&RunFilter::default()).expect("runs");
+        runs.sort_by_key(|run| run.id);
+        runs.into_iter().map(|run| self.told(run.id)).collect()
+    }
+
     /// The same project and provider, in a process that starts anew. Nobody else may hold the store.
     pub(crate) fn reopen(self) -> Self {
         let Self { folder, sim, runtime } = self;
@@ -128,13 +135,6 @@ impl World {
         let (project, plans) = load(folder.path());
         let runtime = open(&project, plans, &sim);
         Self { folder, sim, runtime }
-    }
-
-    /// Every run of the store, oldest first.
-    pub(crate) fn all(&self) -> Vec<Told> {
-        let mut runs = self.runtime.store().summaries(&RunFilter::default()).expect("runs");
-        runs.sort_by_key(|run| run.id);
-        runs.into_iter().map(|run| self.told(run.id)).collect()
     }
 
     /// The books add up, and nothing is held any more.

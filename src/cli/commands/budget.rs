@@ -29,9 +29,13 @@ pub(super) fn budget(context: &Context<'_>, arguments: &BudgetArguments) -> Resu
     if arguments.json {
         context.output.json(&table)?;
     } else if project.budgets.is_empty() && table.budgets.is_empty() {
-        context.output.talk("no budgets; write `[[budgets]]` with `name`, `cap = \"$500\"` and `per = \"month\"` into plimsoll.toml");
+        context.output.talk(
+            "no budgets; write `[[budgets]]` with `name`, `cap = \"$500\"` and `per = \"month\"` into plimsoll.toml",
+        );
     } else if table.budgets.is_empty() {
-        context.output.talk("nothing to show: a budget with `each` has an account from the first run that counts on it");
+        context
+            .output
+            .talk("nothing to show: a budget with `each` has an account from the first run that counts on it");
     } else {
         context.output.data(&render(&table).render(context.output.data_width()))?;
     }
@@ -76,7 +80,8 @@ fn render(table: &BudgetTable) -> Table {
 
 /// `month, until 2026-12-01T00:00`.
 fn period(row: &BudgetRow) -> String {
-    let until = |end: &crate::units::Timestamp| end.to_string().chars().take("2026-12-01T00:00".len()).collect::<String>();
+    let until =
+        |end: &crate::units::Timestamp| end.to_string().chars().take("2026-12-01T00:00".len()).collect::<String>();
     let name = row.per.map_or("period", name);
     match (&row.end, row.current) {
         (None, _) => name.to_owned(),

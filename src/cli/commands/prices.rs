@@ -112,7 +112,9 @@ fn describe(row: &PriceRow) -> String {
         lines.extend(tier.long.as_ref().map(|long| format!("    above {:<11} {}", long.above, rates(&long.rates))));
     }
     lines.extend(row.context_window.map(|window| format!("  window              {window} tokens")));
-    lines.extend(row.max_output.map(|output| format!("  longest output      {} tokens", crate::units::grouped(output.into()))));
+    lines.extend(
+        row.max_output.map(|output| format!("  longest output      {} tokens", crate::units::grouped(output.into()))),
+    );
     lines.extend(row.valid_from.map(|from| format!("  holds from          {from}")));
     lines.extend(row.valid_to.map(|to| format!("  holds until         {to}")));
     lines.push(format!("  source              {}", source(row)));
@@ -133,7 +135,9 @@ fn rates(rates: &Rates) -> String {
 
 fn unfreeze(context: &Context<'_>, model: &str, reason: &str, books: BooksArguments) -> Result<Exit, CliError> {
     if reason.trim().is_empty() {
-        return Err(Problem::usage(code::USAGE, "`--reason` is empty").help("say why the price may be used again").into());
+        return Err(Problem::usage(code::USAGE, "`--reason` is empty")
+            .help("say why the price may be used again")
+            .into());
     }
     let project = configuration(context.project, books.sim)?;
     let none = || {

@@ -164,7 +164,19 @@ mod tests {
         let summary = summary();
         let (row, document) = (serde_json::to_value(RunRow::of(&summary)), serde_json::to_value(&document));
         let (row, document) = (row.expect("JSON"), document.expect("JSON"));
-        for key in ["run", "agent", "state", "limit", "cost", "load_line_usd", "steps", "model_calls", "tool_calls", "attempts", "tokens"] {
+        for key in [
+            "run",
+            "agent",
+            "state",
+            "limit",
+            "cost",
+            "load_line_usd",
+            "steps",
+            "model_calls",
+            "tool_calls",
+            "attempts",
+            "tokens",
+        ] {
             assert_eq!(row[key], document[key], "{key}");
         }
     }

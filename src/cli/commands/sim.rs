@@ -26,7 +26,9 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         signal().await;
         let invoice = handle.invoice();
         handle.stop().await;
-        context.output.talk(&format!("{} calls, {} billed, {} in all", invoice.count, invoice.billed_count, invoice.total));
+        context
+            .output
+            .talk(&format!("{} calls, {} billed, {} in all", invoice.count, invoice.billed_count, invoice.total));
         Ok(Exit::Finished)
     })
 }
