@@ -1,5 +1,6 @@
 //! The one test binary: links stay cheap.
 
+mod cli;
 mod context;
 mod fallbacks;
 mod fan_out;
