@@ -106,16 +106,17 @@ impl Session {
     /// Does some work; the first signal asks every run to stop cleanly, a second one gives up waiting for that.
     pub async fn until_told_to_stop<T>(&self, output: &Output, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
+        let mut signals = Signals::listen();
         tokio::select! {
             done = &mut work => return Some(done),
-            () = signal() => {}
+            () = signals.next() => {}
         }
         output.talk("stopping: what is in flight is finished first; once more to stop at once");
         self.stopping.0.store(true, Ordering::Relaxed);
         self.runtime.request_stop();
         tokio::select! {
             done = &mut work => Some(done),
-            () = signal() => None,
+            () = signals.next() => None,
         }
     }
 
@@ -172,27 +173,62 @@ pub fn scenario(path: Option<&Path>) -> Result<Scenario, CliError> {
     )
 }
 
-/// Waits for Ctrl-C, or for the system's request to end.
+/// Hears Ctrl-C, and the system's request to end. One listener for a command's whole time: a second signal that comes
+/// while the first is being answered is kept, not lost.
 #[cfg(unix)]
-pub async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return interrupt().await };
-    tokio::select! {
-        () = interrupt() => {}
-        _ = terminate.recv() => {}
+pub struct Signals {
+    interrupt: Option<tokio::signal::unix::Signal>,
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Starts to listen; from here on a signal doesn't end the process by itself.
+    #[must_use]
+    pub fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).ok();
+        Self { interrupt: listen(SignalKind::interrupt()), terminate: listen(SignalKind::terminate()) }
+    }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            () = hear(self.interrupt.as_mut()) => {}
+            () = hear(self.terminate.as_mut()) => {}
+        }
     }
 }
 
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
-pub async fn signal() {
-    interrupt().await;
+/// Where a signal can't be heard nobody can ask: the work goes on.
+#[cfg(unix)]
+async fn hear(signal: Option<&mut tokio::signal::unix::Signal>) {
+    let heard = match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending::<()>().await;
+    }
 }
 
-async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without signals nobody can ask: the work goes on.
-        std::future::pending::<()>().await;
+/// Hears Ctrl-C.
+#[cfg(not(unix))]
+pub struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    /// Starts to listen.
+    #[must_use]
+    pub fn listen() -> Self {
+        Self
+    }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
