@@ -277,7 +277,7 @@ impl Orchestrator {
     /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
     async fn give_back(&mut self) -> Result<(), RuntimeError> {
         while let Ok(news) = self.notices.try_recv() {
-            let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+            let Submitted { events, passages } = self.receive(news);
             self.fold(&events, 0);
             for passage in passages {
                 if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
@@ -288,6 +288,10 @@ impl Orchestrator {
         }
         self.submit(vec![]).await?;
         Ok(())
+    }
+
+    fn receive(&self, news: NoticeCommitted) -> Submitted {
+        self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()))
     }
 
     // Admission
@@ -325,7 +329,9 @@ impl Orchestrator {
         };
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
-        let first = Some(Box::new(self.reserve_ask(&draft, true)));
+        // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
+        let lower = !can_tighten && self.downgrade().is_none();
+        let first = Some(Box::new(self.reserve_ask(&draft, lower)));
         let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
@@ -338,6 +344,28 @@ impl Orchestrator {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
         }
+    }
+
+    /// Not with this call, perhaps with another: not at a frozen price, or by the policy's downgrade.
+    async fn turned_away(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        let asked = self.pending.take().and_then(|pending| match pending.reserved.call {
+            Call::Model(call) => Some(call.model),
+            Call::Tool { .. } => None,
+        });
+        if refusal.limit == LimitKind::FrozenPrice
+            && let Some(model) = asked.filter(|model| !self.effort.frozen.contains(model))
+        {
+            self.effort.frozen.push(model);
+            return Box::pin(self.admit()).await;
+        }
+        if matches!(refusal.limit, LimitKind::Cost | LimitKind::Budget)
+            && let Some(stance) = self.downgrade()
+        {
+            self.effort.settle();
+            self.effort.stance = stance;
+            return Box::pin(self.admit()).await;
+        }
+        self.stop_before_start(refusal).await
     }
 
     /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
@@ -600,7 +628,7 @@ impl Orchestrator {
             Passage::Waiting | Passage::Behind | Passage::NotWaiting => Ok(Flow::Wait),
             Passage::TurnedAway(refusal) => {
                 self.queued = false;
-                self.stop_before_start(refusal).await
+                self.turned_away(refusal).await
             }
             Passage::Stalled | Passage::WaitEnded => {
                 self.wait_until = None;
@@ -670,7 +698,7 @@ impl Orchestrator {
                 Ok(Flow::On)
             }
             Some(news) = self.notices.recv() => {
-                let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+                let Submitted { events, passages } = self.receive(news);
                 self.fold(&events, 0);
                 match passages.into_iter().next() {
                     Some(passage) => self.follow(passage).await,

@@ -154,6 +154,36 @@ async fn a_wait_for_budget_ends_and_the_run_lands() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wall_time_holds_after_a_wait_for_budget() {
+    // The other's call holds the money for most of this one's time; then this one's call would take longer than is left.
+    let budget = "[[budgets]]\nname = 'all'\ncap = '$0.011'\nper = 'total'\n";
+    let scenario = format!(
+        "[defaults]\noutput_tokens = 300\n[[rule]]\nwhen = {{ contains = 'slowly' }}\nlatency = '700ms'\ntext = 'done'\n\
+         [[rule]]\nwhen = {{ tools = false }}\ntext = 'all that I know'\n[[rule]]\nwhen = {{ turn = 4 }}\nlatency = '5s'\nloop_tool = '*'\n{LOOP}"
+    );
+    let recipe = agent_with(
+        "max_output_tokens = 2_000\nmin_output_tokens = 2_000",
+        "tools = ['look']",
+        "wall_time = '1200ms'\nexpected_cost = '$0.000001'\nrepeats = 100\nlanding_output_tokens = 64\nlanding_tokens = 1_000",
+    );
+    let world = recipe.file("plimsoll.toml", budget).scenario(&scenario).start();
+    let mut slow = crate::world::new_run(plimsoll::domain::event::Labels::new());
+    slow.input = "slowly please".into();
+    let runtime = world.runtime.clone();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { runtime.run(&slow, plimsoll::runtime::silent()).await.expect("it runs").0 });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let told = world.run().await;
+    tasks.join_all().await;
+    let granted = |event: &Event| matches!(event, Event::WaitEnded(ended) if ended.why == WaitEnd::Granted);
+    assert!(told.events().any(granted), "{}", told.show());
+    assert_eq!(told.refusal().limit, LimitKind::WallTime, "{}", told.show());
+    assert_landed(&told);
+    assert!(told.log.last().expect("an end").at.since(told.log[0].at).0 <= 1_200, "{}", told.show());
+    world.verify();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_holds_nobody_else_up() {
     // (pitfall 25) One tenant backs off for seconds; the other's runs go on.
     let scenario = "[[rule]]\nwhen = { contains = 'slowly', attempt = 1 }\nfault = 'rate_limit'\nretry_after = '1500ms'\n[[reply]]\ntext = 'done'\n";
