@@ -32,7 +32,7 @@ pub struct Recorded {
 /// Labels of a run: `tenant`, `feature`, `environment`, `agent`, `owner` and the caller's own.
 pub type Labels = BTreeMap<String, String>;
 
-/// An account: what counts against one cap. Its stored forms are in [`crate::domain::compact`].
+/// An account: what counts against one cap. Its stored forms are in `domain::compact`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccountKey {
     /// A run, or a stage of it with a cap of its own.
@@ -468,8 +468,11 @@ pub struct CancelRequested {
 /// See [`Event::Interrupted`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interrupted {
-    /// Why: `the process went down`, `ctrl-c`.
+    /// Why: `the process went down`, `asked to stop`.
     pub why: String,
+    /// True where the run's own process wrote it: its active time counts up to here. A restart can't know that time.
+    #[serde(default)]
+    pub clean: bool,
 }
 
 /// See [`Event::PersonAsked`].

@@ -80,6 +80,11 @@ pub struct ModelPlan {
     pub declared: Declared,
     /// Approved models: the first is primary, the rest are fallbacks. Never empty.
     pub candidates: Vec<ModelName>,
+    /// Who may take over what a content filter or a refusal stopped; nobody else does. Empty for no fallback.
+    pub after_filter: Vec<ModelName>,
+    /// Who takes over, after the candidates, where a request was too long for a model. The author names them, so that
+    /// their windows need not be known.
+    pub after_overflow: Vec<ModelName>,
     /// Where to go when money runs short (LEDGER rule 9c).
     pub downgrade: Option<DowngradePlan>,
     /// The output cap of one call.
@@ -90,6 +95,21 @@ pub struct ModelPlan {
     pub sampling: Sampling,
     /// Stream from the provider (`stream`, default true).
     pub stream: bool,
+}
+
+impl ModelPlan {
+    /// Every model that a run of this plan may ask, each once, the primary first.
+    #[must_use]
+    pub fn models(&self) -> Vec<&ModelName> {
+        let downgrade = self.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
+        let all = self.candidates.iter().chain(downgrade).chain(&self.after_filter).chain(&self.after_overflow);
+        all.fold(Vec::new(), |mut models, model| {
+            if !models.contains(&model) {
+                models.push(model);
+            }
+            models
+        })
+    }
 }
 
 /// The policy to fall to when money runs short.

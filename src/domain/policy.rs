@@ -1,6 +1,8 @@
 //! Model policy: who is approved, in what order, and where to go when a model fails or money is short.
 //!
-//! Every model that is passed over is named with the reason, for the trace.
+//! Every model that is passed over is named with the reason, for the trace. What a failure demands of whoever takes over
+//! holds for the rest of the step: after a content filter only models that the author names for it are asked, whatever
+//! fails next.
 //! Deliberately absent: prices, windows and breakers themselves. They come in as [`Standing`], one for each candidate.
 
 use std::fmt;
@@ -27,8 +29,6 @@ pub struct Standing {
     pub barred: Option<Barred>,
     /// Its longest input, where known.
     pub window: Option<Tokens>,
-    /// True where the policy names it for what another model's filter or refusal stopped. Never a default.
-    pub takes_filtered: bool,
 }
 
 /// Why a model can't be asked.
@@ -64,8 +64,6 @@ pub enum SkipWhy {
     SameProvider,
     /// Its window is no larger, or not known.
     NoLargerWindow,
-    /// The policy doesn't name it for filtered content.
-    NotAfterFilter,
 }
 
 impl fmt::Display for Barred {
@@ -88,7 +86,6 @@ impl fmt::Display for Skipped {
             SkipWhy::Tried => f.write_str("this step tried it before"),
             SkipWhy::SameProvider => f.write_str("it is of the same provider"),
             SkipWhy::NoLargerWindow => f.write_str("its window is not known to be larger"),
-            SkipWhy::NotAfterFilter => f.write_str("the policy does not name it for filtered content"),
         }
     }
 }
@@ -125,38 +122,46 @@ pub fn first(plan: &ModelPlan, stance: Stance, standing: impl Fn(&ModelName) -> 
     choose(candidates(plan, stance), |model| standing(model).barred.map(SkipWhy::Barred))
 }
 
+/// A failed try of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The model.
+    pub model: ModelName,
+    /// What the failure demands of whoever takes over: [`crate::domain::retry::demand`].
+    pub demand: Exit,
+}
+
 /// A step that looks for another model.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaving<'a> {
     /// The list that the run is on.
     pub stance: Stance,
-    /// The models that this step tried, the failed one last; never empty.
-    pub tried: &'a [ModelName],
-    /// What the failure demands of the next model.
+    /// The tries of this step, the last one last.
+    pub tried: &'a [Failed],
+    /// What the step needs now, beside what its tries demand.
     pub exit: Exit,
 }
 
-/// The next candidate that this step hasn't tried and that does what the failure demands.
+/// The next model that this step hasn't tried and that does what its failures demand.
 pub fn elsewhere(plan: &ModelPlan, leaving: &Leaving<'_>, standing: impl Fn(&ModelName) -> Standing) -> Choice {
-    let Some(failed) = leaving.tried.last() else { return first(plan, leaving.stance, standing) };
-    let was = standing(failed);
-    choose(candidates(plan, leaving.stance), |model| {
-        if leaving.tried.contains(model) {
+    let Some(last) = leaving.tried.last() else { return first(plan, leaving.stance, standing) };
+    let now = Failed { model: last.model.clone(), demand: leaving.exit };
+    let failures: Vec<(&Failed, Standing)> =
+        leaving.tried.iter().chain([&now]).map(|failed| (failed, standing(&failed.model))).collect();
+    let demands = |exit| failures.iter().any(|(failed, _)| failed.demand == exit);
+    let pool = pool(plan, leaving.stance, demands(Exit::AfterFilter), demands(Exit::LargerWindow));
+    choose(pool, |model| {
+        if leaving.tried.iter().any(|failed| failed.model == *model) {
             return Some(SkipWhy::Tried);
         }
         let is = standing(model);
-        let unfit = unfit(leaving.exit, (failed, &was), (model, &is));
+        let unfit = failures.iter().find_map(|(failed, was)| unfit(plan, (failed, was), (model, &is)));
         is.barred.map(SkipWhy::Barred).or(unfit)
     })
 }
 
 /// Which ways out a step has; what [`crate::domain::retry::next`] asks for.
-pub fn exits(
-    plan: &ModelPlan,
-    stance: Stance,
-    tried: &[ModelName],
-    standing: impl Fn(&ModelName) -> Standing,
-) -> Exits {
+pub fn exits(plan: &ModelPlan, stance: Stance, tried: &[Failed], standing: impl Fn(&ModelName) -> Standing) -> Exits {
     let has = |exit| elsewhere(plan, &Leaving { stance, tried, exit }, &standing).model.is_some();
     Exits {
         any: has(Exit::Any),
@@ -166,23 +171,39 @@ pub fn exits(
     }
 }
 
-type Seen<'a> = (&'a ModelName, &'a Standing);
+/// Who may take over at all: the models named for filtered content where some was, else the approved ones, and after
+/// them those named for long requests where one was too long.
+fn pool(plan: &ModelPlan, stance: Stance, filtered: bool, too_long: bool) -> Vec<&ModelName> {
+    if filtered {
+        return plan.after_filter.iter().collect();
+    }
+    let approved = candidates(plan, stance);
+    let longer = plan.after_overflow.iter().filter(|model| too_long && !approved.contains(model));
+    approved.iter().chain(longer).collect()
+}
 
-/// Why a model that could be asked doesn't help after this failure.
-fn unfit(exit: Exit, (failed, was): Seen<'_>, (model, is): Seen<'_>) -> Option<SkipWhy> {
-    match exit {
-        Exit::Any => None,
-        Exit::OtherProvider => (model.provider() == failed.provider()).then_some(SkipWhy::SameProvider),
+/// Why a model that could be asked doesn't help after a failure.
+fn unfit(
+    plan: &ModelPlan,
+    (failed, was): (&Failed, &Standing),
+    (model, is): (&ModelName, &Standing),
+) -> Option<SkipWhy> {
+    match failed.demand {
+        // Who may take filtered content is a matter of the pool.
+        Exit::Any | Exit::AfterFilter => None,
+        Exit::OtherProvider => (model.provider() == failed.model.provider()).then_some(SkipWhy::SameProvider),
         // A window that nobody knows is no promise: without both figures there is no larger one.
         Exit::LargerWindow => {
             let larger = was.window.zip(is.window).is_some_and(|(was, is)| is > was);
-            (!larger).then_some(SkipWhy::NoLargerWindow)
+            (!larger && !plan.after_overflow.contains(model)).then_some(SkipWhy::NoLargerWindow)
         }
-        Exit::AfterFilter => (!is.takes_filtered).then_some(SkipWhy::NotAfterFilter),
     }
 }
 
-fn choose(candidates: &[ModelName], why_not: impl Fn(&ModelName) -> Option<SkipWhy>) -> Choice {
+fn choose<'a>(
+    candidates: impl IntoIterator<Item = &'a ModelName>,
+    why_not: impl Fn(&ModelName) -> Option<SkipWhy>,
+) -> Choice {
     let mut skipped = Vec::new();
     for model in candidates {
         match why_not(model) {
@@ -209,6 +230,8 @@ mod tests {
             policy: Some("standard".into()),
             declared: Declared::Default,
             candidates: names(&["openai/a", "openai/b", "anthropic/c", "groq/d"]),
+            after_filter: names(&["local/f", "openai/b"]),
+            after_overflow: names(&["local/g", "openai/b"]),
             downgrade: Some(DowngradePlan { policy: "economy".into(), candidates: names(&["openai/e", "openai/a"]) }),
             max_output_tokens: 800,
             min_output_tokens: 256,
@@ -217,19 +240,26 @@ mod tests {
         }
     }
 
-    /// Every model can be asked; windows are 100 for OpenAI, 200 for Anthropic, unknown for the rest; Groq's takes what a
-    /// filter stopped.
+    /// Every model can be asked; windows are 100 for OpenAI, 200 for Anthropic, unknown for the rest.
     fn open(model: &ModelName) -> Standing {
         let window = match model.provider().as_str() {
             "openai" => Some(Tokens(100)),
             "anthropic" => Some(Tokens(200)),
             _ => None,
         };
-        Standing { barred: None, window, takes_filtered: model.as_str() == "groq/d" }
+        Standing { barred: None, window }
     }
 
-    fn to(exit: Exit, tried: &[&str]) -> Option<String> {
-        let leaving = Leaving { stance: Stance::Approved, tried: &names(tried), exit };
+    fn tried(models: &[&str]) -> Vec<Failed> {
+        models.iter().map(|model| Failed { model: (*model).into(), demand: Exit::Any }).collect()
+    }
+
+    fn to(exit: Exit, models: &[&str]) -> Option<String> {
+        after(exit, &tried(models))
+    }
+
+    fn after(exit: Exit, tried: &[Failed]) -> Option<String> {
+        let leaving = Leaving { stance: Stance::Approved, tried, exit };
         elsewhere(&plan(), &leaving, open).model.map(|model| model.to_string())
     }
 
@@ -251,26 +281,51 @@ mod tests {
     fn a_failure_goes_only_where_it_could_help() {
         assert_eq!(to(Exit::Any, &["openai/a"]).as_deref(), Some("openai/b"));
         assert_eq!(to(Exit::OtherProvider, &["openai/a"]).as_deref(), Some("anthropic/c"));
-        assert_eq!(to(Exit::LargerWindow, &["openai/a"]).as_deref(), Some("anthropic/c"));
-        assert_eq!(to(Exit::LargerWindow, &["anthropic/c"]), None);
-        assert_eq!(to(Exit::LargerWindow, &["groq/d"]), None);
-        assert_eq!(to(Exit::AfterFilter, &["openai/a"]).as_deref(), Some("groq/d"));
-        assert_eq!(to(Exit::AfterFilter, &["groq/d"]), None);
         assert_eq!(to(Exit::Any, &["openai/a", "openai/b", "anthropic/c", "groq/d"]), None);
     }
 
     #[test]
+    fn a_long_request_goes_to_a_larger_window_and_then_to_whom_the_author_names() {
+        assert_eq!(to(Exit::LargerWindow, &["anthropic/c"]).as_deref(), Some("openai/b"), "it is named");
+        assert_eq!(to(Exit::LargerWindow, &["openai/b"]).as_deref(), Some("anthropic/c"));
+        assert_eq!(to(Exit::LargerWindow, &["openai/b", "anthropic/c"]).as_deref(), Some("local/g"));
+        assert_eq!(to(Exit::LargerWindow, &["openai/b", "anthropic/c", "local/g"]), None);
+        assert_eq!(to(Exit::Any, &["openai/a", "openai/b", "anthropic/c", "groq/d"]), None, "only for long requests");
+    }
+
+    #[test]
+    fn filtered_content_goes_to_whom_the_author_names_and_to_nobody_else() {
+        assert_eq!(to(Exit::AfterFilter, &["openai/a"]).as_deref(), Some("local/f"));
+        assert_eq!(to(Exit::AfterFilter, &["openai/a", "local/f"]).as_deref(), Some("openai/b"));
+        assert_eq!(to(Exit::AfterFilter, &["openai/b", "local/f"]), None);
+        let silent = ModelPlan { after_filter: vec![], ..plan() };
+        let leaving = Leaving { stance: Stance::Approved, tried: &tried(&["openai/a"]), exit: Exit::AfterFilter };
+        assert_eq!(elsewhere(&silent, &leaving, open).model, None);
+    }
+
+    #[test]
+    fn what_a_failure_demands_holds_for_the_rest_of_the_step() {
+        let mut both = tried(&["openai/a", "local/f"]);
+        both[0].demand = Exit::AfterFilter;
+        assert_eq!(after(Exit::Any, &both).as_deref(), Some("openai/b"));
+        both[1] = Failed { model: "openai/b".into(), demand: Exit::Any };
+        assert_eq!(after(Exit::Any, &both).as_deref(), Some("local/f"), "not `anthropic/c`, which nobody named");
+        both[1] = Failed { model: "anthropic/c".into(), demand: Exit::Any };
+        both[0].demand = Exit::OtherProvider;
+        assert_eq!(after(Exit::Any, &both).as_deref(), Some("groq/d"), "the key of `openai` has failed");
+    }
+
+    #[test]
     fn exits_say_what_elsewhere_would_find() {
-        let of = |tried: &[&str]| exits(&plan(), Stance::Approved, &names(tried), open);
+        let of = |models: &[&str]| exits(&plan(), Stance::Approved, &tried(models), open);
         assert_eq!(
             of(&["openai/a"]),
             Exits { any: true, other_provider: true, larger_window: true, after_filter: true }
         );
-        assert_eq!(
-            of(&["openai/b", "anthropic/c", "groq/d"]),
-            Exits { any: true, other_provider: true, ..Exits::default() }
-        );
-        assert_eq!(of(&["openai/a", "openai/b", "anthropic/c", "groq/d"]), Exits::default());
+        let named = Exits { larger_window: true, after_filter: true, ..Exits::default() };
+        assert_eq!(of(&["openai/a", "openai/b", "anthropic/c", "groq/d"]), named);
+        let all = ["openai/a", "openai/b", "anthropic/c", "groq/d", "local/f", "local/g"];
+        assert_eq!(of(&all), Exits::default());
     }
 
     #[test]

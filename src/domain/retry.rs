@@ -148,9 +148,9 @@ pub struct Exits {
     pub any: bool,
     /// One of another provider is.
     pub other_provider: bool,
-    /// One with a larger window is.
+    /// One with a larger window is, or one that is named for long requests.
     pub larger_window: bool,
-    /// One that the policy names for what a content filter or a refusal stopped; never a default.
+    /// One that is named for what a content filter or a refusal stopped; never a default.
     pub after_filter: bool,
 }
 
@@ -172,9 +172,9 @@ pub enum Exit {
     Any,
     /// To be another provider's: key, quota or account failed.
     OtherProvider,
-    /// To take a longer input.
+    /// To take a longer input, or to be named for it: `context_fallbacks`.
     LargerWindow,
-    /// To be named by the policy for filtered content.
+    /// To be named for filtered content: `content_filter_fallbacks`.
     AfterFilter,
 }
 
@@ -265,6 +265,15 @@ const fn rule(class: ErrorClass) -> Rule {
     }
 }
 
+/// What a failure demands of whoever takes over; it holds for the rest of the step.
+#[must_use]
+pub const fn demand(class: ErrorClass) -> Exit {
+    match rule(class) {
+        Rule::Elsewhere(exit) => exit,
+        Rule::AgainThenElsewhere | Rule::ElsewhereThenAgain | Rule::Again | Rule::AtOnce | Rule::Stop => Exit::Any,
+    }
+}
+
 /// Decides what comes after a failed attempt.
 ///
 /// An attempt that only the end of our own process broke off ([`ErrorClass::Interrupted`]) is made again at once when the
@@ -307,7 +316,7 @@ fn elsewhere(tried: &Tried<'_>, exit: Exit) -> Option<Next> {
     tried.exits.has(exit).then_some(Next::Elsewhere { after: Millis::ZERO, exit })
 }
 
-/// Without a model for filtered content the policy wants no fallback; else there is nobody.
+/// Without a model for filtered content the author wants no fallback; else there is nobody.
 const fn nobody(exit: Exit) -> StopWhy {
     match exit {
         Exit::AfterFilter => StopWhy::WouldRepeat,

@@ -220,15 +220,32 @@ impl RunSummary {
     fn tick(&mut self, at: Timestamp, event: &Event) {
         if let Event::Admitted(_) = event {
             self.active_since = Some((at, at));
-        } else if let (Event::Interrupted(_), Some((since, seen))) = (event, self.active_since) {
-            self.active = self.active.plus(seen.since(since));
-            self.active_since = None;
-        } else if let (Event::Ended(_), Some((since, _))) = (event, self.active_since) {
-            self.active = self.active.plus(at.since(since));
+        } else if let (Some(last), Some((since, seen))) = (last_life(at, event), self.active_since) {
+            self.active = self.active.plus(last.unwrap_or(seen).since(since));
             self.active_since = None;
         } else if let (Some((_, seen)), true) = (&mut self.active_since, is_sign_of_life(event)) {
             *seen = at;
         }
+    }
+}
+
+/// For facts that end a stretch of active time: when it ended, if the run's own process wrote it.
+fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
+    match event {
+        Event::Interrupted(interrupted) => Some(interrupted.clean.then_some(at)),
+        Event::PersonAsked(_) | Event::Ended(_) => Some(Some(at)),
+        Event::Created(_)
+        | Event::Admitted(_)
+        | Event::Reserved(_)
+        | Event::Settled(_)
+        | Event::Voided(_)
+        | Event::CallRefused(_)
+        | Event::WaitBegan(_)
+        | Event::WaitEnded(_)
+        | Event::LandingBegan(_)
+        | Event::LandingReleased(_)
+        | Event::CancelRequested(_)
+        | Event::InFlightResolved(_) => None,
     }
 }
 

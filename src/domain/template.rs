@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use minijinja::{Environment, ErrorKind, Output, State, UndefinedBehavior, Value as Rendered};
@@ -77,6 +78,15 @@ pub enum TemplateError {
     },
 }
 
+/// A template that can't be read, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Why.
+    pub error: TemplateError,
+    /// The offending bytes of the template, where they are known.
+    pub range: Option<Range<usize>>,
+}
+
 /// Renders a template over the members of `context`.
 ///
 /// # Errors
@@ -93,7 +103,7 @@ pub fn render_escaped(template: &str, context: &Value, escape: Escape) -> Result
     if template.len() <= TEMPLATE_BYTES_MAX && !has_syntax(template) {
         return Ok(template.to_owned());
     }
-    let compiled = compile(template, escape)?;
+    let compiled = compile(template, escape).map_err(|unread| unread.error)?;
     let mut text = Bounded::default();
     match compiled.render_captured_to(context, &mut text) {
         Ok(_) => Ok(String::from_utf8(text.bytes).expect("templates write whole characters")),
@@ -106,20 +116,21 @@ pub fn render_escaped(template: &str, context: &Value, escape: Escape) -> Result
 ///
 /// # Errors
 /// Where the template is too long or can't be read.
-pub fn uses(template: &str) -> Result<BTreeSet<String>, TemplateError> {
+pub fn uses(template: &str) -> Result<BTreeSet<String>, Unread> {
     Ok(compile(template, Escape::Plain)?.undeclared_variables(true).into_iter().collect())
 }
 
-fn compile<'a>(template: &'a str, escape: Escape) -> Result<minijinja::Template<'a, 'a>, TemplateError> {
+fn compile<'a>(template: &'a str, escape: Escape) -> Result<minijinja::Template<'a, 'a>, Unread> {
     if template.len() > TEMPLATE_BYTES_MAX {
-        return Err(TemplateError::TooLong(template.len()));
+        return Err(Unread { error: TemplateError::TooLong(template.len()), range: None });
     }
     let environment: &'a Environment<'a> = match escape {
         Escape::Plain => &PLAIN,
         Escape::Url => &URL,
         Escape::Json => &JSON,
     };
-    environment.template_from_named_str("template", template).map_err(|error| fault(&error, template))
+    let compiled = environment.template_from_named_str("template", template);
+    compiled.map_err(|error| Unread { range: error.range(), error: fault(&error, template) })
 }
 
 /// True where a text is more than itself. A trailing line break counts: templates drop one.

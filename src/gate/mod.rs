@@ -128,6 +128,8 @@ pub enum Passage {
     WaitEnded,
     /// There was no wait to end.
     NotWaiting,
+    /// The run isn't admitted, has ended, or was asked to end: nothing is placed in its tree.
+    NotRunning,
     /// Nobody else could free money: go on without waiting.
     Stalled,
 }
@@ -180,13 +182,19 @@ impl Gate {
         Ok(Submitted { events: committed.events, passages })
     }
 
-    /// News that a waiting run got, with a permit where money came.
+    /// News that a waiting run got, with a permit where money came. Time went by since the attempt was asked for, so the
+    /// permit has at most `time_left`.
     #[must_use]
-    pub fn receive(&self, news: NoticeCommitted, first_token_limit: Millis) -> Submitted {
+    pub fn receive(&self, news: NoticeCommitted, first_token_limit: Millis, time_left: Millis) -> Submitted {
+        let late = |reserved: Reserved| {
+            let mut pass = pass(reserved, first_token_limit);
+            pass.permit.time_limit = pass.permit.time_limit.min(time_left);
+            pass
+        };
         let passage = match news.notice {
-            Notice::Admitted(first) => Passage::Admitted(first.map(|reserved| pass(*reserved, first_token_limit))),
+            Notice::Admitted(first) => Passage::Admitted(first.map(|reserved| late(*reserved))),
             Notice::TurnedAway(refusal) => Passage::TurnedAway(refusal),
-            Notice::Granted(reserved) => Passage::Granted(pass(*reserved, first_token_limit)),
+            Notice::Granted(reserved) => Passage::Granted(late(*reserved)),
             Notice::Stalled => Passage::Stalled,
         };
         Submitted { events: news.events, passages: vec![passage] }
@@ -212,6 +220,7 @@ fn passage(verdict: Verdict, first_token_limit: Millis) -> Passage {
         Verdict::Frozen(refusal) => Passage::Frozen(refusal),
         Verdict::WaitEnded => Passage::WaitEnded,
         Verdict::NotWaiting => Passage::NotWaiting,
+        Verdict::NotRunning => Passage::NotRunning,
     }
 }
 

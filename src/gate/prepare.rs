@@ -13,7 +13,7 @@ use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
 use crate::domain::plan::{Plan, StageKind, hex};
-use crate::domain::policy::{self, Barred, Leaving, Stance, Standing};
+use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
@@ -89,6 +89,14 @@ impl Rendered {
         })
     }
 
+    /// True where the conversation is longer in bytes than one of its pots allows in tokens.
+    fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
+        let context = &run.plan.context;
+        let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
+        let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
+        texts.plus(self.with_tools.bytes()).plus(run.bytes(&intent.step.stage)) > smallest
+    }
+
     fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
         context::Draft { system: &self.system, user: &self.user, turns }
     }
@@ -107,6 +115,14 @@ pub struct Effort {
     pub lower: bool,
     /// Models whose price is frozen.
     pub frozen: Vec<ModelName>,
+}
+
+impl Effort {
+    /// Forgets the concessions of one step. What is known of the run stays: frozen prices, and that money is short, so
+    /// that bounds are counted in tokens from here on and the landing reserve isn't raised for want of a count.
+    pub fn settle(&mut self) {
+        *self = Self { frozen: std::mem::take(&mut self.frozen), tight: self.tight, ..Self::default() };
+    }
 }
 
 /// A model call that is ready to be judged by the ledger.
@@ -143,8 +159,20 @@ struct Chosen {
 
 impl Gate {
     /// Chooses the model, fits the request, bounds and prices it. Reserves nothing.
+    ///
+    /// Counting tokens may load a tokenizer (up to 190 ms) and read long texts: where that may happen, the thread is
+    /// given back to the runtime for the time.
     #[must_use]
     pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
+        let may_count = effort.tight || rendered.may_count(run, intent);
+        let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        if may_count && matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort));
+        }
+        self.prepared(run, rendered, intent, effort)
+    }
+
+    fn prepared(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
         let now = self.clock.now();
         let chosen = match self.choose(run, intent, effort, now) {
             Ok(chosen) => chosen,
@@ -168,10 +196,10 @@ impl Gate {
 
     /// What the landing reserve should be for a conversation as it stands (LEDGER rule 6); nothing where it can't fit.
     #[must_use]
-    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
+    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName, effort: &Effort) -> Money {
         let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
         let turns = run.stage_names().last().map(|stage| run.turns(stage)).unwrap_or_default();
-        let priced = Priced { gate: self, row, terms, turns: &turns, effort: &Effort::default() };
+        let priced = Priced { gate: self, row, terms, turns: &turns, effort };
         priced.landing_amount(run, rendered, model)
     }
 
@@ -191,7 +219,7 @@ impl Gate {
         } else {
             None
         };
-        Standing { barred, window: row.and_then(|row| row.context_window), takes_filtered: false }
+        Standing { barred, window: row.and_then(|row| row.context_window) }
     }
 
     fn choose(&self, run: &Run, intent: &ModelIntent, effort: &Effort, now: Timestamp) -> Result<Chosen, Prepared> {
@@ -203,7 +231,7 @@ impl Gate {
         let Some(last) = intent.tries.last() else {
             return first_choice(run, effort, policy::first(plan, effort.stance, standing));
         };
-        let tried: Vec<ModelName> = intent.tries.iter().map(|tried| tried.model.clone()).collect();
+        let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, effort.stance, &tried, standing);
         let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
         let failed = Tried {
@@ -233,6 +261,10 @@ impl Gate {
             }
         }
     }
+}
+
+fn failed(tried: &Try) -> Failed {
+    Failed { model: tried.model.clone(), demand: retry::demand(tried.failure.class) }
 }
 
 fn later(last: &Try, after: crate::units::Millis, now: Timestamp) -> Result<(), Prepared> {
@@ -291,18 +323,27 @@ impl Priced<'_> {
         let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
         let mut fitted = context::fit(&rendered.draft(self.turns), &run.plan.context, window, &sizer)?;
-        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
-        if self.effort.tight && can_tighten {
+        if self.effort.tight && fitted.method == BoundMethod::Bytes && encoding.is_some() {
             fitted = tightened(fitted, &sizer);
         }
-        run.judge_tokens(intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))?;
+        let judge =
+            |fitted: &Fitted| run.judge_tokens(intent.purpose, fitted.bound().tokens, Tokens(max_output.into()));
+        if let Err(refusal) = judge(&fitted) {
+            // Counting may show that the run's token limits leave room.
+            if fitted.method != BoundMethod::Bytes || encoding.is_none() {
+                return Err(Box::new(refusal));
+            }
+            fitted = tightened(fitted, &sizer);
+            judge(&fitted)?;
+        }
+        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
         let landing = match intent.purpose {
             Purpose::Turn | Purpose::Repair if run.can_land() => self.landing_amount(run, rendered, &chosen.model),
             Purpose::Turn | Purpose::Repair | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
         let tools = rendered.tools.clone();
         let request = request(run, rendered, &chosen.model, fitted.messages.clone(), tools, max_output);
-        Ok(self.draft(run, intent, chosen, request, &fitted, landing, can_tighten && !self.effort.tight))
+        Ok(self.draft(run, intent, chosen, request, &fitted, landing, can_tighten))
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -339,7 +380,8 @@ impl Priced<'_> {
             encoding: Encoding::of(model),
             prepared: &rendered.without_tools,
         };
-        let bound = context::landing_bound(&rendered.draft(self.turns), &room, &sizer);
+        let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
+        let bound = context::landing_bound(&rendered.draft(self.turns), &room, method, &sizer);
         bound.map_or(Money::ZERO, |input| self.bound(input).worst_case(self.landing_output(run)))
     }
 

@@ -25,7 +25,7 @@ pub const MESSAGE_CHARS_MAX: usize = 500;
 /// A shorter key is a stand-in (`x`, `key`): to hide it would only garble messages.
 const SECRET_BYTES_MIN: usize = 4;
 
-/// A key. Its text is read with [`Secret::expose`] only, and never printed.
+/// A key. Its text is read with `expose` only, and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
 

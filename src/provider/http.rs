@@ -113,6 +113,7 @@ pub(crate) async fn send(
     headers.insert(CONTENT_LENGTH, body.len().into());
     let body = futures_util::stream::once(async move {
         sent.note();
+        crate::failpoint::reach("provider.sent");
         Ok::<_, Infallible>(Bytes::from(body))
     });
     client.post(url).headers(headers).body(reqwest::Body::wrap_stream(body)).send().await

@@ -35,6 +35,12 @@ pub enum RuntimeError {
         /// The run.
         run: RunId,
     },
+    /// Somebody drives it already.
+    #[error("run `{run}` is being driven by this process already")]
+    Driven {
+        /// The run.
+        run: RunId,
+    },
     /// The run doesn't wait for a person.
     #[error("run `{run}` doesn't wait for a decision about a tool call")]
     NothingAsked {

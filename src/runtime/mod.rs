@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod checks;
+mod driving;
 mod dry_run;
 mod error;
 mod orchestrator;
@@ -17,10 +18,11 @@ pub use progress::{Observer, Progress, silent};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
@@ -31,6 +33,7 @@ use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::run::Run;
+use crate::failpoint;
 use crate::gate::{Gate, Providers, Rendered};
 use crate::ids::{AgentName, ModelName, PriceId, ProviderName, RunId};
 use crate::provider::{Client, Http};
@@ -39,6 +42,7 @@ use crate::store::Store;
 use crate::tool::ToolContext;
 use crate::units::Money;
 use checks::Checks;
+use driving::Driving;
 use orchestrator::Orchestrator;
 
 /// How a runtime is opened.
@@ -84,6 +88,10 @@ pub(crate) struct Shared {
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
     budgets: Vec<Budget>,
+    /// The runs that are driven now, each with the way to ask it to end.
+    driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
+    /// Runs whose caller went away, until what they have in flight is settled.
+    drains: Mutex<JoinSet<()>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -134,6 +142,8 @@ impl Runtime {
             load_lines: options.load_lines,
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
+            driven: Mutex::default(),
+            drains: Mutex::default(),
             stop,
         })))
     }
@@ -152,7 +162,8 @@ impl Runtime {
     }
 
     /// Makes a run and drives it until it ends or waits for a person. One durable write covers its creation, its
-    /// admission and its first call.
+    /// admission and its first call. Dropping the future ends the wait, not the books: what is in flight is drained and
+    /// settled, then the run is `interrupted`.
     ///
     /// # Errors
     /// As [`Runtime::create`].
@@ -161,9 +172,8 @@ impl Runtime {
         let rendered = render(&plan, &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, plan, &created, at);
-        let first = Some(Event::Created(created));
-        let mut orchestrator = Orchestrator::new(self.0.clone(), state, rendered, observer, first);
-        Ok((run, Box::pin(orchestrator.drive()).await?))
+        let state = self.drive_state(state, rendered, observer, Some(Event::Created(created))).await?;
+        Ok((run, state))
     }
 
     /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
@@ -176,17 +186,62 @@ impl Runtime {
             return Ok(state.state);
         }
         let rendered = render(&state.plan, &created)?;
-        let mut orchestrator = Orchestrator::new(self.0.clone(), state, rendered, observer, None);
-        Box::pin(orchestrator.drive()).await
+        failpoint::reach("run.resume");
+        self.drive_state(state, rendered, observer, None).await
     }
 
-    /// Ends a run that isn't driven by this process now.
+    async fn drive_state(
+        &self,
+        run: Run,
+        rendered: Rendered,
+        observer: Observer,
+        created: Option<Event>,
+    ) -> Result<RunState, RuntimeError> {
+        let id = run.id;
+        let requests = self.enter(id)?;
+        let (hang_up, hung_up) = watch::channel(false);
+        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
+        let runtime = self.clone();
+        let drive = async move {
+            let driven = orchestrator.drive().await;
+            runtime.driven().remove(&id);
+            driven
+        };
+        Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
+    }
+
+    /// Until the runs whose callers went away have settled what they had in flight.
+    pub async fn drain(&self) {
+        let mut drains = std::mem::take(&mut *self.0.drains.lock().unwrap_or_else(PoisonError::into_inner));
+        while drains.join_next().await.is_some() {}
+    }
+
+    /// One task drives a run.
+    fn enter(&self, run: RunId) -> Result<watch::Receiver<Option<String>>, RuntimeError> {
+        let mut driven = self.driven();
+        if driven.contains_key(&run) {
+            return Err(RuntimeError::Driven { run });
+        }
+        let (sender, requests) = watch::channel(None);
+        driven.insert(run, sender);
+        Ok(requests)
+    }
+
+    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<Option<String>>>> {
+        self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
     ///
     /// # Errors
     /// There is no such run, or the store can't write.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
         let (state, _) = self.load(run)?;
         if state.state.is_ended() {
+            return Ok(state.state);
+        }
+        if let Some(driven) = self.driven().get(&run) {
+            driven.send_replace(Some(reason.to_owned()));
             return Ok(state.state);
         }
         let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });

@@ -3,29 +3,33 @@
 //! The task that drives a run is the only one that writes to its log. Facts ride together: what an attempt gave is
 //! written with the next attempt's reservation, in one durable write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
 use super::{RuntimeError, Shared, settle};
 use crate::domain::event::{
-    Call, EndState, Ended, Event, Interrupted, Landing, LandingBegan, LandingReleased, PersonAsked, Purpose, Recorded,
-    Reserved, RunState, WaitEnd,
+    Call, CancelRequested, EndState, Ended, Event, Interrupted, Landing, LandingBegan, LandingReleased, PersonAsked,
+    Purpose, Recorded, Reserved, RunState, WaitEnd,
 };
 use crate::domain::ledger::{AdmitAsk, Ask, Op, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::Request;
 use crate::domain::policy::{self, Stance};
 use crate::domain::run::{Intent, ModelIntent, Next, Run, ToolIntent};
+use crate::failpoint;
 use crate::gate::{Draft, Effort, Pass, Passage, Prepared, Rendered, Submitted};
 use crate::ids::RunId;
 use crate::store::NoticeCommitted;
 use crate::tool;
 use crate::units::{Millis, Money, Timestamp};
 
+/// How often a queued run has the ledger look whether a new period began.
+const QUEUE_LOOK: Millis = Millis::from_secs(5);
 /// How long a clean stop waits for what is in flight before it gives it up as unknown.
 const STOP_DRAIN: Millis = Millis::from_secs(12);
 
@@ -41,8 +45,14 @@ pub(crate) struct Orchestrator {
     is_new: bool,
     notices: mpsc::Receiver<NoticeCommitted>,
     tasks: JoinSet<Done>,
+    /// What each task was granted, should it break down.
+    in_flight: BTreeMap<task::Id, Reserved>,
     cancel: watch::Sender<bool>,
+    /// Requests of people to end the run.
+    requests: watch::Receiver<Option<String>>,
     stop: watch::Receiver<bool>,
+    /// Nobody waits for this run any more.
+    hung_up: watch::Receiver<bool>,
     effort: Effort,
     /// What waits for a permit: the request of the model call that was asked for.
     pending: Option<Pending>,
@@ -50,8 +60,8 @@ pub(crate) struct Orchestrator {
     later: Option<Timestamp>,
     /// The wait for budget ends then.
     wait_until: Option<Timestamp>,
-    /// True once an attempt has to wait until another of this tree settles (LEDGER rule 9a).
-    blocked: bool,
+    /// True while the run waits to be admitted.
+    queued: bool,
 }
 
 /// What is to be performed once it is granted.
@@ -82,6 +92,8 @@ impl Orchestrator {
         rendered: Rendered,
         observer: Observer,
         created: Option<Event>,
+        requests: watch::Receiver<Option<String>>,
+        hung_up: watch::Receiver<bool>,
     ) -> Self {
         let notices = shared.gate.store().attach(run.id);
         let (cancel, _) = watch::channel(false);
@@ -95,22 +107,34 @@ impl Orchestrator {
             draft: created.into_iter().collect(),
             notices,
             tasks: JoinSet::new(),
+            in_flight: BTreeMap::new(),
             cancel,
+            requests,
             stop,
+            hung_up,
             effort: Effort::default(),
             pending: None,
             later: None,
             wait_until: None,
-            blocked: false,
+            queued: false,
         }
     }
 
     /// Until the run ends, waits for a person, or is asked to stop.
     pub(crate) async fn drive(&mut self) -> Result<RunState, RuntimeError> {
+        let state = self.drive_on().await?;
+        self.give_back().await?;
+        Ok(state)
+    }
+
+    async fn drive_on(&mut self) -> Result<RunState, RuntimeError> {
         let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
         loop {
-            if *self.stop.borrow() {
+            if *self.stop.borrow() || *self.hung_up.borrow() {
                 return self.interrupt().await;
+            }
+            if self.run.cancelled.is_none() && self.requests.borrow().is_some() {
+                flow = self.take_request().await?;
             }
             flow = match flow {
                 Flow::Leave => break,
@@ -145,7 +169,13 @@ impl Orchestrator {
         match next {
             Next::Ended | Next::Wait => {
                 self.submit(vec![]).await?;
-                Ok(if self.run.ended.is_some() && !self.run.is_busy() { Flow::Leave } else { Flow::Wait })
+                if self.run.ended.is_some() && !self.run.is_busy() {
+                    return Ok(Flow::Leave);
+                }
+                if self.tasks.is_empty() && self.wait_until.is_none() && !self.queued {
+                    return Err(RuntimeError::Task(format!("run `{}` waits for nothing", self.run.id)));
+                }
+                Ok(Flow::Wait)
             }
             Next::Do(intents) => self.take(intents).await,
         }
@@ -177,6 +207,7 @@ impl Orchestrator {
 
     async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
         self.note(Event::Ended(ended));
+        failpoint::reach("run.end");
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }
@@ -219,25 +250,54 @@ impl Orchestrator {
     /// A clean stop: what is in flight is drained, for a while; then the run is `interrupted`, and can be resumed.
     async fn interrupt(&mut self) -> Result<RunState, RuntimeError> {
         self.cancel.send_replace(true);
-        let until = tokio::time::Instant::now() + STOP_DRAIN.duration();
-        while let Ok(Some(done)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
-            self.take_done(done)?;
+        let drain = async {
+            while let Some(done) = self.tasks.join_next_with_id().await {
+                self.take_done(done);
+            }
+        };
+        let drained = tokio::time::timeout(STOP_DRAIN.duration(), drain).await.is_ok();
+        if !drained {
+            for reserved in std::mem::take(&mut self.in_flight).into_values() {
+                self.note(settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"));
+            }
         }
+        failpoint::reach("run.stop");
         if self.run.ended.is_none() && !self.run.state.is_ended() {
             if self.is_new && self.run.state == RunState::Queued {
                 // Nothing was promised yet, but the run exists from here on.
                 self.submit(vec![]).await?;
                 return Ok(self.run.state);
             }
-            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into() }));
+            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into(), clean: true }));
         }
         self.submit(vec![]).await?;
         Ok(self.run.state)
     }
 
+    /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
+    async fn give_back(&mut self) -> Result<(), RuntimeError> {
+        while let Ok(news) = self.notices.try_recv() {
+            let Submitted { events, passages } = self.receive(news);
+            self.fold(&events, 0);
+            for passage in passages {
+                if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
+                    let reservation = pass.permit.spend();
+                    self.note(settle::never_made(reservation, "the run was asked to stop before the call was made"));
+                }
+            }
+        }
+        self.submit(vec![]).await?;
+        Ok(())
+    }
+
+    fn receive(&self, news: NoticeCommitted) -> Submitted {
+        self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()))
+    }
+
     // Admission
 
     async fn admit(&mut self) -> Result<Flow, RuntimeError> {
+        failpoint::reach("run.admission");
         match self.run.next(self.now(), &self.shared.checks) {
             Next::Ended => Ok(Flow::Leave),
             Next::Wait => Ok(Flow::On),
@@ -255,29 +315,29 @@ impl Orchestrator {
         let landing = self.landing_reserve(intent.purpose);
         let draft = match self.prepare_after_landing(intent, landing.as_ref()) {
             Prepared::Ready(draft) => draft,
-            Prepared::Refused(refusal) => return self.stop_before_start(*refusal).await,
+            Prepared::Refused(refusal) if self.run.state == RunState::Queued => {
+                return self.stop_before_start(*refusal).await;
+            }
+            // A run that goes on meets its limit as any running one: it lands.
+            Prepared::Refused(_) => return self.admit_without_call().await,
             Prepared::GiveUp(error) => {
                 let ended = self.run.failed(error);
                 return self.end(ended).await;
             }
-            Prepared::Later(until) => {
-                self.sleep_until(until).await;
-                return Box::pin(self.admit()).await;
-            }
+            Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
+            Prepared::Later(_) => return Ok(Flow::Wait),
         };
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
-        let first = Some(Box::new(self.reserve_ask(&draft, true)));
-        let ask = AdmitAsk { landing, bound, first };
+        // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
+        let lower = !can_tighten && self.downgrade().is_none();
+        let first = Some(Box::new(self.reserve_ask(&draft, lower)));
+        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
-            Some(Passage::Queued) if can_tighten => {
-                // A tighter bound may let the run start sooner.
-                self.effort.tight = true;
-                Box::pin(self.admit_with(intent)).await
-            }
-            Some(Passage::TurnedAway(_)) if can_tighten && self.run.state == RunState::Queued => {
+            Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
+                // A tighter bound may let the run start, or start sooner.
                 self.effort.tight = true;
                 Box::pin(self.admit_with(intent)).await
             }
@@ -286,11 +346,35 @@ impl Orchestrator {
         }
     }
 
+    /// Not with this call, perhaps with another: not at a frozen price, or by the policy's downgrade.
+    async fn turned_away(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        let asked = self.pending.take().and_then(|pending| match pending.reserved.call {
+            Call::Model(call) => Some(call.model),
+            Call::Tool { .. } => None,
+        });
+        if refusal.limit == LimitKind::FrozenPrice
+            && let Some(model) = asked.filter(|model| !self.effort.frozen.contains(model))
+        {
+            self.effort.frozen.push(model);
+            return Box::pin(self.admit()).await;
+        }
+        if matches!(refusal.limit, LimitKind::Cost | LimitKind::Budget)
+            && let Some(stance) = self.downgrade()
+        {
+            self.effort.settle();
+            self.effort.stance = stance;
+            return Box::pin(self.admit()).await;
+        }
+        self.stop_before_start(refusal).await
+    }
+
     /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
     async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(Purpose::Turn);
-        let bound = landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        let passages = self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None })]).await?;
+        // A landing takes its reserve's place, and needs nothing beside it.
+        let bound = landing.as_ref().filter(|_| self.run.lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
+        let passages =
+            self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
@@ -303,7 +387,7 @@ impl Orchestrator {
             return None;
         }
         let model = self.run.latest_model.clone().or_else(|| self.run.plan.model.candidates.first().cloned())?;
-        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model);
+        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model, &self.effort);
         (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
     }
 
@@ -321,8 +405,9 @@ impl Orchestrator {
             let ended = self.run.stopped(self.declared(refusal));
             return self.end(ended).await;
         }
-        tracing::info!(run = %self.run.id, %refusal, "the run can't go on");
-        (self.observer)(Progress::Text { run: self.run.id, piece: "" });
+        // A resumed run stays as it is, with the refusal shown (LEDGER rule 7).
+        let refusal = self.declared(refusal);
+        (self.observer)(Progress::Refused { run: self.run.id, refusal: &refusal });
         Ok(Flow::Leave)
     }
 
@@ -366,7 +451,8 @@ impl Orchestrator {
         let can_tighten = draft.can_tighten;
         let wait = !can_tighten && !self.effort.waited && intent.purpose != Purpose::Landing;
         let mut ask = self.reserve_ask(&draft, self.effort.lower);
-        ask.wait_until = wait.then(|| self.now().after(self.run.plan.limits.budget_wait));
+        ask.wait_until =
+            wait.then(|| self.now().after(self.run.plan.limits.budget_wait.min(self.run.time_to_wait(self.now()))));
         self.wait_until = ask.wait_until;
         self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
         let passages = self.submit(vec![Ask::Reserve(Box::new(ask))]).await?;
@@ -388,14 +474,13 @@ impl Orchestrator {
             return self.end_without_landing().await;
         }
         if short.own_tree {
-            self.blocked = true;
             return Ok(Flow::Wait);
         }
         if can_tighten {
             self.effort.tight = true;
         } else if let Some(stance) = self.downgrade() {
-            let frozen = std::mem::take(&mut self.effort.frozen);
-            self.effort = Effort { stance, frozen, ..Effort::default() };
+            self.effort.settle();
+            self.effort.stance = stance;
         } else if self.effort.lower {
             let declared = self.run.plan.limits.declared(LimitKind::Cost);
             return self.land(short.refusal(declared)).await;
@@ -468,6 +553,7 @@ impl Orchestrator {
                 | Passage::WaitEnded
                 | Passage::NotWaiting
                 | Passage::Stalled => {}
+                Passage::NotRunning => return Err(self.not_running()),
             }
         }
         Ok(if self.run.is_busy() { Flow::Wait } else { flow })
@@ -493,12 +579,16 @@ impl Orchestrator {
             return Ok(vec![]);
         }
         let run = self.run.id;
+        let settles = self.draft.iter().any(|event| matches!(event, Event::Settled(_)));
         let drafted = self.draft.len();
         let events = std::mem::take(&mut self.draft).into_iter().map(|event| (run, event)).collect();
         let plan = self.is_new.then(|| Box::new(crate::domain::plan::Plan::clone(&self.run.plan)));
         self.is_new = false;
         let op = Op { run, events, asks, plan };
         let Submitted { events, passages } = self.shared.gate.submit(op, self.first_token_limit()).await?;
+        if settles {
+            failpoint::reach("run.settled");
+        }
         // The draft is folded already; what the ledger added isn't.
         self.fold(&events, drafted);
         Ok(passages)
@@ -520,23 +610,40 @@ impl Orchestrator {
     async fn follow(&mut self, passage: Passage) -> Result<Flow, RuntimeError> {
         match passage {
             Passage::Admitted(Some(pass)) | Passage::Granted(pass) => {
+                self.queued = false;
                 self.wait_until = None;
                 if let Some(pending) = self.pending.take() {
                     self.perform(pass, pending.work);
                 }
                 Ok(Flow::Wait)
             }
-            Passage::Admitted(None) => Ok(Flow::On),
-            Passage::Queued | Passage::Waiting | Passage::Behind | Passage::NotWaiting => Ok(Flow::Wait),
-            Passage::TurnedAway(refusal) => self.stop_before_start(refusal).await,
+            Passage::Admitted(None) => {
+                self.queued = false;
+                Ok(Flow::On)
+            }
+            Passage::Queued => {
+                self.queued = true;
+                Ok(Flow::Wait)
+            }
+            Passage::Waiting | Passage::Behind | Passage::NotWaiting => Ok(Flow::Wait),
+            Passage::TurnedAway(refusal) => {
+                self.queued = false;
+                self.turned_away(refusal).await
+            }
             Passage::Stalled | Passage::WaitEnded => {
                 self.wait_until = None;
                 self.effort.waited = true;
                 Ok(Flow::On)
             }
             Passage::Frozen(refusal) => self.avoid_frozen(refusal).await,
+            Passage::NotRunning => Err(self.not_running()),
             Passage::Short(short) => self.concede(Purpose::Turn, false, short).await,
         }
+    }
+
+    /// Somebody else ended the run, or it was never admitted: this process has no business with it.
+    fn not_running(&self) -> RuntimeError {
+        RuntimeError::Task(format!("run `{}` is not running in the store's books", self.run.id))
     }
 
     /// A frozen price bars its model; where nobody else is left the run ends, landing included.
@@ -563,18 +670,19 @@ impl Orchestrator {
         let shared = self.shared.clone();
         match work {
             Work::Model(mut request) => {
-                let frozen = std::mem::take(&mut self.effort.frozen);
-                self.effort = Effort { frozen, ..Effort::default() };
+                self.effort.settle();
                 if let Call::Model(call) = &reserved.call {
                     request.max_output_tokens = call.max_output_tokens;
                 }
                 let (observer, run) = (self.observer.clone(), self.run.id);
-                self.tasks.spawn(perform::model(shared, observer, run, Box::new(reserved), permit, *request, cancel));
+                let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
+                self.in_flight.insert(task.id(), reserved);
             }
             Work::Tool(call) => {
                 let Some(plan) = self.run.plan.tools.get(&call.name).cloned() else { return };
                 let arguments = arguments_of(&call.arguments);
-                self.tasks.spawn(perform::tool(shared, Box::new(reserved), permit, plan, arguments, cancel));
+                let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
+                self.in_flight.insert(task.id(), reserved);
             }
         }
     }
@@ -583,15 +691,14 @@ impl Orchestrator {
     async fn wait(&mut self) -> Result<Flow, RuntimeError> {
         let timer = self.timer();
         tokio::select! {
-            done = self.tasks.join_next(), if !self.tasks.is_empty() => {
+            done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                 if let Some(done) = done {
-                    self.take_done(done)?;
-                    self.blocked = false;
+                    self.take_done(done);
                 }
                 Ok(Flow::On)
             }
             Some(news) = self.notices.recv() => {
-                let Submitted { events, passages } = self.shared.gate.receive(news, self.first_token_limit());
+                let Submitted { events, passages } = self.receive(news);
                 self.fold(&events, 0);
                 match passages.into_iter().next() {
                     Some(passage) => self.follow(passage).await,
@@ -602,47 +709,96 @@ impl Orchestrator {
                 drop(changed);
                 Ok(Flow::On)
             }
+            Ok(()) = self.hung_up.changed() => Ok(Flow::On),
+            Ok(()) = self.requests.changed() => Ok(Flow::Wait),
             () = sleep_for(timer) => self.time_came().await,
         }
     }
 
+    /// When to look again, whatever happens: the end of a back-off or of a wait, and of the run's own time.
     fn timer(&self) -> Option<Millis> {
+        let now = self.now();
+        if self.queued {
+            return Some(QUEUE_LOOK);
+        }
         let at = self.later.or(self.wait_until)?;
-        Some(at.since(self.now()))
+        Some(at.since(now).min(self.run.time_to_wait(now)))
     }
 
     async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
+        if self.queued {
+            return self.look_at_queue().await;
+        }
         if self.later.take().is_some() {
             return Ok(Flow::On);
         }
         self.wait_until = None;
-        let passages = self.submit(vec![Ask::EndWait(WaitEnd::Expired)]).await?;
+        self.stop_waiting(WaitEnd::Expired).await
+    }
+
+    async fn stop_waiting(&mut self, why: WaitEnd) -> Result<Flow, RuntimeError> {
+        let passages = self.submit(vec![Ask::EndWait(why)]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
         }
     }
 
-    async fn sleep_until(&self, until: Timestamp) {
-        sleep_for(Some(until.since(self.now()))).await;
+    /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op.
+    async fn look_at_queue(&mut self) -> Result<Flow, RuntimeError> {
+        if let Next::Do(intents) = self.run.next(self.now(), &self.shared.checks)
+            && let Some(Intent::Land(refusal)) = intents.into_iter().next()
+        {
+            return self.stop_before_start(refusal).await;
+        }
+        let op = Op { run: self.run.id, events: vec![], asks: vec![], plan: None };
+        self.shared.gate.submit(op, self.first_token_limit()).await?;
+        Ok(Flow::Wait)
     }
 
-    /// Folds what an attempt came to; its fact rides in the next write.
-    fn take_done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), RuntimeError> {
-        let done = done.map_err(|error| RuntimeError::Task(error.to_string()))?;
-        let fact = match done {
-            Done::Model(reserved, answer) => {
-                let fact = settle::model(self.shared.gate.book(), &reserved, answer, self.now());
-                if !matches!(&fact, Event::Settled(settled) if matches!(settled.outcome, crate::domain::event::Outcome::Reply { .. }))
-                {
-                    (self.observer)(Progress::TextDiscarded { run: self.run.id });
-                }
-                fact
+    /// A person asked the run to end: nothing new starts, what is in flight is drained.
+    async fn take_request(&mut self) -> Result<Flow, RuntimeError> {
+        let reason = self.requests.borrow().clone().unwrap_or_default();
+        self.cancel.send_replace(true);
+        self.later = None;
+        self.queued = false;
+        if self.wait_until.take().is_some() {
+            self.stop_waiting(WaitEnd::Cancelled).await?;
+        }
+        self.note(Event::CancelRequested(CancelRequested { reason }));
+        Ok(Flow::On)
+    }
+
+    /// False where the run was asked to stop or to end before that.
+    async fn sleep_until(&mut self, until: Timestamp) -> bool {
+        let time = until.since(self.now());
+        tokio::select! {
+            () = sleep_for(Some(time)) => true,
+            Ok(()) = self.stop.changed() => false,
+            Ok(()) = self.requests.changed() => false,
+        }
+    }
+
+    /// Folds what an attempt came to; its fact rides in the next write. A task that broke down counts as unknown.
+    fn take_done(&mut self, done: Result<(task::Id, Done), task::JoinError>) {
+        let (id, done) = match done {
+            Ok((id, done)) => (id, Some(done)),
+            Err(error) => {
+                tracing::error!(run = %self.run.id, %error, "an attempt's task broke down");
+                (error.id(), None)
             }
-            Done::Tool(reserved, outcome) => self.tool_fact(&reserved, outcome),
         };
+        let Some(reserved) = self.in_flight.remove(&id) else { return };
+        let fact = match done {
+            None => settle::broken_off(&reserved, "the attempt broke down; this is a fault of plimsoll"),
+            Some(Done::Model(answer)) => settle::model(self.shared.gate.book(), &reserved, answer, self.now()),
+            Some(Done::Tool(outcome)) => self.tool_fact(&reserved, outcome),
+        };
+        let is_model = matches!(reserved.call, Call::Model(_));
+        if is_model && !settle::is_reply(&fact) {
+            (self.observer)(Progress::TextDiscarded { run: self.run.id });
+        }
         self.note(fact);
-        Ok(())
     }
 
     /// A call that a clean stop broke off gave no result: it is made again, or a person is asked.

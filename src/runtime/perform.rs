@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::progress::{Observer, Progress};
-use crate::domain::event::Reserved;
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
 use crate::domain::retry::{ErrorClass, Failure};
+use crate::failpoint;
 use crate::gate::Permit;
 use crate::ids::RunId;
 use crate::provider::{Answer, AnswerResult, Listener};
@@ -18,8 +18,8 @@ use crate::units::Millis;
 
 /// What an attempt's task came to.
 pub(crate) enum Done {
-    Model(Box<Reserved>, Answer),
-    Tool(Box<Reserved>, ToolOutcome),
+    Model(Answer),
+    Tool(ToolOutcome),
 }
 
 /// Calls a model, once.
@@ -27,19 +27,19 @@ pub(crate) async fn model(
     shared: Arc<Shared>,
     observer: Observer,
     run: RunId,
-    reserved: Box<Reserved>,
     permit: Permit,
     request: Request,
     cancel: watch::Receiver<bool>,
 ) -> Done {
     let provider = request.model.provider();
     let Some(client) = shared.simulated.as_ref().or_else(|| shared.providers.get(&provider)) else {
-        return Done::Model(reserved, not_configured(permit, provider.as_str()));
+        return Done::Model(not_configured(permit, provider.as_str()));
     };
     let listener: Listener = Arc::new(move |piece: &str| observer(Progress::Text { run, piece }));
     let listener = request.stream.then_some(listener);
     let answer = client.call(permit, &request, listener.as_ref(), cancel).await;
-    Done::Model(reserved, answer)
+    failpoint::reach("provider.replied");
+    Done::Model(answer)
 }
 
 fn not_configured(permit: Permit, provider: &str) -> Answer {
@@ -57,13 +57,14 @@ fn not_configured(permit: Permit, provider: &str) -> Answer {
 /// Calls a tool, once.
 pub(crate) async fn tool(
     shared: Arc<Shared>,
-    reserved: Box<Reserved>,
     permit: Permit,
     plan: ToolPlan,
     arguments: serde_json::Value,
     cancel: watch::Receiver<bool>,
 ) -> Done {
     let context = shared.tools.with_cancel(cancel);
+    failpoint::reach("tool.call");
     let outcome = tool::call(permit, &plan, &arguments, &context).await;
-    Done::Tool(reserved, outcome)
+    failpoint::reach("tool.called");
+    Done::Tool(outcome)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::event::Recorded;
+use crate::domain::limits::Refusal;
 use crate::ids::RunId;
 
 /// Something to show.
@@ -21,6 +22,13 @@ pub enum Progress<'a> {
         run: RunId,
         /// The piece.
         piece: &'a str,
+    },
+    /// A run that was to go on can't, and stays as it is.
+    Refused {
+        /// The run.
+        run: RunId,
+        /// The limit that says no.
+        refusal: &'a Refusal,
     },
     /// What was streamed since the attempt began counts for nothing: the attempt failed.
     TextDiscarded {

@@ -5,9 +5,10 @@ use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided
 use crate::domain::message::{Assistant, Reply};
 use crate::domain::pricing::PriceBook;
 use crate::domain::retry::{ErrorClass, Failure};
+use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
 use crate::tool::ToolOutcome;
-use crate::units::{Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp};
 
 /// Calls that are taken from one reply; a model that asks for more is cut short.
 const CALLS_MAX: usize = 256;
@@ -31,6 +32,11 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
             settled(bill, source, usage, raw_usage, outcome)
         }
     }
+}
+
+/// True where a model answered.
+pub(crate) fn is_reply(fact: &Event) -> bool {
+    matches!(fact, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }))
 }
 
 /// The exact cost where the provider reported usage of a model and a tier that have a price, else the reservation.
@@ -86,6 +92,13 @@ pub(crate) fn tool(reserved: &Reserved, outcome: ToolOutcome) -> Event {
     }))
 }
 
+/// The fact of an attempt that was granted and then not wanted any more: nothing was sent.
+pub(crate) fn never_made(reservation: ReservationId, why: &str) -> Event {
+    let failure =
+        Failure { class: ErrorClass::Interrupted, status: None, code: None, message: why.into(), retry_after: None };
+    Event::Voided(Voided { reservation, latency: Millis::ZERO, failure })
+}
+
 /// The fact of an attempt that this process broke off, or that broke down.
 pub(crate) fn broken_off(reserved: &Reserved, why: &str) -> Event {
     let failure =
@@ -96,7 +109,7 @@ pub(crate) fn broken_off(reserved: &Reserved, why: &str) -> Event {
         source: CostSource::Unknown,
         usage: None,
         raw_usage: None,
-        latency: crate::units::Millis::ZERO,
+        latency: Millis::ZERO,
         first_token: None,
         outcome: Outcome::Failed(failure),
     }))

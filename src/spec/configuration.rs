@@ -217,6 +217,8 @@ fn policies(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTre
     for (name, node) in entries {
         check_name(&node, "a policy", &name, faults);
         let models = names::models(&node, "models", providers, faults);
+        let content_filter_fallbacks = names::models(&node, "content_filter_fallbacks", providers, faults);
+        let context_fallbacks = names::models(&node, "context_fallbacks", providers, faults);
         let to = node.section("downgrade").and_then(|downgrade| downgrade.text("to"));
         if let Some(to) = &to {
             check_downgrade(&node, &name.value, to, &known, faults);
@@ -225,7 +227,8 @@ fn policies(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTre
         let quality = node.text("quality").map(|quality| quality.value);
         let declared = declared(node.source, &name.span);
         let name = PolicyName::from(name.value);
-        policies.insert(name.clone(), Policy { name, quality, models, downgrade, declared });
+        let policy = Policy { name, quality, models, content_filter_fallbacks, context_fallbacks, downgrade, declared };
+        policies.insert(policy.name.clone(), policy);
     }
     policies
 }

@@ -22,7 +22,7 @@ pub struct LoadLine {
     pub binds: Vec<LimitKind>,
     /// What the counts of calls allow, before the `cost` limit.
     pub by_counts: Money,
-    /// The worst case of one model call, over all candidates; `None` where none has a price.
+    /// The worst case of one model call, over all models that may be asked; `None` where none has a price.
     pub worst_call: Option<WorstCall>,
     /// The most tries of model calls in the costliest mix.
     pub model_tries: u64,
@@ -32,7 +32,7 @@ pub struct LoadLine {
     pub dearest_tool: Money,
     /// The worst case of the landing call; nothing with `at_limit = "stop"`.
     pub landing: Money,
-    /// Candidates without a price: the gate refuses them.
+    /// Models without a price: the gate refuses them.
     pub unpriced: Vec<ModelName>,
 }
 
@@ -90,15 +90,13 @@ fn worst_call(
     price: &impl Fn(&ModelName, Tokens, u32) -> Option<Money>,
 ) -> (Option<WorstCall>, Vec<ModelName>) {
     let (input, output) = (input_bound(plan), plan.model.max_output_tokens);
-    let downgrade = plan.model.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
     let (mut worst, mut unpriced): (Option<WorstCall>, Vec<ModelName>) = (None, Vec::new());
-    for model in plan.model.candidates.iter().chain(downgrade) {
+    for model in plan.model.models() {
         match price(model, input, output) {
             Some(cost) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {
                 worst = Some(WorstCall { model: model.clone(), input, output, cost });
             }
             Some(_) => {}
-            None if unpriced.contains(model) => {}
             None => unpriced.push(model.clone()),
         }
     }

@@ -11,7 +11,6 @@ use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::limits::declared;
 use crate::spec::load::Configuration;
 use crate::spec::names;
-use crate::spec::project::Policy;
 use crate::spec::reader::{At, Node};
 
 /// The output cap of one call where the agent says nothing.
@@ -59,11 +58,15 @@ pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults:
     let choice = choice(&node, surroundings, faults);
     let (max_output_tokens, min_output_tokens) = output_tokens(&node, faults);
     let sampling = sampling(&node, faults);
-    let Choice { policy, candidates, downgrade, declared } = choice?;
+    let filtered = fallbacks(&node, "content_filter_fallbacks", surroundings, faults);
+    let too_long = fallbacks(&node, "context_fallbacks", surroundings, faults);
+    let Choice { policy, candidates, after_filter, after_overflow, downgrade, declared } = choice?;
     Some(ModelPlan {
         policy,
         declared,
         candidates,
+        after_filter: filtered.unwrap_or(after_filter),
+        after_overflow: too_long.unwrap_or(after_overflow),
         downgrade,
         max_output_tokens,
         min_output_tokens,
@@ -72,10 +75,22 @@ pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults:
     })
 }
 
+/// A list of fallbacks where the agent has it; its policy's holds where it doesn't.
+fn fallbacks(
+    node: &Node<'_>,
+    key: &str,
+    surroundings: &Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<ModelName>> {
+    node.has(key).then(|| names::models(node, key, &surroundings.providers, faults))
+}
+
 /// Which models an agent may use.
 struct Choice {
     policy: Option<PolicyName>,
     candidates: Vec<ModelName>,
+    after_filter: Vec<ModelName>,
+    after_overflow: Vec<ModelName>,
     downgrade: Option<DowngradePlan>,
     declared: Declared,
 }
@@ -97,7 +112,8 @@ fn choice(node: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults)
     }
     let candidates = listed.filter(|models| !models.is_empty())?;
     let declared = declared(node.source, &node.key_span("models"));
-    Some(Choice { policy: None, candidates, downgrade: None, declared })
+    let (after_filter, after_overflow) = (Vec::new(), Vec::new());
+    Some(Choice { policy: None, candidates, after_filter, after_overflow, downgrade: None, declared })
 }
 
 fn of_policy(
@@ -120,10 +136,20 @@ fn of_policy(
         }
         return None;
     };
-    let Policy { name, models, downgrade, declared, .. } = policy.clone();
-    let target = downgrade.and_then(|to| policies.get(&to));
+    if policy.models.is_empty() {
+        return None;
+    }
+    let target = policy.downgrade.as_ref().and_then(|to| policies.get(to));
     let downgrade = target.map(|to| DowngradePlan { policy: to.name.clone(), candidates: to.models.clone() });
-    (!models.is_empty()).then_some(Choice { policy: Some(name), candidates: models, downgrade, declared })
+    let policy = policy.clone();
+    Some(Choice {
+        policy: Some(policy.name),
+        candidates: policy.models,
+        after_filter: policy.content_filter_fallbacks,
+        after_overflow: policy.context_fallbacks,
+        downgrade,
+        declared: policy.declared,
+    })
 }
 
 fn output_tokens(node: &Node<'_>, faults: &mut Faults) -> (u32, u32) {

@@ -41,6 +41,10 @@ pub struct Policy {
     pub quality: Option<String>,
     /// Approved models: the first is primary, the rest are fallbacks.
     pub models: Vec<ModelName>,
+    /// Who may take over what a content filter or a refusal stopped.
+    pub content_filter_fallbacks: Vec<ModelName>,
+    /// Who takes over, after `models`, where a request was too long.
+    pub context_fallbacks: Vec<ModelName>,
     /// The policy to fall to when money runs short.
     pub downgrade: Option<PolicyName>,
     /// Where it was declared.

@@ -1,18 +1,15 @@
 //! Checks of the author's templates before anything runs: their syntax, and the names that they use.
 //!
-//! Deliberately absent: rendering, which the domain does.
+//! Deliberately absent: reading and rendering them, which the domain does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use minijinja::Environment;
 use serde_json::Value;
 
+use crate::domain::template::{self, TemplateError, Unread};
 use crate::spec::fault::{Faults, Source, code, nearest, suggest};
 use crate::spec::reader::one_line;
-
-/// The largest template in bytes.
-pub(crate) const TEMPLATE_BYTES_MAX: usize = 256 * 1024;
 
 /// The names that a template may use: each variable, with its fields where they are known.
 #[derive(Clone, Debug, Default)]
@@ -68,23 +65,13 @@ pub(crate) fn check(text: &str, place: &Place<'_>, names: &Names, faults: &mut F
     let mut report = |span: Range<usize>, message: String, help: String| {
         faults.push(place.source.fault(code::BAD_TEMPLATE, span, message, help));
     };
-    if text.len() > TEMPLATE_BYTES_MAX {
-        let help = format!("at most {TEMPLATE_BYTES_MAX} bytes");
-        return report(place.span.clone(), "the template is too large".into(), help);
-    }
-    let environment = Environment::new();
-    match environment.template_from_str(text) {
-        Err(error) => {
-            let span = if place.exact == Exact::Yes { error.range() } else { None };
-            let detail = one_line(error.detail().unwrap_or("the template can't be read"));
-            let line = error.line().filter(|line| *line > 1 && span.is_none());
-            let on_line = line.map(|line| format!(" (line {line} of the text)")).unwrap_or_default();
-            let help =
-                "templates are minijinja: `{{ value }}`, `{% if … %} … {% endif %}`; a literal brace is `{{ '{{' }}`";
-            report(span.unwrap_or_else(|| place.span.clone()), format!("bad template: {detail}{on_line}"), help.into());
+    match template::uses(text) {
+        Err(Unread { error, range }) => {
+            let span = range.filter(|_| place.exact == Exact::Yes);
+            let (message, help) = unread(&error, span.is_some());
+            report(span.unwrap_or_else(|| place.span.clone()), message, help);
         }
-        Ok(template) => {
-            let used: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+        Ok(used) => {
             for name in used {
                 if let Some((message, help)) = unknown(&name, names) {
                     report(find(text, &name, place), message, help);
@@ -94,12 +81,31 @@ pub(crate) fn check(text: &str, place: &Place<'_>, names: &Names, faults: &mut F
     }
 }
 
+/// Tells why a template can't be read; names the line where the excerpt doesn't show it.
+fn unread(error: &TemplateError, is_shown: bool) -> (String, String) {
+    let help = "templates are minijinja: `{{ value }}`, `{% if … %} … {% endif %}`; a literal brace is `{{ '{{' }}`";
+    match error {
+        TemplateError::Syntax { line, reason } if *line > 1 && !is_shown => {
+            (format!("bad template: {} (line {line} of the text)", one_line(reason)), help.to_owned())
+        }
+        TemplateError::Syntax { reason, .. } => (format!("bad template: {}", one_line(reason)), help.to_owned()),
+        TemplateError::TooLong(bytes) => {
+            let help = format!("at most {} bytes", template::TEMPLATE_BYTES_MAX);
+            (format!("the template has {bytes} bytes"), help)
+        }
+        TemplateError::Undefined { .. }
+        | TemplateError::TooMuchWork
+        | TemplateError::TooLarge
+        | TemplateError::Failed { .. } => (format!("bad template: {}", one_line(&error.to_string())), help.to_owned()),
+    }
+}
+
 /// What is wrong with a name such as `input.ticket`, if anything is.
 fn unknown(name: &str, names: &Names) -> Option<(String, String)> {
     let mut parts = name.split('.');
     let variable = parts.next()?;
     // Functions of minijinja come up as names too.
-    if ["range", "dict", "namespace", "debug", "loop", "self", "caller"].contains(&variable) {
+    if ["range", "dict", "namespace", "loop", "self", "caller"].contains(&variable) {
         return None;
     }
     let Some(fields) = names.0.get(variable) else {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::domain::builtin;
 use crate::domain::plan::{Builtin, ToolKind, ToolPlan};
 use crate::ids::ToolName;
 use crate::spec::configuration::{check_header, is_secret_header};
@@ -72,17 +73,23 @@ struct Tool<'a> {
 
 impl Tool<'_> {
     fn plan(&self, name: &str, schema: Option<Value>, kind: Option<ToolKind>, faults: &mut Faults) -> Option<ToolPlan> {
-        let builtin = self.node.text("builtin").and_then(|word| default_words(&word.value));
         let described = self.node.text("description").map(|text| text.value);
-        if builtin.is_none() {
+        let (described, schema) = match &kind {
+            Some(ToolKind::Builtin(tool)) => (
+                described.or_else(|| Some(builtin::default_description(tool).to_owned())),
+                schema.or_else(|| Some(builtin::default_input(tool))),
+            ),
+            Some(ToolKind::Command { .. } | ToolKind::Http { .. }) | None => (described, schema),
+        };
+        if !self.node.has("builtin") {
             self.must_have("description", "the model reads what the tool does", faults);
             self.must_have("input", "write the JSON Schema of the arguments", faults);
         }
         let node = &self.node;
         Some(ToolPlan {
             name: ToolName::from(name),
-            description: described.or_else(|| builtin.as_ref().map(|(text, _)| (*text).to_owned()))?,
-            input: schema.or_else(|| builtin.map(|(_, schema)| schema))?,
+            description: described?,
+            input: schema?,
             timeout: node.duration("timeout").map_or(Millis(LEFT_TO_AGENT), |time| time.value),
             output_bytes: node.count("output_bytes").map_or(LEFT_TO_AGENT, |bytes| bytes.value),
             idempotent: node.boolean("idempotent").unwrap_or(matches!(kind, Some(ToolKind::Builtin(_)))),
@@ -318,48 +325,4 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_executable(path: &Path) -> bool {
     path.is_file()
-}
-
-/// What a builtin tells the model where the author says nothing: its description and the schema of its arguments.
-fn default_words(builtin: &str) -> Option<(&'static str, Value)> {
-    let object = |required: &[&str], properties: Value| json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
-    Some(match builtin {
-        "search_files" => (
-            "Finds lines that hold all words of the query, in the files that may be read",
-            object(
-                &["query"],
-                json!({
-                    "query": { "type": "string", "minLength": 1, "description": "Words to look for" },
-                    "max_results": { "type": "integer", "minimum": 1, "maximum": 100, "description": "The most lines to give" },
-                }),
-            ),
-        ),
-        "read_file" => (
-            "Reads one of the files that may be read",
-            object(
-                &["path"],
-                json!({
-                    "path": { "type": "string", "minLength": 1, "description": "The file's path, as a search gives it" },
-                    "from_line": { "type": "integer", "minimum": 1, "description": "The first line to give" },
-                    "lines": { "type": "integer", "minimum": 1, "description": "The most lines to give" },
-                }),
-            ),
-        ),
-        "now" => (
-            "Tells the date and time",
-            object(
-                &[],
-                json!({ "time_zone": { "type": "string", "description": "An IANA name, such as Europe/Berlin; UTC by default" } }),
-            ),
-        ),
-        "calculate" => (
-            "Calculates exactly with numbers, + - * / and parentheses",
-            object(
-                &["expression"],
-                json!({ "expression": { "type": "string", "minLength": 1, "description": "Such as (19.90 + 4) * 3" } }),
-            ),
-        ),
-        "template" => ("Answers with a fixed text", json!({ "type": "object" })),
-        _ => return None,
-    })
 }

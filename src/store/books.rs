@@ -1,20 +1,22 @@
 //! What the writer keeps in memory of the open runs, and how a group of decisions becomes one batch.
 //!
-//! An event is serialised once. Accounts, reservations and rollups are written once for each group. A run's summary is
+//! An event is serialised once, and those of one run and group are one record. A run's accounts and reservations are
+//! one record too, since sled's time goes by the number of keys. Budgets and rollups are written once for each group. A run's summary is
 //! written when its state changes; between that, readers get it from memory and an open rebuilds it from the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::event::{AccountKey, Event, Recorded, RunState};
-use crate::domain::ledger::Dirty;
+use crate::domain::ledger::{Dirty, Hold};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
-use crate::ids::{PlanHash, RunId};
+use crate::ids::{PlanHash, ReservationId, RunId};
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
-use crate::store::{codec, keys, read};
+use crate::store::read::{self, RunMoney};
+use crate::store::{codec, keys};
 use crate::units::Timestamp;
 
 /// Rollup rows that are kept between groups.
@@ -44,6 +46,10 @@ pub(crate) struct OpenRun {
     packed: bool,
     /// Events of this group, as stored: the last of the log.
     pending: Vec<Vec<u8>>,
+    /// Its accounts and open reservations.
+    pub(crate) money: RunMoney,
+    /// True where the group changed them.
+    money_changed: bool,
 }
 
 #[derive(Default)]
@@ -61,6 +67,11 @@ pub(crate) struct Published {
 }
 
 impl OpenRun {
+    fn new(summary: RunSummary, dimensions: Dimensions) -> Self {
+        let money = RunMoney::default();
+        Self { summary, dimensions, stored: None, packed: false, pending: Vec::new(), money, money_changed: false }
+    }
+
     /// A run as its log tells it.
     pub(crate) fn from_log(run: RunId, log: &[Recorded], packed: bool) -> Result<Self, StoreError> {
         let Some((Recorded { at, event: Event::Created(created), .. }, rest)) = log.split_first() else {
@@ -69,7 +80,7 @@ impl OpenRun {
         let mut summary = RunSummary::start(run, *at, created);
         rest.iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
         let stored = Some(summary.state);
-        Ok(Self { summary, dimensions: Dimensions::of(created), stored, packed, pending: Vec::new() })
+        Ok(Self { stored, packed, ..Self::new(summary, Dimensions::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -78,7 +89,7 @@ impl OpenRun {
 
     /// True where nothing but corrections can follow.
     pub(crate) fn is_closed(&self) -> bool {
-        self.summary.state.is_ended() && self.summary.in_flight.is_empty()
+        self.summary.state.is_ended() && self.summary.in_flight.is_empty() && self.money.holds.is_empty()
     }
 
     /// The number of the first pending event.
@@ -90,8 +101,7 @@ impl OpenRun {
 }
 
 impl Books {
-    pub(crate) fn new(reader: Arc<dyn Reader>, open: Vec<OpenRun>) -> Self {
-        let runs = open.into_iter().map(|open| (open.summary.id, open)).collect();
+    pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, OpenRun>) -> Self {
         Self {
             reader,
             runs,
@@ -125,8 +135,7 @@ impl Books {
             self.refuse_twice(run)?;
             let summary = RunSummary::start(run, at, created);
             let dimensions = Dimensions::of(created);
-            let open = OpenRun { summary, dimensions, stored: None, packed: false, pending: Vec::new() };
-            self.runs.insert(run, open);
+            self.runs.insert(run, OpenRun::new(summary, dimensions));
             0
         } else {
             self.fetch(run)?;
@@ -166,12 +175,12 @@ impl Books {
             let record = codec::seal_json(&key, &plan)?;
             batch.put(key, record);
         }
+        self.write_dirty(dirty, &mut batch)?;
         let mut published = Published { open: Vec::new(), closed: Vec::new() };
         for run in std::mem::take(&mut self.touched) {
             let Some(open) = self.runs.get_mut(&run) else { continue };
             write_run(&*self.reader, open, &mut batch)?;
             if open.is_closed() {
-                drop_nodes(&*self.reader, run, &mut batch)?;
                 self.runs.remove(&run);
                 published.closed.push(run);
             } else {
@@ -179,7 +188,6 @@ impl Books {
             }
         }
         self.write_rollups(&mut batch)?;
-        self.write_dirty(dirty, &mut batch)?;
         Ok((batch, published))
     }
 
@@ -223,6 +231,30 @@ impl Books {
         Ok(())
     }
 
+    /// Takes reservations in and out of their runs. One that is both set and gone is gone.
+    fn take_holds(&mut self, set: Vec<Hold>, gone: Vec<ReservationId>) -> Result<(), StoreError> {
+        for hold in set {
+            self.fetch(hold.reservation.run)?;
+            if let Some(money) = self.money(hold.reservation.run) {
+                money.holds.insert(hold.reservation, hold);
+            }
+        }
+        for reservation in gone {
+            if let Some(money) = self.money(reservation.run) {
+                money.holds.remove(&reservation);
+            }
+        }
+        Ok(())
+    }
+
+    /// The money of a run in memory, to be changed. A closed run keeps its sums in its summary.
+    fn money(&mut self, run: RunId) -> Option<&mut RunMoney> {
+        let open = self.runs.get_mut(&run)?;
+        open.money_changed = true;
+        self.touched.insert(run);
+        Some(&mut open.money)
+    }
+
     fn write_rollups(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
         for key in std::mem::take(&mut self.changed) {
             let Some(row) = self.rollups.get_mut(&key) else { continue };
@@ -238,24 +270,26 @@ impl Books {
         Ok(())
     }
 
-    fn write_dirty(&self, dirty: Dirty, batch: &mut Batch) -> Result<(), StoreError> {
-        // The last value of each account stands.
-        let accounts: BTreeMap<_, _> = dirty.accounts.into_iter().collect();
-        for (account, value) in accounts {
-            if matches!(&account, AccountKey::Node { run, .. } if !self.runs.contains_key(run)) {
-                continue;
+    fn write_dirty(&mut self, dirty: Dirty, batch: &mut Batch) -> Result<(), StoreError> {
+        // The last value of each budget account stands.
+        let mut budgets = BTreeMap::new();
+        for (account, value) in dirty.accounts {
+            match account {
+                AccountKey::Node { run, .. } => {
+                    if let Some(money) = self.money(run) {
+                        money.accounts.insert(account, value);
+                    }
+                }
+                AccountKey::Budget { .. } => drop(budgets.insert(account, value)),
             }
-            let key = keys::account(&account);
+        }
+        for (account, value) in budgets {
+            let AccountKey::Budget { budget, scope, start, .. } = &account else { continue };
+            let key = keys::budget(budget, scope, *start);
             let record = codec::seal_compact(&key, &(account, value))?;
             batch.put(key, record);
         }
-        let gone: BTreeSet<_> = dirty.holds_gone.into_iter().collect();
-        for hold in dirty.holds_set.iter().filter(|hold| !gone.contains(&hold.reservation)) {
-            let key = keys::hold(hold.reservation);
-            let record = codec::seal_compact(&key, hold)?;
-            batch.put(key, record);
-        }
-        gone.into_iter().for_each(|reservation| batch.delete(keys::hold(reservation)));
+        self.take_holds(dirty.holds_set, dirty.holds_gone)?;
         dirty.unfrozen.iter().for_each(|price| batch.delete(keys::frozen(price)));
         for frozen in &dirty.frozen {
             let key = keys::frozen(&frozen.price);
@@ -283,30 +317,40 @@ fn write_run(reader: &dyn Reader, open: &mut OpenRun, batch: &mut Batch) -> Resu
     if ended && !open.packed {
         pack(reader, run, from, &open.pending, batch)?;
         open.packed = true;
-    } else {
-        for (seq, content) in (from..).zip(&open.pending) {
-            let key = keys::event(run, seq);
-            let record = codec::seal_bytes(&key, content);
-            batch.put(key, record);
-        }
+    } else if !open.pending.is_empty() {
+        let key = keys::event(run, from);
+        let record = codec::seal_pack(&key, open.pending.iter().map(Vec::as_slice))?;
+        batch.put(key, record);
     }
     open.pending.clear();
     if ended || open.stored != Some(open.summary.state) {
         write_summary(open, batch)?;
     }
+    if open.is_closed() {
+        batch.delete(keys::money(run));
+    } else if std::mem::take(&mut open.money_changed) {
+        let key = keys::money(run);
+        let record = codec::seal_compact(&key, &open.money)?;
+        batch.put(key, record);
+    }
     Ok(())
 }
 
-/// All events of a run in one record; the single ones go.
+/// All events of a run in one record; those of single writes go.
 fn pack(reader: &dyn Reader, run: RunId, from: u32, pending: &[Vec<u8>], batch: &mut Batch) -> Result<(), StoreError> {
-    let stored = if from == 0 { Vec::new() } else { read::contents(&*reader.view()?, run)?.0 };
+    let before = if from == 0 { Vec::new() } else { read::all(&*reader.view()?, keys::events(run))? };
+    let mut stored = Vec::new();
+    for (key, record) in &before {
+        stored.extend(codec::open_pack(key, record)?);
+        batch.delete(key.clone());
+    }
     if u32::try_from(stored.len()) != Ok(from) {
         return Err(StoreError::damaged(format!("run {run} has {} events, and {from} were written", stored.len())));
     }
+    crate::failpoint::reach("store.pack");
     let key = keys::pack(run);
-    let record = codec::seal_pack(&key, stored.iter().chain(pending).map(Vec::as_slice))?;
+    let record = codec::seal_pack(&key, stored.into_iter().chain(pending.iter().map(Vec::as_slice)))?;
     batch.put(key, record);
-    (0..from).for_each(|seq| batch.delete(keys::event(run, seq)));
     Ok(())
 }
 
@@ -335,13 +379,4 @@ fn index_new(summary: &RunSummary, batch: &mut Batch) {
     if let Some(caller) = &summary.key {
         batch.put(keys::by_key(&summary.agent, caller), run.bits().to_be_bytes().to_vec());
     }
-}
-
-/// Removes a closed run's accounts: its summary has what they said.
-fn drop_nodes(reader: &dyn Reader, run: RunId, batch: &mut Batch) -> Result<(), StoreError> {
-    let view = reader.view()?;
-    for (key, _) in read::all(&*view, keys::nodes(run))? {
-        batch.delete(key);
-    }
-    Ok(())
 }

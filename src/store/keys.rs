@@ -3,10 +3,11 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::event::{AccountKey, RunState};
+use crate::domain::event::RunState;
 use crate::domain::rollup::{Day, Dimensions};
-use crate::ids::{AgentName, PlanHash, PriceId, ReservationId, RunId};
+use crate::ids::{AgentName, BudgetName, PlanHash, PriceId, RunId};
 use crate::store::engine::Span;
+use crate::units::Timestamp;
 
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ use crate::store::engine::Span;
 pub enum Table {
     /// What the store is: format version and id.
     Meta = 0x01,
-    /// Single events: run, sequence number.
+    /// Events of runs that are open, those of one write in one record: run, sequence number of the first.
     Event = 0x10,
     /// All events of a run that ended: run.
     Pack = 0x11,
@@ -24,10 +25,8 @@ pub enum Table {
     Plan = 0x13,
     /// Budget accounts: hash of budget and scope, start of the period.
     Budget = 0x20,
-    /// Accounts of runs and stages, while the run is open or holds money: run, hash of the stage.
-    Node = 0x21,
-    /// Open reservations: run, number.
-    Hold = 0x22,
+    /// The accounts and open reservations of a run, while it is open or holds money: run.
+    Money = 0x21,
     /// Frozen price rows: hash of the row's id.
     Frozen = 0x23,
     /// The last costs of an agent's finished runs: hash of its name.
@@ -43,15 +42,14 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 14] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Meta, "the store's head"),
-        (Self::Event, "event"),
+        (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
         (Self::Summary, "the summary"),
         (Self::Plan, "plan"),
         (Self::Budget, "budget account"),
-        (Self::Node, "an account"),
-        (Self::Hold, "reservation"),
+        (Self::Money, "the accounts and reservations"),
         (Self::Frozen, "frozen price"),
         (Self::Ring, "expected cost"),
         (Self::Rollup, "rollup"),
@@ -120,30 +118,19 @@ pub(crate) fn plan(plan: &PlanHash) -> Vec<u8> {
     key(Table::Plan, &[plan.as_str().as_bytes()])
 }
 
-/// Where an account lies. All periods of one budget and scope follow each other.
-pub(crate) fn account(account: &AccountKey) -> Vec<u8> {
-    match account {
-        AccountKey::Node { run, stage } => {
-            let stage = stage.as_ref().map_or([0; 16], |stage| hash(&[stage.as_str()]));
-            key(Table::Node, &[&run.bits().to_be_bytes(), &stage])
-        }
-        AccountKey::Budget { budget, scope, start, .. } => {
-            key(Table::Budget, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
-        }
-    }
+/// Where a budget account lies. All periods of one budget and scope follow each other.
+pub(crate) fn budget(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
+    key(Table::Budget, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
 }
 
-pub(crate) fn nodes(run: RunId) -> Span {
-    Span::prefix(&key(Table::Node, &[&run.bits().to_be_bytes()]))
+/// Where the accounts and reservations of a run lie.
+pub(crate) fn money(run: RunId) -> Vec<u8> {
+    key(Table::Money, &[&run.bits().to_be_bytes()])
 }
 
 /// All periods of the budget and scope that `account` belongs to.
 pub(crate) fn periods(account: &[u8]) -> Span {
     Span::prefix(&account[..account.len().min(17)])
-}
-
-pub(crate) fn hold(reservation: ReservationId) -> Vec<u8> {
-    key(Table::Hold, &[&reservation.run.bits().to_be_bytes(), &reservation.number.to_be_bytes()])
 }
 
 pub(crate) fn frozen(price: &PriceId) -> Vec<u8> {
@@ -227,7 +214,7 @@ pub(crate) fn run_and_number(key: &[u8]) -> Option<(RunId, u32)> {
     Some((run_at_end(before)?, u32::from_be_bytes(*number)))
 }
 
-/// A key in words, for messages: `event 3 of run 01JD…`.
+/// A key in words, for messages: `the events from 3 of run 01JD…`.
 #[must_use]
 pub fn describe(key: &[u8]) -> String {
     let hex = || crate::domain::plan::hex(key);
@@ -235,15 +222,11 @@ pub fn describe(key: &[u8]) -> String {
         return format!("a record of no known table (key {})", hex());
     };
     match table {
-        Table::Event | Table::Hold => run_and_number(key)
+        Table::Event => run_and_number(key)
             .map_or_else(|| format!("{name} {}", hex()), |(run, number)| format!("{name} {number} of run {run}")),
-        Table::Pack | Table::Summary | Table::ByState | Table::ByLabel => {
+        Table::Pack | Table::Summary | Table::Money | Table::ByState | Table::ByLabel => {
             run_at_end(key).map_or_else(|| format!("{name} {}", hex()), |run| format!("{name} of run {run}"))
         }
-        Table::Node => key
-            .get(1..17)
-            .and_then(run_at_end)
-            .map_or_else(|| format!("{name} {}", hex()), |run| format!("{name} of run {run}")),
         Table::Plan => format!("plan {}", String::from_utf8_lossy(&key[1..])),
         Table::Meta => (*name).to_owned(),
         Table::Budget | Table::Frozen | Table::Ring | Table::Rollup | Table::ByKey => format!("{name} (key {})", hex()),
@@ -253,7 +236,6 @@ pub fn describe(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Timestamp;
 
     #[test]
     fn byte_order_is_the_order_of_runs_numbers_days_and_periods() {
@@ -261,10 +243,9 @@ mod tests {
         assert!(event(early, 256) > event(early, 255));
         assert!(event(late, 0) > event(early, u32::MAX));
         assert!(rollups(Day(1), Day(1)).to == rollups(Day(2), Day(2)).from);
-        let period =
-            |start| AccountKey::Budget { budget: "b".into(), scope: String::new(), start: Timestamp(start), end: None };
-        assert!(account(&period(256)) > account(&period(255)));
-        assert_eq!(periods(&account(&period(1))), periods(&account(&period(2))));
+        let period = |start| budget(&"b".into(), "", Timestamp(start));
+        assert!(period(256) > period(255));
+        assert_eq!(periods(&period(1)), periods(&period(2)));
     }
 
     #[test]
@@ -277,8 +258,8 @@ mod tests {
     #[test]
     fn a_key_is_named_in_words() {
         let run = RunId::from_bits(1);
-        assert_eq!(describe(&event(run, 3)), format!("event 3 of run {run}"));
-        assert_eq!(describe(&account(&AccountKey::Node { run, stage: None })), format!("an account of run {run}"));
+        assert_eq!(describe(&event(run, 3)), format!("the events from 3 of run {run}"));
+        assert_eq!(describe(&money(run)), format!("the accounts and reservations of run {run}"));
         assert_eq!(describe(&[0x77, 1]), "a record of no known table (key 7701)");
         assert_eq!(describe(&[]), "a record of no known table (key )");
     }

@@ -1,6 +1,7 @@
 //! The start: what the ledger is restored from, and the proof that it fits together.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::domain::event::{AccountKey, RunState};
 use crate::domain::ledger::{Account, Hold, Snapshot};
@@ -10,7 +11,7 @@ use crate::store::codec;
 use crate::store::engine::{Order, Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
-use crate::store::read;
+use crate::store::read::{self, RunMoney};
 use crate::units::{Money, Timestamp};
 
 /// The states that a run can leave.
@@ -27,9 +28,9 @@ const OPEN_STATES: [RunState; 6] = [
 ///
 /// # Errors
 /// When a record is damaged, a number of a log is missing, or an account doesn't hold what its reservations say.
-pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, Vec<OpenRun>), StoreError> {
+pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, OpenRun>), StoreError> {
     let view = reader.view()?;
-    let (mut snapshot, mut open) = (Snapshot::default(), Vec::new());
+    let (mut snapshot, mut open) = (Snapshot::default(), BTreeMap::new());
     for state in OPEN_STATES {
         let span = keys::runs_between(&keys::by_state(state, RunId::from_bits(0)), RunId::from_bits(0), None);
         for (key, _) in read::all(&*view, span)? {
@@ -37,18 +38,21 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, Vec<OpenRun>), Stor
             let (log, packed) = read::log(&*view, run)?;
             let folded = OpenRun::from_log(run, &log, packed)?;
             check_state(run, state, folded.summary().state)?;
-            open.push(folded);
+            open.insert(run, folded);
             snapshot.open_runs.push((run, log));
         }
     }
-    snapshot.holds = read::holds(&*view)?;
-    let mut accounts: BTreeMap<AccountKey, Account> = read::records(&*view, Table::Node.span())?.into_iter().collect();
+    let mut accounts = BTreeMap::new();
+    for (run, money) in read::moneys(&*view)? {
+        accounts.extend(money.accounts.iter().map(|(key, account)| (key.clone(), *account)));
+        snapshot.holds.extend(money.holds.values().cloned());
+        take_money(&*view, &mut open, run, money)?;
+    }
     let budgets = latest_budgets(&*view)?;
     snapshot.starts = budgets.iter().filter_map(|(key, _)| start_of(key)).collect();
     accounts.extend(budgets);
     fetch_held(&*view, &snapshot.holds, &mut accounts)?;
     check_held(&accounts, &snapshot.holds)?;
-    open.extend(ended_with_holds(&*view, &snapshot, &open)?);
     snapshot.accounts = accounts.into_iter().collect();
     snapshot.frozen = read::frozen(&*view)?;
     snapshot.rings = read::records(&*view, Table::Ring.span())?;
@@ -87,7 +91,7 @@ fn latest_budgets(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreEr
 fn fetch_held(view: &dyn View, holds: &[Hold], accounts: &mut BTreeMap<AccountKey, Account>) -> Result<(), StoreError> {
     for key in holds.iter().flat_map(|hold| &hold.accounts) {
         if !accounts.contains_key(key) {
-            let account = read::account(view, key)?
+            let account = read::budget(view, key)?
                 .ok_or_else(|| StoreError::damaged(format!("a reservation names {key}, which is not stored")))?;
             accounts.insert(key.clone(), account);
         }
@@ -114,16 +118,20 @@ fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Resul
     Ok(())
 }
 
-/// Runs that ended while an attempt of theirs was still open.
-fn ended_with_holds(view: &dyn View, snapshot: &Snapshot, open: &[OpenRun]) -> Result<Vec<OpenRun>, StoreError> {
-    let mut runs: Vec<RunId> = snapshot.holds.iter().map(|hold| hold.reservation.run).collect();
-    runs.sort_unstable();
-    runs.dedup();
-    runs.retain(|run| open.iter().all(|open| open.summary().id != *run));
-    runs.into_iter()
-        .map(|run| {
+/// Gives a run its accounts and reservations. One that isn't open ended while an attempt of its own still was.
+fn take_money(
+    view: &dyn View,
+    open: &mut BTreeMap<RunId, OpenRun>,
+    run: RunId,
+    money: RunMoney,
+) -> Result<(), StoreError> {
+    let open = match open.entry(run) {
+        Entry::Occupied(there) => there.into_mut(),
+        Entry::Vacant(place) => {
             let (log, packed) = read::log(view, run)?;
-            OpenRun::from_log(run, &log, packed)
-        })
-        .collect()
+            place.insert(OpenRun::from_log(run, &log, packed)?)
+        }
+    };
+    open.money = money;
+    Ok(())
 }

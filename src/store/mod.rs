@@ -36,7 +36,7 @@ use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
-use crate::store::engine::{Engine, Span};
+use crate::store::engine::Engine;
 use crate::store::format::{Folder, Head};
 use crate::store::keys::Table;
 use crate::store::lock::StoreLock;
@@ -231,8 +231,7 @@ impl Store {
     /// # Errors
     /// When a record is damaged.
     pub fn accounts(&self) -> Result<Vec<(AccountKey, Account)>, StoreError> {
-        let view = self.shared()?.reader.view()?;
-        read::records(&*view, Span { from: Table::Budget.span().from, to: Table::Node.span().to })
+        read::accounts(&*self.shared()?.reader.view()?)
     }
 
     /// Every open reservation.

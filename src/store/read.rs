@@ -2,16 +2,17 @@
 //!
 //! Each question is answered from one view, so that it sees one commit whole; long listings take a view for each page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{AccountKey, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
-use crate::ids::{AgentName, PlanHash, RunId};
+use crate::ids::{AgentName, PlanHash, ReservationId, RunId};
 use crate::store::codec;
 use crate::store::engine::{Entry, Order, Reader, SCAN_ENTRIES_MAX, Span, View};
 use crate::store::error::StoreError;
@@ -22,6 +23,15 @@ use crate::units::Timestamp;
 pub const RUNS_MAX: usize = 1_000;
 /// Index entries that are looked at under one view.
 const PAGE: usize = 256;
+
+/// The accounts and open reservations of one run, in one record: they change together, at every step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunMoney {
+    /// Of the run and its stages.
+    pub(crate) accounts: BTreeMap<AccountKey, Account>,
+    /// By id.
+    pub(crate) holds: BTreeMap<ReservationId, Hold>,
+}
 
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,12 +127,12 @@ pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<(Vec<Vec<u8>>, boo
     };
     for (key, record) in all(view, keys::events(run))? {
         let next = u32::try_from(contents.len()).ok();
-        let seq = keys::run_and_number(&key).map(|(_, seq)| seq);
-        if seq.is_none() || seq != next {
-            let what = format!("after {} events of run {run} comes {}", contents.len(), keys::describe(&key));
+        let first = keys::run_and_number(&key).map(|(_, first)| first);
+        if first.is_none() || first != next {
+            let what = format!("after {} events of run {run} come {}", contents.len(), keys::describe(&key));
             return Err(StoreError::damaged(what));
         }
-        contents.push(codec::open(&key, &record)?.to_vec());
+        contents.extend(codec::open_pack(&key, &record)?.into_iter().map(<[u8]>::to_vec));
     }
     Ok((contents, pack.is_some()))
 }
@@ -162,16 +172,36 @@ pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(Rollup
     records(view, keys::rollups(from, to))
 }
 
+/// The accounts and reservations of every run that is open or holds money.
+pub(crate) fn moneys(view: &dyn View) -> Result<Vec<(RunId, RunMoney)>, StoreError> {
+    all(view, Table::Money.span())?
+        .iter()
+        .map(|(key, record)| {
+            let run = keys::run_at_end(key).ok_or_else(|| StoreError::damaged(keys::describe(key)))?;
+            Ok((run, codec::open_compact(key, record)?))
+        })
+        .collect()
+}
+
 pub(crate) fn holds(view: &dyn View) -> Result<Vec<Hold>, StoreError> {
-    records(view, Table::Hold.span())
+    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds.into_values()).collect())
+}
+
+/// Every budget account of every period, and the accounts of runs that are open or hold money.
+pub(crate) fn accounts(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+    let mut accounts: Vec<(AccountKey, Account)> = records(view, Table::Budget.span())?;
+    accounts.extend(moneys(view)?.into_iter().flat_map(|(_, money)| money.accounts));
+    Ok(accounts)
 }
 
 pub(crate) fn frozen(view: &dyn View) -> Result<Vec<Frozen>, StoreError> {
     records(view, Table::Frozen.span())
 }
 
-pub(crate) fn account(view: &dyn View, account: &AccountKey) -> Result<Option<Account>, StoreError> {
-    let key = keys::account(account);
+/// A budget account, in one of its periods.
+pub(crate) fn budget(view: &dyn View, account: &AccountKey) -> Result<Option<Account>, StoreError> {
+    let AccountKey::Budget { budget, scope, start, .. } = account else { return Ok(None) };
+    let key = keys::budget(budget, scope, *start);
     let Some(record) = view.get(&key)? else { return Ok(None) };
     let (found, value): (AccountKey, Account) = codec::open_compact(&key, &record)?;
     if found == *account {

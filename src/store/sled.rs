@@ -5,7 +5,7 @@
 //!   `apply_batch` and not a transaction: both write one log manifest and are recovered whole or not at all, but a
 //!   transaction runs a closure that may run again, and keeps a cache of reads; we decide in memory before we write.
 //! - Never `flush_async` (it locks up), never a second thread that writes.
-//! - Values are cut into parts of [`PART_BYTES`]: sled moves an item of more than a quarter of a segment into a file of
+//! - Values are cut into parts of `PART_BYTES`: sled moves an item of more than a quarter of a segment into a file of
 //!   its own under `blobs/`, and never syncs that file. A leaf is such an item too, with all its entries.
 //! - `*.generating`, left by a crash during an open, is removed before the next, which would take it for a snapshot.
 //! - Each commit counts itself, in the batch and, once synced, in a file of ours. sled takes damage in the middle of its
@@ -129,6 +129,7 @@ impl SledEngine {
         let _alone = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
         shared.ask("write", || shared.db.apply_batch(writes))?;
         shared.ask("flush", || shared.db.flush())?;
+        crate::failpoint::reach("store.flushed");
         self.file.sync_data().map_err(|error| io_error("sync", &shared.path, &error))?;
         self.commits = next;
         self.acknowledge().map_err(|error| io_error("write", &shared.path, &error))

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::event::{AccountKey, CostSource, Event, Recorded};
+use crate::domain::event::{AccountKey, Call, CostSource, Event, Purpose, Recorded, Reserved};
 use crate::domain::ledger::Account;
 use crate::domain::rollup::{self, Day, Dimensions, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
 use crate::ids::{ReservationId, RunId};
-use crate::store::engine::{Reader, Span, View};
+use crate::store::engine::{Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
 use crate::store::read;
@@ -109,15 +109,7 @@ impl Audit {
                         open.insert(reserve.reservation, Open { amount: reserve.amount, path });
                     }
                 }
-                Event::Reserved(reserved) => {
-                    let path = paths.path();
-                    if let (Some(id), true) = (landing, reserved.landing.is_zero()) {
-                        open.remove(&id);
-                    } else if let Some(id) = landing {
-                        open.insert(id, Open { amount: reserved.landing, path: path.clone() });
-                    }
-                    open.insert(reserved.reservation, Open { amount: reserved.amount, path });
-                }
+                Event::Reserved(reserved) => reserve(&mut open, &mut landing, reserved, paths.path()),
                 Event::Settled(settled) => {
                     if let Some(reservation) = open.remove(&settled.reservation) {
                         self.settle(&reservation.path, settled.bill, settled.source);
@@ -125,14 +117,14 @@ impl Audit {
                 }
                 Event::Voided(voided) => drop(open.remove(&voided.reservation)),
                 Event::LandingReleased(released) => drop(open.remove(&released.reservation)),
-                Event::Ended(_) => drop(landing.take().and_then(|id| open.remove(&id))),
+                // Both give the landing reserve back without a fact of its own.
+                Event::Ended(_) | Event::Interrupted(_) => drop(landing.take().and_then(|id| open.remove(&id))),
                 Event::Created(_)
                 | Event::CallRefused(_)
                 | Event::WaitBegan(_)
                 | Event::WaitEnded(_)
                 | Event::LandingBegan(_)
                 | Event::CancelRequested(_)
-                | Event::Interrupted(_)
                 | Event::PersonAsked(_)
                 | Event::InFlightResolved(_) => {}
             }
@@ -170,8 +162,7 @@ impl Audit {
     /// Stored accounts of budgets and open runs, but for caps. Those of stages and closed runs aren't compared: the
     /// events don't name the former, and the store doesn't keep the latter.
     fn compare_accounts(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
-        let span = Span { from: Table::Budget.span().from, to: Table::Node.span().to };
-        let stored: Vec<(AccountKey, Account)> = read::records(&*reader.view()?, span)?;
+        let stored = read::accounts(&*reader.view()?)?;
         let mut left = std::mem::take(&mut self.accounts);
         for (key, account) in stored {
             if matches!(&key, AccountKey::Node { stage: Some(_), .. }) {
@@ -189,6 +180,28 @@ impl Audit {
             Err(StoreError::damaged(format!("{key} isn't stored, and the events say {account:?}")))
         })
     }
+}
+
+/// Places a reservation, and what came of the landing reserve: gone, raised where it stands, or moved to a new period.
+fn reserve(
+    open: &mut BTreeMap<ReservationId, Open>,
+    landing: &mut Option<ReservationId>,
+    reserved: &Reserved,
+    path: Vec<AccountKey>,
+) {
+    let kept = landing.and_then(|id| open.remove(&id));
+    let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
+    let path = match &kept {
+        Some(kept) if lands => kept.path.clone(),
+        _ => path,
+    };
+    if reserved.landing.is_zero() {
+        *landing = None;
+    } else if let (Some(id), Some(kept)) = (*landing, kept) {
+        let path = if reserved.budgets.is_some() { path.clone() } else { kept.path };
+        open.insert(id, Open { amount: reserved.landing, path });
+    }
+    open.insert(reserved.reservation, Open { amount: reserved.amount, path });
 }
 
 /// The accounts above a run: its ancestors, and its root's budgets as they changed.

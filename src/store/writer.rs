@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
 use crate::domain::summary::RunSummary;
+use crate::failpoint;
 use crate::ids::{PriceId, RunId};
 use crate::store::books::{Books, Published};
 use crate::store::engine::{Engine, Reader};
@@ -145,6 +146,9 @@ impl Writer {
         let now = self.clock.now();
         let decision = self.ledger.recover(now);
         let (committed, _) = self.book(RunId::from_bits(0), now, decision)?;
+        if !committed.events.is_empty() {
+            failpoint::reach("store.recovering");
+        }
         self.commit()?;
         Ok(committed.events)
     }
@@ -242,7 +246,9 @@ impl Writer {
     fn commit(&mut self) -> Result<(), StoreError> {
         let (batch, published) = self.books.close_group(self.ledger.take_dirty())?;
         if !batch.is_empty() {
+            failpoint::reach("store.commit");
             self.engine.commit(batch)?;
+            failpoint::reach("store.committed");
         }
         self.shared.publish(published);
         Ok(())

@@ -226,7 +226,7 @@ fn a_landing_tells_the_newest_and_asks_for_an_answer() {
     assert!(!short.cuts.is_empty() && short.bound().tokens <= Tokens(1_200));
     let refusal = landing(&draft(&turns), &room(300), &BYTES).expect_err("not even the input fits");
     assert_eq!(refusal.limit, LimitKind::LandingTokens);
-    assert_eq!(landing_bound(&draft(&turns), &room(300), &BYTES), None);
+    assert_eq!(landing_bound(&draft(&turns), &room(300), BoundMethod::Bytes, &BYTES), None);
 }
 
 fn conversation() -> impl Strategy<Value = Vec<Message>> {
@@ -274,12 +274,16 @@ proptest! {
     #[test]
     fn a_landing_fits_its_room_and_its_bound(turns in conversation(), tokens in 150u64..5_000, known in any::<bool>()) {
         let sizer = Uneven { tokens_known: known };
-        let bound = landing_bound(&draft(&turns), &room(tokens), &sizer);
+        let bound = landing_bound(&draft(&turns), &room(tokens), BoundMethod::Bytes, &sizer);
         match landing(&draft(&turns), &room(tokens), &sizer) {
             Ok(fitted) => {
                 let bound = bound.expect("a landing that is made has a bound");
                 prop_assert!(fitted.bound().tokens <= bound && bound <= Tokens(tokens));
                 prop_assert!(last_text(&fitted).ends_with(LANDING_ASK));
+                let tight = landing_bound(&draft(&turns), &room(tokens), BoundMethod::Tokens, &sizer).expect("a bound too");
+                prop_assert!(tight <= bound);
+                let within = landing(&draft(&turns), &room(tight.0), &sizer).expect("it fits its tight bound");
+                prop_assert!(within.bound().tokens <= tight);
             }
             Err(_) => prop_assert_eq!(bound, None),
         }

@@ -13,6 +13,7 @@ use plimsoll::spec::load::{
 };
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::{KeySource, OutputCapField};
+use plimsoll::spec::schema;
 use plimsoll::units::{Millis, Money, Tokens};
 use tempfile::TempDir;
 
@@ -120,6 +121,8 @@ base_url = "http://localhost:11434/v1"
 [policies.standard]
 quality = "standard"
 models = ["openai/gpt-5-mini", "local/qwen"]
+content_filter_fallbacks = ["local/open"]
+context_fallbacks = ["local/long"]
 downgrade = { to = "economy" }
 
 [policies.economy]
@@ -166,6 +169,9 @@ fn a_whole_project_loads() {
     assert_eq!(plan.model.policy.as_ref().expect("a policy").as_str(), "standard");
     assert_eq!(plan.model.candidates, [ModelName::from("openai/gpt-5-mini"), ModelName::from("local/qwen")]);
     assert_eq!(plan.model.downgrade.as_ref().expect("a downgrade").candidates, [ModelName::from("openai/gpt-5-nano")]);
+    assert_eq!(plan.model.after_filter, [ModelName::from("local/open")]);
+    assert_eq!(plan.model.after_overflow, [ModelName::from("local/long")]);
+    assert_eq!(plan.model.models().len(), 5);
     assert_eq!((plan.model.max_output_tokens, plan.model.min_output_tokens, plan.model.stream), (800, 256, true));
     assert_eq!(
         serde_json::to_string(&plan.model.sampling).expect("JSON"),
@@ -189,6 +195,20 @@ fn a_whole_project_loads() {
 }
 
 #[test]
+fn an_agents_own_fallbacks_stand_over_its_policys() {
+    let own = "policy = \"standard\"\ncontent_filter_fallbacks = []\ncontext_fallbacks = [\"openai/gpt-4.1\"]";
+    let text = SUPPORT.replace("policy = \"standard\"", own);
+    let mut files = shipped();
+    files[1].1 = &text;
+    let (_, plans) = load_project(project(&files).path(), &options()).expect("a good project");
+    let model = &plans[&AgentName::from("support")].model;
+    assert_eq!(
+        (model.after_filter.as_slice(), model.after_overflow.as_slice()),
+        (&[][..], &["openai/gpt-4.1".into()][..])
+    );
+}
+
+#[test]
 fn limits_come_from_the_agent_else_the_project_else_are_built_in() {
     let folder = project(&shipped());
     let (_, plan) = load_agent(folder.path(), "support", &options()).expect("a good agent");
@@ -197,8 +217,8 @@ fn limits_come_from_the_agent_else_the_project_else_are_built_in() {
     assert_eq!((limits.steps, limits.declared(LimitKind::Steps)), (12, at("agents/support.toml", 25)));
     assert_eq!((limits.cost, limits.wall_time), (Money::from_micro(50_000), Millis::from_secs(90)));
     assert_eq!(limits.model_call_time, Millis::from_secs(40));
-    assert_eq!(limits.declared(LimitKind::ModelCallTime), at("plimsoll.toml", 37));
-    assert_eq!((limits.tool_calls, limits.declared(LimitKind::ToolCalls)), (10, at("plimsoll.toml", 41)));
+    assert_eq!(limits.declared(LimitKind::ModelCallTime), at("plimsoll.toml", 39));
+    assert_eq!((limits.tool_calls, limits.declared(LimitKind::ToolCalls)), (10, at("plimsoll.toml", 43)));
     assert_eq!((limits.repeats, limits.declared(LimitKind::Repeats)), (3, Declared::Default));
     assert_eq!((limits.at_limit, limits.expected_cost), (AtLimit::Land, Some(Money::from_micro(10_000))));
 }
@@ -399,5 +419,20 @@ mod mutations {
                 prop_assert_eq!(&serde_json::from_str::<plimsoll::domain::plan::Plan>(&text).expect("it reads back"), plan);
             }
         }
+    }
+}
+
+/// `PLIMSOLL_WRITE_SCHEMAS=1 cargo test schemas` writes them anew.
+#[test]
+fn the_schemas_that_are_checked_in_are_the_generated_ones() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+    for (name, schema) in [("agent", schema::agent()), ("tool", schema::tool()), ("project", schema::project())] {
+        let path = folder.join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
+        if std::env::var_os("PLIMSOLL_WRITE_SCHEMAS").is_some() {
+            std::fs::write(&path, &text).expect("a file");
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == text, "`schema/{name}.json` is old: `PLIMSOLL_WRITE_SCHEMAS=1 cargo test schemas`");
     }
 }

@@ -53,19 +53,25 @@ pub fn landing(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> Resu
 }
 
 /// An upper bound of what [`landing`] would make of this draft, without making it; `None` where it would refuse. At most the
-/// room: what the landing reserve is reckoned from.
+/// room: what the landing reserve is reckoned from. By tokens it is tighter, where the sizer knows them.
 #[must_use]
-pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> Option<Tokens> {
+pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod, sizer: &dyn Sizer) -> Option<Tokens> {
     let words = Tokens(WORDS_BYTES_MAX);
-    let told: Tokens = draft.turns.iter().map(|message| sizer.message_bytes(message).plus(words)).sum();
-    let bytes = Telling { draft, parts: &[], measure: Measure { sizer, method: BoundMethod::Bytes } };
-    let base = bytes.size(0);
-    if base <= room.tokens {
-        return Some(base.plus(words).plus(told).min(room.tokens));
+    let bound = |method| {
+        let measure = Measure { sizer, method };
+        let base = Telling { draft, parts: &[], measure }.size(0);
+        let told: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
+        (base <= room.tokens).then(|| base.plus(words).plus(told).min(room.tokens))
+    };
+    if method == BoundMethod::Bytes
+        && let Some(by_bytes) = bound(method)
+    {
+        return Some(by_bytes);
     }
-    sizer.fixed_tokens()?;
-    let tokens = Telling { measure: Measure { sizer, method: BoundMethod::Tokens }, ..bytes };
-    (tokens.size(0) <= room.tokens).then_some(room.tokens)
+    match sizer.fixed_tokens() {
+        Some(_) => bound(BoundMethod::Tokens),
+        None => bound(BoundMethod::Bytes),
+    }
 }
 
 fn refuse(room: &LandingRoom, telling: &Telling<'_>, needed: Tokens) -> Box<Refusal> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::apply::root_path;
 use super::judge::lower_to;
 use super::{AdmitAsk, Decision, Ledger, Notice, OpenRun, QUEUE_MAX, Queued, Short, Verdict};
-use crate::domain::event::{AccountKey, Admitted, Event, Reserved};
+use crate::domain::event::{AccountKey, Admitted, Event, Reserved, RunState};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::ids::RunId;
 use crate::units::{Money, MoneyDelta};
@@ -47,19 +47,28 @@ impl Claim {
 impl Ledger {
     /// Puts a run in the queue, or in its old place there, and admits whom the money lets start.
     pub(super) fn enter_queue(&mut self, decision: &mut Decision, run: RunId, ask: AdmitAsk) -> Verdict {
-        let Some(open) = self.runs.get_mut(&run) else {
-            return Verdict::TurnedAway(queue_refusal("the run has ended"));
+        let idle = !self.has_attempts(run);
+        let Some(open) = self.runs.get_mut(&run).filter(|open| !open.cancelled && !open.state.is_ended()) else {
+            return Verdict::NotRunning;
         };
+        if open.is_open() && !idle {
+            // It was let in by another run's write since it asked: the notice is on its way.
+            return Verdict::Queued;
+        }
         open.bound = ask.bound;
-        let (labels, tenant) = (open.labels.clone(), open.labels.get("tenant").cloned().unwrap_or_default());
-        let keys = self.budget_keys(&labels);
+        if idle && open.is_open() {
+            // It waited for a person: until it is admitted again it claims nothing.
+            open.state = RunState::Queued;
+        }
+        let provisional = ask.provisional;
+        let tenant = open.labels.get("tenant").cloned().unwrap_or_default();
         let full = self.queue.len() >= QUEUE_MAX;
         match self.queue.iter_mut().find(|queued| queued.run == run) {
             Some(queued) => queued.ask = ask,
             None if full => {
                 return Verdict::TurnedAway(queue_refusal("the queue of runs that wait to start is full"));
             }
-            None => self.queue.push(Queued { run, tenant, ask, keys }),
+            None => self.queue.push(Queued { run, tenant, ask }),
         }
         let mut verdict = Verdict::Queued;
         for (admitted, outcome) in self.admit_from_queue(decision) {
@@ -69,6 +78,9 @@ impl Ledger {
                 (_, outcome) => decision.notices.push((admitted, outcome)),
             }
         }
+        if provisional {
+            self.queue.retain(|queued| queued.run != run);
+        }
         verdict
     }
 
@@ -76,25 +88,29 @@ impl Ledger {
     pub(super) fn admit_from_queue(&mut self, decision: &mut Decision) -> Vec<(RunId, Notice)> {
         let mut outcomes = Vec::new();
         let mut blocked: BTreeSet<AccountKey> = BTreeSet::new();
-        for run in self.turn_order() {
-            let Some(index) = self.queue.iter().position(|queued| queued.run == run) else { continue };
-            let Some(queued) = self.queue.get(index) else { continue };
-            if queued.keys.iter().any(|key| blocked.contains(key)) {
-                continue;
-            }
-            match self.look(queued) {
-                Look::Blocked(key) => drop(blocked.insert(key)),
-                Look::TurnedAway(refusal) => {
-                    self.queue.remove(index);
-                    outcomes.push((run, Notice::TurnedAway(refusal)));
+        let order = self.turn_order();
+        let mut line: Vec<Option<Queued>> = std::mem::take(&mut self.queue).into_iter().map(Some).collect();
+        for index in order {
+            let Some(place) = line.get_mut(index) else { continue };
+            let Some(queued) = place.take_if(|queued| !self.is_held_back(queued, &blocked)) else { continue };
+            match self.look(&queued) {
+                Look::Blocked(key) => {
+                    blocked.insert(key);
+                    *place = Some(queued);
                 }
+                Look::TurnedAway(refusal) => outcomes.push((queued.run, Notice::TurnedAway(refusal))),
                 Look::Admit { landing, first } => {
-                    let queued = self.queue.remove(index);
-                    outcomes.push((run, self.admit(decision, queued, landing, first)));
+                    outcomes.push((queued.run, self.admit(decision, queued, landing, first)));
                 }
             }
         }
+        self.queue = line.into_iter().flatten().collect();
         outcomes
+    }
+
+    fn is_held_back(&self, queued: &Queued, blocked: &BTreeSet<AccountKey>) -> bool {
+        let keys = self.runs.get(&queued.run).map_or(&[][..], OpenRun::current);
+        !blocked.is_empty() && keys.iter().any(|key| blocked.contains(key))
     }
 
     fn admit(
@@ -109,26 +125,30 @@ impl Ledger {
             kept.amount = landing;
             kept
         });
-        self.append(decision, queued.run, Event::Admitted(Admitted { budgets: queued.keys, landing }));
+        let budgets = self.runs.get(&queued.run).map(|open| open.current().to_vec()).unwrap_or_default();
+        self.append(decision, queued.run, Event::Admitted(Admitted { budgets, landing }));
         if let Some(first) = &first {
             self.append(decision, first.reservation.run, Event::Reserved(first.clone()));
         }
         Notice::Admitted(first)
     }
 
-    /// Round-robin between tenants, beginning after the one that was admitted last; oldest first within each.
-    fn turn_order(&self) -> Vec<RunId> {
-        let mut lines: BTreeMap<&str, VecDeque<RunId>> = BTreeMap::new();
-        for queued in &self.queue {
-            lines.entry(&queued.tenant).or_default().push_back(queued.run);
+    /// Places in the queue, round-robin between tenants, beginning after the one that was admitted last; oldest first
+    /// within each.
+    fn turn_order(&self) -> Vec<usize> {
+        let mut lines: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
+        for (index, queued) in self.queue.iter().enumerate() {
+            lines.entry(&queued.tenant).or_default().push_back(index);
         }
-        let mut tenants: Vec<&str> = lines.keys().copied().collect();
-        let next = tenants.partition_point(|tenant| *tenant <= self.last_tenant.as_str());
-        tenants.rotate_left(next);
+        let first = lines.keys().filter(|tenant| **tenant <= self.last_tenant.as_str()).count();
+        let mut lines: VecDeque<VecDeque<usize>> = lines.into_values().collect();
+        lines.rotate_left(first);
         let mut order = Vec::with_capacity(self.queue.len());
-        while order.len() < self.queue.len() {
-            let heads = tenants.iter().filter_map(|tenant| lines.get_mut(tenant).and_then(VecDeque::pop_front));
-            order.extend(heads);
+        while let Some(mut line) = lines.pop_front() {
+            order.extend(line.pop_front());
+            if !line.is_empty() {
+                lines.push_back(line);
+            }
         }
         order
     }
@@ -138,27 +158,30 @@ impl Ledger {
             return Look::TurnedAway(queue_refusal("the run has ended"));
         };
         let mut first = queued.ask.first.as_ref().map(|ask| ask.reserved.clone());
-        if let Some(refusal) = first.as_ref().and_then(|first| self.frozen_refusal(first)) {
+        let barred = first.as_ref().and_then(|first| self.barred(first));
+        if let Some(refusal) = barred.or_else(|| open.current.as_ref().err().cloned()) {
             return Look::TurnedAway(refusal);
         }
         let landing = queued.ask.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        let bound = first.as_ref().map_or(queued.ask.bound, |first| first.amount);
-        let path = root_path(queued.run, &queued.keys);
-        if let Some(key) = self.unfit(&path, landing.plus(bound)) {
-            if matches!(key, AccountKey::Budget { .. }) && self.others_hold(key, queued.run) {
-                return Look::Blocked(key.clone());
-            }
+        let need =
+            |first: &Option<Reserved>| landing.plus(first.as_ref().map_or(queued.ask.bound, |first| first.amount));
+        let path = root_path(queued.run, open.current());
+        let (shared, own): (Vec<_>, Vec<_>) = path.iter().partition(|key| self.others_hold(key, queued.run));
+        if let Some(key) = self.unfit(&own, need(&first)) {
             // Nobody will free anything there: a lower output cap now, or never (rule 9d).
             let lower = queued.ask.first.as_ref().and_then(|ask| ask.lower);
-            let room = path.iter().map(|key| self.judged(key).room()).min().unwrap_or_default().left_after(landing);
+            let room = own.iter().map(|key| self.judged(key).room()).min().unwrap_or_default().left_after(landing);
             let Some(lowered) = first.as_ref().zip(lower).and_then(|(first, lower)| lower_to(first, lower, room))
             else {
-                return Look::TurnedAway(self.turned_away(key, landing.plus(bound)));
+                return Look::TurnedAway(self.turned_away(key, need(&first)));
             };
             first = Some(lowered);
         }
+        if let Some(key) = self.unfit(&shared, need(&first)) {
+            return Look::Blocked(key.clone());
+        }
         let bound = first.as_ref().map_or(queued.ask.bound, |first| first.amount);
-        if let Some(key) = queued.keys.iter().find(|key| !self.is_safe(key, queued.run, open, landing, bound)) {
+        if let Some(key) = open.current().iter().find(|key| !self.is_safe(key, queued.run, open, landing, bound)) {
             return Look::Blocked((*key).clone());
         }
         if let Some(first) = &mut first {
@@ -169,8 +192,8 @@ impl Ledger {
     }
 
     /// The first account without room for the landing reserve and the first call.
-    fn unfit<'a>(&self, path: &'a [AccountKey], need: Money) -> Option<&'a AccountKey> {
-        path.iter().find(|key| !self.judged(key).takes(need))
+    fn unfit<'a>(&self, path: &[&'a AccountKey], need: Money) -> Option<&'a AccountKey> {
+        path.iter().copied().find(|key| !self.judged(key).takes(need))
     }
 
     fn turned_away(&self, key: &AccountKey, asked: Money) -> Refusal {
@@ -190,42 +213,32 @@ impl Ledger {
     /// The banker's test on one account: every open run can reach its expected peak in turn, the new one last.
     fn is_safe(&self, key: &AccountKey, new: RunId, candidate: &OpenRun, landing: Money, bound: Money) -> bool {
         let mut others =
-            self.runs.iter().filter(|(run, open)| **run != new && open.is_open() && open.budgets.contains(key));
+            self.runs.iter().filter(|(run, open)| **run != new && open.is_open() && open.current().contains(key));
         let Some(oldest) = others.next() else { return true };
         let account = self.judged(key);
         let mut free = account.cap.minus(account.settled.plus(account.held)).minus(landing.into());
-        for (_, open) in std::iter::once(oldest).chain(others) {
-            let claim = self.claim(open, key);
+        for (run, open) in std::iter::once(oldest).chain(others) {
+            let claim = self.claim(*run, open, key);
             if claim.peak_need() > free {
                 return false;
             }
             free = free.plus(claim.gives_back());
         }
-        let settled = candidate.settled;
-        let expected = self.expectation(candidate).max(settled.plus(bound));
+        let settled = self.settled_by(new);
+        let expected = self.expectation(candidate, settled).max(settled.plus(bound));
         Claim { expected, settled, held: landing, bound, landing }.peak_need() <= free
     }
 
-    fn claim(&self, open: &OpenRun, key: &AccountKey) -> Claim {
+    fn claim(&self, run: RunId, open: &OpenRun, key: &AccountKey) -> Claim {
+        let settled = self.settled_by(run);
         let holds = open.holds.iter().filter_map(|id| self.holds.get(id));
         Claim {
-            expected: self.expectation(open),
-            settled: open.settled,
+            expected: self.expectation(open, settled),
+            settled,
             held: holds.filter(|hold| hold.accounts.contains(key)).map(|hold| hold.amount).sum(),
             bound: open.bound,
             landing: open.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount),
         }
-    }
-
-    /// Finds the queued runs' budget accounts anew, after periods or budgets changed.
-    pub(super) fn refresh_queue(&mut self) {
-        let mut queue = std::mem::take(&mut self.queue);
-        for queued in &mut queue {
-            if let Some(open) = self.runs.get(&queued.run) {
-                queued.keys = self.budget_keys(&open.labels);
-            }
-        }
-        self.queue = queue;
     }
 }
 

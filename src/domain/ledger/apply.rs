@@ -1,6 +1,8 @@
 //! Folds facts into accounts, holds and open runs. Total: no clock, no refusal.
 
-use super::{Account, Hold, Ledger, Node, OpenRun};
+use std::collections::BTreeSet;
+
+use super::{Hold, Ledger, Node, OpenRun};
 use crate::domain::event::{
     AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, Purpose, Reserved, RunState,
     Settled,
@@ -48,21 +50,23 @@ impl Ledger {
                 open.state = RunState::Running;
             }),
             Event::Reserved(reserved) => self.with_root(run, |open| track_reserved(open, reserved)),
-            Event::Settled(settled) => self.with_root(run, |open| open.settled = open.settled.plus(settled.bill)),
             Event::WaitBegan(_) => self.with_root(run, |open| open.state = RunState::AwaitingBudget),
             Event::WaitEnded(_) => self.with_root(run, |open| open.state = RunState::Running),
-            Event::LandingReleased(_) => self.with_root(run, |open| open.landing = None),
-            Event::Interrupted(_) => self.with_root(run, |open| {
+            Event::LandingReleased(released) => self.track_released(run, released.reservation),
+            Event::Interrupted(_) => self.with_root_itself(run, |open| {
                 open.landing = None;
                 open.state = RunState::Interrupted;
             }),
+            Event::CancelRequested(_) => self.with_root_itself(run, |open| open.cancelled = true),
             Event::Ended(ended) => self.track_ended(run, ended),
             Event::PersonAsked(_) => self.with_root(run, |open| open.state = RunState::AwaitingApproval),
             Event::InFlightResolved(_) => self.with_root(run, |open| open.state = RunState::Interrupted),
-            Event::Voided(_) | Event::CallRefused(_) | Event::LandingBegan(_) | Event::CancelRequested(_) => {}
+            Event::Settled(_) | Event::Voided(_) | Event::CallRefused(_) | Event::LandingBegan(_) => {}
         }
         if matches!(event, Event::Interrupted(_) | Event::Ended(_)) {
-            self.waiters.retain(|waiter| waiter.run != run);
+            self.stop_waiting(run);
+        }
+        if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::CancelRequested(_)) {
             self.queue.retain(|queued| queued.run != run);
         }
     }
@@ -74,6 +78,13 @@ impl Ledger {
         }
     }
 
+    /// As [`Self::with_root`], where what happens to a child doesn't concern its root.
+    fn with_root_itself(&mut self, run: RunId, change: impl FnOnce(&mut OpenRun)) {
+        if let Some(open) = self.runs.get_mut(&run) {
+            change(open);
+        }
+    }
+
     /// The root of a run's tree; a run that isn't known any more is taken as its own.
     pub(super) fn root_of(&self, run: RunId) -> RunId {
         self.nodes.get(&run).map_or(run, |node| node.root)
@@ -81,9 +92,9 @@ impl Ledger {
 
     fn track_created(&mut self, run: RunId, created: &Created) {
         let root = created.parent.as_ref().map_or(run, |parent| parent.root);
-        self.nodes.insert(run, Node { root, parent: created.parent.as_ref().map(|parent| parent.run) });
+        self.nodes.insert(run, Node { root, parent: created.parent.as_ref().map(|parent| parent.run), ended: false });
         if root != run {
-            return;
+            return self.with_root(run, |open| open.tree.push(run));
         }
         let open = OpenRun {
             agent: created.agent.clone(),
@@ -91,21 +102,46 @@ impl Ledger {
             state: RunState::Queued,
             load_line: created.load_line,
             expected: created.expected,
-            settled: Money::ZERO,
             bound: Money::ZERO,
             landing: None,
             budgets: Vec::new(),
-            holds: std::collections::BTreeSet::new(),
+            current: Ok(Vec::new()),
+            holds: BTreeSet::new(),
+            tree: vec![run],
+            cancelled: false,
         };
         self.runs.insert(run, open);
+        self.refresh_path(run);
+    }
+
+    /// With nothing else open, the run waits for a person, or is about to end (rules 6 and 13): it claims nothing more
+    /// until it is admitted again.
+    fn track_released(&mut self, run: RunId, reservation: ReservationId) {
+        let idle = !self.has_attempts(self.root_of(run));
+        self.with_root(run, |open| {
+            open.landing.take_if(|landing| landing.reservation == reservation);
+            if idle && open.is_open() {
+                open.state = RunState::AwaitingInput;
+            }
+        });
+    }
+
+    /// True where a call of the tree is in flight.
+    pub(super) fn has_attempts(&self, root: RunId) -> bool {
+        let holds = self.runs.get(&root).into_iter().flat_map(|open| &open.holds);
+        holds.filter_map(|id| self.holds.get(id)).any(|hold| !hold.landing)
     }
 
     fn track_ended(&mut self, run: RunId, ended: &Ended) {
+        if let Some(node) = self.nodes.get_mut(&run) {
+            node.ended = true;
+        }
+        let cost = self.settled_by(run);
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.landing = None;
         open.state = ended.state.into();
         if ended.state == EndState::Finished {
-            let (agent, cost) = (open.agent.clone(), open.settled);
+            let agent = open.agent.clone();
             self.rings.entry(agent.clone()).or_default().push(cost);
             self.dirty_rings.insert(agent);
         }
@@ -115,14 +151,22 @@ impl Ledger {
     fn forget(&mut self, run: RunId) {
         let root = self.root_of(run);
         if self.runs.get(&root).is_some_and(|open| open.state.is_ended() && open.holds.is_empty()) {
-            self.runs.remove(&root);
-            self.nodes.retain(|_, node| node.root != root);
+            let tree = self.runs.remove(&root).map(|open| open.tree).unwrap_or_default();
+            for run in tree {
+                self.nodes.remove(&run);
+                self.gone.push(run);
+            }
         }
+    }
+
+    /// What a run's whole tree has settled.
+    pub(super) fn settled_by(&self, root: RunId) -> Money {
+        self.accounts.get(&AccountKey::Node { run: root, stage: None }).map_or(Money::ZERO, |account| account.settled)
     }
 
     fn open_account(&mut self, run: RunId, created: &Created) {
         let key = AccountKey::Node { run, stage: None };
-        self.accounts.insert(key.clone(), Account { cap: created.cap, ..Account::default() });
+        self.accounts.entry(key.clone()).or_default().cap = created.cap;
         self.dirty_accounts.insert(key);
     }
 
@@ -139,7 +183,8 @@ impl Ledger {
         let root = self.root_of(run);
         let landing = self.runs.get(&root).and_then(|open| open.landing.clone());
         let accounts = self.path_for(run, reserved, landing.as_ref());
-        if let Some(landing) = &landing {
+        let stays = |landing: &&Landing| reserved.budgets.is_none() && landing.amount == reserved.landing;
+        if let Some(landing) = landing.as_ref().filter(|landing| !stays(landing)) {
             let taken = self.release(landing.reservation);
             if !reserved.landing.is_zero() {
                 let kept = reserved.budgets.as_ref().map_or_else(
@@ -158,7 +203,7 @@ impl Ledger {
 
     /// The accounts that a reservation is held on.
     fn path_for(&self, run: RunId, reserved: &Reserved, landing: Option<&Landing>) -> Vec<AccountKey> {
-        if is_landing(reserved) {
+        if is_landing(reserved) && run == self.root_of(run) {
             let kept = landing.and_then(|landing| self.holds.get(&landing.reservation));
             if let Some(hold) = kept {
                 return hold.accounts.clone();
@@ -202,11 +247,39 @@ impl Ledger {
             account.held = account.held.plus(amount);
             self.dirty_accounts.insert(key.clone());
         }
-        if let Some(open) = self.runs.get_mut(&root) {
-            open.holds.insert(reservation);
-        }
-        self.holds.insert(reservation, Hold { reservation, root, amount, landing, accounts, price });
+        let hold = Hold { reservation, root, amount, landing, accounts, price };
+        self.index_hold(&hold);
+        let taken = self.holds.insert(reservation, hold);
+        assert!(taken.is_none(), "reservation {reservation} is placed once");
         self.dirty_holds.insert(reservation);
+    }
+
+    /// Notes who holds money where: only budgets are shared, so only they need it.
+    pub(super) fn index_hold(&mut self, hold: &Hold) {
+        if let Some(open) = self.runs.get_mut(&hold.root) {
+            open.holds.insert(hold.reservation);
+        }
+        for key in held_budgets(hold) {
+            *self.holders.entry(key.clone()).or_default().entry(hold.root).or_default() += 1;
+        }
+    }
+
+    fn unindex_hold(&mut self, hold: &Hold) {
+        if let Some(open) = self.runs.get_mut(&hold.root) {
+            open.holds.remove(&hold.reservation);
+        }
+        for key in held_budgets(hold) {
+            let Some(holders) = self.holders.get_mut(key) else { continue };
+            if let Some(count) = holders.get_mut(&hold.root) {
+                *count -= 1;
+                if *count == 0 {
+                    holders.remove(&hold.root);
+                }
+            }
+            if holders.is_empty() {
+                self.holders.remove(key);
+            }
+        }
     }
 
     /// Takes a hold off its accounts; `None` where it isn't open: settling twice equals once.
@@ -219,9 +292,7 @@ impl Ledger {
                 self.dirty_accounts.insert(key.clone());
             }
         }
-        if let Some(open) = self.runs.get_mut(&hold.root) {
-            open.holds.remove(&reservation);
-        }
+        self.unindex_hold(&hold);
         self.dirty_holds.insert(reservation);
         Some(hold)
     }
@@ -269,9 +340,16 @@ pub(super) fn is_landing(reserved: &Reserved) -> bool {
     matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing)
 }
 
-/// True for a call that takes the landing reserve's place (rules 11 and 12).
-pub(super) fn replaces_landing(reserved: &Reserved) -> bool {
-    matches!(&reserved.call, Call::Model(call) if matches!(call.purpose, Purpose::Landing | Purpose::Last))
+/// True for a call that takes the landing reserve's place (rules 11 and 12): only the root makes the run's last call.
+pub(super) fn replaces_landing(reserved: &Reserved, root: RunId) -> bool {
+    let last = matches!(&reserved.call, Call::Model(call) if matches!(call.purpose, Purpose::Landing | Purpose::Last));
+    last && reserved.reservation.run == root
+}
+
+/// The budget accounts that a hold lies on; none where it holds nothing.
+fn held_budgets(hold: &Hold) -> impl Iterator<Item = &AccountKey> {
+    let some = !hold.amount.is_zero();
+    hold.accounts.iter().filter(move |key| some && matches!(key, AccountKey::Budget { .. }))
 }
 
 fn track_reserved(open: &mut OpenRun, reserved: &Reserved) {

@@ -49,11 +49,11 @@ impl Ring {
 
 impl Ledger {
     /// E of rule 8, and never under what the run has settled and may need next.
-    pub(super) fn expectation(&self, run: &OpenRun) -> Money {
+    pub(super) fn expectation(&self, run: &OpenRun, settled: Money) -> Money {
         let ring = self.rings.get(&run.agent);
         let learned = |runs| ring.and_then(|ring| ring.percentile_after(runs));
         let said = run.expected.or_else(|| learned(RUNS_TO_EXPECT)).unwrap_or(run.load_line);
-        said.max(learned(RUNS_TO_RAISE).unwrap_or_default()).max(run.settled.plus(run.bound))
+        said.max(learned(RUNS_TO_RAISE).unwrap_or_default()).max(settled.plus(run.bound))
     }
 }
 

@@ -12,24 +12,21 @@ mod admit;
 mod apply;
 mod expectation;
 mod judge;
+mod period;
+mod stored;
 mod wait;
 
 pub use account::{Account, Hold};
+pub use stored::{Dirty, Frozen, Snapshot};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use crate::domain::budget::Budget;
-use crate::domain::event::{
-    AccountKey, Admitted, CostSource, Event, Interrupted, Labels, Landing, Outcome, Recorded, Reserved, RunState,
-    Settled, WaitEnd,
-};
+use crate::domain::event::{AccountKey, Admitted, Event, Labels, Landing, Reserved, RunState, WaitEnd, WaitEnded};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Plan;
-use crate::domain::retry::{ErrorClass, Failure};
-use crate::ids::{AgentName, BudgetName, PriceId, ReservationId, RunId};
-use crate::units::{Millis, Money, Timestamp, TokenPrice};
+use crate::ids::{AgentName, PriceId, ReservationId, RunId};
+use crate::units::{Money, Timestamp, TokenPrice};
 use expectation::Ring;
 
 /// Runs that may wait in `queued` at once.
@@ -68,6 +65,9 @@ pub struct AdmitAsk {
     pub bound: Money,
     /// The first call, if it is ready.
     pub first: Option<Box<ReserveAsk>>,
+    /// True where a tighter ask follows if this one can't start at once: then the run takes no place in the queue, so
+    /// that no news of this ask can cross the next one.
+    pub provisional: bool,
 }
 
 /// See [`Ask::Reserve`].
@@ -107,12 +107,15 @@ pub enum Verdict {
     Waiting,
     /// Not judged: an earlier ask of the same op has to wait.
     Behind,
-    /// The price row is frozen.
+    /// The attempt may not be made whatever the money: its price row is frozen, which bars the landing call too; or a budget
+    /// counts by a label that the run hasn't, which doesn't.
     Frozen(Refusal),
     /// The wait is over.
     WaitEnded,
     /// There was no wait to end: a notice is on its way.
     NotWaiting,
+    /// The run isn't admitted, has ended, or was asked to end: nothing is placed in its tree.
+    NotRunning,
 }
 
 /// News for a run that waited.
@@ -141,7 +144,7 @@ pub struct Short {
     pub held: Money,
     /// By how much `held` would have grown.
     pub asked: Money,
-    /// True where attempts of the same tree hold money there (rule 9a).
+    /// True where attempts of the same tree hold money there, or wait for it (rule 9a): queue in the tree.
     pub own_tree: bool,
     /// Where the cap is declared, for budgets.
     pub declared: Option<Declared>,
@@ -184,49 +187,6 @@ pub struct LedgerPolicy {
     pub budgets: Vec<Budget>,
 }
 
-/// What the store kept.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Accounts.
-    pub accounts: Vec<(AccountKey, Account)>,
-    /// Open reservations.
-    pub holds: Vec<Hold>,
-    /// Every run that hasn't ended, with its whole log.
-    pub open_runs: Vec<(RunId, Vec<Recorded>)>,
-    /// Frozen price rows.
-    pub frozen: Vec<Frozen>,
-    /// Costs of finished runs by agent, oldest first.
-    pub rings: Vec<(AgentName, Vec<Money>)>,
-    /// The highest start of a period that each budget and scope has seen.
-    pub starts: Vec<((BudgetName, String), Timestamp)>,
-}
-
-/// A price row that a bill above its reservation froze.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frozen {
-    /// The row.
-    pub price: PriceId,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// What changed since the store last asked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Dirty {
-    /// Accounts to write.
-    pub accounts: Vec<(AccountKey, Account)>,
-    /// Holds to write.
-    pub holds_set: Vec<Hold>,
-    /// Holds to delete.
-    pub holds_gone: Vec<ReservationId>,
-    /// Price rows newly frozen.
-    pub frozen: Vec<Frozen>,
-    /// Price rows that are frozen no more.
-    pub unfrozen: Vec<PriceId>,
-    /// Rings to write.
-    pub rings: Vec<(AgentName, Vec<Money>)>,
-}
-
 /// A budget with the period that it is in.
 #[derive(Clone, Debug)]
 struct LiveBudget {
@@ -243,20 +203,28 @@ struct OpenRun {
     state: RunState,
     load_line: Money,
     expected: Option<Money>,
-    /// What its whole tree has settled.
-    settled: Money,
     /// The bound of its last model call, else of its first.
     bound: Money,
     landing: Option<Landing>,
-    /// The budget accounts on its path.
+    /// The budget accounts that it last placed money on: where its landing reserve lies.
     budgets: Vec<AccountKey>,
+    /// The budget accounts on its path in the current periods, or why there is no path.
+    current: Result<Vec<AccountKey>, Refusal>,
     /// Its tree's open reservations, the landing reserve included.
     holds: BTreeSet<ReservationId>,
+    /// The runs of its tree, itself included.
+    tree: Vec<RunId>,
+    /// True where it was asked to end: nothing more is placed.
+    cancelled: bool,
 }
 
 impl OpenRun {
     fn is_open(&self) -> bool {
         matches!(self.state, RunState::Running | RunState::AwaitingBudget)
+    }
+
+    fn current(&self) -> &[AccountKey] {
+        self.current.as_deref().unwrap_or_default()
     }
 }
 
@@ -265,6 +233,7 @@ impl OpenRun {
 struct Node {
     root: RunId,
     parent: Option<RunId>,
+    ended: bool,
 }
 
 /// An attempt that waits for budget.
@@ -272,7 +241,8 @@ struct Node {
 struct Waiter {
     run: RunId,
     ask: ReserveAsk,
-    short: AccountKey,
+    /// The accounts without room.
+    short: Vec<AccountKey>,
 }
 
 /// A run that waits to start.
@@ -281,28 +251,30 @@ struct Queued {
     run: RunId,
     tenant: String,
     ask: AdmitAsk,
-    /// The budget accounts on its path in the current periods.
-    keys: Vec<AccountKey>,
 }
 
 /// Accounts, open reservations, and who waits. A fold of events.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     budgets: Vec<LiveBudget>,
+    /// The latest time that was seen.
+    latest: Timestamp,
     accounts: BTreeMap<AccountKey, Account>,
     holds: BTreeMap<ReservationId, Hold>,
+    /// For each budget account, the root runs that hold money on it, each with how many reservations.
+    holders: BTreeMap<AccountKey, BTreeMap<RunId, u32>>,
     runs: BTreeMap<RunId, OpenRun>,
     nodes: BTreeMap<RunId, Node>,
     frozen: BTreeMap<PriceId, String>,
     rings: BTreeMap<AgentName, Ring>,
-    /// Oldest first.
+    /// Oldest run first.
     waiters: Vec<Waiter>,
     /// Oldest first.
     queue: Vec<Queued>,
+    /// Runs that have ended: their accounts leave memory once they are written.
+    gone: Vec<RunId>,
     /// The tenant that was admitted last, for the round.
     last_tenant: String,
-    /// The highest start of a period that each budget has seen.
-    starts: BTreeMap<BudgetName, Timestamp>,
     dirty_accounts: BTreeSet<AccountKey>,
     dirty_holds: BTreeSet<ReservationId>,
     dirty_frozen: BTreeSet<PriceId>,
@@ -310,66 +282,31 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger from what the store kept. Nothing is decided yet: call [`Ledger::recover`] next.
-    #[must_use]
-    pub fn restore(policy: LedgerPolicy, snapshot: Snapshot) -> Self {
-        let mut ledger = Self {
-            accounts: snapshot.accounts.into_iter().collect(),
-            frozen: snapshot.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)).collect(),
-            starts: snapshot
-                .starts
-                .into_iter()
-                .map(|((budget, _), start)| (budget, start))
-                .fold(BTreeMap::new(), highest),
-            rings: snapshot.rings.into_iter().map(|(agent, costs)| (agent, Ring::from_costs(costs))).collect(),
-            ..Self::default()
-        };
-        for (run, log) in &snapshot.open_runs {
-            for recorded in log {
-                ledger.track(*run, &recorded.event);
-            }
-        }
-        for hold in snapshot.holds {
-            if let Some(open) = ledger.runs.get_mut(&hold.root) {
-                open.holds.insert(hold.reservation);
-            }
-            ledger.holds.insert(hold.reservation, hold);
-        }
-        ledger.adopt(policy);
-        ledger
-    }
-
-    /// After a start, the store's lock proves that nobody runs (rule 15): every open attempt is settled at its whole
-    /// reservation as `unknown`, every landing reserve is released, and the runs that ran are `interrupted`.
-    pub fn recover(&mut self, _now: Timestamp) -> Decision {
-        let mut decision = Decision::default();
-        let attempts: Vec<Hold> = self.holds.values().filter(|hold| !hold.landing).cloned().collect();
-        for hold in attempts {
-            self.append(&mut decision, hold.reservation.run, settled_unknown(&hold));
-        }
-        let ran: Vec<RunId> = self.runs.iter().filter(|(_, open)| open.is_open()).map(|(run, _)| *run).collect();
-        for run in ran {
-            self.append(&mut decision, run, Event::Interrupted(Interrupted { why: "the process went down".into() }));
-        }
-        decision
-    }
-
-    /// Books an op's facts, then judges its asks, then offers what was freed to those who wait.
+    /// Books an op's facts, then judges its asks; what they free is offered to older waiters before, to younger ones after.
     pub fn decide(&mut self, op: Op, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
-        let freed = self.roll(now) | op.events.iter().any(|(_, event)| frees_money(event));
+        let mut freed = self.roll(now) | op.events.iter().any(|(_, event)| frees_money(event));
         for (run, event) in op.events {
             self.append(&mut decision, run, event);
         }
-        if freed {
-            self.offer_to_waiters(&mut decision);
-        }
+        let held = self.held_by(op.run);
         for ask in op.asks {
+            // Older waiters first (rule 3); a run that gives up its wait isn't offered money in the same write.
+            match &ask {
+                Ask::Reserve(_) if freed => self.offer_to_waiters(&mut decision, Some(op.run)),
+                Ask::Admit(_) if freed => self.offer_to_waiters(&mut decision, None),
+                Ask::Reserve(_) | Ask::Admit(_) | Ask::EndWait(_) => {}
+            }
             // Attempts are decided one after another (rule 16): none overtakes one that has to wait.
             let behind =
                 matches!(decision.verdicts.last(), Some(Verdict::Short(_) | Verdict::Waiting | Verdict::Behind));
             let verdict = if behind { Verdict::Behind } else { self.judge_ask(&mut decision, op.run, ask) };
             decision.verdicts.push(verdict);
+        }
+        // A call that takes the place of a larger landing reserve frees money too.
+        freed |= self.held_by(op.run) < held;
+        if freed {
+            self.offer_to_waiters(&mut decision, None);
         }
         self.wake(&mut decision, freed);
         decision
@@ -380,7 +317,7 @@ impl Ledger {
         let mut decision = Decision::default();
         self.adopt(policy);
         self.roll(now);
-        self.offer_to_waiters(&mut decision);
+        self.offer_to_waiters(&mut decision, None);
         self.wake(&mut decision, true);
         decision
     }
@@ -389,37 +326,10 @@ impl Ledger {
     pub fn tick(&mut self, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
         if self.roll(now) {
-            self.offer_to_waiters(&mut decision);
+            self.offer_to_waiters(&mut decision, None);
             self.wake(&mut decision, true);
         }
         decision
-    }
-
-    /// When the next period of any budget begins.
-    #[must_use]
-    pub fn next_period(&self) -> Option<Timestamp> {
-        self.budgets.iter().filter_map(|live| live.end).min()
-    }
-
-    /// What changed since the last call, for the store to write.
-    pub fn take_dirty(&mut self) -> Dirty {
-        let accounts = std::mem::take(&mut self.dirty_accounts);
-        let (set, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.dirty_holds).into_iter().partition(|id| self.holds.contains_key(id));
-        let (frozen, unfrozen): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.dirty_frozen).into_iter().partition(|price| self.frozen.contains_key(price));
-        let reason = |price: &PriceId| self.frozen.get(price).cloned().unwrap_or_default();
-        Dirty {
-            accounts: accounts.into_iter().filter_map(|key| self.accounts.get(&key).map(|a| (key, *a))).collect(),
-            holds_set: set.iter().filter_map(|id| self.holds.get(id).cloned()).collect(),
-            holds_gone: gone,
-            frozen: frozen.into_iter().map(|price| Frozen { reason: reason(&price), price }).collect(),
-            unfrozen,
-            rings: std::mem::take(&mut self.dirty_rings)
-                .into_iter()
-                .filter_map(|agent| self.rings.get(&agent).map(|ring| (agent.clone(), ring.costs())))
-                .collect(),
-        }
     }
 
     /// Lifts a price row's freeze; false where it wasn't frozen.
@@ -455,6 +365,11 @@ impl Ledger {
         self.runs.get(&run).map(|open| open.state)
     }
 
+    /// What a run's whole tree holds.
+    fn held_by(&self, root: RunId) -> Money {
+        self.accounts.get(&AccountKey::Node { run: root, stage: None }).map_or(Money::ZERO, |account| account.held)
+    }
+
     fn judge_ask(&mut self, decision: &mut Decision, run: RunId, ask: Ask) -> Verdict {
         match ask {
             Ask::Admit(admit) => self.enter_queue(decision, run, admit),
@@ -463,79 +378,15 @@ impl Ledger {
         }
     }
 
-    /// Books an event and notes it for the log.
+    /// Books an event and notes it for the log. Who is asked to end waits no more.
     fn append(&mut self, decision: &mut Decision, run: RunId, event: Event) {
         self.apply(run, &event);
+        let cancelled = matches!(event, Event::CancelRequested(_));
         decision.appended.push((run, event));
-    }
-
-    fn adopt(&mut self, policy: LedgerPolicy) {
-        self.budgets = policy
-            .budgets
-            .into_iter()
-            .map(|budget| {
-                // A period that ended never grants again: the highest start that was stored is where this one begins.
-                let start = self.starts.get(&budget.name).copied().unwrap_or_default();
-                let (start, end) = budget.period.window(&budget.time_zone, start);
-                LiveBudget { budget, start, end }
-            })
-            .collect();
-        self.refresh_queue();
-    }
-
-    /// Moves budgets on to the period that `now` lies in, never back; true where one moved.
-    fn roll(&mut self, now: Timestamp) -> bool {
-        let mut moved = false;
-        for live in &mut self.budgets {
-            if live.end.is_some_and(|end| now >= end) {
-                (live.start, live.end) = live.budget.period.window(&live.budget.time_zone, now);
-                self.starts.insert(live.budget.name.clone(), live.start);
-                moved = true;
-            }
-        }
-        if moved {
-            self.refresh_queue();
-        }
-        moved
-    }
-
-    /// The budget accounts that count runs with these labels in the current periods.
-    fn budget_keys(&self, labels: &Labels) -> Vec<AccountKey> {
-        self.budgets
-            .iter()
-            .filter(|live| live.budget.matches(labels))
-            .filter_map(|live| {
-                let scope = live.budget.scope_value(labels).ok()?;
-                Some(AccountKey::Budget { budget: live.budget.name.clone(), scope, start: live.start, end: live.end })
-            })
-            .collect()
-    }
-
-    fn live_budget(&self, key: &AccountKey) -> Option<&LiveBudget> {
-        match key {
-            AccountKey::Budget { budget, .. } => self.budgets.iter().find(|live| live.budget.name == *budget),
-            AccountKey::Node { .. } => None,
+        if cancelled && self.stop_waiting(run) {
+            self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Cancelled }));
         }
     }
-
-    /// The account as it would be judged now: a budget's cap is the live one, and nothing where the budget is gone.
-    fn judged(&self, key: &AccountKey) -> Account {
-        let mut account = self.accounts.get(key).copied().unwrap_or_default();
-        if let Some(live) = self.live_budget(key) {
-            account.cap = live.budget.cap;
-        }
-        account
-    }
-}
-
-/// Keeps the highest start of each budget.
-fn highest(
-    mut starts: BTreeMap<BudgetName, Timestamp>,
-    (budget, start): (BudgetName, Timestamp),
-) -> BTreeMap<BudgetName, Timestamp> {
-    let kept = starts.entry(budget).or_default();
-    *kept = start.max(*kept);
-    starts
 }
 
 /// True where an event may free money, or make somebody stop waiting.
@@ -557,25 +408,4 @@ fn frees_money(event: &Event) -> bool {
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_) => false,
     }
-}
-
-/// An attempt whose end nobody saw: the whole reservation.
-fn settled_unknown(hold: &Hold) -> Event {
-    let failure = Failure {
-        class: ErrorClass::Interrupted,
-        status: None,
-        code: None,
-        message: "the process went down while the call was in flight".into(),
-        retry_after: None,
-    };
-    Event::Settled(Box::new(Settled {
-        reservation: hold.reservation,
-        bill: hold.amount,
-        source: CostSource::Unknown,
-        usage: None,
-        raw_usage: None,
-        latency: Millis::ZERO,
-        first_token: None,
-        outcome: Outcome::Failed(failure),
-    }))
 }

@@ -1,15 +1,24 @@
 //! Waiting for budget: who is offered freed money, and when waiting is pointless (rules 9b and 10).
 
+use std::collections::BTreeSet;
+
 use super::{Decision, Ledger, Notice, Verdict};
-use crate::domain::event::{AccountKey, Event, WaitEnd, WaitEnded};
+use crate::domain::event::{Event, WaitEnd, WaitEnded};
 use crate::ids::RunId;
 
 impl Ledger {
-    /// Offers money to waiters, oldest first; one that doesn't fit is passed over.
-    pub(super) fn offer_to_waiters(&mut self, decision: &mut Decision) {
+    /// Offers money to waiters, oldest run first, or to those that are older than one run; one that doesn't fit is passed
+    /// over. The age of the run counts, not that of its wait: the banker's walk (rule 8) lets the oldest finish first, and
+    /// where all come equally far, all are stuck with most of their money spent.
+    pub(super) fn offer_to_waiters(&mut self, decision: &mut Decision, younger: Option<RunId>) {
         let mut index = 0;
-        while let Some(waiter) = self.waiters.get(index) {
+        while let Some(waiter) = self.waiters.get(index).filter(|waiter| younger.is_none_or(|run| waiter.run < run)) {
             let (run, attempt) = (waiter.run, waiter.ask.reserved.reservation.run);
+            if self.barred(&waiter.ask.reserved).is_some() {
+                // A freeze came while it waited. It asks again, and is told.
+                self.release_waiter(decision, run);
+                continue;
+            }
             match self.judge(&waiter.ask.reserved, waiter.ask.lower) {
                 Ok(granted) => {
                     self.waiters.remove(index);
@@ -17,9 +26,9 @@ impl Ledger {
                     self.append(decision, attempt, Event::Reserved(Box::new(granted.clone())));
                     decision.notices.push((run, Notice::Granted(Box::new(granted))));
                 }
-                Err(short) => {
+                Err(shorts) => {
                     if let Some(waiter) = self.waiters.get_mut(index) {
-                        waiter.short = short.account;
+                        waiter.short = shorts.into_iter().map(|(key, _)| key).collect();
                     }
                     index += 1;
                 }
@@ -48,33 +57,30 @@ impl Ledger {
 
     fn break_stalls(&mut self, decision: &mut Decision) {
         while let Some(run) = self.stalled() {
-            self.stop_waiting(run);
-            self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Stalled }));
-            decision.notices.push((run, Notice::Stalled));
+            self.release_waiter(decision, run);
         }
+    }
+
+    fn release_waiter(&mut self, decision: &mut Decision, run: RunId) {
+        self.stop_waiting(run);
+        self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Stalled }));
+        decision.notices.push((run, Notice::Stalled));
     }
 
     /// The youngest of the runs that hold money on a short account, where all of them wait.
     fn stalled(&self) -> Option<RunId> {
+        let waiting: BTreeSet<RunId> = self.waiters.iter().map(|waiter| waiter.run).collect();
         self.waiters.iter().find_map(|waiter| {
-            let holders = self.holders(&waiter.short);
-            let waits = |run: &RunId| self.waiters.iter().any(|waiter| waiter.run == *run);
-            if !holders.iter().all(waits) {
-                return None;
-            }
-            // Where nobody holds anything there, waiting is as pointless: the waiter itself goes on.
-            Some(holders.last().copied().unwrap_or(waiter.run))
+            let mut holders = waiter.short.iter().map(|key| self.holders.get(key));
+            holders.find_map(|holders| match holders {
+                Some(holders) if !holders.keys().all(|run| waiting.contains(run)) => None,
+                // Where nobody holds anything there, waiting is as pointless: the waiter itself goes on.
+                holders => Some(holders.and_then(|holders| holders.keys().last()).copied().unwrap_or(waiter.run)),
+            })
         })
     }
 
-    /// The runs that hold money on an account, oldest first.
-    fn holders(&self, key: &AccountKey) -> Vec<RunId> {
-        let on_account = self.holds.values().filter(|hold| !hold.amount.is_zero() && hold.accounts.contains(key));
-        let runs: std::collections::BTreeSet<RunId> = on_account.map(|hold| hold.root).collect();
-        runs.into_iter().collect()
-    }
-
-    fn stop_waiting(&mut self, run: RunId) -> bool {
+    pub(super) fn stop_waiting(&mut self, run: RunId) -> bool {
         let before = self.waiters.len();
         self.waiters.retain(|waiter| waiter.run != run);
         self.waiters.len() < before

@@ -13,6 +13,9 @@ use crate::units::{Millis, Timestamp, Tokens};
 impl Run {
     /// Folds one event.
     pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        if !is_told_by_recovery(event) {
+            self.last_at = self.last_at.max(at);
+        }
         match event {
             Event::Created(_) | Event::LandingReleased(_) => {}
             Event::Admitted(admitted) => {
@@ -43,9 +46,6 @@ impl Run {
         }
         if matches!(event, Event::LandingReleased(_)) {
             self.landing = None;
-        }
-        if !is_told_by_recovery(event) {
-            self.last_at = self.last_at.max(at);
         }
     }
 
@@ -273,6 +273,16 @@ impl Run {
         self.open.keys().copied()
     }
 
+    /// How long the run may wait at most, for budget or for a back-off, before its time is up.
+    #[must_use]
+    pub fn time_to_wait(&self, now: Timestamp) -> Millis {
+        let limits = &self.plan.limits;
+        let share =
+            if self.can_land() { limits.model_call_time.min(Millis(limits.wall_time.0 / 5)) } else { Millis::ZERO };
+        let until = limits.deadline.map_or(Millis(u64::MAX), |deadline| deadline.since(now).left_after(share));
+        self.time_left(now, share).min(until)
+    }
+
     /// What is left of a length of time, after what is kept back.
     pub(super) fn time_left(&self, now: Timestamp, kept_back: Millis) -> Millis {
         self.plan.limits.wall_time.left_after(self.active(now)).left_after(kept_back)
@@ -308,7 +318,7 @@ fn declined(message: &Assistant, stop: &StopReason) -> Option<Failure> {
 /// True for facts that a restart tells of a process that is gone: their time is the restart's.
 fn is_told_by_recovery(event: &Event) -> bool {
     match event {
-        Event::Interrupted(_) => true,
+        Event::Interrupted(interrupted) => !interrupted.clean,
         Event::Settled(settled) => {
             matches!(&settled.outcome, Outcome::Failed(failure) if failure.class == ErrorClass::Interrupted)
         }

@@ -1,4 +1,4 @@
-//! One run, as a fold of its events: what has happened, what counts, and (in [`next`]) what should happen now.
+//! One run, as a fold of its events: what has happened, what counts, and (in `next.rs`) what should happen now.
 //!
 //! Invariants: the same events give the same state; a counter never falls; nothing starts after the end.
 //! Deliberately absent: prices, requests and effects. The runtime performs what [`Run::next`] names.
@@ -237,6 +237,14 @@ impl Run {
         turns.filter(|turn| turn.calls.iter().all(CallProgress::is_answered)).flat_map(Turn::messages).collect()
     }
 
+    /// About how many bytes a stage's conversation has: the texts, without frames.
+    #[must_use]
+    pub fn bytes(&self, stage: &StageName) -> Tokens {
+        let turns = self.stages.iter().filter(|each| each.id == *stage).flat_map(|stage| &stage.turns);
+        let bytes = turns.map(Turn::bytes).fold(0usize, usize::saturating_add);
+        Tokens(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// True where the first call will be the only one: no tools, one stage, no form that might need mending.
     #[must_use]
     pub fn first_call_is_last(&self) -> bool {
@@ -267,6 +275,14 @@ impl CallProgress {
 }
 
 impl Turn {
+    fn bytes(&self) -> usize {
+        let calls = self.calls.iter().map(|call| match &call.status {
+            CallStatus::Answered(answer) => call.call.arguments.len() + answer.content.len(),
+            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => call.call.arguments.len(),
+        });
+        calls.fold(self.said.text.len(), usize::saturating_add)
+    }
+
     fn messages(&self) -> Vec<Message> {
         let mut messages = vec![Message::Assistant(self.said.clone())];
         messages.extend(self.calls.iter().filter_map(|call| match &call.status {

@@ -28,6 +28,7 @@ use super::http::{BODY_BYTES_MAX, ERROR_BODY_BYTES_MAX, Http, Outgoing, Route, e
 use super::wait::Wait;
 use super::{AnswerResult, Listener, ProviderError};
 use crate::domain::message::{Reply, Request};
+use crate::failpoint;
 use crate::ids::ReservationId;
 use crate::spec::project::ProviderConfig;
 use crate::units::{Millis, Timestamp};
@@ -126,7 +127,9 @@ impl OpenAiChat {
         let outgoing = Outgoing { url: self.url.clone(), headers, body };
         let sent = attempt.wait.sent.clone();
         let sending = Box::pin(send(&client, outgoing, sent));
+        failpoint::reach("provider.send");
         let response = attempt.wait.bound(sending).await?.map_err(Fault::Transport)?;
+        failpoint::reach("provider.answered");
         tracing::debug!(status = response.status().as_u16(), "answered");
         if !response.status().is_success() {
             return Err(self.refused(attempt, response).await);
@@ -220,6 +223,7 @@ async fn read_stream(attempt: &mut Attempt<'_>, mut response: reqwest::Response)
             Ok(Ok(None)) => break "it ended without `finish_reason`".to_owned(),
             Ok(Err(error)) => break explain(error),
         };
+        failpoint::reach("provider.stream");
         bytes = bytes.saturating_add(piece.len());
         let pushed = if bytes > BODY_BYTES_MAX { Err(Broken::Oversized) } else { push(attempt, &mut stream, &piece) };
         pushed.map_err(|broken| Fault::Broken { status, broken, output_seen: stream.output_seen() })?;

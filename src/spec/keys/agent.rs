@@ -1,12 +1,26 @@
 //! The keys of `agents/*.toml`.
 
-use super::{AGENT_LIMITS, COUNT_MAX, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
+use super::{AGENT_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
 use crate::units::Millis;
 
 /// The most models that a policy or an agent may name.
 pub(crate) const MODELS_MAX: usize = 16;
 /// The most tools that an agent may name.
 pub(crate) const TOOLS_MAX: usize = 128;
+
+/// Who takes over what a content filter or a refusal stopped; of an agent, or of a policy.
+pub(crate) const CONTENT_FILTER_FALLBACKS: Field = optional(
+    "content_filter_fallbacks",
+    Kind::Texts { min: 0, max: MODELS_MAX },
+    "Models that may take over what a content filter or a refusal stopped; nobody does by default",
+);
+
+/// Who takes over where a request was too long; of an agent, or of a policy.
+pub(crate) const CONTEXT_FALLBACKS: Field = optional(
+    "context_fallbacks",
+    Kind::Texts { min: 0, max: MODELS_MAX },
+    "Models that take over where a request was too long, after those of `models` with a larger window; none by default",
+);
 
 /// `agents/*.toml`.
 pub(crate) static AGENT: Section = Section {
@@ -50,6 +64,8 @@ static MODEL: Section = Section {
             Kind::Texts { min: 1, max: MODELS_MAX },
             "Models as `provider/model`: the first is primary, the rest are fallbacks; or name a `policy`",
         ),
+        CONTENT_FILTER_FALLBACKS,
+        CONTEXT_FALLBACKS,
         optional(
             "max_output_tokens",
             Kind::Count { min: 1, max: COUNT_MAX },

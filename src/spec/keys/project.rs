@@ -1,6 +1,6 @@
 //! The keys of `plimsoll.toml`.
 
-use super::agent::MODELS_MAX;
+use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
 use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TOKENS_MAX, optional, required};
 
 /// The words of `per`.
@@ -87,6 +87,8 @@ static POLICY: Section = Section {
             Kind::Texts { min: 1, max: MODELS_MAX },
             "Models as `provider/model`: the first is primary, the rest are fallbacks",
         ),
+        CONTENT_FILTER_FALLBACKS,
+        CONTEXT_FALLBACKS,
         optional("quality", Kind::Text, "What the business may expect of it, such as `standard`"),
         optional("downgrade", Kind::Table(&DOWNGRADE), "Where to go when money runs short"),
     ],

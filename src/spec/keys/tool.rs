@@ -1,10 +1,8 @@
 //! The keys of `tools/*.toml`.
 
 use super::{Kind, Section, TIME_MAX, optional, required};
+use crate::domain::builtin;
 use crate::units::Millis;
-
-/// The words of `builtin`.
-pub(crate) const BUILTINS: [&str; 5] = ["search_files", "read_file", "now", "calculate", "template"];
 
 /// `tools/*.toml`.
 pub(crate) static TOOL: Section = Section {
@@ -78,7 +76,7 @@ pub(crate) static TOOL: Section = Section {
         ),
         optional(
             "builtin",
-            Kind::Choice { now: &BUILTINS, later: &[] },
+            Kind::Choice { now: &builtin::NAMES, later: &[] },
             "Which builtin: `search_files`, `read_file`, `now`, `calculate` or `template`",
         ),
         optional(

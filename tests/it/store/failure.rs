@@ -96,7 +96,7 @@ fn a_damaged_record_is_named_and_refused() {
         record[middle] ^= 1;
     });
     let error = bed.try_open(&clock()).expect_err("it is damaged").to_string();
-    assert!(error.contains(&format!("event 0 of run {run}")) && error.contains("checksum"), "{error}");
+    assert!(error.contains(&format!("the events from 0 of run {run}")) && error.contains("checksum"), "{error}");
 }
 
 #[test]
@@ -105,14 +105,18 @@ fn a_missing_event_is_found_at_the_open() {
     let bed = Bed::Memory(disk.clone());
     let run = run_at(0, 1);
     let store = bed.open(&clock());
-    block_on(submit(&store, run, vec![created("a", &[], None), admitted(run), reserved(run, 1, 1, 1, 10)]));
+    block_on(async {
+        submit(&store, run, vec![created("a", &[], None)]).await;
+        submit(&store, run, vec![admitted(run)]).await;
+        submit(&store, run, vec![reserved(run, 1, 1, 1, 10)]).await;
+    });
     drop(store);
     disk.tamper(|map| {
         let second = map.keys().filter(|key| key[0] == keys::Table::Event.byte()).nth(1).cloned().expect("three");
         map.remove(&second);
     });
     let error = bed.try_open(&clock()).expect_err("one is missing").to_string();
-    assert!(error.contains(&format!("after 1 events of run {run} comes event 2")), "{error}");
+    assert!(error.contains(&format!("after 1 events of run {run} come the events from 2")), "{error}");
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn an_account_that_does_not_hold_its_reservations_is_found_at_the_open() {
     let store = bed.open(&clock());
     block_on(submit(&store, run, vec![created("a", &[], None), admitted(run), reserved(run, 1, 1, 1, 10)]));
     drop(store);
-    disk.tamper(|map| map.retain(|key, _| key[0] != keys::Table::Hold.byte()));
+    disk.tamper(|map| map.retain(|key, _| key[0] != keys::Table::Money.byte()));
     let error = bed.try_open(&clock()).expect_err("a reservation is missing").to_string();
     assert!(error.contains("its open reservations are $0.00"), "{error}");
 }

@@ -90,7 +90,7 @@ fn a_process_that_went_down_leaves_unknown_money_and_an_interrupted_run() {
         drop(store);
         clock.advance(Millis::from_secs(3_600));
         let store = bed.open(&clock);
-        assert_eq!(store.recovered().len(), 4, "{:?}", store.recovered());
+        assert_eq!(store.recovered().len(), 3, "{:?}", store.recovered());
         let summary = store.summary(run).expect("it reads").expect("it is there");
         assert_eq!((summary.state, summary.unknown), (RunState::Interrupted, Money::from_micro(5_000)));
         assert_eq!((summary.held, summary.active), (Money::ZERO, Millis::ZERO), "down time isn't active time");

@@ -1,0 +1,410 @@
+//! What can be typed: the commands, their options and their help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The most runs of `--each` at once.
+const PARALLEL_MAX: u16 = 1_024;
+
+/// Runs LLM agents inside hard limits: the worst case of each call is reserved before it is made, and settled exactly
+/// after it.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "\
+A first run, without any key:
+  plimsoll init && plimsoll run hello --input 'Where is order 4711?'
+
+Exit codes: 0 finished · 1 failed · 2 bad usage or configuration · 3 stopped by a limit · 4 waiting · 5 cancelled ·
+130 interrupted.
+Environment: PLIMSOLL_HOME names the project, PLIMSOLL_ENVIRONMENT the environment; PLIMSOLL_LOG=debug shows what \
+happens inside; NO_COLOR is honoured.")]
+pub struct Arguments {
+    /// The project: the folder of plimsoll.toml, with agents/ and tools/ beside it [default: the nearest one upwards]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// Write the log of PLIMSOLL_LOG as JSON lines
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a small project that works: plimsoll.toml, an agent, a tool
+    #[command(after_help = "Example:\n  plimsoll --project my-agents init")]
+    Init,
+    /// Check agents: their limits, where each was declared, and their load line
+    #[command(after_help = "Examples:\n  plimsoll check\n  plimsoll check hello --json")]
+    Check(CheckArguments),
+    /// Run an agent
+    #[command(after_help = "\
+Examples:
+  plimsoll run hello --input 'Where is order 4711?' --label tenant=acme
+  plimsoll run hello --input @ticket.json --json
+  plimsoll run hello --input - --dry-run < ticket.txt
+  plimsoll run hello --each tickets.jsonl --parallel 16 --json > results.jsonl
+
+The answer goes to standard output, progress and costs to standard error.")]
+    Run(Box<RunArguments>),
+    /// List runs, newest first
+    #[command(
+        after_help = "Examples:\n  plimsoll runs --state stopped --since 7d\n  plimsoll runs --label tenant=acme --json"
+    )]
+    Runs(RunsArguments),
+    /// Show everything that a run did, and what it cost
+    #[command(after_help = "Examples:\n  plimsoll trace last\n  plimsoll trace 01JD0Q --json")]
+    Trace(TraceArguments),
+    /// Go on with interrupted runs
+    #[command(after_help = "\
+Examples:
+  plimsoll resume last
+  plimsoll resume --all
+  plimsoll resume 01JD0Q --in-flight skip
+
+What is settled is never called again. A tool call that was in flight when the process went down is made again by
+itself only where the tool is idempotent; for others say --in-flight rerun or --in-flight skip.")]
+    Resume(ResumeArguments),
+    /// Cancel a run that hasn't ended
+    Cancel(CancelArguments),
+    /// Show what was spent, by tenant, feature, agent, model, …
+    #[command(after_help = "Examples:\n  plimsoll cost --by tenant,model --since 30d\n  plimsoll cost --by day --json")]
+    Cost(CostArguments),
+    /// Show budgets: caps, what is settled and held, what is left
+    Budget(BudgetArguments),
+    /// Show prices, and unfreeze them
+    #[command(subcommand)]
+    Prices(PricesCommand),
+    /// Serve the simulated provider, which speaks a real wire and keeps an invoice
+    #[command(
+        after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl"
+    )]
+    Sim(SimArguments),
+    /// Print the JSON Schema of a kind of file, for editors
+    #[command(after_help = "Example:\n  plimsoll schema agent > agent.schema.json")]
+    Schema {
+        /// The kind of file
+        kind: SchemaKind,
+    },
+    /// Write what the store holds as JSON lines
+    #[command(subcommand)]
+    Export(ExportCommand),
+    /// Print a script that completes commands in a shell
+    #[command(
+        after_help = "Example:\n  plimsoll completions bash > ~/.local/share/bash-completion/completions/plimsoll"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Whose books a command reads.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct BooksArguments {
+    /// Use the simulated provider and its own store, whatever providers are configured
+    #[arg(long)]
+    pub sim: bool,
+}
+
+/// See [`Command::Check`].
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// One agent [default: all]
+    pub agent: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Run`].
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The agent: a file's name in agents/, without .toml
+    pub agent: String,
+    /// The input: TEXT, @FILE, or - for standard input; JSON where the agent declares more than one text
+    #[arg(long, short, value_name = "TEXT|@FILE|-", conflicts_with = "each")]
+    pub input: Option<String>,
+    /// A label, such as tenant=acme; budgets and reports go by labels. May be repeated
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// Print the run's document, with its cost, as JSON
+    #[arg(long, conflicts_with = "events")]
+    pub json: bool,
+    /// Print one JSON line for each event
+    #[arg(long)]
+    pub events: bool,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Let the simulated provider play this scenario
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Let the simulated provider keep its invoice in this file
+    #[arg(long, value_name = "FILE")]
+    pub invoice: Option<PathBuf>,
+    /// Show the plan, the first request and its worst case, and send nothing
+    #[arg(long, conflicts_with_all = ["events", "each"])]
+    pub dry_run: bool,
+    /// Run the agent on every line of a file of JSON lines. The same command again goes on where it stopped
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "events")]
+    pub each: Option<PathBuf>,
+    /// How many of them at once
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "each",
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(PARALLEL_MAX)))]
+    pub parallel: u16,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// See [`Command::Runs`].
+#[derive(Debug, Args)]
+pub struct RunsArguments {
+    /// Of one agent
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// In a state, such as running or stopped. May be repeated, or separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub state: Vec<String>,
+    /// With a label. May be repeated
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// Created since then: a length of time back, such as 24h, or a date, such as 2026-11-01
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Created before then
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub limit: u16,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Trace`].
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// The run: its id, the beginning of it, or `last`
+    pub run: String,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Resume`].
+#[derive(Debug, Args)]
+pub struct ResumeArguments {
+    /// The run: its id, the beginning of it, or `last`
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub run: Option<String>,
+    /// Every run that is queued or was interrupted
+    #[arg(long)]
+    pub all: bool,
+    /// What to do with a tool call that was in flight when the process went down, and may have had its effect
+    #[arg(long, value_name = "WHAT")]
+    pub in_flight: Option<InFlight>,
+    /// Print each run's document as a JSON line
+    #[arg(long)]
+    pub json: bool,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Let the simulated provider play this scenario
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Let the simulated provider keep its invoice in this file
+    #[arg(long, value_name = "FILE")]
+    pub invoice: Option<PathBuf>,
+    /// How many runs at once, with --all
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "all",
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(PARALLEL_MAX)))]
+    pub parallel: u16,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What to do with a tool call that was in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InFlight {
+    /// Make it again.
+    Rerun,
+    /// Tell the model that its outcome is not known.
+    Skip,
+}
+
+/// See [`Command::Cancel`].
+#[derive(Debug, Args)]
+pub struct CancelArguments {
+    /// The run: its id, the beginning of it, or `last`
+    pub run: String,
+    /// Why; it is kept in the trace
+    #[arg(long, default_value = "cancelled on the command line")]
+    pub reason: String,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print the run's document as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Cost`].
+#[derive(Debug, Args)]
+pub struct CostArguments {
+    /// What to group by: tenant, feature, environment, agent, owner, model, prompt_version, day
+    #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',', default_value = "agent,model")]
+    pub by: Vec<String>,
+    /// From then on, in whole UTC days: a length of time back, such as 30d, or a date, such as 2026-11-01
+    #[arg(long, value_name = "WHEN", default_value = "30d")]
+    pub since: String,
+    /// Until then, that day included
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Budget`].
+#[derive(Debug, Args)]
+pub struct BudgetArguments {
+    /// One budget [default: all]
+    pub budget: Option<String>,
+    /// Show periods that are over, too
+    #[arg(long)]
+    pub past: bool,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Prices`].
+#[derive(Debug, Subcommand)]
+pub enum PricesCommand {
+    /// List the price of every model that holds now
+    List {
+        /// Only models whose name contains this
+        part: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every price of one model: tiers, long contexts, source and date
+    Show {
+        /// The model, as provider/model
+        model: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let calls use a price again that a bill above its reservation froze
+    Unfreeze {
+        /// The model, as provider/model
+        model: String,
+        /// Why it is right to go on; it is kept
+        #[arg(long)]
+        reason: String,
+        /// Whose books.
+        #[command(flatten)]
+        books: BooksArguments,
+    },
+}
+
+/// See [`Command::Sim`].
+#[derive(Debug, Args)]
+pub struct SimArguments {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7701")]
+    pub listen: SocketAddr,
+    /// Play this scenario
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Keep the invoice in this file
+    #[arg(long, value_name = "FILE")]
+    pub invoice: Option<PathBuf>,
+}
+
+/// The kinds of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    /// agents/*.toml
+    Agent,
+    /// tools/*.toml
+    Tool,
+    /// plimsoll.toml
+    Project,
+}
+
+/// See [`Command::Export`].
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Every event of every run, one JSON line each
+    Events {
+        /// Only of this run
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// Write to this file, which must not exist yet [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Whose books.
+        #[command(flatten)]
+        books: BooksArguments,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_refused() {
+        for line in [
+            "plimsoll run a --json --events",
+            "plimsoll run a --input x --each f",
+            "plimsoll run a --parallel 4",
+            "plimsoll run a --each f --parallel 0",
+            "plimsoll run a --each f --parallel 5000",
+            "plimsoll resume",
+            "plimsoll resume x --all",
+            "plimsoll prices unfreeze m",
+            "plimsoll sim --listen nowhere",
+            "plimsoll serve",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_of_the_whole_may_stand_anywhere() {
+        let parsed = Arguments::try_parse_from("plimsoll trace last --project p --json".split(' ')).expect("parses");
+        assert_eq!(parsed.project, Some(PathBuf::from("p")));
+        assert!(matches!(parsed.command, Command::Trace(TraceArguments { json: true, .. })));
+    }
+}

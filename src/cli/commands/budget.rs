@@ -1,0 +1,102 @@
+//! `budget`: caps, what is settled and held, what is left.
+
+use super::Context;
+use crate::cli::arguments::BudgetArguments;
+use crate::cli::books;
+use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::exit::Exit;
+use crate::cli::project::{clock, configuration};
+use crate::cli::render::table::{Column, Table};
+use crate::cli::render::text::{one_line, percent};
+use crate::domain::budget::Period;
+use crate::domain::report::{BudgetRow, BudgetTable};
+use crate::spec::project::Project;
+
+pub(super) fn budget(context: &Context<'_>, arguments: &BudgetArguments) -> Result<Exit, CliError> {
+    let project = configuration(context.project, arguments.books.sim)?;
+    let accounts = match books::open(&project, arguments.books.sim)? {
+        Some(store) => store.accounts()?,
+        None => Vec::new(),
+    };
+    let mut table = BudgetTable::of(&project.budgets, &accounts, clock().now());
+    if let Some(name) = &arguments.budget {
+        table.budgets.retain(|row| row.budget.as_str() == name);
+        if table.budgets.is_empty() && !project.budgets.iter().any(|budget| budget.name.as_str() == name) {
+            return Err(unknown(&project, name));
+        }
+    }
+    table.budgets.retain(|row| row.current || arguments.past);
+    if arguments.json {
+        context.output.json(&table)?;
+    } else if project.budgets.is_empty() && table.budgets.is_empty() {
+        context.output.talk(
+            "no budgets; write `[[budgets]]` with `name`, `cap = \"$500\"` and `per = \"month\"` into plimsoll.toml",
+        );
+    } else if table.budgets.is_empty() {
+        context
+            .output
+            .talk("nothing to show: a budget with `each` has an account from the first run that counts on it");
+    } else {
+        context.output.data(&render(&table).render(context.output.data_width()))?;
+    }
+    Ok(Exit::Finished)
+}
+
+fn unknown(project: &Project, name: &str) -> CliError {
+    let names = project.budgets.iter().map(|budget| budget.name.as_str());
+    let help = crate::spec::fault::suggest(name, names, "plimsoll.toml declares no budget");
+    Problem::usage(code::USAGE, format!("there is no budget `{}`", one_line(name, 64))).help(help).into()
+}
+
+fn render(table: &BudgetTable) -> Table {
+    let mut text = Table::new([
+        Column::text("BUDGET"),
+        Column::text("FOR"),
+        Column::text("PERIOD"),
+        Column::number("CAP"),
+        Column::number("SETTLED"),
+        Column::number("UNKNOWN"),
+        Column::number("HELD"),
+        Column::number("LEFT"),
+        Column::number("USED"),
+        Column::text("DECLARED"),
+    ]);
+    for row in &table.budgets {
+        text.push([
+            row.budget.to_string(),
+            if row.scope.is_empty() { "all".to_owned() } else { one_line(&row.scope, 80) },
+            period(row),
+            row.cap_usd.to_string(),
+            row.settled_usd.to_string(),
+            row.unknown_usd.to_string(),
+            row.held_usd.to_string(),
+            row.left_usd.to_string(),
+            row.used_basis_points.map_or_else(|| "-".to_owned(), percent),
+            row.declared.as_ref().map_or_else(|| "no more".to_owned(), ToString::to_string),
+        ]);
+    }
+    text
+}
+
+/// `month, until 2026-12-01T00:00`.
+fn period(row: &BudgetRow) -> String {
+    let until =
+        |end: &crate::units::Timestamp| end.to_string().chars().take("2026-12-01T00:00".len()).collect::<String>();
+    let name = row.per.map_or("period", name);
+    match (&row.end, row.current) {
+        (None, _) => name.to_owned(),
+        (Some(end), true) => format!("{name}, until {}Z", until(end)),
+        (Some(end), false) => format!("{name}, over since {}Z", until(end)),
+    }
+}
+
+const fn name(period: Period) -> &'static str {
+    match period {
+        Period::Hour => "hour",
+        Period::Day => "day",
+        Period::Week => "week",
+        Period::Month => "month",
+        Period::Quarter => "quarter",
+        Period::Total => "total",
+    }
+}

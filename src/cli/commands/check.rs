@@ -1,0 +1,279 @@
+//! `check`: each agent's limits with where they were declared, its load line, what binds it, and what is doubtful.
+
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::arguments::CheckArguments;
+use crate::cli::errors::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::project::{clock, folder, load_line_of, load_options, only, price_book};
+use crate::cli::render::table::{Column, Table};
+use crate::cli::render::text::count;
+use crate::domain::limits::{AtLimit, LimitKind};
+use crate::domain::message::Message;
+use crate::domain::plan::Plan;
+use crate::domain::pricing::PriceBook;
+use crate::ids::{AgentName, ModelName, PlanHash};
+use crate::spec::fault::{Fault, Faults};
+use crate::spec::limits::{SETTABLE, value};
+use crate::spec::load::{Survey, load_agent, survey_project};
+use crate::spec::load_line::LoadLine;
+use crate::tokenize::{Counter, Encoding, message_bytes};
+use crate::units::{Money, Timestamp, Tokens};
+
+pub(super) fn check(context: &Context<'_>, arguments: &CheckArguments) -> Result<Exit, CliError> {
+    let survey = survey(context, arguments.agent.as_deref())?;
+    let (book, now) = (price_book(&survey.project)?, clock().now());
+    let reports: Vec<AgentReport> = survey.plans.values().map(|plan| AgentReport::of(plan, &book, now)).collect();
+    if arguments.json {
+        let faults: Vec<FaultRow<'_>> = survey.faults.all().iter().map(FaultRow::of).collect();
+        context.output.json(&CheckDocument { agents: &reports, faults })?;
+    } else {
+        let width = context.output.data_width();
+        reports.iter().try_for_each(|report| context.output.data(&report.describe(width)))?;
+    }
+    let exit = if survey.faults.is_empty() { Exit::Finished } else { Exit::Usage };
+    if !survey.faults.is_empty() {
+        context.output.report(&CliError::Faults(survey.faults));
+    } else if reports.is_empty() {
+        context.output.talk("no agents; write agents/NAME.toml, or make a first one with `plimsoll init`");
+    }
+    Ok(exit)
+}
+
+fn survey(context: &Context<'_>, agent: Option<&str>) -> Result<Survey, CliError> {
+    let (folder, options) = (folder(context.project)?, load_options(false));
+    match agent {
+        None => Ok(survey_project(&folder, &options)),
+        Some(name) => {
+            let (project, plan) = load_agent(&folder, name, &options)?;
+            Ok(Survey { project, plans: only(plan), faults: Faults::new() })
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CheckDocument<'a> {
+    agents: &'a [AgentReport],
+    faults: Vec<FaultRow<'a>>,
+}
+
+/// What is known of one agent before it runs.
+#[derive(Serialize)]
+struct AgentReport {
+    agent: AgentName,
+    description: String,
+    plan: PlanHash,
+    models: Vec<ModelName>,
+    load_line_usd: Money,
+    /// The limits without which the load line would be higher.
+    bound_by: Vec<LimitKind>,
+    /// What the counts of calls allow, before the `cost` limit.
+    by_counts_usd: Money,
+    worst_call: Option<WorstCallRow>,
+    at_limit: AtLimit,
+    landing_reserve_usd: Money,
+    limits: Vec<LimitRow>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct WorstCallRow {
+    model: ModelName,
+    input_tokens: Tokens,
+    output_tokens: u32,
+    cost_usd: Money,
+}
+
+#[derive(Serialize)]
+struct LimitRow {
+    limit: LimitKind,
+    /// Null where it is off.
+    value: Option<String>,
+    declared: String,
+}
+
+#[derive(Serialize)]
+struct FaultRow<'a> {
+    code: &'a str,
+    file: &'a str,
+    line: u32,
+    column: u32,
+    message: &'a str,
+    help: &'a str,
+}
+
+impl<'a> FaultRow<'a> {
+    fn of(fault: &'a Fault) -> Self {
+        Self {
+            code: fault.code,
+            file: fault.file(),
+            line: fault.line(),
+            column: fault.column(),
+            message: &fault.message,
+            help: &fault.help,
+        }
+    }
+}
+
+impl AgentReport {
+    fn of(plan: &Plan, book: &PriceBook, now: Timestamp) -> Self {
+        let line = load_line_of(plan, book, now);
+        let warnings = warnings(plan, &line);
+        let limit = |kind: &LimitKind| LimitRow {
+            limit: *kind,
+            value: value(&plan.limits, *kind).map(|value| value.to_string()),
+            declared: plan.limits.declared(*kind).to_string(),
+        };
+        Self {
+            agent: plan.agent.clone(),
+            description: plan.description.clone(),
+            plan: plan.hash(),
+            models: plan.model.candidates.clone(),
+            load_line_usd: line.amount,
+            bound_by: line.binds,
+            by_counts_usd: line.by_counts,
+            worst_call: line.worst_call.map(|call| WorstCallRow {
+                model: call.model,
+                input_tokens: call.input,
+                output_tokens: call.output,
+                cost_usd: call.cost,
+            }),
+            at_limit: plan.limits.at_limit,
+            landing_reserve_usd: line.landing,
+            limits: SETTABLE.iter().map(limit).collect(),
+            warnings,
+        }
+    }
+
+    fn describe(&self, width: Option<u16>) -> String {
+        let mut lines = vec![format!("agent {}  {}", self.agent, self.description).trim_end().to_owned()];
+        let models: Vec<&str> = self.models.iter().map(ModelName::as_str).collect();
+        lines.push(format!("  models     {}", models.join(", then ")));
+        lines.push(format!("  load line  {}: a run can't cost more{}", self.load_line_usd, self.bound()));
+        lines.extend(self.worst_call.as_ref().map(|call| {
+            let (input, output) = (call.input_tokens, Tokens(call.output_tokens.into()));
+            format!("  worst call {} with {}: {input} tokens in, {output} out", call.cost_usd, call.model)
+        }));
+        lines.push(match self.at_limit {
+            AtLimit::Land => format!("  at a limit one last answer, {} kept back for it", self.landing_reserve_usd),
+            AtLimit::Stop => "  at a limit it ends at once".to_owned(),
+        });
+        lines.extend(self.warnings.iter().map(|warning| format!("  warning: {warning}")));
+        format!("{}\n\n{}", lines.join("\n"), self.limits(width))
+    }
+
+    fn bound(&self) -> String {
+        if self.bound_by.is_empty() {
+            return String::new();
+        }
+        let places = self.bound_by.iter().map(|kind| {
+            let row = self.limits.iter().find(|row| row.limit == *kind);
+            let at = row.map_or(String::new(), |row| format!(" ({})", row.declared));
+            format!("`{kind}`{at}")
+        });
+        format!("; bound by {}", places.collect::<Vec<_>>().join(" and "))
+    }
+
+    fn limits(&self, width: Option<u16>) -> String {
+        let mut table = Table::new([Column::id("LIMIT"), Column::number("VALUE"), Column::text("DECLARED")]);
+        for row in &self.limits {
+            let value = row.value.clone().unwrap_or_else(|| "off".to_owned());
+            table.push([row.limit.to_string(), value, row.declared.clone()]);
+        }
+        table.render(width)
+    }
+}
+
+/// What will run, and still is doubtful.
+fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let all = plan.model.candidates.len();
+    if !line.unpriced.is_empty() {
+        let names: Vec<&str> = line.unpriced.iter().map(ModelName::as_str).collect();
+        let rest = if line.unpriced.len() >= all { "and no run can start" } else { "and are passed over" };
+        let names = names.join(", ");
+        warnings.push(format!(
+            "{names} without a price: such calls are refused, {rest}; add `[[prices]]` to plimsoll.toml"
+        ));
+    }
+    if plan.limits.at_limit == AtLimit::Land {
+        warnings.extend(landing_warning(plan));
+        let cost = plan.limits.cost;
+        if line.landing >= cost {
+            let landing = line.landing;
+            warnings.push(format!(
+                "the last answer may need {landing}, all of `cost` = {cost}: no other call has room; raise `cost`, lower `landing_tokens` or write `at_limit = \"stop\"`"
+            ));
+        }
+    }
+    warnings
+}
+
+/// Instructions that can't fit a landing: then a run that meets a limit ends without an answer (LEDGER rule 6).
+fn landing_warning(plan: &Plan) -> Option<String> {
+    let room = Tokens(plan.limits.landing_tokens.into());
+    let system = Message::System { text: plan.prompt.system.clone() };
+    if message_bytes(&system) <= room {
+        return None;
+    }
+    // The byte bound doesn't fit: worth the tokenizer's load, where there is one.
+    let encoding = plan.model.candidates.first().and_then(Encoding::of);
+    let size =
+        encoding.map_or_else(|| message_bytes(&system), |encoding| Counter::new().message_tokens(encoding, &system));
+    (size > room).then(|| {
+        let system = count(size.0, "token");
+        format!(
+            "the system text may have {system}, more than `landing_tokens` = {room}: a run that meets a limit would end without an answer; raise `landing_tokens`, or shorten the prompt"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::report::fixture;
+
+    fn report_of(change: impl FnOnce(&mut Plan)) -> AgentReport {
+        let mut plan = Arc::unwrap_or_clone(fixture::plan());
+        change(&mut plan);
+        AgentReport::of(&plan, PriceBook::builtin(), fixture::START)
+    }
+
+    #[test]
+    fn an_agent_is_described_with_its_load_line() {
+        insta::assert_snapshot!(report_of(|_| {}).describe(None));
+    }
+
+    #[test]
+    fn a_model_without_a_price_is_warned_of() {
+        let report = report_of(|plan| plan.model.candidates = vec!["local/unknown".into()]);
+        assert!(report.warnings[0].contains("local/unknown without a price"), "{:?}", report.warnings);
+        assert!(report.warnings[0].contains("no run can start"), "{:?}", report.warnings);
+    }
+
+    #[test]
+    fn instructions_that_cannot_land_are_warned_of() {
+        let report = report_of(|plan| plan.prompt.system = "word ".repeat(6_000));
+        assert!(
+            report.warnings.iter().any(|warning| warning.contains("`landing_tokens` = 4,000")),
+            "{:?}",
+            report.warnings
+        );
+        // Many bytes, few tokens.
+        let report = report_of(|plan| plan.prompt.system = "understanding ".repeat(500));
+        assert_eq!(report.warnings, [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_landing_that_leaves_no_room_is_warned_of() {
+        let report = report_of(|plan| plan.limits.cost = Money::from_micro(1));
+        assert!(
+            report.warnings.iter().any(|warning| warning.contains("no other call has room")),
+            "{:?}",
+            report.warnings
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! The commands, one file each.
+
+mod budget;
+mod cancel;
+mod check;
+mod completions;
+mod cost;
+mod dry_run;
+mod each;
+mod export;
+mod init;
+mod prices;
+mod resume;
+mod run;
+mod runs;
+mod schema;
+mod sim;
+mod trace;
+
+use std::path::Path;
+
+use crate::cli::arguments::{Arguments, Command, ExportCommand};
+use crate::cli::errors::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::output::Output;
+
+/// What every command has.
+pub(crate) struct Context<'a> {
+    /// `--project`.
+    pub(crate) project: Option<&'a Path>,
+    /// Where it writes.
+    pub(crate) output: &'a Output,
+}
+
+/// Does what was asked.
+pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, CliError> {
+    let context = Context { project: arguments.project.as_deref(), output };
+    match &arguments.command {
+        Command::Init => init::init(&context),
+        Command::Check(check) => check::check(&context, check),
+        Command::Run(run) => run::run(&context, run),
+        Command::Runs(runs) => runs::runs(&context, runs),
+        Command::Trace(trace) => trace::trace(&context, trace),
+        Command::Resume(resume) => resume::resume(&context, resume),
+        Command::Cancel(cancel) => cancel::cancel(&context, cancel),
+        Command::Cost(cost) => cost::cost(&context, cost),
+        Command::Budget(budget) => budget::budget(&context, budget),
+        Command::Prices(prices) => prices::prices(&context, prices),
+        Command::Sim(sim) => sim::sim(&context, sim),
+        Command::Schema { kind } => schema::schema(&context, *kind),
+        Command::Export(ExportCommand::Events { run, out, books }) => {
+            export::events(&context, run.as_deref(), out.as_deref(), *books)
+        }
+        Command::Completions { shell } => completions::completions(&context, *shell),
+    }
+}

@@ -1,0 +1,165 @@
+//! `resume RUN|--all`: goes on with runs that are queued, interrupted, or wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::task::JoinSet;
+
+use super::Context;
+use super::run::{Shown, given_up, show};
+use crate::cli::arguments::{InFlight, ResumeArguments};
+use crate::cli::books;
+use crate::cli::errors::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::progress::{Quiet, Watch};
+use crate::cli::project::{clock, configuration};
+use crate::cli::render;
+use crate::cli::render::text::one_line;
+use crate::cli::session::{Session, SimChoice, block_on};
+use crate::cli::tally::{Bar, Tally};
+use crate::domain::event::RunState;
+use crate::domain::report::RunDocument;
+use crate::ids::RunId;
+use crate::runtime::{Observer, Runtime, RuntimeError};
+use crate::spec::project::Project;
+use crate::store::RunFilter;
+
+/// The most decisions about calls in flight that one command takes for one run.
+const DECISIONS_MAX: u32 = 64;
+
+pub(super) fn resume(context: &Context<'_>, arguments: &ResumeArguments) -> Result<Exit, CliError> {
+    let sim = arguments.books.sim;
+    let project = configuration(context.project, sim)?;
+    let folder = books::folder(&project, sim);
+    let Some(run) = &arguments.run else {
+        if !folder.exists() {
+            return Ok(nothing(context));
+        }
+        return all(context, arguments, &project);
+    };
+    if !folder.exists() {
+        return Err(books::no_run(&project, sim, run));
+    }
+    one(context, arguments, &project, run)
+}
+
+fn nothing(context: &Context<'_>) -> Exit {
+    context.output.talk("no run is queued or interrupted; `plimsoll runs` lists all");
+    Exit::Finished
+}
+
+fn choice(arguments: &ResumeArguments) -> SimChoice {
+    SimChoice { sim: arguments.books.sim, scenario: arguments.scenario.clone(), invoice: arguments.invoice.clone() }
+}
+
+fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, text: &str) -> Result<Exit, CliError> {
+    let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
+    block_on(async {
+        let session = Session::open(project, BTreeMap::new(), &choice(arguments))?;
+        let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
+        if run.state.is_ended() && quiet == Quiet::No {
+            context.output.talk(&format!("run {} is {} already: nothing to go on with", run.id, run.state));
+        }
+        let limits = session.runtime.store().plan(&run.plan)?.map(|plan| plan.limits);
+        let watch = Watch::new(context.output, limits, quiet);
+        let drive = decide_and_drive(&session.runtime, run.id, arguments.in_flight, watch.observer());
+        let driven = session.until_told_to_stop(context.output, drive).await;
+        watch.end();
+        let Some(driven) = driven else { return Ok(given_up(context.output)) };
+        let state = driven?;
+        show(context.output, &session.trace(run.id)?, Shown { json: arguments.json, events: false, quiet })?;
+        session.close().await;
+        Ok(Exit::of(state))
+    })
+}
+
+/// Drives a run; where it asks what to do with a call in flight, and the command line says it, decides and goes on.
+async fn decide_and_drive(
+    runtime: &Runtime,
+    run: RunId,
+    in_flight: Option<InFlight>,
+    observer: Observer,
+) -> Result<RunState, RuntimeError> {
+    let mut state = runtime.drive(run, observer.clone()).await?;
+    for _ in 0..DECISIONS_MAX {
+        let (RunState::AwaitingApproval, Some(what)) = (state, in_flight) else { break };
+        let by = std::env::var("USER").unwrap_or_else(|_| "the command line".to_owned());
+        runtime.resolve_in_flight(run, what == InFlight::Rerun, &one_line(&by, 64)).await?;
+        state = runtime.drive(run, observer.clone()).await?;
+    }
+    Ok(state)
+}
+
+fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) -> Result<Exit, CliError> {
+    block_on(async {
+        let session = Session::open(project, BTreeMap::new(), &choice(arguments))?;
+        let runs = resumable(&session.runtime, arguments.in_flight)?;
+        if runs.is_empty() {
+            return Ok(nothing(context));
+        }
+        let total = u64::try_from(runs.len()).unwrap_or(u64::MAX);
+        let bar = Bar::new(context.output, total, arguments.quiet);
+        let mut tally = Tally::default();
+        let work = drive_all(context, arguments, &session, runs, &bar, &mut tally);
+        let worked = session.until_told_to_stop(context.output, work).await;
+        bar.end();
+        let Some(worked) = worked else { return Ok(given_up(context.output)) };
+        worked?;
+        session.close().await;
+        if !arguments.quiet {
+            context.output.talk(&tally.summary("go on: plimsoll resume --all"));
+        }
+        Ok(tally.exit())
+    })
+}
+
+/// Runs to go on with, oldest first: also those that wait for a decision, where the command line takes it.
+fn resumable(runtime: &Runtime, in_flight: Option<InFlight>) -> Result<Vec<RunId>, CliError> {
+    let mut states =
+        BTreeSet::from([RunState::Queued, RunState::Running, RunState::AwaitingBudget, RunState::Interrupted]);
+    states.extend(in_flight.map(|_| RunState::AwaitingApproval));
+    let mut runs = Vec::new();
+    for state in states {
+        let mut filter = RunFilter { states: BTreeSet::from([state]), ..RunFilter::default() };
+        loop {
+            let page = runtime.store().summaries(&filter)?;
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.id);
+            // A child is driven by its root.
+            runs.extend(page.iter().filter(|run| run.parent.is_none()).map(|run| run.id));
+        }
+    }
+    runs.sort();
+    Ok(runs)
+}
+
+async fn drive_all(
+    context: &Context<'_>,
+    arguments: &ResumeArguments,
+    session: &Session,
+    runs: Vec<RunId>,
+    bar: &Bar,
+    tally: &mut Tally,
+) -> Result<(), CliError> {
+    let (runtime, stopping) = (&session.runtime, session.stopping());
+    let mut waiting = runs.into_iter();
+    let mut tasks = JoinSet::new();
+    loop {
+        while tasks.len() < usize::from(arguments.parallel) && !stopping.is_asked() {
+            let Some(run) = waiting.next() else { break };
+            let (runtime, in_flight, observer) = (runtime.clone(), arguments.in_flight, bar.refusals());
+            tasks.spawn(async move { (run, decide_and_drive(&runtime, run, in_flight, observer).await) });
+        }
+        let Some(joined) = tasks.join_next().await else { return Ok(()) };
+        let (run, driven) = joined.map_err(|error| RuntimeError::Task(error.to_string()))?;
+        driven?;
+        let (state, created) = runtime.load(run)?;
+        let document = RunDocument::of(&state, created.load_line, clock().now());
+        tally.count(&document);
+        bar.advance(tally, || None);
+        if arguments.json {
+            context.output.json_line(&document)?;
+        } else {
+            bar.say(&format!("run {run} is {}", render::trace::state(&document)));
+        }
+    }
+}

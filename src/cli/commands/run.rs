@@ -1,0 +1,150 @@
+//! `run AGENT`: one run; with `--each`, many.
+
+use std::sync::Arc;
+
+use super::export::EventLine;
+use super::{Context, dry_run, each};
+use crate::cli::arguments::RunArguments;
+use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::exit::Exit;
+use crate::cli::input;
+use crate::cli::output::Output;
+use crate::cli::progress::{Quiet, Watch};
+use crate::cli::project::{self, DerivedLabels};
+use crate::cli::render;
+use crate::cli::session::{Session, SimChoice, block_on};
+use crate::domain::event::{Event, RunState};
+use crate::domain::plan::Plan;
+use crate::domain::report::Trace;
+use crate::runtime::{NewRun, Observer, Progress};
+use crate::spec::project::Project;
+
+pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exit, CliError> {
+    let (project, plan) = project::agent(context.project, &arguments.agent, arguments.books.sim)?;
+    let labels = project::labels(&arguments.label, DerivedLabels::Refused)?;
+    if let Some(file) = &arguments.each {
+        return each::each(context, arguments, &project, plan, labels, file);
+    }
+    let input = read_input(&plan, arguments.input.as_deref())?;
+    let new = NewRun { agent: plan.agent.clone(), input, labels, key: None };
+    if arguments.dry_run {
+        return dry_run::dry_run(context, arguments, &project, plan, &new);
+    }
+    one(context, arguments, &project, plan, &new)
+}
+
+/// What the simulated provider is given.
+pub(super) fn sim_choice(arguments: &RunArguments) -> SimChoice {
+    SimChoice { sim: arguments.books.sim, scenario: arguments.scenario.clone(), invoice: arguments.invoice.clone() }
+}
+
+fn read_input(plan: &Plan, argument: Option<&str>) -> Result<serde_json::Value, CliError> {
+    let schema = plan.input.as_ref();
+    let input = match argument {
+        Some(argument) => input::of_text(schema, &input::read_text(argument)?),
+        None => input::of_nothing(schema),
+    };
+    input.map_err(|why| {
+        let given = if argument.is_some() { "doesn't take this input" } else { "needs an input" };
+        let message = format!("agent `{}` {given}: {why}", plan.agent);
+        Problem::usage(code::INPUT, message).help("give it with `--input TEXT`, `--input @FILE` or `--input -`").into()
+    })
+}
+
+fn one(
+    context: &Context<'_>,
+    arguments: &RunArguments,
+    project: &Project,
+    plan: Plan,
+    new: &NewRun,
+) -> Result<Exit, CliError> {
+    let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
+    let watch = Watch::new(context.output, Some(plan.limits.clone()), quiet);
+    let observer = if arguments.events { event_lines() } else { watch.observer() };
+    block_on(async {
+        let choice = sim_choice(arguments);
+        let session = Session::open(project, project::only(plan), &choice)?;
+        if quiet == Quiet::No {
+            session.tell_of_simulation(context.output, &choice);
+        }
+        let driven = session.until_told_to_stop(context.output, session.runtime.run(new, observer)).await;
+        watch.end();
+        let Some(driven) = driven else { return Ok(given_up(context.output)) };
+        let (run, state) = driven?;
+        let trace = session.trace(run)?;
+        show(context.output, &trace, Shown { json: arguments.json, events: arguments.events, quiet })?;
+        session.close().await;
+        Ok(Exit::of(state))
+    })
+}
+
+/// What the second signal leads to.
+pub(super) fn given_up(output: &Output) -> Exit {
+    output.talk("stopped at once; what was in flight counts as unknown. Go on with: plimsoll resume --all");
+    Exit::Interrupted
+}
+
+/// How a run's end is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    /// `--json`.
+    pub(super) json: bool,
+    /// `--events`.
+    pub(super) events: bool,
+    /// `--quiet`.
+    pub(super) quiet: Quiet,
+}
+
+/// Prints a run's result, and what it cost.
+pub(super) fn show(output: &Output, trace: &Trace, shown: Shown) -> Result<(), CliError> {
+    if shown.quiet == Quiet::No {
+        output.talk(&render::trace::ending(trace, output.talk_width()));
+        output.talk(next(trace).as_str());
+    }
+    if shown.json {
+        return output.json(&trace.head);
+    }
+    match &trace.head.output {
+        Some(answer) if !shown.events => output.data(&answer_text(output, answer)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn answer_text(output: &Output, answer: &serde_json::Value) -> String {
+    let text = match answer.as_str() {
+        Some(text) => text.to_owned(),
+        None => serde_json::to_string_pretty(answer).unwrap_or_else(|_| answer.to_string()),
+    };
+    if output.data_terminal { render::text::harmless(&text) } else { text }
+}
+
+/// What to type next.
+fn next(trace: &Trace) -> String {
+    let run = trace.head.run;
+    match trace.head.state {
+        RunState::Interrupted | RunState::Running | RunState::Queued | RunState::AwaitingBudget => {
+            format!("go on with it: plimsoll resume {run}")
+        }
+        RunState::AwaitingApproval | RunState::AwaitingInput => format!(
+            "a person must decide on the call in flight: plimsoll resume {run} --in-flight rerun, or --in-flight skip"
+        ),
+        RunState::Finished | RunState::Stopped | RunState::Failed | RunState::Cancelled => {
+            format!("see it again: plimsoll trace {run}")
+        }
+    }
+}
+
+/// One JSON line for each event, as it becomes durable.
+fn event_lines() -> Observer {
+    let output = Output::of_process();
+    Arc::new(move |progress| match progress {
+        Progress::Event { run, recorded } => {
+            // A reader that hung up stops hearing; the run goes on to its end.
+            if output.json_line(&EventLine::new(run, recorded)).is_err() && !matches!(recorded.event, Event::Ended(_)) {
+                tracing::warn!("an event could not be written to standard output");
+            }
+        }
+        Progress::Refused { refusal, .. } => output.talk(&refusal.to_string()),
+        Progress::Text { .. } | Progress::TextDiscarded { .. } => {}
+    })
+}

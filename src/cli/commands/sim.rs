@@ -1,0 +1,34 @@
+//! `sim`: the simulated provider as a process of its own.
+
+use super::Context;
+use crate::cli::arguments::SimArguments;
+use crate::cli::errors::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::project::configuration;
+use crate::cli::session::{block_on, scenario, signal};
+use crate::sim::{Sim, SimOptions};
+
+pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exit, CliError> {
+    // It serves without a project too; prices of a project stand over its own.
+    let project = configuration(context.project, true).ok();
+    let options = SimOptions {
+        listen: arguments.listen,
+        scenario: scenario(arguments.scenario.as_deref())?,
+        invoice: arguments.invoice.clone(),
+        prices: project.as_ref().map(crate::cli::project::sim_prices).unwrap_or_default(),
+        ..SimOptions::default()
+    };
+    block_on(async {
+        let handle = Sim::start(options)?;
+        // A script waits for this line, and reads the address from it.
+        context.output.data(&handle.base_url())?;
+        context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat`; Ctrl-C ends it");
+        signal().await;
+        let invoice = handle.invoice();
+        handle.stop().await;
+        context
+            .output
+            .talk(&format!("{} calls, {} billed, {} in all", invoice.count, invoice.billed_count, invoice.total));
+        Ok(Exit::Finished)
+    })
+}

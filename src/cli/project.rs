@@ -1,0 +1,248 @@
+//! Finds and loads what a command needs of a project, and nothing else of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::cli::errors::{CliError, Problem, code};
+use crate::clock::Clock;
+use crate::domain::event::Labels;
+use crate::domain::plan::Plan;
+use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use crate::sim::SimPrice;
+use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
+use crate::spec::load_line::{LoadLine, load_line};
+use crate::spec::project::{PriceOverride, Project};
+use crate::units::{Millis, Timestamp, Tokens};
+
+/// The most labels that one command takes.
+const LABELS_MAX: usize = 32;
+/// The most characters of a label's value.
+const LABEL_VALUE_CHARS_MAX: usize = 256;
+/// Labels that the agent and the project give, and that nobody else may.
+const DERIVED_LABELS: [&str; 4] = ["agent", "owner", "feature", "environment"];
+
+/// The project's folder.
+///
+/// # Errors
+/// There is none.
+pub fn folder(named: Option<&Path>) -> Result<PathBuf, CliError> {
+    let current = current_folder()?;
+    let home = std::env::var_os("PLIMSOLL_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    Ok(find_project(named, home.as_deref(), &current)?)
+}
+
+/// The folder that the process stands in.
+///
+/// # Errors
+/// It was deleted, or can't be read.
+pub fn current_folder() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|error| {
+        Problem::usage(code::SYSTEM, format!("can't find the current folder: {error}"))
+            .help("go to a folder that exists")
+            .into()
+    })
+}
+
+/// How files are read: by the configured providers, or by the simulated one.
+#[must_use]
+pub fn load_options(sim: bool) -> LoadOptions {
+    let environment = std::env::var("PLIMSOLL_ENVIRONMENT").ok().filter(|value| !value.is_empty());
+    let answering = if sim { Answering::Simulated } else { Answering::Configured };
+    LoadOptions { answering, environment }
+}
+
+/// `plimsoll.toml` alone.
+///
+/// # Errors
+/// Its faults.
+pub fn configuration(named: Option<&Path>, sim: bool) -> Result<Project, CliError> {
+    Ok(load_configuration(&folder(named)?, &load_options(sim))?)
+}
+
+/// One agent, with `plimsoll.toml` and its tools.
+///
+/// # Errors
+/// Their faults.
+pub fn agent(named: Option<&Path>, name: &str, sim: bool) -> Result<(Project, Plan), CliError> {
+    Ok(load_agent(&folder(named)?, name, &load_options(sim))?)
+}
+
+/// True where the simulated provider answers: it was asked for, or no other is configured.
+#[must_use]
+pub fn is_simulated(project: &Project, sim: bool) -> bool {
+    sim || project.providers.is_empty()
+}
+
+/// The project's own prices, as rows of the price book.
+///
+/// # Errors
+/// A price that can't be used.
+pub fn price_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
+    project.prices.iter().map(price_row).collect()
+}
+
+fn price_row(price: &PriceOverride) -> Result<PriceRow, CliError> {
+    if !price.per_call.is_zero() {
+        let message = format!("the price of `{}` ({}) has a `per_call`", price.model, price.declared);
+        let help = "prices of a call, beside its tokens, come with a later version: leave it out";
+        return Err(Problem::usage(code::MODEL, message).help(help).into());
+    }
+    let custom = CustomPrice {
+        model: price.model.clone(),
+        input: price.input,
+        output: price.output,
+        cache_read: price.cache_read,
+        cache_write: price.cache_write,
+        context_window: price.context_tokens.map(|tokens| Tokens(tokens.into())),
+        max_output: price.max_output_tokens,
+        reason: price.reason.clone(),
+        source: price.declared.to_string(),
+    };
+    PriceRow::custom(custom).map_err(|error| Problem::told(code::MODEL, &error, crate::cli::exit::Exit::Usage).into())
+}
+
+/// The price book with the project's own prices over it.
+///
+/// # Errors
+/// As [`price_rows`].
+pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
+    let rows = price_rows(project)?;
+    Ok(if rows.is_empty() { PriceBook::builtin().clone() } else { PriceBook::builtin().with_overrides(rows) })
+}
+
+/// The project's own prices, for the simulated provider's invoice.
+#[must_use]
+pub fn sim_prices(project: &Project) -> Vec<SimPrice> {
+    let decimal = |price: crate::units::TokenPrice| price.usd_per_million();
+    let sim = |price: &PriceOverride| SimPrice {
+        model: price.model.to_string(),
+        input: decimal(price.input),
+        output: decimal(price.output),
+        cache_read: price.cache_read.map(decimal),
+        cache_write: price.cache_write.map(decimal),
+    };
+    project.prices.iter().map(sim).collect()
+}
+
+/// The most that one run of an agent can cost, at the prices of a time.
+#[must_use]
+pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
+    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.worst_case(input, output)))
+}
+
+/// The labels of `--label name=value`.
+///
+/// # Errors
+/// One that is no label, that is given twice, or that the agent or the project gives.
+pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliError> {
+    let problem = |message: String, help: &str| Problem::usage(code::LABEL, message).help(help);
+    if given.len() > LABELS_MAX {
+        return Err(problem(format!("more than {LABELS_MAX} labels"), "leave some out").into());
+    }
+    let mut labels = Labels::new();
+    for text in given {
+        let Some((name, value)) = text.split_once('=').filter(|(name, value)| is_name(name) && is_value(value)) else {
+            let message = format!("`{}` is no label", crate::cli::render::text::one_line(text, 80));
+            return Err(problem(
+                message,
+                "write a label as `tenant=acme`: a name of letters, digits, `_`, `-` and `.`, and a value",
+            )
+            .into());
+        };
+        if derived == DerivedLabels::Refused && DERIVED_LABELS.contains(&name) {
+            let message = format!("the label `{name}` can't be given");
+            return Err(problem(message, "the agent's file and `plimsoll.toml` say it").into());
+        }
+        if labels.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(problem(format!("the label `{name}` is given twice"), "give it once").into());
+        }
+    }
+    Ok(labels)
+}
+
+/// Whether labels may be given that the agent and the project give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DerivedLabels {
+    /// To find runs.
+    Allowed,
+    /// To make runs.
+    Refused,
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+fn is_value(value: &str) -> bool {
+    (1..=LABEL_VALUE_CHARS_MAX).contains(&value.chars().count()) && !value.chars().any(char::is_control)
+}
+
+/// A point in time as people type it: a length of time back, a date in UTC, or RFC 3339.
+///
+/// # Errors
+/// Says what can be typed.
+pub fn when(option: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+    if let Ok(back) = Millis::parse(text) {
+        return Ok(Timestamp(now.0.saturating_sub(back.0)));
+    }
+    let date = text.parse::<jiff::civil::Date>().ok().and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    let instant = text.parse::<jiff::Timestamp>().ok().or_else(|| date.map(|zoned| zoned.timestamp()));
+    let millis = instant.and_then(|instant| u64::try_from(instant.as_millisecond()).ok());
+    millis.map(Timestamp).ok_or_else(|| {
+        let message = format!("`{option} {text}` is no point in time");
+        Problem::usage(code::USAGE, message)
+            .help("write a length of time back, such as `24h`, or a date, such as `2026-11-01`")
+            .into()
+    })
+}
+
+/// Plans by name, of one.
+#[must_use]
+pub fn only(plan: Plan) -> BTreeMap<crate::ids::AgentName, Plan> {
+    BTreeMap::from([(plan.agent.clone(), plan)])
+}
+
+/// The states that were typed.
+///
+/// # Errors
+/// One that is none.
+pub fn states(given: &[String]) -> Result<BTreeSet<crate::domain::event::RunState>, CliError> {
+    let parsed: Result<_, String> = given.iter().map(|text| text.trim().parse()).collect();
+    parsed.map_err(|message| {
+        let help = "states are queued, running, awaiting_budget, awaiting_approval, awaiting_input, interrupted, finished, stopped, failed and cancelled";
+        Problem::usage(code::USAGE, message).help(help).into()
+    })
+}
+
+/// The system's clock.
+#[must_use]
+pub fn clock() -> Clock {
+    Clock::system()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_names_with_values() {
+        let given = |texts: &[&str]| -> Vec<String> { texts.iter().map(|text| (*text).to_owned()).collect() };
+        let labels_of = |texts: &[&str]| labels(&given(texts), DerivedLabels::Refused);
+        assert_eq!(labels_of(&["tenant=acme", "a.b=c=d"]).expect("labels").len(), 2);
+        for bad in [&["tenant"][..], &["=x"], &["tenant="], &["a b=c"], &["t=1", "t=2"], &["agent=x"], &["t=a\u{1b}b"]]
+        {
+            assert_eq!(labels_of(bad).expect_err("bad").exit(), crate::cli::exit::Exit::Usage, "{bad:?}");
+        }
+        assert!(labels(&given(&["agent=x"]), DerivedLabels::Allowed).is_ok());
+    }
+
+    #[test]
+    fn points_in_time_read_as_people_type_them() {
+        let now = Timestamp(1_795_424_400_000);
+        let read = |text: &str| when("--since", text, now).map(|at| at.to_string()).ok();
+        assert_eq!(read("24h").as_deref(), Some("2026-11-22T09:00:00.000Z"));
+        assert_eq!(read("2026-11-01").as_deref(), Some("2026-11-01T00:00:00.000Z"));
+        assert_eq!(read("2026-11-01T12:00:00+01:00").as_deref(), Some("2026-11-01T11:00:00.000Z"));
+        assert_eq!(read("yesterday"), None);
+    }
+}

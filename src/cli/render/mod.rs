@@ -1,0 +1,5 @@
+//! Reports as plain text: pure functions to strings, without colour, safe to print whatever a model said.
+
+pub mod table;
+pub mod text;
+pub mod trace;

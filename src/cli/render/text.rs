@@ -1,0 +1,70 @@
+//! Pieces of text that are safe on a terminal.
+
+use crate::units::grouped;
+
+/// What a model or a tool said, in one line: control characters, and those that turn the writing around, become spaces;
+/// cut to a length with `…`.
+#[must_use]
+pub fn one_line(text: &str, chars_max: usize) -> String {
+    let mut line = String::new();
+    let mut kept = 0;
+    for c in text.trim().chars() {
+        let c = if is_harmful(c) { ' ' } else { c };
+        if c == ' ' && (line.is_empty() || line.ends_with(' ')) {
+            continue;
+        }
+        if kept == chars_max {
+            line.push('…');
+            return line;
+        }
+        line.push(c);
+        kept += 1;
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// A whole text for a terminal: its lines and tabs stay, other control characters don't.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, '\n' | '\t') || !is_harmful(*c)).collect()
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `1 run`, `2 runs`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// A share in basis points as a percentage: `12.3%`.
+#[must_use]
+pub fn percent(basis_points: u64) -> String {
+    format!("{}.{}%", basis_points / 100, basis_points % 100 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_moves_the_cursor_gets_through() {
+        assert_eq!(one_line("a\x1b[2Jb\r\nc\u{202e}d", 80), "a [2Jb c d");
+        assert_eq!(harmless("a\x1b[31m\nb\tc\u{7}"), "a[31m\nb\tc");
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        assert_eq!(one_line("äöüß", 3), "äöü…");
+        assert_eq!(one_line("  abc  ", 3), "abc");
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!((count(1, "run").as_str(), count(1_234, "run").as_str()), ("1 run", "1,234 runs"));
+        assert_eq!(percent(1_234), "12.3%");
+    }
+}

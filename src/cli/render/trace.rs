@@ -1,0 +1,391 @@
+//! A trace as a tree, and the shorter table that stands at the end of a run.
+
+use crate::cli::render::table::{Column, Table};
+use crate::cli::render::text::one_line;
+use crate::domain::event::{AccountKey, CallRefusal, Pot, Purpose, WaitEnd};
+use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::report::{
+    AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
+    TimelineEntry, TokenDocument, Trace,
+};
+use crate::domain::retry::Failure;
+use crate::ids::RunId;
+use crate::units::{Millis, Money, Tokens, grouped};
+
+/// The most characters of arguments, results and answers that the tree shows; `--json` has them whole.
+const EXCERPT_CHARS_MAX: usize = 120;
+
+/// The whole trace as text.
+#[must_use]
+pub fn trace(trace: &Trace, width: Option<u16>) -> String {
+    let mut text = head(trace);
+    text.push('\n');
+    let last = trace.timeline.len().saturating_sub(1);
+    for (index, entry) in trace.timeline.iter().enumerate() {
+        let (branch, stem) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        for (number, line) in entry_lines(entry).into_iter().enumerate() {
+            text.push_str(if number == 0 { branch } else { stem });
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    if trace.timeline.is_empty() {
+        text.push_str("nothing has happened yet\n");
+    }
+    text.push('\n');
+    text.push_str(&sums(&trace.head));
+    text.push('\n');
+    text.push_str(&limits(&trace.limits, width));
+    text
+}
+
+fn head(trace: &Trace) -> String {
+    let head = &trace.head;
+    let mut lines = vec![format!("run {}  {}  {}", head.run, head.agent, state(head))];
+    let ended = trace.ended.map_or(String::new(), |ended| format!(", ended {ended}"));
+    lines.push(format!("  created  {}{ended}; {} of active time", trace.created, head.wall_ms));
+    let plan: String = trace.plan.as_str().chars().take(12).collect();
+    lines.push(format!("  plan     {plan}, prompt {}", one_line(&trace.prompt_version, EXCERPT_CHARS_MAX)));
+    let labels: Vec<String> = trace.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    lines.push(format!("  labels   {}", one_line(&labels.join(" "), 4 * EXCERPT_CHARS_MAX)));
+    lines.extend(trace.key.as_ref().map(|key| format!("  key      {}", one_line(key, EXCERPT_CHARS_MAX))));
+    lines.push(format!("  input    {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
+    if trace.simulated {
+        lines.push("  answered by the simulated provider: no money was spent".to_owned());
+    }
+    lines.extend(trace.refusal.as_ref().map(|refusal| format!("  {refusal}")));
+    lines.extend(head.error.as_ref().map(|error| format!("  error    {}", one_line(error, 4 * EXCERPT_CHARS_MAX))));
+    let output = head.output.as_ref().map(|output| one_line(&as_words(output), EXCERPT_CHARS_MAX));
+    lines.extend(output.map(|output| format!("  output   {output}")));
+    lines.join("\n") + "\n"
+}
+
+/// `finished`, or `stopped by cost`.
+#[must_use]
+pub fn state(head: &RunDocument) -> String {
+    let state = head.state.name().replace('_', " ");
+    match head.limit {
+        Some(limit) if head.state.is_ended() => format!("{state} by {limit}"),
+        Some(limit) => format!("{state}, landing for {limit}"),
+        None => state,
+    }
+}
+
+/// A JSON string's text, and other JSON as it is.
+#[must_use]
+pub fn as_words(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
+    match entry {
+        TimelineEntry::Step(step) => step_lines(step),
+        TimelineEntry::Admitted { landing_usd, budgets, .. } => vec![admitted(*landing_usd, budgets)],
+        TimelineEntry::Refused { tool, reason, .. } => vec![refused(&one_line(tool.as_str(), 64), reason)],
+        TimelineEntry::Waited { account, asked_usd, until, waited_ms, why, .. } => {
+            let how = match (waited_ms, why) {
+                (Some(waited), Some(why)) => format!("waited {waited}, {}", wait_end(*why)),
+                (Some(_) | None, _) => format!("waits, until {until} at most"),
+            };
+            vec![format!("{how}: {asked_usd} asked of {account}")]
+        }
+        TimelineEntry::Landing { refusal, .. } => vec![format!("landing: {refusal}")],
+        TimelineEntry::LandingReleased { why, .. } => vec![format!("landing reserve given back: {why}")],
+        TimelineEntry::CancelRequested { reason, .. } => vec![format!("cancel asked for: {}", one_line(reason, 200))],
+        TimelineEntry::Interrupted { why, .. } => vec![format!("interrupted: {why}")],
+        TimelineEntry::PersonAsked { tool, question, .. } => {
+            vec![format!("a person is asked about {tool}: {}", one_line(question, 200))]
+        }
+        TimelineEntry::PersonDecided { rerun, by, .. } => {
+            let what = if *rerun { "make the call again" } else { "leave the call" };
+            vec![format!("{} decided: {what}", one_line(by, 64))]
+        }
+    }
+}
+
+fn admitted(landing: Money, budgets: &[AccountKey]) -> String {
+    let reserve = if landing.is_zero() { String::new() } else { format!(", {landing} kept for landing") };
+    let names: Vec<String> = budgets.iter().map(ToString::to_string).collect();
+    let on = if names.is_empty() { String::new() } else { format!(", on {}", names.join(", ")) };
+    format!("admitted{reserve}{on}")
+}
+
+fn refused(tool: &str, reason: &CallRefusal) -> String {
+    match reason {
+        CallRefusal::Limit { refusal } => format!("refused {tool}: {refusal}"),
+        CallRefusal::Invalid { message } => format!("refused {tool}: {}", one_line(message, EXCERPT_CHARS_MAX)),
+    }
+}
+
+const fn wait_end(why: WaitEnd) -> &'static str {
+    match why {
+        WaitEnd::Granted => "then the money came",
+        WaitEnd::Expired => "as long as it may",
+        WaitEnd::Stalled => "until nobody could free money",
+        WaitEnd::Cancelled => "until it was cancelled",
+    }
+}
+
+fn step_lines(step: &StepLine) -> Vec<String> {
+    let stage = if step.stage.as_str() == "main" { String::new() } else { format!("  stage {}", step.stage) };
+    let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
+    for attempt in &step.attempts {
+        lines.push(attempt_line(attempt));
+        lines.extend(details(attempt).into_iter().map(|detail| format!("    {detail}")));
+    }
+    lines
+}
+
+/// What a step calls: of its latest attempt.
+fn call(step: &StepLine) -> String {
+    match step.attempts.last().map(|attempt| &attempt.call) {
+        Some(AttemptCall::Model(model)) => format!("model {}{}", model.model, purpose(model.purpose)),
+        Some(AttemptCall::Tool(tool)) => {
+            let arguments = one_line(tool.arguments.as_deref().unwrap_or_default(), EXCERPT_CHARS_MAX);
+            format!("tool {} {arguments}", one_line(tool.tool.as_str(), 64)).trim_end().to_owned()
+        }
+        None => "nothing".to_owned(),
+    }
+}
+
+const fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Turn => "",
+        Purpose::Last => " (last call)",
+        Purpose::Landing => " (landing)",
+        Purpose::Repair => " (mending the answer)",
+    }
+}
+
+fn attempt_line(attempt: &AttemptLine) -> String {
+    let mut parts = vec![format!("  try {}  {:8}  {}", attempt.attempt, attempt.cost_state.name(), money(attempt))];
+    parts.extend(attempt.latency_ms.map(|latency| latency.to_string()));
+    parts.extend(attempt.first_token_ms.map(|first| format!("first token {first}")));
+    parts.extend(attempt.tokens.as_ref().map(tokens));
+    parts.join(", ")
+}
+
+fn money(attempt: &AttemptLine) -> String {
+    match attempt.cost_state {
+        CostState::Open => format!("{} held", attempt.reserved_usd),
+        CostState::Reported | CostState::Derived | CostState::Unknown | CostState::Void => {
+            let over = if attempt.cost_usd > attempt.reserved_usd { " (ABOVE THE RESERVATION)" } else { "" };
+            format!("{} of {} reserved{over}", attempt.cost_usd, attempt.reserved_usd)
+        }
+    }
+}
+
+/// `in 1,200 + 300 cached, out 96 (40 reasoning)`.
+fn tokens(tokens: &TokenDocument) -> String {
+    let some = |count: Tokens, text: &str| if count == Tokens::ZERO { String::new() } else { format!("{count}{text}") };
+    let plus = |text: String| if text.is_empty() { text } else { format!(" + {text}") };
+    let cached = plus(some(tokens.cache_read, " cached"));
+    let written = plus(some(tokens.cache_write, " written"));
+    let reasoning = some(tokens.reasoning, " reasoning");
+    let reasoning = if reasoning.is_empty() { reasoning } else { format!(" ({reasoning})") };
+    format!("in {}{cached}{written}, out {}{reasoning}", tokens.input, tokens.output)
+}
+
+fn details(attempt: &AttemptLine) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let AttemptCall::Model(model) = &attempt.call {
+        lines.extend(model_details(model));
+    }
+    match &attempt.gave {
+        None => {}
+        Some(Gave::Failure(why)) => lines.push(failure(why)),
+        Some(Gave::Result { content, is_error, cut_bytes }) => {
+            let what = if *is_error { "error" } else { "gave" };
+            let cut = if *cut_bytes == 0 { String::new() } else { format!(" ({} bytes cut)", grouped(*cut_bytes)) };
+            lines.push(format!("{what}: {}{cut}", one_line(content, EXCERPT_CHARS_MAX)));
+        }
+        Some(Gave::Reply(reply)) => lines.extend(said(reply)),
+    }
+    lines
+}
+
+fn model_details(model: &ModelLine) -> Vec<String> {
+    let mut lines: Vec<String> = model.instead.iter().map(|why| format!("instead: {}", one_line(why, 200))).collect();
+    let cut = |cut: &crate::domain::event::Cut| {
+        let what = one_line(&cut.what, EXCERPT_CHARS_MAX);
+        format!("cut {} tokens of {}: {what}", cut.tokens, pot(cut.pot))
+    };
+    lines.extend(model.cuts.iter().map(cut));
+    lines
+}
+
+const fn pot(pot: Pot) -> &'static str {
+    match pot {
+        Pot::Instructions => "instructions",
+        Pot::History => "history",
+        Pot::Documents => "documents",
+        Pot::ToolOutput => "tool_output",
+    }
+}
+
+fn failure(failure: &Failure) -> String {
+    let status = failure.status.map_or(String::new(), |status| format!(" ({status})"));
+    format!("{}{status}: {}", failure.class.name(), one_line(&failure.message, EXCERPT_CHARS_MAX))
+}
+
+fn said(reply: &ReplyLine) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !reply.text.is_empty() {
+        lines.push(format!("said: {}", one_line(&reply.text, EXCERPT_CHARS_MAX)));
+    }
+    lines.extend(reply.refusal.as_ref().map(|words| format!("declined: {}", one_line(words, EXCERPT_CHARS_MAX))));
+    let asks = |call: &crate::domain::message::ToolCall| {
+        format!("asks for {} {}", one_line(call.name.as_str(), 64), one_line(&call.arguments, EXCERPT_CHARS_MAX))
+    };
+    lines.extend(reply.calls.iter().map(asks));
+    lines
+}
+
+/// What the run cost, in two lines.
+fn sums(head: &RunDocument) -> String {
+    let CostLine(cost) = CostLine::of(head);
+    format!("cost    {cost}; load line {}\ntokens  {}\n", head.load_line_usd, tokens(&head.tokens))
+}
+
+/// `$0.010934, of it $0.009 unknown; $0.002 still held`.
+struct CostLine(String);
+
+impl CostLine {
+    fn of(head: &RunDocument) -> Self {
+        let cost = &head.cost;
+        let unknown =
+            if cost.unknown_usd.is_zero() { String::new() } else { format!(", of it {} unknown", cost.unknown_usd) };
+        let held = if cost.held_usd.is_zero() { String::new() } else { format!("; {} still held", cost.held_usd) };
+        Self(format!("{}{unknown}{held}", cost.settled_usd))
+    }
+}
+
+fn limits(standings: &[LimitStanding], width: Option<u16>) -> String {
+    let mut table = Table::new([
+        Column::id("LIMIT"),
+        Column::number("STOOD AT"),
+        Column::number("VALUE"),
+        Column::text("DECLARED"),
+    ]);
+    for standing in standings.iter().filter(|standing| standing.value.is_some()) {
+        let stopped = if standing.stopped { "  << stopped the run" } else { "" };
+        table.push([
+            standing.limit.to_string(),
+            standing.stood_at.clone(),
+            standing.value.clone().unwrap_or_default(),
+            format!("{}{stopped}", standing.declared),
+        ]);
+    }
+    let off: Vec<&str> =
+        standings.iter().filter(|standing| standing.value.is_none()).map(|standing| standing.limit.name()).collect();
+    let off = if off.is_empty() { String::new() } else { format!("off: {}\n", off.join(", ")) };
+    table.render(width) + &off
+}
+
+/// What stands at the end of a run: each step's cost, and the limits that matter to everyone.
+#[must_use]
+pub fn ending(trace: &Trace, width: Option<u16>) -> String {
+    let mut table = Table::new([
+        Column::number("STEP"),
+        Column::text("CALL"),
+        Column::number("TRIES"),
+        Column::number("TOKENS IN"),
+        Column::number("OUT"),
+        Column::number("COST"),
+        Column::number("TIME"),
+    ]);
+    trace.steps().for_each(|step| table.push(step_row(step)));
+    let head = &trace.head;
+    let input = head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write);
+    table.push([
+        String::new(),
+        "total".to_owned(),
+        head.attempts.to_string(),
+        input.to_string(),
+        head.tokens.output.to_string(),
+        head.cost.settled_usd.to_string(),
+        head.wall_ms.to_string(),
+    ]);
+    let kinds = [LimitKind::Steps, LimitKind::ModelCalls, LimitKind::ToolCalls, LimitKind::Cost, LimitKind::WallTime];
+    let standings = kinds.iter().filter_map(|kind| trace.limit(*kind));
+    let stood = standings.map(|standing| {
+        format!("{} {} of {}", standing.limit, standing.stood_at, standing.value.as_deref().unwrap_or("no limit"))
+    });
+    let stood: Vec<String> = stood.collect();
+    let CostLine(cost) = CostLine::of(head);
+    let because = trace.refusal.as_ref().map_or(String::new(), because);
+    let error = head.error.as_ref().map_or(String::new(), |error| format!("error: {}\n", one_line(error, 500)));
+    format!(
+        "{}{}\n{}: {cost}\n{because}{error}{}\n",
+        table.render(width),
+        stood.join(" · "),
+        state(head),
+        see(head.run)
+    )
+}
+
+fn because(refusal: &Refusal) -> String {
+    format!("{refusal}\n")
+}
+
+fn see(run: RunId) -> String {
+    format!("see it again: plimsoll trace {run}")
+}
+
+fn step_row(step: &StepLine) -> [String; 7] {
+    let input = |tokens: &TokenDocument| tokens.input.plus(tokens.cache_read).plus(tokens.cache_write);
+    let used: Vec<&TokenDocument> = step.attempts.iter().filter_map(|attempt| attempt.tokens.as_ref()).collect();
+    let count = |tokens: Tokens| if used.is_empty() { "-".to_owned() } else { tokens.to_string() };
+    let latency = step.attempts.iter().filter_map(|attempt| attempt.latency_ms).fold(Millis::ZERO, Millis::plus);
+    let unknown = step.attempts.iter().any(|attempt| attempt.cost_state == CostState::Unknown);
+    [
+        step.step.to_string(),
+        call(step),
+        step.attempts.len().to_string(),
+        count(used.iter().copied().map(input).sum()),
+        count(used.iter().map(|tokens| tokens.output).sum()),
+        format!("{}{}", step.cost_usd, if unknown { " unknown" } else { "" }),
+        latency.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::event::{CostSource, Recorded};
+    use crate::domain::report::fixture;
+
+    fn trace_of(log: &[Recorded]) -> Trace {
+        let now = log.last().expect("a log").at;
+        Trace::of(fixture::run_id(), Arc::clone(&fixture::plan()), log, now).expect("a run")
+    }
+
+    #[test]
+    fn a_trace_shows_everything() {
+        insta::assert_snapshot!(trace(&trace_of(&fixture::eventful()), None));
+    }
+
+    #[test]
+    fn a_trace_as_json_has_the_documents_head_and_more() {
+        let trace = trace_of(&fixture::eventful());
+        insta::assert_snapshot!(serde_json::to_string_pretty(&trace).expect("JSON"));
+    }
+
+    #[test]
+    fn the_ending_has_a_line_for_each_step_and_the_sum() {
+        insta::assert_snapshot!(ending(&trace_of(&fixture::eventful()), Some(100)));
+    }
+
+    #[test]
+    fn what_a_model_says_cannot_move_the_cursor() {
+        let mut log = fixture::Log::new();
+        log.admit(Money::ZERO);
+        let reservation = log.reserve(1, 1, Money::from_micro(1), fixture::model_call(Purpose::Turn));
+        log.settle(reservation, Money::from_micro(2), CostSource::Reported, fixture::reply("\x1b[2J\nhi", &[]));
+        let text = trace(&trace_of(&log.recorded), None);
+        assert!(!text.contains('\x1b'), "{text}");
+        assert!(text.contains("ABOVE THE RESERVATION"), "{text}");
+    }
+}

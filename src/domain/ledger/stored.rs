@@ -1,0 +1,170 @@
+//! What the store keeps of the ledger, and how the ledger comes back from it (rule 15).
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::account::{Account, Hold};
+use super::expectation::Ring;
+use super::{Decision, Ledger, LedgerPolicy};
+use crate::domain::event::{AccountKey, CostSource, Event, Interrupted, Outcome, Recorded, RunState, Settled};
+use crate::domain::retry::{ErrorClass, Failure};
+use crate::ids::{AgentName, BudgetName, PriceId, ReservationId, RunId};
+use crate::units::{Millis, Money, Timestamp};
+
+/// What the store kept.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Accounts.
+    pub accounts: Vec<(AccountKey, Account)>,
+    /// Open reservations.
+    pub holds: Vec<Hold>,
+    /// Every run that hasn't ended, with its whole log.
+    pub open_runs: Vec<(RunId, Vec<Recorded>)>,
+    /// Frozen price rows.
+    pub frozen: Vec<Frozen>,
+    /// Costs of finished runs by agent, oldest first.
+    pub rings: Vec<(AgentName, Vec<Money>)>,
+    /// The highest start of a period that each budget and scope has seen.
+    pub starts: Vec<((BudgetName, String), Timestamp)>,
+}
+
+/// A price row that a bill above its reservation froze.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The row.
+    pub price: PriceId,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What changed since the store last asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dirty {
+    /// Accounts to write.
+    pub accounts: Vec<(AccountKey, Account)>,
+    /// Holds to write.
+    pub holds_set: Vec<Hold>,
+    /// Holds to delete.
+    pub holds_gone: Vec<ReservationId>,
+    /// Price rows newly frozen.
+    pub frozen: Vec<Frozen>,
+    /// Price rows that are frozen no more.
+    pub unfrozen: Vec<PriceId>,
+    /// Rings to write.
+    pub rings: Vec<(AgentName, Vec<Money>)>,
+}
+
+impl Ledger {
+    /// A ledger from what the store kept. Nothing is decided yet: call [`Ledger::recover`] next.
+    #[must_use]
+    pub fn restore(policy: LedgerPolicy, snapshot: Snapshot) -> Self {
+        let mut ledger = Self {
+            accounts: snapshot.accounts.into_iter().collect(),
+            frozen: snapshot.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)).collect(),
+            rings: snapshot.rings.into_iter().map(|(agent, costs)| (agent, Ring::from_costs(costs))).collect(),
+            ..Self::default()
+        };
+        // Roots first: a child hangs itself into its root's tree.
+        let (roots, children): (Vec<_>, Vec<_>) = snapshot.open_runs.iter().partition(|(_, log)| is_root(log));
+        for (run, log) in roots.into_iter().chain(children) {
+            log.iter().for_each(|recorded| ledger.track(*run, &recorded.event));
+        }
+        for hold in snapshot.holds {
+            ledger.index_hold(&hold);
+            ledger.holds.insert(hold.reservation, hold);
+        }
+        ledger.recall_who_ran();
+        let logged = snapshot.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
+        ledger.remember_time(logged.chain(snapshot.starts.iter().map(|(_, start)| *start)).max());
+        ledger.forget_accounts();
+        ledger.adopt(policy);
+        ledger
+    }
+
+    /// A run that gave its landing reserve back waits for a person, unless a call of it was in flight.
+    fn recall_who_ran(&mut self) {
+        let holds: Vec<(RunId, bool)> = self.holds.values().map(|hold| (hold.root, hold.landing)).collect();
+        for (root, _) in holds.into_iter().filter(|(_, landing)| !landing) {
+            if let Some(open) = self.runs.get_mut(&root).filter(|open| open.state == RunState::AwaitingInput) {
+                open.state = RunState::Running;
+            }
+        }
+    }
+
+    /// Accounts of runs that ended long ago stay in the store.
+    fn forget_accounts(&mut self) {
+        let held: BTreeSet<&AccountKey> = self.holds.values().flat_map(|hold| &hold.accounts).collect();
+        self.accounts.retain(|key, _| match key {
+            AccountKey::Node { run, .. } => self.nodes.contains_key(run) || held.contains(key),
+            AccountKey::Budget { .. } => true,
+        });
+    }
+
+    /// After a start, the store's lock proves that nobody runs (rule 15): every open attempt is settled at its whole
+    /// reservation as `unknown`, every landing reserve is released, and the runs that ran are `interrupted`.
+    pub fn recover(&mut self, now: Timestamp) -> Decision {
+        let mut decision = Decision::default();
+        self.roll(now);
+        let attempts: Vec<Hold> = self.holds.values().filter(|hold| !hold.landing).cloned().collect();
+        for hold in attempts {
+            self.append(&mut decision, hold.reservation.run, settled_unknown(&hold));
+        }
+        let ran: Vec<RunId> = self.runs.iter().filter(|(_, open)| open.is_open()).map(|(run, _)| *run).collect();
+        for run in ran {
+            let interrupted = Interrupted { why: "the process went down".into(), clean: false };
+            self.append(&mut decision, run, Event::Interrupted(interrupted));
+        }
+        decision
+    }
+
+    /// What changed since the last call, for the store to write. Accounts of runs that have ended leave memory with it.
+    pub fn take_dirty(&mut self) -> Dirty {
+        let accounts = std::mem::take(&mut self.dirty_accounts);
+        let (set, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.dirty_holds).into_iter().partition(|id| self.holds.contains_key(id));
+        let (frozen, unfrozen): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.dirty_frozen).into_iter().partition(|price| self.frozen.contains_key(price));
+        let reason = |price: &PriceId| self.frozen.get(price).cloned().unwrap_or_default();
+        let dirty = Dirty {
+            accounts: accounts.into_iter().filter_map(|key| self.accounts.get(&key).map(|a| (key, *a))).collect(),
+            holds_set: set.iter().filter_map(|id| self.holds.get(id).cloned()).collect(),
+            holds_gone: gone,
+            frozen: frozen.into_iter().map(|price| Frozen { reason: reason(&price), price }).collect(),
+            unfrozen,
+            rings: std::mem::take(&mut self.dirty_rings)
+                .into_iter()
+                .filter_map(|agent| self.rings.get(&agent).map(|ring| (agent.clone(), ring.costs())))
+                .collect(),
+        };
+        for run in std::mem::take(&mut self.gone) {
+            self.accounts.remove(&AccountKey::Node { run, stage: None });
+        }
+        dirty
+    }
+}
+
+fn is_root(log: &[Recorded]) -> bool {
+    log.iter().any(|recorded| matches!(&recorded.event, Event::Created(created) if created.parent.is_none()))
+}
+
+/// An attempt whose end nobody saw: the whole reservation.
+fn settled_unknown(hold: &Hold) -> Event {
+    let failure = Failure {
+        class: ErrorClass::Interrupted,
+        status: None,
+        code: None,
+        message: "the process went down while the call was in flight".into(),
+        retry_after: None,
+    };
+    Event::Settled(Box::new(Settled {
+        reservation: hold.reservation,
+        bill: hold.amount,
+        source: CostSource::Unknown,
+        usage: None,
+        raw_usage: None,
+        latency: Millis::ZERO,
+        first_token: None,
+        outcome: Outcome::Failed(failure),
+    }))
+}

@@ -1,1 +1,0 @@
-//! Folds for people: a run's document, its trace, cost by dimension.

@@ -1,0 +1,147 @@
+//! Budgets as they stand: the accounts of current and past periods.
+
+use serde::Serialize;
+
+use super::{as_text, as_text_or_null};
+use crate::domain::budget::{Budget, Period};
+use crate::domain::event::AccountKey;
+use crate::domain::ledger::Account;
+use crate::domain::limits::Declared;
+use crate::ids::BudgetName;
+use crate::units::{Money, Timestamp};
+
+/// Every account of every budget.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BudgetTable {
+    /// In the order of the project's file, newest period first; budgets that no file names any more come last.
+    pub budgets: Vec<BudgetRow>,
+}
+
+/// One account of one budget.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BudgetRow {
+    /// The budget.
+    pub budget: BudgetName,
+    /// The values of `each`, as `tenant=acme`; empty where it has none.
+    pub scope: String,
+    /// How long a period is; null where no file names the budget any more.
+    pub per: Option<Period>,
+    /// Where it was declared.
+    #[serde(serialize_with = "as_text_or_null")]
+    pub declared: Option<Declared>,
+    /// True for the period that it is in now.
+    pub current: bool,
+    /// When the period begins.
+    #[serde(serialize_with = "as_text")]
+    pub start: Timestamp,
+    /// When it ends, exclusive; null for `total`.
+    #[serde(serialize_with = "as_text_or_null")]
+    pub end: Option<Timestamp>,
+    /// The cap.
+    pub cap_usd: Money,
+    /// Settled, unknown money included.
+    pub settled_usd: Money,
+    /// The part of it that nobody knows better than by its reservation.
+    pub unknown_usd: Money,
+    /// What open reservations hold.
+    pub held_usd: Money,
+    /// What may still be placed.
+    pub left_usd: Money,
+    /// Settled and held as a share of the cap, in basis points; null of a cap of nothing.
+    pub used_basis_points: Option<u64>,
+}
+
+impl BudgetTable {
+    /// The accounts of the project's budgets, and of those that it had; accounts of runs are passed over. A budget
+    /// without `each` has a row for the current period even before its first run.
+    #[must_use]
+    pub fn of(budgets: &[Budget], accounts: &[(AccountKey, Account)], now: Timestamp) -> Self {
+        let mut rows: Vec<BudgetRow> =
+            accounts.iter().filter_map(|(key, account)| row(budgets, key, account, now)).collect();
+        for budget in budgets.iter().filter(|budget| budget.each.is_empty()) {
+            let (start, end) = budget.period.window(&budget.time_zone, now);
+            if !rows.iter().any(|row| row.budget == budget.name && row.start == start) {
+                let key = AccountKey::Budget { budget: budget.name.clone(), scope: String::new(), start, end };
+                rows.extend(row(budgets, &key, &Account::default(), now));
+            }
+        }
+        let place = |name: &BudgetName| budgets.iter().position(|budget| budget.name == *name).unwrap_or(usize::MAX);
+        rows.sort_by(|a, b| {
+            let order = |row: &BudgetRow| (place(&row.budget), row.budget.clone(), std::cmp::Reverse(row.start));
+            order(a).cmp(&order(b)).then_with(|| a.scope.cmp(&b.scope))
+        });
+        Self { budgets: rows }
+    }
+}
+
+fn row(budgets: &[Budget], key: &AccountKey, account: &Account, now: Timestamp) -> Option<BudgetRow> {
+    let AccountKey::Budget { budget: name, scope, start, end } = key else { return None };
+    let budget = budgets.iter().find(|budget| budget.name == *name);
+    let current = *start <= now && end.is_none_or(|end| now < end);
+    // The live cap binds from now on; a period that is over is shown as it was last judged.
+    let cap = budget.filter(|_| current).map_or(account.cap, |budget| budget.cap);
+    let used = account.settled.plus(account.held);
+    Some(BudgetRow {
+        budget: name.clone(),
+        scope: scope.clone(),
+        per: budget.map(|budget| budget.period),
+        declared: budget.map(|budget| budget.declared.clone()),
+        current,
+        start: *start,
+        end: *end,
+        cap_usd: cap,
+        settled_usd: account.settled,
+        unknown_usd: account.unknown,
+        held_usd: account.held,
+        left_usd: cap.left_after(used),
+        used_basis_points: used.basis_points_of(cap),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::report::fixture::START;
+
+    fn budget(name: &str, period: Period, each: &[&str]) -> Budget {
+        Budget {
+            name: name.into(),
+            scope: BTreeMap::new(),
+            each: each.iter().map(|label| (*label).to_owned()).collect(),
+            cap: Money::from_micro(1_000_000),
+            period,
+            time_zone: jiff::tz::TimeZone::UTC,
+            declared: Declared::At { file: "plimsoll.toml".into(), line: 7 },
+        }
+    }
+
+    fn account(name: &str, scope: &str, start: u64, end: Option<u64>, settled: u64) -> (AccountKey, Account) {
+        let (start, end) = (Timestamp(start), end.map(Timestamp));
+        let key = AccountKey::Budget { budget: name.into(), scope: scope.into(), start, end };
+        let held = Money::from_micro(50_000);
+        let cap = Money::from_micro(500_000);
+        (key, Account { cap, settled: Money::from_micro(settled), unknown: Money::ZERO, held })
+    }
+
+    #[test]
+    fn current_and_past_periods_are_told_apart() {
+        let (day, now) = (86_400_000, START);
+        let today = now.0 / day * day;
+        let budgets = [budget("tenant-day", Period::Day, &["tenant"]), budget("all", Period::Total, &[])];
+        let accounts = [
+            account("gone", "", 0, Some(1), 7),
+            account("tenant-day", "tenant=a", today - day, Some(today), 10),
+            account("tenant-day", "tenant=a", today, Some(today + day), 250_000),
+        ];
+        let table = BudgetTable::of(&budgets, &accounts, now);
+        let told: Vec<_> =
+            table.budgets.iter().map(|row| (row.budget.as_str(), row.current, row.cap_usd.usd())).collect();
+        let expected =
+            [("tenant-day", true, "1"), ("tenant-day", false, "0.5"), ("all", true, "1"), ("gone", false, "0.5")];
+        assert_eq!(told, expected.map(|(name, current, cap)| (name, current, cap.to_owned())));
+        let row = &table.budgets[0];
+        assert_eq!((row.left_usd.usd().as_str(), row.used_basis_points), ("0.7", Some(3_000)));
+    }
+}

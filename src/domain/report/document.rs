@@ -1,0 +1,114 @@
+//! The result document of one run: what `run --json` prints.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::event::RunState;
+use crate::domain::limits::LimitKind;
+use crate::domain::pricing::Usage;
+use crate::domain::run::Run;
+use crate::ids::{AgentName, RunId};
+use crate::units::{Millis, Money, Timestamp, Tokens};
+
+/// One run's result, with what it cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunDocument {
+    /// The run.
+    pub run: RunId,
+    /// The agent.
+    pub agent: AgentName,
+    /// Where it stands.
+    pub state: RunState,
+    /// The limit that stopped it, or that it lands for.
+    pub limit: Option<LimitKind>,
+    /// The answer; null for none.
+    pub output: Option<Value>,
+    /// What it cost.
+    pub cost: CostDocument,
+    /// The most that it can cost.
+    pub load_line_usd: Money,
+    /// Passages through the gate.
+    pub steps: u32,
+    /// Steps that called a model.
+    pub model_calls: u32,
+    /// Steps that called a tool.
+    pub tool_calls: u32,
+    /// Tries of model calls.
+    pub attempts: u32,
+    /// Tokens of the attempts that reported them.
+    pub tokens: TokenDocument,
+    /// Active time in milliseconds.
+    pub wall_ms: Millis,
+    /// The error in words, for `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a run cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CostDocument {
+    /// Settled, unknown money included.
+    pub settled_usd: Money,
+    /// The part of it that nobody knows better than by its reservation.
+    pub unknown_usd: Money,
+    /// What open reservations hold, the landing reserve included.
+    pub held_usd: Money,
+}
+
+/// Tokens by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TokenDocument {
+    /// Input that was neither read from a cache nor written to one.
+    pub input: Tokens,
+    /// Input read from a cache.
+    pub cache_read: Tokens,
+    /// Input written to a cache, for whatever time to live.
+    pub cache_write: Tokens,
+    /// Output, reasoning included.
+    pub output: Tokens,
+    /// The part of the output that is reasoning.
+    pub reasoning: Tokens,
+}
+
+impl From<&Usage> for TokenDocument {
+    fn from(usage: &Usage) -> Self {
+        Self {
+            input: usage.input,
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_write.plus(usage.cache_write_long),
+            output: usage.output,
+            reasoning: usage.reasoning,
+        }
+    }
+}
+
+impl RunDocument {
+    /// The document of a run at a time; `load_line` is in its first event.
+    #[must_use]
+    pub fn of(run: &Run, load_line: Money, now: Timestamp) -> Self {
+        let ended = run.ended.as_ref();
+        let refusal = ended.map_or(run.lands.as_ref(), |ended| ended.refusal.as_ref());
+        let landing = run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+        let counters = &run.counters;
+        Self {
+            run: run.id,
+            agent: run.plan.agent.clone(),
+            state: run.state,
+            limit: refusal.map(|refusal| refusal.limit),
+            output: ended.and_then(|ended| ended.output.clone()),
+            cost: CostDocument {
+                settled_usd: counters.settled,
+                unknown_usd: counters.unknown,
+                held_usd: run.held_by_attempts().plus(landing),
+            },
+            load_line_usd: load_line,
+            steps: counters.steps,
+            model_calls: counters.model_calls,
+            tool_calls: counters.tool_calls,
+            attempts: counters.attempts,
+            tokens: TokenDocument::from(&counters.usage),
+            wall_ms: run.active(now),
+            error: ended.and_then(|ended| ended.error.clone()),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Folds for people: a run's document, its trace, cost by dimension, budgets.
+//!
+//! Invariants: amounts are exact sums of the attempts that they are made of, so that a trace's lines add up to its
+//! run, runs to a report's rows, and rows to its total. Amounts serialise as decimal strings of USD.
+//! Deliberately absent: rendering, widths and colours (the faces do that), and every decision: nothing reads these.
+
+mod budget;
+mod cost;
+mod document;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod standing;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use std::sync::Arc;
+
+use serde::Serializer;
+
+use crate::domain::event::{Event, Recorded};
+use crate::domain::plan::Plan;
+use crate::domain::run::Run;
+use crate::ids::RunId;
+
+pub use budget::{BudgetRow, BudgetTable};
+pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
+pub use document::{CostDocument, RunDocument, TokenDocument};
+pub use standing::LimitStanding;
+pub use trace::{
+    AttemptCall, AttemptLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine, Trace,
+};
+
+/// A run from its whole log; `None` where the log doesn't begin with the run's creation.
+#[must_use]
+pub fn replay(id: RunId, plan: Arc<Plan>, log: &[Recorded]) -> Option<Run> {
+    let (first, rest) = log.split_first()?;
+    let Event::Created(created) = &first.event else { return None };
+    let mut run = Run::new(id, plan, created, first.at);
+    rest.iter().for_each(|recorded| run.apply(recorded.at, &recorded.event));
+    Some(run)
+}
+
+/// Serialises something as it prints: times as RFC 3339, places as `file:line`.
+fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// As [`as_text`], and null for nothing.
+fn as_text_or_null<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,223 @@
+//! What each limit of a run stood at: its value, where it was declared, and how near the run came.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::as_text;
+use crate::domain::event::{Call, CallRefusal, Event, Outcome, Purpose, Reserved, Settled};
+use crate::domain::limits::{Declared, LimitKind, Limits, Refusal};
+use crate::domain::retry::{ErrorClass, Failure};
+use crate::domain::run::Run;
+use crate::ids::ReservationId;
+use crate::units::{Millis, Timestamp, Tokens, grouped};
+
+/// One limit of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitStanding {
+    /// The limit.
+    pub limit: LimitKind,
+    /// Its value; null where it is off.
+    pub value: Option<String>,
+    /// How near the run came, in the same unit: the sum, or the largest single one.
+    pub stood_at: String,
+    /// Where it was declared.
+    #[serde(serialize_with = "as_text")]
+    pub declared: Declared,
+    /// True where this limit stopped the run.
+    pub stopped: bool,
+}
+
+/// The largest single values of a run: what its counters don't keep.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peaks {
+    model_call: Millis,
+    first_token: Millis,
+    tool_call: Millis,
+    budget_wait: Millis,
+    person_wait: Millis,
+    waiting_since: Option<Timestamp>,
+    asked_at: Option<Timestamp>,
+    tool_errors: u32,
+    tool_errors_now: u32,
+    parallel: usize,
+    output_bytes: u64,
+    context: Tokens,
+    landing_input: Tokens,
+    landing_output: Tokens,
+    open: BTreeMap<ReservationId, Open>,
+}
+
+/// What an open attempt calls, as far as peaks go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    Model,
+    Landing,
+    Tool,
+}
+
+impl Peaks {
+    pub(super) fn apply(&mut self, at: Timestamp, event: &Event) {
+        match event {
+            Event::Reserved(reserved) => self.reserve(reserved),
+            Event::Settled(settled) => self.settle(settled),
+            Event::Voided(voided) => {
+                let kind = self.open.get(&voided.reservation).copied();
+                self.close(voided.reservation, voided.latency);
+                self.count_failure(kind, &voided.failure);
+            }
+            Event::WaitBegan(_) => self.waiting_since = Some(at),
+            Event::WaitEnded(_) => {
+                let waited = self.waiting_since.take().map_or(Millis::ZERO, |since| at.since(since));
+                self.budget_wait = self.budget_wait.max(waited);
+            }
+            Event::PersonAsked(_) => self.asked_at = Some(at),
+            Event::InFlightResolved(_) => {
+                let waited = self.asked_at.take().map_or(Millis::ZERO, |since| at.since(since));
+                self.person_wait = self.person_wait.max(waited);
+            }
+            Event::CallRefused(refused) => {
+                if matches!(refused.why, CallRefusal::Invalid { .. }) {
+                    self.count_error(true);
+                }
+            }
+            Event::Created(_)
+            | Event::Admitted(_)
+            | Event::LandingBegan(_)
+            | Event::LandingReleased(_)
+            | Event::CancelRequested(_)
+            | Event::Interrupted(_)
+            | Event::Ended(_) => {}
+        }
+    }
+
+    fn reserve(&mut self, reserved: &Reserved) {
+        let kind = match &reserved.call {
+            Call::Model(call) => {
+                self.context = self.context.max(call.pots.total());
+                if call.purpose == Purpose::Landing {
+                    self.landing_input = self.landing_input.max(call.pots.total());
+                    Open::Landing
+                } else {
+                    Open::Model
+                }
+            }
+            Call::Tool { .. } => Open::Tool,
+        };
+        self.open.insert(reserved.reservation, kind);
+        self.parallel = self.parallel.max(self.open.len());
+    }
+
+    fn settle(&mut self, settled: &Settled) {
+        let kind = self.open.get(&settled.reservation).copied();
+        self.close(settled.reservation, settled.latency);
+        self.first_token = self.first_token.max(settled.first_token.unwrap_or_default());
+        if let (Some(Open::Landing), Some(usage)) = (kind, settled.usage) {
+            self.landing_output = self.landing_output.max(usage.output);
+        }
+        match &settled.outcome {
+            Outcome::ToolResult { content, is_error, cut_bytes } => {
+                let bytes = u64::try_from(content.len()).unwrap_or(u64::MAX).saturating_add(*cut_bytes);
+                self.output_bytes = self.output_bytes.max(bytes);
+                self.count_error(*is_error);
+            }
+            Outcome::Failed(failure) => self.count_failure(kind, failure),
+            Outcome::Reply { .. } => {}
+        }
+    }
+
+    fn close(&mut self, reservation: ReservationId, latency: Millis) {
+        match self.open.remove(&reservation) {
+            Some(Open::Model | Open::Landing) => self.model_call = self.model_call.max(latency),
+            Some(Open::Tool) => self.tool_call = self.tool_call.max(latency),
+            None => {}
+        }
+    }
+
+    /// A call that the process's end broke off is no error of the tool.
+    fn count_failure(&mut self, kind: Option<Open>, failure: &Failure) {
+        if kind == Some(Open::Tool) && failure.class != ErrorClass::Interrupted {
+            self.count_error(true);
+        }
+    }
+
+    fn count_error(&mut self, is_error: bool) {
+        self.tool_errors_now = if is_error { self.tool_errors_now + 1 } else { 0 };
+        self.tool_errors = self.tool_errors.max(self.tool_errors_now);
+    }
+
+    /// Every limit of the run, in the order of the docs.
+    pub(super) fn standings(&self, run: &Run, refusal: Option<&Refusal>, now: Timestamp) -> Vec<LimitStanding> {
+        let limits = &run.plan.limits;
+        let mut table = Table { limits, refusal, rows: Vec::new() };
+        self.counts(run, &mut table);
+        self.money_and_tokens(run, &mut table);
+        self.times(run, now, &mut table);
+        table.rows
+    }
+
+    fn counts(&self, run: &Run, table: &mut Table<'_>) {
+        let (limits, counters) = (&run.plan.limits, &run.counters);
+        let repeats = counters.repeats.values().max().copied().unwrap_or_default();
+        table.count(LimitKind::Steps, limits.steps, counters.steps);
+        table.count(LimitKind::ModelCalls, limits.model_calls, counters.model_calls);
+        table.count(LimitKind::ToolCalls, limits.tool_calls, counters.tool_calls);
+        table.count(LimitKind::Attempts, limits.attempts, counters.attempts);
+        table.count(LimitKind::Repeats, limits.repeats, repeats);
+        table.count(LimitKind::ToolErrors, limits.tool_errors, self.tool_errors);
+        table.count(LimitKind::Parallel, limits.parallel, self.parallel);
+    }
+
+    fn money_and_tokens(&self, run: &Run, table: &mut Table<'_>) {
+        let (limits, counters) = (&run.plan.limits, &run.counters);
+        table.row(LimitKind::Cost, Some(limits.cost.to_string()), counters.settled.to_string());
+        let tokens = |limit: Option<Tokens>| limit.map(|limit| limit.to_string());
+        let both = counters.input.plus(counters.output);
+        table.row(LimitKind::Tokens, tokens(limits.tokens), both.to_string());
+        table.row(LimitKind::InputTokens, tokens(limits.input_tokens), counters.input.to_string());
+        table.row(LimitKind::OutputTokens, tokens(limits.output_tokens), counters.output.to_string());
+        let context = &run.plan.context;
+        table.push(LimitKind::Context, Some(context.tokens.to_string()), self.context.to_string(), &context.declared);
+        table.count(LimitKind::LandingTokens, limits.landing_tokens, self.landing_input);
+        table.count(LimitKind::LandingOutputTokens, limits.landing_output_tokens, self.landing_output);
+        table.row(LimitKind::OutputBytes, Some(grouped(limits.output_bytes)), grouped(self.output_bytes));
+    }
+
+    fn times(&self, run: &Run, now: Timestamp, table: &mut Table<'_>) {
+        let limits = &run.plan.limits;
+        table.time(LimitKind::WallTime, limits.wall_time, run.active(now));
+        table.time(LimitKind::ModelCallTime, limits.model_call_time, self.model_call);
+        table.time(LimitKind::FirstTokenTime, limits.first_token_time, self.first_token);
+        table.time(LimitKind::ToolCallTime, limits.tool_call_time, self.tool_call);
+        table.time(LimitKind::BudgetWait, limits.budget_wait, self.budget_wait);
+        table.time(LimitKind::Expires, limits.expires, self.person_wait);
+        table.row(LimitKind::Deadline, limits.deadline.map(|at| at.to_string()), now.to_string());
+    }
+}
+
+/// The rows while they are written.
+struct Table<'a> {
+    limits: &'a Limits,
+    refusal: Option<&'a Refusal>,
+    rows: Vec<LimitStanding>,
+}
+
+impl Table<'_> {
+    fn count(&mut self, limit: LimitKind, value: u32, stood_at: impl std::fmt::Display) {
+        self.row(limit, Some(grouped(value.into())), stood_at.to_string());
+    }
+
+    fn time(&mut self, limit: LimitKind, value: Millis, stood_at: Millis) {
+        self.row(limit, Some(value.to_string()), stood_at.to_string());
+    }
+
+    fn row(&mut self, limit: LimitKind, value: Option<String>, stood_at: String) {
+        let declared = self.limits.declared(limit);
+        self.push(limit, value, stood_at, &declared);
+    }
+
+    fn push(&mut self, limit: LimitKind, value: Option<String>, stood_at: String, declared: &Declared) {
+        let stopped = self.refusal.is_some_and(|refusal| refusal.limit == limit);
+        self.rows.push(LimitStanding { limit, value, stood_at, declared: declared.clone(), stopped });
+    }
+}

@@ -1,0 +1,164 @@
+//! A small project in a temporary folder: an agent with a builtin and two programs that leave their mark in a file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::process::Sim;
+
+/// The agent of the project.
+pub(crate) const AGENT: &str = "purser";
+
+/// A project, and the simulated provider that answers it as a process of its own.
+pub(crate) struct Project {
+    folder: tempfile::TempDir,
+    pub(crate) sim: Sim,
+}
+
+impl Project {
+    /// Writes the files and starts the provider, which plays `scenario`.
+    pub(crate) fn new(scenario: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::write(root.join("scenario.toml"), scenario).expect("it is written");
+        let sim = Sim::start(root);
+        for name in ["agents", "tools"] {
+            fs::create_dir(root.join(name)).expect("it is made");
+        }
+        let files = [
+            ("plimsoll.toml".to_owned(), configuration(&sim.base_url)),
+            (format!("agents/{AGENT}.toml"), AGENT_FILE.to_owned()),
+            ("tools/weigh.toml".to_owned(), "kind = \"builtin\"\nbuiltin = \"calculate\"\n".to_owned()),
+            ("tools/note.toml".to_owned(), program("Notes a word", "note", true)),
+            ("tools/stamp.toml".to_owned(), program("Stamps a word", "stamp", false)),
+            ("tools/append.sh".to_owned(), APPEND.to_owned()),
+        ];
+        for (name, text) in files {
+            fs::write(root.join(name), text).expect("it is written");
+        }
+        let script = root.join("tools/append.sh");
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("it may be run");
+        Self { folder, sim }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root().join("store")
+    }
+
+    /// How often a tool has had its effect.
+    pub(crate) fn effects(&self, tool: &str) -> usize {
+        fs::read_to_string(self.root().join(format!("{tool}.txt"))).map_or(0, |text| text.lines().count())
+    }
+}
+
+fn configuration(base_url: &str) -> String {
+    format!(
+        r#"
+[project]
+environment = "test"
+store = "store"
+
+[providers.openai]
+wire = "openai-chat"
+base_url = "{base_url}"
+
+[[budgets]]
+name = "voyage"
+cap = "$1000"
+per = "total"
+"#
+    )
+}
+
+const AGENT_FILE: &str = r#"
+description = "Weighs, notes and stamps"
+tools = ["weigh", "note", "stamp"]
+
+[model]
+models = ["openai/gpt-5-mini", "openai/gpt-5-nano"]
+max_output_tokens = 400
+
+[prompt]
+system = "You are the purser."
+user = "{{ input }}"
+
+[limits]
+steps = 40
+attempts = 60
+wall_time = "60s"
+cost = "$1"
+
+[retry]
+attempts = 6
+backoff = "1ms..5ms"
+"#;
+
+/// The mark is made early and the program ends late, so that kills fall between.
+const APPEND: &str = r#"#!/bin/sh
+printf '%s\n' "$2" >> "$1.txt"
+sleep 0.01
+echo done
+"#;
+
+fn program(description: &str, file: &str, idempotent: bool) -> String {
+    format!(
+        r#"
+description = "{description}"
+kind = "command"
+command = ["./append.sh", "{file}", "{{{{ args.word }}}}"]
+idempotent = {idempotent}
+
+[input]
+type = "object"
+additionalProperties = false
+required = ["word"]
+properties.word = {{ type = "string" }}
+"#
+    )
+}
+
+/// Four turns: a builtin and a note; two stamps and a note at once; a note; the answer. Some calls meet a fault.
+pub(crate) fn rough_sea(seed: u64) -> String {
+    format!("seed = {seed}\n{FAULTS}\n{}", calm_sea("3ms"))
+}
+
+/// The same without faults; each call takes a while.
+pub(crate) fn calm_sea(latency: &str) -> String {
+    format!("[defaults]\nlatency = \"{latency}\"\n{VOYAGE}")
+}
+
+const VOYAGE: &str = r#"
+chunk_latency = "1ms"
+chunk_bytes = 8
+
+[[reply]]
+tool_calls = [{ name = "weigh", arguments = { expression = "2 * 21" } }, { name = "note", arguments = { word = "a" } }]
+
+[[reply]]
+tool_calls = [
+    { name = "stamp", arguments = { word = "b" } },
+    { name = "note", arguments = { word = "c" } },
+    { name = "stamp", arguments = { word = "d" } },
+]
+
+[[reply]]
+tool_calls = [{ name = "note", arguments = { word = "e" } }]
+
+[[reply]]
+text = "The cargo is weighed, noted and stamped, and the ship may sail with the tide."
+"#;
+
+const FAULTS: &str = r#"
+[faults]
+rate_429 = "6%"
+rate_529 = "4%"
+rate_500 = "4%"
+cut_stream = "6%"
+missing_usage = "4%"
+drop = "4%"
+retry_after = "1ms"
+"#;

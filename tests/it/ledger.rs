@@ -1,0 +1,12 @@
+//! The ledger against a small model that judges: LEDGER.md's rules, and bugs planted to see that the judge sees.
+
+mod admission;
+mod banker;
+mod desk;
+mod judge;
+mod mutants;
+mod properties;
+mod subject;
+mod table;
+mod vocabulary;
+mod world;

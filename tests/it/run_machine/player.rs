@@ -1,0 +1,648 @@
+//! Plays one run: takes what it wants, decides like a gate, lets time pass, interrupts, resumes; and judges each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plimsoll::domain::event::{
+    Admitted, BoundMethod, Call, CallRefused, CancelRequested, CostSource, Created, EVENT_VERSION, EndState, Event,
+    InFlightResolved, InputBound, Interrupted, Landing, LandingBegan, LandingReleased, ModelCall, Outcome, PersonAsked,
+    Purpose, Reserved, Settled, Voided,
+};
+use plimsoll::domain::limits::{AtLimit, LimitKind, Limits, Refusal};
+use plimsoll::domain::message::{Assistant, Message, Pots, StopReason, ToolCall};
+use plimsoll::domain::plan::{
+    Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan,
+    ToolKind, ToolPlan,
+};
+use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::retry::{ErrorClass, Failure};
+use plimsoll::domain::run::{CallCheck, Counters, Intent, Next, Run};
+use plimsoll::ids::{ReservationId, RunId};
+use plimsoll::units::{Millis, Money, Timestamp, Tokens};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// More than any run of these sheets takes.
+const MOVES_MAX: u32 = 5_000;
+const BOUND: u128 = 1_000;
+
+/// What a play begins with.
+#[derive(Clone, Debug)]
+pub(super) struct Sheet {
+    limits: Limits,
+    tries: u32,
+    form: bool,
+    tools: bool,
+}
+
+pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
+    let counts = (2u32..14, 2u32..10, 1u32..12, 2u32..16, 1u32..4, 1u32..4, 1u32..5);
+    let rest = (
+        any::<bool>(),
+        1u32..4,
+        any::<bool>(),
+        prop::bool::weighted(0.85),
+        300u64..6_000,
+        prop::option::of(2_000u64..9_000),
+    );
+    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens))| {
+        let (steps, model_calls, tool_calls, attempts, repeats, tool_errors, parallel) = counts;
+        let limits = Limits {
+            steps,
+            model_calls,
+            tool_calls,
+            attempts,
+            repeats,
+            tool_errors,
+            parallel,
+            wall_time: Millis(wall),
+            model_call_time: Millis(700),
+            tool_call_time: Millis(400),
+            landing_tokens: 300,
+            landing_output_tokens: 100,
+            tokens: tokens.map(Tokens),
+            at_limit: if lands { AtLimit::Land } else { AtLimit::Stop },
+            ..Limits::default()
+        };
+        Sheet { limits, tries, form, tools }
+    })
+}
+
+/// What is checked of JSON: an answer is good where it is JSON, arguments unless they say that they are bad.
+struct Check;
+
+impl CallCheck for Check {
+    fn arguments(&self, _: &ToolPlan, raw: &str) -> Result<(), String> {
+        if raw.contains("bad") { Err("bad arguments".into()) } else { Ok(()) }
+    }
+
+    fn output(&self, _: &Value, text: &str) -> Result<Value, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+pub(super) struct Player {
+    run: Run,
+    created: Created,
+    plan: Arc<Plan>,
+    draws: Vec<u8>,
+    drawn: usize,
+    now: Timestamp,
+    log: Vec<(Timestamp, Event)>,
+    /// What is in flight, with its latest end.
+    open: BTreeMap<ReservationId, (Reserved, Timestamp)>,
+    /// Answers to the calls of the newest turn, by call.
+    answered: BTreeMap<String, u32>,
+    /// Steps that gave a reply or a result.
+    settled_steps: BTreeSet<u32>,
+    in_doubt: BTreeSet<String>,
+    seen: BTreeMap<&'static str, u32>,
+    pub(super) faults: Vec<String>,
+}
+
+impl Player {
+    pub(super) fn new(sheet: Sheet, draws: Vec<u8>) -> Self {
+        let plan = Arc::new(plan(sheet));
+        let created = created(&plan);
+        let now = Timestamp(1_000_000);
+        let run = Run::new(RunId::from_bits(7), plan.clone(), &created, now);
+        Self {
+            run,
+            created,
+            plan,
+            draws,
+            drawn: 0,
+            now,
+            log: Vec::new(),
+            open: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            settled_steps: BTreeSet::new(),
+            in_doubt: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// What was met, by name.
+    pub(super) fn met(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let all = [
+            "finished",
+            "stopped",
+            "failed",
+            "cancelled",
+            "landed",
+            "interrupted",
+            "person",
+            "rerun",
+            "repair",
+            "batch",
+            "wall",
+        ];
+        all.into_iter().map(|case| (case, self.seen.get(case).copied().unwrap_or_default()))
+    }
+
+    pub(super) fn show(&self) -> String {
+        let line =
+            |(at, event): &(Timestamp, Event)| format!("{} {}\n", at.0, serde_json::to_string(event).expect("JSON"));
+        format!("{:?}\n{}", self.plan.limits, self.log.iter().map(line).collect::<String>())
+    }
+
+    pub(super) fn play(&mut self) {
+        self.admit();
+        for _ in 0..MOVES_MAX {
+            if self.is_over() || !self.faults.is_empty() {
+                break;
+            }
+            self.step();
+        }
+        self.fault_unless(self.is_over(), || "promise 8: it never ends".into());
+        self.judge_the_end();
+    }
+
+    fn is_over(&self) -> bool {
+        self.run.ended.is_some() && self.open.is_empty()
+    }
+
+    fn step(&mut self) {
+        match self.draw(40) {
+            0 => return self.interrupt(),
+            1 if self.run.cancelled.is_none() && self.draw(4) == 0 => {
+                return self.apply(Event::CancelRequested(CancelRequested { reason: "enough".into() }));
+            }
+            _ => {}
+        }
+        match self.run.next(self.now, &Check) {
+            Next::Do(intents) => {
+                self.meet("batch", intents.len() > 2);
+                self.take(intents);
+            }
+            Next::Wait | Next::Ended => {
+                self.fault_unless(!self.open.is_empty(), || "promise 8: it waits for nothing".into());
+                self.something_ends();
+            }
+        }
+    }
+
+    fn take(&mut self, intents: Vec<Intent>) {
+        self.fault_unless(self.run.ended.is_none(), || "something is wanted after the end".into());
+        for intent in intents {
+            match intent {
+                Intent::Refuse(refused) => self.refuse(refused),
+                Intent::End(ended) => self.apply(Event::Ended(ended)),
+                Intent::Land(refusal) => self.land(refusal),
+                Intent::AskPerson { call_id, .. } => self.ask(call_id),
+                Intent::Model(intent) => {
+                    let purpose = intent.purpose;
+                    // Sometimes the gate has no money, or no model is left.
+                    match self.draw(30) {
+                        0 if purpose != Purpose::Landing => return self.land(no_money()),
+                        1 if !intent.tries.is_empty() && purpose != Purpose::Landing => {
+                            let ended = self.run.failed("nobody is left to ask".into());
+                            return self.apply(Event::Ended(ended));
+                        }
+                        _ => {}
+                    }
+                    let (input, output) = if purpose == Purpose::Landing { (300, 100) } else { (400, 200) };
+                    if purpose != Purpose::Landing
+                        && let Err(refusal) = self.run.judge_tokens(purpose, Tokens(input), Tokens(output))
+                    {
+                        return self.land(refusal);
+                    }
+                    self.fault_unless(intent.attempt as usize == intent.tries.len() + 1, || {
+                        "attempts have a gap".into()
+                    });
+                    self.meet("repair", purpose == Purpose::Repair);
+                    let call = model_call(purpose, input, output, intent.remark);
+                    self.reserve(intent.step, intent.attempt, intent.time_limit, Call::Model(call));
+                }
+                Intent::Tool(intent) => {
+                    let known = self.in_doubt.contains(&intent.call.id);
+                    self.fault_unless(!known, || format!("promise 7: `{}` is called again by itself", intent.call.id));
+                    self.meet("rerun", intent.attempt > 1);
+                    let call = Call::Tool {
+                        call_id: intent.call.id.clone(),
+                        tool: intent.call.name.clone(),
+                        arguments_hash: intent.hash,
+                        idempotent: self.plan.tools[&intent.call.name].idempotent,
+                    };
+                    self.reserve(intent.step, intent.attempt, intent.time_limit, call);
+                }
+            }
+            if self.run.ended.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn reserve(&mut self, step: plimsoll::domain::event::StepKey, attempt: u32, time_limit: Millis, call: Call) {
+        self.fault_unless(!self.settled_steps.contains(&step.step), || format!("promise 7: step {} again", step.step));
+        self.fault_unless(time_limit > Millis::ZERO, || "an attempt has no time".into());
+        let reservation = self.run.next_reservation();
+        let last = matches!(&call, Call::Model(call) if matches!(call.purpose, Purpose::Landing | Purpose::Last));
+        let landing = self.run.landing.as_ref().filter(|_| !last).map_or(Money::ZERO, |landing| landing.amount);
+        let amount = Money::from_pico(BOUND);
+        let reserved = Reserved { reservation, step, attempt, amount, landing, budgets: None, time_limit, call };
+        self.open.insert(reservation, (reserved.clone(), self.now.after(time_limit)));
+        self.apply(Event::Reserved(Box::new(reserved)));
+    }
+
+    fn refuse(&mut self, refused: CallRefused) {
+        *self.answered.entry(refused.call_id.clone()).or_default() += 1;
+        self.apply(Event::CallRefused(refused));
+    }
+
+    /// Promise 13: who lands has a step, an attempt, time and tokens for it.
+    fn land(&mut self, refusal: Refusal) {
+        self.meet("wall", refusal.limit == LimitKind::WallTime);
+        let reserve = self.run.landing.is_some();
+        let lands = self.run.can_land();
+        if !lands && !self.run.is_busy() {
+            let ended = self.run.stopped(refusal);
+            return self.apply(Event::Ended(ended));
+        }
+        self.apply(Event::LandingBegan(LandingBegan { refusal }));
+        if reserve && !self.run.is_busy() && self.run.cancelled.is_none() {
+            self.must_land();
+        }
+    }
+
+    fn must_land(&mut self) {
+        let next = self.run.next(self.now, &Check);
+        let lands = matches!(&next, Next::Do(intents) if matches!(&intents[..], [Intent::Model(intent)] if intent.purpose == Purpose::Landing));
+        self.fault_unless(lands, || format!("promise 13: it can't land: {next:?}"));
+        self.meet("landed", true);
+    }
+
+    fn ask(&mut self, call_id: String) {
+        self.meet("person", true);
+        self.in_doubt.remove(&call_id);
+        self.release_landing();
+        let asked = PersonAsked { call_id: call_id.clone(), tool: "write".into(), question: "again?".into() };
+        self.apply(Event::PersonAsked(asked));
+        self.pass(50_000);
+        let rerun = self.draw(2) == 0;
+        if !rerun {
+            *self.answered.entry(call_id.clone()).or_default() += 1;
+        }
+        self.apply(Event::InFlightResolved(InFlightResolved { call_id, rerun, by: "me".into() }));
+        self.admit();
+    }
+
+    fn release_landing(&mut self) {
+        if let Some(landing) = self.run.landing.clone() {
+            let why = "for a test".into();
+            self.apply(Event::LandingReleased(LandingReleased { reservation: landing.reservation, why }));
+        }
+    }
+
+    fn admit(&mut self) {
+        // Whose first call is the last keeps nothing back (LEDGER rule 12).
+        let kept = self.run.can_land() && !self.run.first_call_is_last();
+        let landing =
+            kept.then(|| Landing { reservation: self.run.next_reservation(), amount: Money::from_pico(BOUND) });
+        self.apply(Event::Admitted(Admitted { budgets: vec![], landing }));
+    }
+
+    /// The process goes down, and a new one takes over (LEDGER rule 15).
+    fn interrupt(&mut self) {
+        if self.run.ended.is_some() {
+            return;
+        }
+        self.meet("interrupted", true);
+        let before = self.run.active(self.now);
+        self.pass(10_000);
+        for (id, (reserved, _)) in std::mem::take(&mut self.open) {
+            if let Call::Tool { call_id, idempotent: false, .. } = &reserved.call {
+                self.in_doubt.insert(call_id.clone());
+            }
+            let failure = failure(ErrorClass::Interrupted);
+            self.apply(settled(id, CostSource::Unknown, None, Outcome::Failed(failure)));
+        }
+        self.apply(Event::Interrupted(Interrupted { why: "the process went down".into(), clean: false }));
+        self.fault_unless(self.run.active(self.now) <= before, || "down time counts as active".into());
+        self.admit();
+    }
+
+    /// One of the attempts in flight comes to its end, in time.
+    fn something_ends(&mut self) {
+        let which = self.draw(self.open.len().max(1));
+        let Some((id, (reserved, until))) = self.open.iter().nth(which).map(|(id, open)| (*id, open.clone())) else {
+            return;
+        };
+        // Whoever else is in flight has its own end, which time can't pass.
+        let latest = self.open.values().map(|(_, until)| *until).min().unwrap_or(until);
+        let later = self.now.after(Millis(u64::try_from(self.draw(700)).expect("small")));
+        self.now = later.min(latest).max(self.now);
+        self.open.remove(&id);
+        let event = match &reserved.call {
+            Call::Model(call) => self.model_ends(id, call.purpose),
+            Call::Tool { call_id, .. } => {
+                *self.answered.entry(call_id.clone()).or_default() += 1;
+                self.settled_steps.insert(reserved.step.step);
+                let is_error = self.draw(3) == 0;
+                settled(
+                    id,
+                    CostSource::Reported,
+                    None,
+                    Outcome::ToolResult { content: "so".into(), is_error, cut_bytes: 0 },
+                )
+            }
+        };
+        let replied = matches!(&event, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }));
+        if replied && self.was_taken(&event) {
+            self.settled_steps.insert(reserved.step.step);
+            self.answered.clear();
+        }
+        self.apply(event);
+        if self.run.lands.is_some()
+            && self.run.landing.is_some()
+            && self.open.is_empty()
+            && self.run.cancelled.is_none()
+        {
+            let landing = |event: &Event| matches!(event, Event::Reserved(reserved) if matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing));
+            if !self.log.iter().any(|(_, event)| landing(event)) {
+                self.must_land();
+            }
+        }
+    }
+
+    /// A reply that declines is a failed try.
+    fn was_taken(&self, event: &Event) -> bool {
+        matches!(event, Event::Settled(settled) if matches!(&settled.outcome,
+            Outcome::Reply { stop: StopReason::End | StopReason::ToolCalls | StopReason::Length, .. }))
+    }
+
+    fn model_ends(&mut self, id: ReservationId, purpose: Purpose) -> Event {
+        match self.draw(10) {
+            0 => {
+                Event::Voided(Voided { reservation: id, latency: Millis(1), failure: failure(ErrorClass::RateLimited) })
+            }
+            1 => settled(id, CostSource::Unknown, None, Outcome::Failed(failure(ErrorClass::CutStream))),
+            2 => reply(id, Assistant { text: "no".into(), ..Assistant::default() }, StopReason::ContentFilter),
+            3 | 4 => {
+                let text = if self.draw(2) == 0 { "not json" } else { "{\"a\":1}" };
+                reply(id, Assistant { text: text.into(), ..Assistant::default() }, StopReason::End)
+            }
+            _ if purpose == Purpose::Landing || self.plan.tools.is_empty() => {
+                reply(id, Assistant { text: "{\"a\":2}".into(), ..Assistant::default() }, StopReason::End)
+            }
+            _ => {
+                let calls = (0..=self.draw(6)).map(|index| self.call(index)).collect();
+                reply(id, Assistant { calls, ..Assistant::default() }, StopReason::ToolCalls)
+            }
+        }
+    }
+
+    fn call(&mut self, index: usize) -> ToolCall {
+        let name = ["read", "write", "nope"][self.draw(12).min(11) / 5];
+        let arguments = match self.draw(6) {
+            0 => "{\"bad\":1}".to_owned(),
+            n => format!("{{\"n\":{n}}}"),
+        };
+        // Some servers number the calls of every turn from zero.
+        ToolCall { id: format!("call_{index}"), name: name.into(), arguments }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let before = self.run.counters.clone();
+        self.run.apply(self.now, &event);
+        self.log.push((self.now, event));
+        let after = self.run.counters.clone();
+        self.fault_unless(never_fell(&before, &after), || {
+            format!("promise 14: a counter fell: {before:?} to {after:?}")
+        });
+        self.judge_limits(&after);
+        if self.log.len() % 7 == 0 {
+            self.judge_replay();
+        }
+    }
+
+    /// Promise 14: a resume resets nothing, and no count passes its limit.
+    fn judge_limits(&mut self, counters: &Counters) {
+        let limits = self.plan.limits.clone();
+        let repeats = counters.repeats.values().copied().max().unwrap_or_default();
+        for (kind, limit, count) in [
+            (LimitKind::Steps, limits.steps, counters.steps),
+            (LimitKind::ModelCalls, limits.model_calls, counters.model_calls),
+            (LimitKind::ToolCalls, limits.tool_calls, counters.tool_calls),
+            (LimitKind::Attempts, limits.attempts, counters.attempts),
+            (LimitKind::Repeats, limits.repeats, repeats),
+        ] {
+            self.fault_unless(count <= limit, || format!("limit {kind} is {limit} and {count} were made"));
+        }
+        let tools = self.open.values().filter(|(reserved, _)| matches!(reserved.call, Call::Tool { .. })).count();
+        self.fault_unless(tools <= limits.parallel as usize, || format!("{tools} calls at once"));
+        if let Some(tokens) = limits.tokens {
+            let used = counters.input.plus(counters.output);
+            self.fault_unless(used <= tokens, || format!("{used} tokens of {tokens}"));
+        }
+    }
+
+    /// Promise 11: the log alone gives the same state, and the same next thing.
+    fn judge_replay(&mut self) {
+        let mut again = Run::new(self.run.id, self.plan.clone(), &self.created, Timestamp(1_000_000));
+        for (at, event) in &self.log {
+            let text = serde_json::to_string(event).expect("JSON");
+            again.apply(*at, &serde_json::from_str(&text).expect("an event"));
+        }
+        self.fault_unless(format!("{again:?}") == format!("{:?}", self.run), || "promise 11: a replay differs".into());
+        let (next, next_again) = (self.run.next(self.now, &Check), again.next(self.now, &Check));
+        self.fault_unless(format!("{next:?}") == format!("{next_again:?}"), || {
+            "promise 11: a replay wants else".into()
+        });
+    }
+
+    fn judge_the_end(&mut self) {
+        self.judge_replay();
+        let Some(ended) = self.run.ended.clone() else { return };
+        self.fault_unless(matches!(self.run.next(self.now, &Check), Next::Ended), || "it goes on after the end".into());
+        let (case, right) = match ended.state {
+            EndState::Finished => ("finished", ended.output.is_some() && ended.refusal.is_none()),
+            EndState::Stopped => ("stopped", ended.refusal.is_some()),
+            EndState::Failed => ("failed", ended.error.is_some()),
+            EndState::Cancelled => ("cancelled", self.run.cancelled.is_some()),
+        };
+        self.meet(case, true);
+        self.fault_unless(right, || format!("an end without its reason: {ended:?}"));
+        let repairs = self.log.iter().filter(|(_, event)| is_first_repair(event)).count();
+        self.fault_unless(repairs <= 1, || format!("{repairs} repairs"));
+        let twice = self.answered.iter().find(|(_, count)| **count > 1);
+        let twice = twice.map(|(call, count)| format!("call `{call}` has {count} answers"));
+        self.faults.extend(twice);
+        self.judge_pairs();
+    }
+
+    /// Every call of a whole turn has one answer, right behind it and in order.
+    fn judge_pairs(&mut self) {
+        let turns = self.run.turns(&"main".into());
+        let mut due: Vec<String> = Vec::new();
+        for message in &turns {
+            match message {
+                Message::Assistant(said) => {
+                    self.fault_unless(due.is_empty(), || format!("calls without an answer: {due:?}"));
+                    due = said.calls.iter().rev().map(|call| call.id.clone()).collect();
+                }
+                Message::Tool(answer) => {
+                    let expected = due.pop();
+                    let right = expected.as_deref() == Some(answer.call_id.as_str());
+                    self.fault_unless(right, || format!("{answer:?} answers nothing"));
+                }
+                Message::System { .. } | Message::User { .. } => {}
+            }
+        }
+        self.fault_unless(due.is_empty(), || format!("calls without an answer: {due:?}"));
+    }
+
+    fn pass(&mut self, most: u64) {
+        let part = u64::try_from(self.draw(100)).expect("small");
+        self.now = self.now.after(Millis(most * part / 100));
+    }
+
+    /// A number below `sides`; when the draws are used up, the highest: nothing odd happens any more.
+    fn draw(&mut self, sides: usize) -> usize {
+        let drawn = self.draws.get(self.drawn).map_or(sides - 1, |draw| usize::from(*draw) * sides / 256);
+        self.drawn += 1;
+        drawn
+    }
+
+    fn meet(&mut self, case: &'static str, happened: bool) {
+        *self.seen.entry(case).or_default() += u32::from(happened);
+    }
+
+    fn fault_unless(&mut self, right: bool, fault: impl FnOnce() -> String) {
+        if !right {
+            self.faults.push(fault());
+        }
+    }
+}
+
+fn is_first_repair(event: &Event) -> bool {
+    matches!(event, Event::Reserved(reserved) if reserved.attempt == 1
+        && matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Repair))
+}
+
+fn never_fell(before: &Counters, after: &Counters) -> bool {
+    let repeats = before.repeats.iter().all(|(call, count)| after.repeats.get(call) >= Some(count));
+    let counts = |counters: &Counters| [counters.steps, counters.model_calls, counters.tool_calls, counters.attempts];
+    let rose = counts(before).iter().zip(counts(after)).all(|(before, after)| *before <= after);
+    let tokens = before.input <= after.input && before.output <= after.output;
+    repeats && rose && tokens && before.settled <= after.settled && before.unknown <= after.unknown
+}
+
+fn failure(class: ErrorClass) -> Failure {
+    Failure { class, status: None, code: None, message: "it failed".into(), retry_after: None }
+}
+
+fn no_money() -> Refusal {
+    Refusal {
+        limit: LimitKind::Budget,
+        subject: None,
+        value: "$1".into(),
+        observed: "it is spent".into(),
+        declared: plimsoll::domain::limits::Declared::Default,
+    }
+}
+
+fn settled(reservation: ReservationId, source: CostSource, usage: Option<Usage>, outcome: Outcome) -> Event {
+    Event::Settled(Box::new(Settled {
+        reservation,
+        bill: Money::from_pico(BOUND / 2),
+        source,
+        usage,
+        raw_usage: None,
+        latency: Millis(1),
+        first_token: None,
+        outcome,
+    }))
+}
+
+fn reply(id: ReservationId, message: Assistant, stop: StopReason) -> Event {
+    let usage = Usage { input: Tokens(100), output: Tokens(50), ..Usage::default() };
+    let outcome = Outcome::Reply { message, stop, response_model: None, service_tier: None, request_id: None };
+    settled(id, CostSource::Reported, Some(usage), outcome)
+}
+
+fn model_call(purpose: Purpose, input: u64, output: u64, remark: Option<String>) -> ModelCall {
+    ModelCall {
+        model: "openai/gpt-5-mini".into(),
+        price: "openai/gpt-5-mini@x#1".into(),
+        purpose,
+        max_output_tokens: u32::try_from(output).expect("small"),
+        bound: InputBound { tokens: Tokens(input), method: BoundMethod::Bytes },
+        pots: Pots::default(),
+        cuts: vec![],
+        request_hash: String::new(),
+        remark,
+        instead: None,
+    }
+}
+
+fn created(plan: &Plan) -> Created {
+    Created {
+        version: EVENT_VERSION,
+        agent: "a".into(),
+        plan: plan.hash(),
+        prompt_version: "1".into(),
+        input: json!("please"),
+        labels: BTreeMap::new(),
+        cap: plan.limits.cost,
+        load_line: plan.limits.cost,
+        expected: None,
+        parent: None,
+        key: None,
+        simulated: true,
+    }
+}
+
+fn tool(name: &str, idempotent: bool) -> ToolPlan {
+    ToolPlan {
+        name: name.into(),
+        description: String::new(),
+        input: json!({}),
+        timeout: Millis(400),
+        output_bytes: 1_000,
+        idempotent,
+        price: Money::ZERO,
+        kind: ToolKind::Builtin(Builtin::Now),
+    }
+}
+
+fn plan(sheet: Sheet) -> Plan {
+    let tools = if sheet.tools { vec![tool("read", true), tool("write", false)] } else { vec![] };
+    let names = tools.iter().map(|tool| tool.name.clone()).collect();
+    Plan {
+        version: PLAN_VERSION,
+        agent: "a".into(),
+        description: String::new(),
+        owner: None,
+        feature: None,
+        unit: None,
+        model: ModelPlan {
+            policy: None,
+            declared: plimsoll::domain::limits::Declared::Default,
+            candidates: vec!["openai/gpt-5-mini".into()],
+            downgrade: None,
+            after_filter: Vec::new(),
+            after_overflow: Vec::new(),
+            max_output_tokens: 200,
+            min_output_tokens: 200,
+            sampling: Default::default(),
+            stream: false,
+        },
+        prompt: PromptPlan { version: None, hash: String::new(), system: String::new(), user: String::new() },
+        input: None,
+        output: sheet.form.then(|| json!({"type": "object"})),
+        limits: sheet.limits,
+        retry: RetryPlan { attempts: sheet.tries, ..RetryPlan::default() },
+        context: ContextPlan {
+            tokens: Tokens(1_000),
+            history: Tokens(500),
+            documents: Tokens(0),
+            tool_output: Tokens(500),
+            overflow: Overflow::Trim,
+            declared: plimsoll::domain::limits::Declared::Default,
+        },
+        tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
+        stages: vec![StagePlan { id: "main".into(), kind: StageKind::Loop { tools: names } }],
+    }
+}

@@ -1,0 +1,241 @@
+//! A project in a temporary folder, a simulated provider on a loopback port, and a runtime over both.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use plimsoll::clock::Clock;
+use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, RunState};
+use plimsoll::domain::limits::Refusal;
+use plimsoll::domain::plan::Plan;
+use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use plimsoll::domain::run::Run;
+use plimsoll::ids::{AgentName, ModelName, RunId};
+use plimsoll::runtime::{NewRun, Runtime, RuntimeError, RuntimeOptions, silent};
+use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions, SimPrice};
+use plimsoll::spec::load::{Answering, LoadOptions, load_project};
+use plimsoll::spec::load_line::load_line;
+use plimsoll::spec::project::{PriceOverride, Project};
+use plimsoll::store::RunFilter;
+use plimsoll::units::TokenPrice;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+/// Longer than any test may take.
+const TEST_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What a world is made of: files by path, and a scenario.
+#[derive(Clone, Default)]
+pub(crate) struct Recipe {
+    files: BTreeMap<String, String>,
+    scenario: String,
+}
+
+impl Recipe {
+    /// An agent named `a`, from its TOML.
+    pub(crate) fn agent(text: &str) -> Self {
+        Self::default().file("agents/a.toml", text).file("plimsoll.toml", "")
+    }
+
+    /// Puts a file into the project, over one of that name.
+    pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.to_owned(), text.to_owned());
+        self
+    }
+
+    pub(crate) fn scenario(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.scenario);
+        self
+    }
+
+    /// Adds faults to the scenario, and what its head says.
+    pub(crate) fn faults(mut self, head: &str, faults: &str) -> Self {
+        self.scenario = format!("{head}\n[faults]\n{faults}\n{}", self.scenario);
+        self
+    }
+
+    /// Adds a rule to the scenario.
+    pub(crate) fn rule(mut self, text: &str) -> Self {
+        self.scenario.push_str(text);
+        self
+    }
+
+    pub(crate) fn start(&self) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in &self.files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(&path, text).expect("a file");
+            if path.extension().is_some_and(|ending| ending == "sh") {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+            }
+        }
+        let (project, plans) = load(folder.path());
+        let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
+        let prices = project.prices.iter().map(sim_price).collect();
+        let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
+        let runtime = open(&project, &plans, &sim).expect("it opens");
+        World { folder, sim, runtime, project, plans }
+    }
+}
+
+/// One that is going on.
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) sim: SimHandle,
+    pub(crate) runtime: Runtime,
+    project: Project,
+    plans: BTreeMap<AgentName, Plan>,
+}
+
+impl World {
+    /// Runs agent `a` once.
+    pub(crate) async fn run(&self) -> Told {
+        self.run_with(Labels::new()).await
+    }
+
+    pub(crate) async fn run_with(&self, labels: Labels) -> Told {
+        let new = new_run(labels);
+        let run = tokio::time::timeout(TEST_TIME_MAX, self.runtime.run(&new, silent()));
+        let (run, _) = run.await.expect("it ends in time").expect("it runs");
+        self.told(run)
+    }
+
+    /// Runs agent `a` many times at once.
+    pub(crate) async fn run_many(&self, count: usize) -> Vec<Told> {
+        let mut tasks = JoinSet::new();
+        for _ in 0..count {
+            let runtime = self.runtime.clone();
+            tasks.spawn(async move { runtime.run(&new_run(Labels::new()), silent()).await });
+        }
+        let all = tokio::time::timeout(TEST_TIME_MAX, tasks.join_all()).await.expect("nobody hangs");
+        all.into_iter().map(|ran| self.told(ran.expect("it runs").0)).collect()
+    }
+
+    pub(crate) fn told(&self, run: RunId) -> Told {
+        let log = self.runtime.store().events(run).expect("a log");
+        let (state, _) = self.runtime.load(run).expect("it loads");
+        Told { run: state, log }
+    }
+
+    pub(crate) fn invoice(&self) -> Invoice {
+        self.sim.invoice()
+    }
+
+    /// The same project, provider and store in a new runtime, as after a restart.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { folder, sim, runtime, project, plans } = self;
+        drop(runtime);
+        for _ in 0..500 {
+            // The store is let go by its writer's thread.
+            if let Ok(runtime) = open(&project, &plans, &sim) {
+                return Self { folder, sim, runtime, project, plans };
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the store is still held");
+    }
+
+    /// Every run of the store, oldest first.
+    pub(crate) fn all(&self) -> Vec<Told> {
+        let mut runs = self.runtime.store().summaries(&RunFilter::default()).expect("runs");
+        runs.sort_by_key(|run| run.id);
+        runs.into_iter().map(|run| self.told(run.id)).collect()
+    }
+
+    /// The books add up, and nothing is held any more.
+    pub(crate) fn verify(&self) {
+        self.runtime.store().verify().expect("the books are right");
+        assert_eq!(self.runtime.store().holds().expect("holds"), []);
+    }
+}
+
+/// A run with its log.
+pub(crate) struct Told {
+    pub(crate) run: Run,
+    pub(crate) log: Vec<Recorded>,
+}
+
+impl Told {
+    pub(crate) fn state(&self) -> RunState {
+        self.run.state
+    }
+
+    pub(crate) fn ended(&self) -> &Ended {
+        self.run.ended.as_ref().expect("it ended")
+    }
+
+    pub(crate) fn refusal(&self) -> &Refusal {
+        self.ended().refusal.as_ref().expect("a limit stopped it")
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.log.iter().map(|recorded| &recorded.event)
+    }
+
+    /// Its model calls, in the order in which they were admitted.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &ModelCall> {
+        self.events().filter_map(|event| match event {
+            Event::Reserved(reserved) => match &reserved.call {
+                Call::Model(call) => Some(call),
+                Call::Tool { .. } => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// The log, a line for each fact.
+    pub(crate) fn show(&self) -> String {
+        let line = |recorded: &Recorded| {
+            let text = serde_json::to_string(&recorded.event).expect("JSON");
+            format!("{} {} {}\n", recorded.at, recorded.seq, text.chars().take(600).collect::<String>())
+        };
+        self.log.iter().map(line).collect()
+    }
+}
+
+pub(crate) fn new_run(labels: Labels) -> NewRun {
+    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None }
+}
+
+fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
+    let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
+    load_project(folder, &options).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn open(project: &Project, plans: &BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Result<Runtime, RuntimeError> {
+    let clock = Clock::system();
+    let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
+    let book = PriceBook::builtin().with_overrides(prices.clone());
+    let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
+    let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
+    let options = RuntimeOptions { clock: clock.clone(), simulated: Some(sim.base_url()), prices, load_lines };
+    Runtime::open(project, plans.clone(), options)
+}
+
+fn sim_price(price: &PriceOverride) -> SimPrice {
+    let decimal = |price: TokenPrice| price.usd_per_million();
+    SimPrice {
+        model: price.model.to_string(),
+        input: decimal(price.input),
+        output: decimal(price.output),
+        cache_read: None,
+        cache_write: None,
+    }
+}
+
+fn price_row(price: &PriceOverride) -> PriceRow {
+    let custom = CustomPrice {
+        model: price.model.clone(),
+        input: price.input,
+        output: price.output,
+        cache_read: price.cache_read,
+        cache_write: price.cache_write,
+        context_window: None,
+        max_output: None,
+        reason: price.reason.clone(),
+        source: price.declared.to_string(),
+    };
+    PriceRow::custom(custom).expect("a price")
+}
