@@ -10,6 +10,7 @@ mod licences;
 mod limits;
 mod pricing;
 mod provider;
+mod resume;
 mod run_machine;
 mod runtime;
 mod sim;

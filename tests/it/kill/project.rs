@@ -123,17 +123,15 @@ properties.word = {{ type = "string" }}
 
 /// Four turns: a builtin and a note; two stamps and a note at once; a note; the answer. Some calls meet a fault.
 pub(crate) fn rough_sea(seed: u64) -> String {
-    format!("seed = {seed}\n{VOYAGE}\n{FAULTS}")
+    format!("seed = {seed}\n{FAULTS}\n{}", calm_sea("3ms"))
 }
 
-/// The same without faults, and slower: for stops in the middle of a call.
-pub(crate) fn calm_sea() -> String {
-    VOYAGE.to_owned()
+/// The same without faults; each call takes a while.
+pub(crate) fn calm_sea(latency: &str) -> String {
+    format!("[defaults]\nlatency = \"{latency}\"\n{VOYAGE}")
 }
 
 const VOYAGE: &str = r#"
-[defaults]
-latency = "3ms"
 chunk_latency = "1ms"
 chunk_bytes = 8
 
