@@ -55,7 +55,7 @@ impl Material {
     pub(crate) fn gather(chat: &Chat<'_>) -> Self {
         let mut material = Self::default();
         for message in chat.messages.iter().filter(|message| message.role == Role::User) {
-            material.add(&message.text);
+            material.add(&without_letterhead(&message.text));
         }
         material.user_bytes = material.text.len();
         for message in &chat.messages {
@@ -124,8 +124,12 @@ impl Material {
 
     fn stands_alone(&self, start: usize, end: usize) -> bool {
         let before = self.text[..start].chars().next_back();
-        let after = self.text[end..].chars().next();
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+        let mut after = self.text[end..].chars();
+        let (next, second) = (after.next(), after.next());
+        // `2026-11-23` and `4.90` are one thing, not several; a full stop ends a sentence.
+        let joined = |c: Option<char>| c.is_some_and(|c| matches!(c, '-' | '.' | ':' | '/' | '@' | ','));
+        let goes_on = joined(next) && second.is_some_and(char::is_alphanumeric);
+        !before.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphanumeric) && !goes_on
     }
 
     /// The first word with a digit in it: an order's number, a case's code.
@@ -227,6 +231,14 @@ pub(crate) fn shorten(text: &str, bytes_max: usize) -> &str {
     start.rfind(' ').filter(|at| *at > 0).map_or(start, |at| &start[..at])
 }
 
+/// A letter without who sent it and when: only the subject says what it is about.
+fn without_letterhead(text: &str) -> String {
+    const LETTERHEAD: [&str; 6] = ["From:", "To:", "Cc:", "Sent:", "Date:", "Reply-To:"];
+    let is_matter = |line: &&str| !LETTERHEAD.iter().any(|head| line.trim_start().starts_with(head));
+    let lines = text.lines().filter(is_matter).map(|line| line.strip_prefix("Subject:").map_or(line, str::trim_start));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Compiles a schema's pattern within bounds; `None` where this engine doesn't know it.
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
     static COMPILED: Cache<Regex> = Cache::new();
@@ -268,6 +280,10 @@ mod tests {
         assert_eq!(found.find("^[A-Z][0-9]+$"), Some("A44112"));
         assert_eq!(found.find("^(?=x)$"), None);
         assert_eq!(found.code(), Some("12"));
+        let letter =
+            material("From: a@example.com\nSent: 2026-11-23\nSubject: My tent\n\nOrder 10482, for 4.90, is late.", "");
+        assert_eq!(letter.find("^[0-9]{4,8}$"), Some("10482"));
+        assert_eq!(letter.salient(2), ["tent", "10482"]);
     }
 
     #[test]

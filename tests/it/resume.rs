@@ -10,6 +10,7 @@ use plimsoll::domain::event::{
     Settled, StepKey,
 };
 use plimsoll::domain::ledger::{AdmitAsk, Ask, LedgerPolicy, Op, ReserveAsk};
+use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::summary::RunSummary;
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::runtime::{Observer, Progress, Runtime, silent};
@@ -184,26 +185,30 @@ async fn interrupted(world: World, is_it: fn(&Event) -> bool) -> (World, RunId) 
     let (run, state) =
         world.runtime.run(&new_run(Labels::new()), stop_at(&world.runtime, is_it)).await.expect("it runs");
     assert_eq!(state, RunState::Interrupted);
-    (world.reopen(), run)
+    (world.reopened().await, run)
 }
 
-#[tokio::test]
-async fn a_resumed_run_that_meets_a_limit_lands_as_any_other() {
-    let scenario = "[[reply]]\nrepeat = 5\nloop_tool = '*'\n";
-    let limits = "input_tokens = 5_700\n";
-    let whole = recipe(COUNTED, limits, scenario).start();
-    let told = whole.run().await;
-    assert_eq!(told.state(), RunState::Stopped, "the second turn is over the limit: {}", told.show());
+#[test]
+fn a_resumed_run_that_meets_a_limit_lands_as_any_other() {
+    let project = Project::new(&calm_sea("1ms"));
+    let agent = project.root().join(format!("agents/{AGENT}.toml"));
+    let text = std::fs::read_to_string(&agent).expect("it reads");
+    // What was in flight counts at its bound, so that a second attempt is over the limit; the landing isn't.
+    let long = format!("You are the purser. {}", "alpha beta gamma delta ".repeat(200));
+    let text = text.replace("You are the purser.", &long).replace("[limits]", "[limits]\ninput_tokens = 5_500");
+    std::fs::write(&agent, text).expect("it is written");
+    let arguments = ["run", AGENT, "--input", "Weigh.", "--events"];
+    let end = Ship::start(project.root(), &arguments, Some("provider.answered:1")).end();
+    assert!(matches!(end, End::Signal(_)), "{end:?}");
 
-    // The first call is drained, so that the limit is met by the process that goes on.
-    let is_call = |event: &Event| matches!(event, Event::Reserved(_));
-    let (world, run) = interrupted(recipe(COUNTED, limits, scenario).start(), is_call).await;
-    let state = world.runtime.drive(run, silent()).await.expect("it goes on");
-    let resumed = world.told(run);
-    assert_eq!(state, RunState::Stopped, "{}", resumed.show());
-    assert_eq!(resumed.refusal().limit, told.refusal().limit);
-    assert!(resumed.ended().output.is_some(), "it landed");
-    world.verify();
+    assert_eq!(resume(&project, &[]), End::Exit(3));
+    let (summary, log) = only_run(&project);
+    assert_eq!((summary.state, summary.limit), (RunState::Stopped, Some(LimitKind::InputTokens)));
+    let calls = log.iter().filter(|recorded| matches!(recorded.event, Event::Reserved(_)));
+    assert_eq!(calls.count(), 2, "the call that was in flight, and the landing");
+    let landed = |event: &Event| matches!(event, Event::Ended(ended) if ended.output.is_some());
+    assert!(landed(&log.last().expect("an end").event));
+    Books::open(&project).check(&project);
 }
 
 #[tokio::test]
@@ -308,7 +313,7 @@ async fn a_grant_that_crosses_a_stop_is_given_back() {
     drop(submitted);
     drop(store);
 
-    let world = world.reopen();
+    let world = world.reopened().await;
     let told = resume_all(&world).await;
     assert_eq!(told.len(), CROSSING);
     let settled: Money = told.values().map(|(settled, _)| *settled).sum();
