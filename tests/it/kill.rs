@@ -76,18 +76,17 @@ impl Fleet {
         let mut end = self.sail(&["run", AGENT, "--input", "Weigh, note and stamp.", "--events"], Some(before));
         let mut next = at_start.then_some(first);
         let mut resumed = 0;
-        while !matches!(end, End::Exit(0 | 1 | 3)) {
+        // A run that waits for a person goes on only when one has decided: so the last resume is one that decides.
+        let mut decided = true;
+        while !(decided && matches!(end, End::Exit(0 | 1 | 3))) {
             resumed += 1;
             assert!(resumed < RESUMES_MAX, "a run doesn't end");
             let again = self.dice.roll(3) == 0;
             let plan = next.take().or_else(|| again.then(|| self.plan()));
-            // A run that waits for a person goes on only when one has decided.
-            end = if end == End::Exit(4) {
-                let what = if self.dice.roll(2) == 0 { "rerun" } else { "skip" };
-                self.sail(&["resume", "--all", "--in-flight", what], plan)
-            } else {
-                self.sail(&["resume", "--all"], plan)
-            };
+            decided = matches!(end, End::Exit(_));
+            let what = if self.dice.roll(2) == 0 { "rerun" } else { "skip" };
+            let arguments = if decided { &["resume", "--all", "--in-flight", what][..] } else { &["resume", "--all"] };
+            end = self.sail(arguments, plan);
         }
         self.runs += 1;
     }
