@@ -7,9 +7,9 @@ pub(crate) mod process;
 pub(crate) mod project;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use plimsoll::failpoint;
+use plimsoll::units::Millis;
 
 use books::Books;
 use process::{End, Ship};
@@ -47,9 +47,9 @@ enum Plan {
     /// At a named point, when it is reached for the n-th time.
     Point(&'static str, u64),
     /// At some instant.
-    Instant(Duration),
+    Instant(Millis),
     /// At some instant, of the provider's death.
-    Provider(Duration),
+    Provider(Millis),
 }
 
 /// A store, its voyages, and what has died so far.
@@ -60,13 +60,15 @@ struct Fleet {
     /// Kills by what did them.
     kills: BTreeMap<&'static str, u64>,
     shown: Vec<String>,
+    /// Of the stores that are done: runs, unknown attempts, decisions of a person.
+    told: (u64, usize, usize),
 }
 
 impl Fleet {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let project = Project::new(&rough_sea(dice.roll(1 << 40)));
-        Self { dice, project, runs: 0, kills: BTreeMap::new(), shown: Vec::new() }
+        Self { dice, project, runs: 0, kills: BTreeMap::new(), shown: Vec::new(), told: (0, 0, 0) }
     }
 
     /// One run from its start to its end, through a first plan and perhaps more.
@@ -142,8 +144,8 @@ impl Fleet {
         }
     }
 
-    fn instant(&mut self) -> Duration {
-        Duration::from_millis(10 + self.dice.roll(250))
+    fn instant(&mut self) -> Millis {
+        Millis(10 + self.dice.roll(250))
     }
 
     /// Checks the books, and takes a fresh store where this one has many runs.
@@ -151,12 +153,20 @@ impl Fleet {
         let books = Books::open(&self.project);
         books.contain(&self.shown);
         books.check(&self.project);
+        if self.runs >= RUNS_PER_STORE {
+            self.sum_up(&books);
+        }
         drop(books);
         if self.runs >= RUNS_PER_STORE {
             self.project = Project::new(&rough_sea(self.dice.roll(1 << 40)));
             self.runs = 0;
             self.shown.clear();
         }
+    }
+
+    fn sum_up(&mut self, books: &Books) {
+        let (unknown, decided) = books.unknown_and_decided();
+        self.told = (self.told.0 + self.runs, self.told.1 + unknown, self.told.2 + decided);
     }
 
     fn killed(&self) -> u64 {
@@ -190,7 +200,9 @@ fn killed_anywhere_a_run_resumes_and_the_ledger_is_the_invoice() {
         fleet.voyage(plan);
         fleet.muster();
     }
+    let (runs, unknown, decided) = fleet.told;
     println!("{} kills: {:?}", fleet.killed(), fleet.kills);
+    println!("of {runs} runs: {unknown} attempts unknown, {decided} decisions of a person");
     for (point, what) in failpoint::POINTS {
         assert!(fleet.kills.contains_key(point), "nothing died at `{point}` ({what})");
     }
