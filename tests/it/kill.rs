@@ -60,15 +60,17 @@ struct Fleet {
     /// Kills by what did them.
     kills: BTreeMap<&'static str, u64>,
     shown: Vec<String>,
-    /// Of the stores that are done: runs, unknown attempts, decisions of a person.
-    told: (u64, usize, usize),
+    /// Stores that are done.
+    stores: usize,
+    /// Of each store: runs, unknown attempts, decisions of a person.
+    told: Vec<(u64, usize, usize)>,
 }
 
 impl Fleet {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let project = Project::new(&rough_sea(dice.roll(1 << 40)));
-        Self { dice, project, runs: 0, kills: BTreeMap::new(), shown: Vec::new(), told: (0, 0, 0) }
+        Self { dice, project, runs: 0, kills: BTreeMap::new(), shown: Vec::new(), stores: 0, told: Vec::new() }
     }
 
     /// One run from its start to its end, through a first plan and perhaps more.
@@ -153,20 +155,16 @@ impl Fleet {
         let books = Books::open(&self.project);
         books.contain(&self.shown);
         books.check(&self.project);
-        if self.runs >= RUNS_PER_STORE {
-            self.sum_up(&books);
-        }
+        let (unknown, decided) = books.unknown_and_decided();
         drop(books);
+        self.told.truncate(self.stores);
+        self.told.push((self.runs, unknown, decided));
         if self.runs >= RUNS_PER_STORE {
+            self.stores += 1;
             self.project = Project::new(&rough_sea(self.dice.roll(1 << 40)));
             self.runs = 0;
             self.shown.clear();
         }
-    }
-
-    fn sum_up(&mut self, books: &Books) {
-        let (unknown, decided) = books.unknown_and_decided();
-        self.told = (self.told.0 + self.runs, self.told.1 + unknown, self.told.2 + decided);
     }
 
     fn killed(&self) -> u64 {
@@ -195,14 +193,20 @@ fn killed_anywhere_a_run_resumes_and_the_ledger_is_the_invoice() {
             }
         }
     }
+    // The third tool call comes with a stamp in flight: a person must decide.
+    fleet.voyage(Plan::Point("tool.call", 3));
+    fleet.muster();
     while fleet.killed() < kills {
         let plan = fleet.plan();
         fleet.voyage(plan);
         fleet.muster();
     }
-    let (runs, unknown, decided) = fleet.told;
+    let runs: u64 = fleet.told.iter().map(|told| told.0).sum();
+    let unknown: usize = fleet.told.iter().map(|told| told.1).sum();
+    let decided: usize = fleet.told.iter().map(|told| told.2).sum();
     println!("{} kills: {:?}", fleet.killed(), fleet.kills);
     println!("of {runs} runs: {unknown} attempts unknown, {decided} decisions of a person");
+    assert!(decided > 0, "nobody was asked to decide on a call in flight");
     for (point, what) in failpoint::POINTS {
         assert!(fleet.kills.contains_key(point), "nothing died at `{point}` ({what})");
     }
