@@ -105,17 +105,18 @@ impl Session {
 
     /// Does some work; the first signal asks every run to stop cleanly, a second one gives up waiting for that.
     pub async fn until_told_to_stop<T>(&self, output: &Output, work: impl Future<Output = T>) -> Option<T> {
+        let mut signals = Signals::listen();
         let mut work = std::pin::pin!(work);
         tokio::select! {
             done = &mut work => return Some(done),
-            () = signal() => {}
+            () = signals.heard() => {}
         }
         output.talk("stopping: what is in flight is finished first; once more to stop at once");
         self.stopping.0.store(true, Ordering::Relaxed);
         self.runtime.request_stop();
         tokio::select! {
             done = &mut work => Some(done),
-            () = signal() => None,
+            () = signals.heard() => None,
         }
     }
 
@@ -169,27 +170,45 @@ pub fn scenario(path: Option<&Path>) -> Result<Scenario, CliError> {
     )
 }
 
-/// Waits for Ctrl-C, or for the system's request to end.
-#[cfg(unix)]
-pub async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return interrupt().await };
-    tokio::select! {
-        () = interrupt() => {}
-        _ = terminate.recv() => {}
+/// Ctrl-C, and the system's request to end. Listened to from the first on, so that none is lost between two waits.
+pub struct Signals {
+    #[cfg(unix)]
+    kinds: Vec<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    /// Listens from here on. Needs a tokio runtime around it.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+        Self { kinds: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect() }
     }
-}
 
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
-pub async fn signal() {
-    interrupt().await;
-}
+    /// Waits for one. Without signals nobody can ask: the work goes on.
+    #[cfg(unix)]
+    pub async fn heard(&mut self) {
+        std::future::poll_fn(|context| {
+            let heard = self.kinds.iter_mut().any(|kind| kind.poll_recv(context).is_ready());
+            if heard { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
 
-async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without signals nobody can ask: the work goes on.
-        std::future::pending::<()>().await;
+    /// Listens from here on.
+    #[cfg(not(unix))]
+    #[must_use]
+    pub fn listen() -> Self {
+        Self {}
+    }
+
+    /// Waits for one.
+    #[cfg(not(unix))]
+    pub async fn heard(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cli::arguments::SimArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::configuration;
-use crate::cli::session::{block_on, scenario, signal};
+use crate::cli::session::{Signals, block_on, scenario};
 use crate::sim::{Sim, SimOptions};
 
 pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exit, CliError> {
@@ -23,7 +23,7 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         // A script waits for this line, and reads the address from it.
         context.output.data(&handle.base_url())?;
         context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat`; Ctrl-C ends it");
-        signal().await;
+        Signals::listen().heard().await;
         let invoice = handle.invoice();
         handle.stop().await;
         context
