@@ -16,10 +16,15 @@ const PARALLEL_MAX: u16 = 1_024;
 A first run, without any key:
   plimsoll init && plimsoll run hello --input 'Where is order 4711?'
 
-Exit codes: 0 finished · 1 failed · 2 bad usage or configuration · 3 stopped by a limit · 4 waiting · 5 cancelled ·
-130 interrupted.
-Environment: PLIMSOLL_HOME names the project, PLIMSOLL_ENVIRONMENT the environment; PLIMSOLL_LOG=debug shows what \
-happens inside; NO_COLOR is honoured.")]
+Exit codes:
+  0 finished, 1 failed, 2 bad usage or configuration, 3 stopped by a limit,
+  4 waiting, 5 cancelled, 130 interrupted
+
+Environment:
+  PLIMSOLL_HOME         the project, where --project is left out
+  PLIMSOLL_ENVIRONMENT  the environment, over that of plimsoll.toml
+  PLIMSOLL_LOG          what to log, such as debug; nothing by default
+  NO_COLOR              no colours")]
 pub struct Arguments {
     /// The project: the folder of plimsoll.toml, with agents/ and tools/ beside it [default: the nearest one upwards]
     #[arg(long, global = true, value_name = "DIR")]
@@ -321,7 +326,7 @@ pub enum PricesCommand {
     Unfreeze {
         /// The model, as provider/model
         model: String,
-        /// Why it is right to go on; it is kept
+        /// Why it is right to go on
         #[arg(long)]
         reason: String,
         /// Whose books.

@@ -11,7 +11,7 @@ use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
 use crate::sim::SimPrice;
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::load_line::{LoadLine, load_line};
-use crate::spec::project::{PriceOverride, Project};
+use crate::spec::project::{KeySource, PriceOverride, Project};
 use crate::units::{Millis, Timestamp, Tokens};
 
 /// The most labels that one command takes.
@@ -71,6 +71,27 @@ pub fn agent(named: Option<&Path>, name: &str, sim: bool) -> Result<(Project, Pl
 #[must_use]
 pub fn is_simulated(project: &Project, sim: bool) -> bool {
     sim || project.providers.is_empty()
+}
+
+/// Looks, before anything is made, whether the providers of an agent's models have their keys. A key's program isn't
+/// run: its failure is the run's.
+///
+/// # Errors
+/// A variable that isn't set.
+pub fn keys_are_there(project: &Project, plan: &Plan) -> Result<(), CliError> {
+    let downgrade = plan.model.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
+    for model in plan.model.candidates.iter().chain(downgrade) {
+        let Some(provider) = project.providers.get(&model.provider()) else { continue };
+        let KeySource::Env(variable) = &provider.key else { continue };
+        if std::env::var_os(variable).is_none_or(|key| key.is_empty()) {
+            let name = &provider.name;
+            let message =
+                format!("provider `{name}` takes its key from `{variable}`, which is not set; nothing was run");
+            let help = "export it, change `key_env`, or let the simulated provider answer with `--sim`";
+            return Err(Problem::usage(code::PROVIDER, message).help(help).into());
+        }
+    }
+    Ok(())
 }
 
 /// The project's own prices, as rows of the price book.

@@ -166,7 +166,10 @@ fn start_sim(project: &Project, choice: &SimChoice) -> Result<Option<SimHandle>,
 pub fn scenario(path: Option<&Path>) -> Result<Scenario, CliError> {
     path.map_or_else(
         || Ok(Scenario::default()),
-        |path| Scenario::read(path).map_err(|error| Problem::told(code::SIM, &error, Exit::Usage).into()),
+        |path| {
+            let help = "name a TOML file that says what the simulated provider replies";
+            Scenario::read(path).map_err(|error| Problem::told(code::SIM, &error, Exit::Usage).help(help).into())
+        },
     )
 }
 

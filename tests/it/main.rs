@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for; the product names the rest")]
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
+mod cli;
 mod context;
 mod fallbacks;
 mod fan_out;

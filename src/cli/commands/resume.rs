@@ -54,7 +54,11 @@ fn choice(arguments: &ResumeArguments) -> SimChoice {
 fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, text: &str) -> Result<Exit, CliError> {
     let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
     block_on(async {
-        let session = Session::open(project, BTreeMap::new(), &choice(arguments))?;
+        let choice = choice(arguments);
+        let session = Session::open(project, BTreeMap::new(), &choice)?;
+        if !arguments.quiet {
+            session.tell_of_simulation(context.output, &choice);
+        }
         let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
         if run.state.is_ended() && quiet == Quiet::No {
             context.output.talk(&format!("run {} is {} already: nothing to go on with", run.id, run.state));
@@ -91,7 +95,11 @@ async fn decide_and_drive(
 
 fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) -> Result<Exit, CliError> {
     block_on(async {
-        let session = Session::open(project, BTreeMap::new(), &choice(arguments))?;
+        let choice = choice(arguments);
+        let session = Session::open(project, BTreeMap::new(), &choice)?;
+        if !arguments.quiet {
+            session.tell_of_simulation(context.output, &choice);
+        }
         let runs = resumable(&session.runtime, arguments.in_flight)?;
         if runs.is_empty() {
             return Ok(nothing(context));

@@ -22,6 +22,9 @@ use crate::spec::project::Project;
 pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exit, CliError> {
     let (project, plan) = project::agent(context.project, &arguments.agent, arguments.books.sim)?;
     let labels = project::labels(&arguments.label, DerivedLabels::Refused)?;
+    if !arguments.dry_run && !project::is_simulated(&project, arguments.books.sim) {
+        project::keys_are_there(&project, &plan)?;
+    }
     if let Some(file) = &arguments.each {
         return each::each(context, arguments, &project, plan, labels, file);
     }

@@ -1,0 +1,250 @@
+//! The real binary: exit code, standard output and standard error of each command's good and bad use.
+
+mod desk;
+mod signals;
+
+use desk::Desk;
+
+#[test]
+fn help_and_what_is_no_command() {
+    let desk = Desk::empty();
+    desk.snapshot("help", &["--help"]);
+    desk.snapshot("help_run", &["run", "--help"]);
+    desk.snapshot("no_arguments", &[]);
+    desk.snapshot("unknown_command", &["fly"]);
+    desk.snapshot("unknown_option", &["runs", "--colour"]);
+}
+
+#[test]
+fn init_makes_a_project_once() {
+    let desk = Desk::empty();
+    desk.snapshot("init", &["init"]);
+    desk.snapshot("init_again", &["init"]);
+    desk.snapshot("init_check", &["check", "hello"]);
+}
+
+#[test]
+fn check_shows_limits_and_every_fault() {
+    let desk = Desk::new();
+    desk.snapshot("check", &["check"]);
+    desk.snapshot("check_json", &["check", "hello", "--json"]);
+    desk.snapshot("check_unknown_agent", &["check", "helo"]);
+    desk.write(
+        "agents/broken.toml",
+        "tools = [\"lookup_ordr\"]\n[model]\nmodels = [\"local/none\"]\n[limits]\nstpes = 3\ncost = 5\n",
+    );
+    desk.snapshot("check_faults", &["check"]);
+    desk.write("agents/broken.toml", "[model]\nmodels = [\"local/none\"]\n[limits]\ncost = \"$0.000001\"\n");
+    desk.snapshot("check_warnings", &["check", "broken"]);
+    let empty = Desk::empty();
+    empty.snapshot("check_without_a_project", &["check"]);
+    empty.write("plimsoll.toml", "");
+    empty.snapshot("check_without_agents", &["check"]);
+}
+
+#[test]
+fn run_answers_on_stdout_and_explains_on_stderr() {
+    let desk = Desk::new();
+    desk.snapshot("run", &["run", "hello", "--input", "Where is order 4711?"]);
+    desk.snapshot("run_json", &["run", "hello", "--input", "Where is order 4711?", "--json", "--label", "tenant=acme"]);
+    desk.write("ticket.json", "{\"question\": \"Where is order 4711?\"}");
+    desk.snapshot("run_file_quiet", &["run", "hello", "--input", "@ticket.json", "--quiet"]);
+    let told = desk.run_with_input(&["run", "hello", "--input", "-", "--quiet"], "Where is order 4711?");
+    assert_eq!(told.code, 0, "{told}");
+    desk.snapshot("run_dry", &["run", "hello", "--input", "Where is order 4711?", "--dry-run"]);
+    assert_eq!(desk.run(&["runs", "--json"]).json()["runs"].as_array().map(Vec::len), Some(4), "a dry run is no run");
+}
+
+#[test]
+fn run_refuses_what_it_cannot_use() {
+    let desk = Desk::new();
+    desk.snapshot("run_no_input", &["run", "hello"]);
+    desk.snapshot("run_no_such_agent", &["run", "helo", "--input", "x"]);
+    desk.snapshot("run_no_such_file", &["run", "hello", "--input", "@nowhere.txt"]);
+    desk.snapshot("run_bad_label", &["run", "hello", "--input", "x", "--label", "tenant"]);
+    desk.snapshot("run_derived_label", &["run", "hello", "--input", "x", "--label", "agent=y"]);
+    desk.snapshot("run_bad_scenario", &["run", "hello", "--input", "x", "--scenario", "nowhere.toml"]);
+    desk.snapshot("run_conflict", &["run", "hello", "--input", "x", "--json", "--events"]);
+    desk.append("plimsoll.toml", "[[budgets]]\nname = \"each\"\neach = [\"tenant\"]\ncap = \"$1\"\nper = \"day\"\n");
+    desk.snapshot("run_missing_label", &["run", "hello", "--input", "x"]);
+    assert_eq!(desk.run(&["runs", "--json"]).json()["runs"], serde_json::json!([]), "none of them is a run");
+}
+
+#[test]
+fn a_configured_provider_is_asked_unless_sim_says_otherwise() {
+    let desk = Desk::new();
+    desk.append(
+        "plimsoll.toml",
+        "[providers.openai]\nwire = \"openai-chat\"\nbase_url = \"http://127.0.0.1:9/v1\"\nkey_env = \"PLIMSOLL_TEST_NO_KEY\"\n",
+    );
+    desk.snapshot("run_without_key", &["run", "hello", "--input", "Where is order 4711?"]);
+    desk.snapshot("run_sim", &["run", "hello", "--input", "Where is order 4711?", "--sim"]);
+    desk.snapshot("run_scenario_without_sim", &["run", "hello", "--input", "x", "--scenario", "s.toml"]);
+    // The simulated run is in a store of its own, and the refused one in none.
+    desk.snapshot("trace_in_the_other_store", &["trace", "last"]);
+    desk.run(&["trace", "last", "--sim"]).expect_code(0);
+    assert!(!desk.path(".plimsoll").exists(), "the real books are untouched");
+}
+
+#[test]
+fn the_exit_code_says_how_a_run_ended() {
+    let desk = Desk::new();
+    desk.write("agents/short.toml", &desk.read("agents/hello.toml").replace("steps = 8", "steps = 2"));
+    desk.snapshot("run_stopped", &["run", "short", "--input", "Where is order 4711?"]);
+    desk.write("denied.toml", "[[reply]]\nrepeat = \"forever\"\nfault = \"unauthorized\"\n");
+    desk.snapshot("run_failed", &["run", "hello", "--input", "Where is order 4711?", "--scenario", "denied.toml"]);
+    desk.snapshot(
+        "run_failed_json",
+        &["run", "hello", "--input", "x", "--scenario", "denied.toml", "--json", "--quiet"],
+    );
+}
+
+#[test]
+fn events_are_printed_one_a_line() {
+    let desk = Desk::new();
+    let told = desk.run(&["run", "hello", "--input", "Where is order 4711?", "--events"]);
+    let kinds: Vec<String> = told
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a JSON line"))
+        .map(|event| event["event"]["kind"].as_str().expect("a kind").to_owned())
+        .collect();
+    assert_eq!(kinds.first().map(String::as_str), Some("created"), "{told}");
+    assert_eq!(kinds.last().map(String::as_str), Some("ended"), "{told}");
+    // The same lines as the export's.
+    assert_eq!(desk.run(&["export", "events"]).stdout, told.stdout);
+}
+
+#[test]
+fn each_runs_every_line_once() {
+    let desk = Desk::new();
+    desk.write("lines.jsonl", "\"Where is order 4711?\"\n\n{\"question\": \"And order 48213?\"}\n{\"q\": 1}\nnope\n");
+    let each = ["run", "hello", "--each", "lines.jsonl", "--parallel", "1"];
+    desk.snapshot("each", &each);
+    desk.snapshot("each_again", &each);
+    desk.write("more.jsonl", "\"Where is order 4711?\"\n");
+    desk.snapshot("each_json", &["run", "hello", "--each", "more.jsonl", "--json", "--label", "tenant=acme"]);
+    desk.snapshot("each_no_file", &["run", "hello", "--each", "nowhere.jsonl"]);
+    desk.snapshot("each_bad_parallel", &["run", "hello", "--each", "lines.jsonl", "--parallel", "0"]);
+    assert_eq!(desk.run(&["runs", "--json"]).json()["runs"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn runs_and_traces_are_found() {
+    let desk = Desk::new();
+    desk.snapshot("runs_empty", &["runs"]);
+    desk.snapshot("trace_empty", &["trace", "last"]);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?", "--label", "tenant=acme"]).expect_code(0);
+    desk.snapshot("runs", &["runs"]);
+    desk.snapshot("runs_json", &["runs", "--label", "tenant=acme", "--state", "finished,stopped", "--json"]);
+    desk.snapshot("runs_none", &["runs", "--since", "2020-01-01", "--until", "2020-01-02"]);
+    desk.snapshot("runs_bad_state", &["runs", "--state", "done"]);
+    desk.snapshot("runs_bad_time", &["runs", "--since", "yesterday"]);
+    desk.snapshot("trace", &["trace", "last"]);
+    let trace = desk.run(&["trace", "last", "--json"]).json();
+    let document = desk.run(&["runs", "--json"]).json();
+    for key in ["run", "state", "cost", "steps", "tokens"] {
+        assert_eq!(trace[key], document["runs"][0][key], "{key}");
+    }
+    assert_eq!(trace["timeline"].as_array().map(Vec::len), Some(4));
+    let id = trace["run"].as_str().expect("an id").to_owned();
+    desk.run(&["trace", &id[..20].to_lowercase()]).expect_code(0);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    desk.run(&["trace", "0"]).expect_code(2);
+    desk.snapshot("trace_none", &["trace", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]);
+}
+
+#[test]
+fn money_is_shown_by_dimension_and_budget() {
+    let desk = Desk::new();
+    desk.snapshot("cost_empty", &["cost"]);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?", "--label", "tenant=acme"]).expect_code(0);
+    desk.snapshot("cost", &["cost", "--by", "tenant,model"]);
+    desk.snapshot("cost_json", &["cost", "--by", "agent", "--json"]);
+    desk.snapshot("cost_bad_dimension", &["cost", "--by", "tennant"]);
+    desk.snapshot("budget", &["budget"]);
+    desk.snapshot("budget_json", &["budget", "month", "--json"]);
+    desk.snapshot("budget_unknown", &["budget", "mont"]);
+    let bare = Desk::empty();
+    bare.write("plimsoll.toml", "");
+    bare.snapshot("budget_none", &["budget"]);
+    // Every dollar explained: runs, rollups and accounts agree.
+    let settled = |text: &serde_json::Value| text["settled_usd"].as_str().expect("an amount").to_owned();
+    let run = settled(&desk.run(&["trace", "last", "--json"]).json()["cost"]);
+    assert_eq!(settled(&desk.run(&["cost", "--json"]).json()["total"]), run);
+    assert_eq!(settled(&desk.run(&["budget", "--json"]).json()["budgets"][0]), run);
+}
+
+#[test]
+fn prices_are_listed_shown_and_unfrozen() {
+    let desk = Desk::new();
+    desk.append(
+        "plimsoll.toml",
+        "[[prices]]\nmodel = \"local/qwen\"\ninput = \"0\"\noutput = \"0\"\nreason = \"own hardware\"\n",
+    );
+    desk.snapshot("prices_list", &["prices", "list", "qwen"]);
+    desk.snapshot("prices_list_none", &["prices", "list", "no-such-model"]);
+    desk.snapshot("prices_show", &["prices", "show", "local/qwen"]);
+    desk.snapshot("prices_show_unknown", &["prices", "show", "openai/gpt-5-minni"]);
+    desk.snapshot("prices_unfreeze_none", &["prices", "unfreeze", "openai/gpt-5-mini", "--reason", "checked"]);
+    desk.snapshot("prices_unfreeze_no_reason", &["prices", "unfreeze", "openai/gpt-5-mini"]);
+    desk.write("over.toml", "[[reply]]\nrepeat = \"forever\"\nfault = \"overrun\"\n");
+    desk.run(&["run", "hello", "--input", "Where is order 4711?", "--scenario", "over.toml"]);
+    desk.snapshot(
+        "prices_unfreeze",
+        &["prices", "unfreeze", "openai/gpt-5-mini", "--reason", "the provider mended it"],
+    );
+}
+
+#[test]
+fn resume_and_cancel_say_when_there_is_nothing_to_do() {
+    let desk = Desk::new();
+    desk.snapshot("resume_all_empty", &["resume", "--all"]);
+    desk.snapshot("resume_none", &["resume", "last"]);
+    desk.snapshot("cancel_none", &["cancel", "last"]);
+    desk.snapshot("resume_what", &["resume"]);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    desk.snapshot("resume_ended", &["resume", "last", "--json"]);
+    desk.snapshot("resume_all_ended", &["resume", "--all"]);
+    desk.snapshot("cancel_ended", &["cancel", "last"]);
+}
+
+#[test]
+fn schemas_completions_and_exports_are_data() {
+    let desk = Desk::new();
+    for kind in ["agent", "tool", "project"] {
+        let schema = desk.run(&["schema", kind]);
+        assert!(schema.stderr.is_empty(), "{schema}");
+        assert!(schema.json()["properties"].is_object(), "{schema}");
+    }
+    desk.snapshot("schema_unknown", &["schema", "run"]);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = desk.run(&["completions", shell]);
+        assert!(script.stdout.contains("unfreeze") && script.stderr.is_empty(), "{script}");
+    }
+    desk.snapshot("completions_unknown", &["completions", "sh"]);
+    desk.snapshot("export_empty", &["export", "events"]);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    desk.snapshot("export_file", &["export", "events", "--out", "events.jsonl"]);
+    desk.snapshot("export_file_again", &["export", "events", "--out", "events.jsonl"]);
+    assert_eq!(desk.read("events.jsonl"), desk.run(&["export", "events", "--run", "last"]).stdout);
+}
+
+#[test]
+fn a_damaged_or_foreign_store_is_refused() {
+    let desk = Desk::new();
+    desk.write(".plimsoll-sim/letters.txt", "dear diary");
+    desk.snapshot("store_foreign", &["runs"]);
+    assert_eq!(desk.read(".plimsoll-sim/letters.txt"), "dear diary");
+}
+
+#[test]
+fn the_log_is_off_unless_it_is_asked_for() {
+    let desk = Desk::new();
+    desk.with("PLIMSOLL_LOG", "loud,,=").snapshot("log_bad_filter", &["runs"]);
+    let told = desk.with("PLIMSOLL_LOG", "trace").run(&["--log-json", "runs"]);
+    told.expect_code(0);
+    for line in told.stderr.lines().filter(|line| line.starts_with('{')) {
+        serde_json::from_str::<serde_json::Value>(line).expect("a JSON line");
+    }
+}
