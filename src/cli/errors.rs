@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
-use miette::Diagnostic;
+use miette::{Diagnostic, LabeledSpan, SourceCode};
 
 use crate::cli::exit::Exit;
 use crate::runtime::RuntimeError;
 use crate::sim::SimError;
-use crate::spec::fault::Faults;
+use crate::spec::fault::{Fault, Faults};
 use crate::store::StoreError;
 
 /// The stable codes of the command line's own errors, listed in `docs/errors.md`.
@@ -207,6 +207,39 @@ impl Diagnostic for Problem {
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         (!self.help.is_empty()).then(|| Box::new(&self.help) as Box<dyn fmt::Display + 'a>)
+    }
+}
+
+/// A fault as a report shows it: the excerpt stands beside the message, so that the message doesn't repeat it.
+#[derive(Debug)]
+pub(crate) struct ShownFault<'a>(pub(crate) &'a Fault);
+
+impl fmt::Display for ShownFault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source_code() {
+            Some(_) => f.write_str(&self.0.message),
+            None => write!(f, "{}: {}", self.0.file(), self.0.message),
+        }
+    }
+}
+
+impl std::error::Error for ShownFault<'_> {}
+
+impl Diagnostic for ShownFault<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.code()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.help()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.0.labels()
     }
 }
 

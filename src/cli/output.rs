@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
 
-use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::errors::{CliError, Problem, ShownFault, code};
 
 /// Columns where nobody says how many there are.
 const WIDTH_DEFAULT: u16 = 100;
@@ -87,7 +87,7 @@ impl Output {
     pub fn report(&self, error: &CliError) {
         match error {
             CliError::Faults(faults) => {
-                faults.all().iter().for_each(|fault| self.diagnostic(fault));
+                faults.all().iter().for_each(|fault| self.diagnostic(&ShownFault(fault)));
                 self.talk(&error.to_string());
             }
             CliError::Problem(problem) => self.diagnostic(&**problem),

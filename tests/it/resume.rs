@@ -185,7 +185,7 @@ async fn interrupted(world: World, is_it: fn(&Event) -> bool) -> (World, RunId) 
     let (run, state) =
         world.runtime.run(&new_run(Labels::new()), stop_at(&world.runtime, is_it)).await.expect("it runs");
     assert_eq!(state, RunState::Interrupted);
-    (world.reopened().await, run)
+    (world.reopen(), run)
 }
 
 #[test]
@@ -313,7 +313,7 @@ async fn a_grant_that_crosses_a_stop_is_given_back() {
     drop(submitted);
     drop(store);
 
-    let world = world.reopened().await;
+    let world = world.reopen();
     let told = resume_all(&world).await;
     assert_eq!(told.len(), CROSSING);
     let settled: Money = told.values().map(|(settled, _)| *settled).sum();

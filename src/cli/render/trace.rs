@@ -3,13 +3,12 @@
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::domain::event::{AccountKey, CallRefusal, Pot, Purpose, WaitEnd};
-use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::limits::LimitKind;
 use crate::domain::report::{
     AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
     TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
-use crate::ids::RunId;
 use crate::units::{Millis, Money, Tokens, grouped};
 
 /// The most characters of arguments, results and answers that the tree shows; `--json` has them whole.
@@ -300,7 +299,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     table.push([
         String::new(),
         "total".to_owned(),
-        head.attempts.to_string(),
+        trace.attempts().count().to_string(),
         input.to_string(),
         head.tokens.output.to_string(),
         head.cost.settled_usd.to_string(),
@@ -313,23 +312,9 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     });
     let stood: Vec<String> = stood.collect();
     let CostLine(cost) = CostLine::of(head);
-    let because = trace.refusal.as_ref().map_or(String::new(), because);
+    let because = trace.refusal.as_ref().map_or(String::new(), |refusal| format!("{refusal}\n"));
     let error = head.error.as_ref().map_or(String::new(), |error| format!("error: {}\n", one_line(error, 500)));
-    format!(
-        "{}{}\n{}: {cost}\n{because}{error}{}\n",
-        table.render(width),
-        stood.join(" · "),
-        state(head),
-        see(head.run)
-    )
-}
-
-fn because(refusal: &Refusal) -> String {
-    format!("{refusal}\n")
-}
-
-fn see(run: RunId) -> String {
-    format!("see it again: plimsoll trace {run}")
+    format!("{}{}\n{}: {cost}\n{because}{error}", table.render(width), stood.join(" · "), state(head))
 }
 
 fn step_row(step: &StepLine) -> [String; 7] {

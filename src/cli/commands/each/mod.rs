@@ -133,7 +133,7 @@ impl Batch<'_> {
         let number = line.number;
         let schema = self.plan.input.as_ref();
         let parsed = line.text.and_then(|text| {
-            let value = serde_json::from_str(&text).map_err(|error| format!("it is no JSON: {error}"))?;
+            let value = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
             input::of_json(schema, value)
         });
         match parsed {
@@ -210,6 +210,13 @@ impl Batch<'_> {
         let fatal = tally.fatal.take();
         (tally, fatal)
     }
+}
+
+/// What is wrong with a line, without the number that the parser gives it.
+fn not_json(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let what = told.rsplit_once(" at line ").map_or(told.as_str(), |(what, _)| what);
+    format!("it is no JSON: {what} at column {}", error.column())
 }
 
 /// A run's document, with the line that it is of.
