@@ -135,6 +135,8 @@ fn plan() -> Plan {
             declared: Declared::Default,
             candidates: vec!["openai/gpt-5-mini".into()],
             downgrade: None,
+            after_filter: Vec::new(),
+            after_overflow: Vec::new(),
             max_output_tokens: 800,
             min_output_tokens: 64,
             sampling: Sampling::default(),
