@@ -1,6 +1,5 @@
 //! The one test binary: links stay cheap.
 #![expect(clippy::panic, reason = "a test that can't go on says why")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for; the product names the rest")]
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod cli;
