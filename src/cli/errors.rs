@@ -130,12 +130,13 @@ impl Problem {
     /// A file that can't be read or written.
     #[must_use]
     pub fn file(what: &str, path: &Path, error: &std::io::Error) -> Self {
-        let help = match error.kind() {
-            std::io::ErrorKind::NotFound => "look at the path; it is taken from the current folder",
-            std::io::ErrorKind::AlreadyExists => "name another file: none is written over",
-            std::io::ErrorKind::PermissionDenied => "look at the permissions of the file and of its folder",
-            _ => "look at the path and at the disk",
-        };
+        let hints = [
+            (std::io::ErrorKind::NotFound, "look at the path; it is taken from the current folder"),
+            (std::io::ErrorKind::AlreadyExists, "name another file: none is written over"),
+            (std::io::ErrorKind::PermissionDenied, "look at the permissions of the file and of its folder"),
+        ];
+        let hint = hints.into_iter().find(|(kind, _)| *kind == error.kind());
+        let help = hint.map_or("look at the path and at the disk", |(_, help)| help);
         Self::usage(code::FILE, format!("can't {what} `{}`: {error}", path.display())).help(help)
     }
 

@@ -122,6 +122,7 @@ impl Session {
 
     /// Closes the store, and then the simulated provider.
     pub async fn close(self) {
+        self.runtime.drain().await;
         drop(self.runtime);
         if let Some(sim) = self.sim {
             sim.stop().await;

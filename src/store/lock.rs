@@ -20,7 +20,7 @@ const COMMAND_CHARS_MAX: usize = 200;
 /// The lock, until it is dropped.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
 }
 
 /// Who holds a store. All absent where the holder is just starting.
@@ -69,7 +69,16 @@ impl StoreLock {
         file.set_len(0).map_err(fault("write"))?;
         file.rewind().map_err(fault("write"))?;
         file.write_all(text.as_bytes()).map_err(fault("write"))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for StoreLock {
+    /// Closing the file isn't enough: a tool's process that is just being started has it open for a moment, too.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the store's lock goes with its file");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Many runs at once on one budget, against the simulated provider's invoice (issue 2: fan-out).
 
-use plimsoll::domain::event::{Call, Event, Labels, RunState};
+use plimsoll::domain::event::{Call, Event, Labels, Reserved, RunState};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::runtime::silent;
 use plimsoll::sim::Billed;
@@ -51,6 +51,7 @@ fn usd(text: &str) -> Money {
     Money::parse(text).expect("an amount")
 }
 
+#[expect(clippy::print_stdout, reason = "the figures that a fan-out came to")]
 fn figures(name: &str, world: &World, runs: &[Told]) {
     let finished = count(runs, RunState::Finished);
     let landed = runs.iter().filter(|told| told.state() == RunState::Stopped && told.ended().output.is_some()).count();
@@ -62,13 +63,14 @@ fn figures(name: &str, world: &World, runs: &[Told]) {
         world.invoice().total,
         largest_bound(runs),
     );
+    if std::env::var("PLIMSOLL_SHOW").is_ok_and(|show| name.starts_with(&show)) {
+        println!("{}", timeline(runs));
+    }
 }
 
 fn largest_bound(runs: &[Told]) -> Money {
-    let bounds = runs.iter().flat_map(Told::events).filter_map(|event| match event {
-        Event::Reserved(reserved) if matches!(reserved.call, Call::Model(_)) => Some(reserved.amount),
-        _ => None,
-    });
+    let models = |reserved: &&Reserved| matches!(reserved.call, Call::Model(_));
+    let bounds = runs.iter().flat_map(|told| told.reservations().filter(models)).map(|reserved| reserved.amount);
     bounds.max().unwrap_or_default()
 }
 
@@ -91,9 +93,6 @@ async fn fan_out(recipe: &Recipe, name: &str, runs: usize) -> (World, Vec<Told>)
     let world = recipe.start();
     let runs = world.run_many(runs).await;
     figures(name, &world, &runs);
-    if std::env::var("PLIMSOLL_SHOW").is_ok_and(|show| name.starts_with(&show)) {
-        println!("{}", timeline(&runs));
-    }
     let (settled, unknown) = booked(&runs);
     assert!(settled >= world.invoice().total, "{name}: booked {settled}, invoiced {}", world.invoice().total);
     if unknown.is_zero() {
@@ -185,18 +184,11 @@ async fn replies_over_what_was_asked_are_booked_in_full_and_freeze_the_price() {
     let recipe = recipe(short(TOKENS, Some(256)), "$0.10", A_CENT, "latency = '10ms'")
         .rule("[[rule]]\nwhen = { turn = 2 }\nfault = 'overrun'");
     let (world, runs) = fan_out(&recipe, "c overrun", 50).await;
-    let overrun = |event: &Event| match event {
-        Event::Settled(settled) => Some((settled.reservation, settled.bill)),
-        _ => None,
-    };
     let mut over = Money::ZERO;
     for told in &runs {
-        for (id, bill) in told.events().filter_map(overrun) {
-            let held = told.events().find_map(|event| match event {
-                Event::Reserved(reserved) if reserved.reservation == id => Some(reserved.amount),
-                _ => None,
-            });
-            over = over.plus(bill.left_after(held.expect("it was reserved")));
+        for settled in told.settlements() {
+            let held = told.reservations().find(|reserved| reserved.reservation == settled.reservation);
+            over = over.plus(settled.bill.left_after(held.expect("it was reserved").amount));
         }
     }
     assert!(over > Money::ZERO && world.invoice().total <= usd("0.10").plus(over), "{over}");
@@ -282,7 +274,12 @@ fn timeline(runs: &[Told]) -> String {
                     format!("ended {:?} {:?}", ended.state, ended.error)
                 }
                 Event::Ended(_) => continue,
-                other => format!("{other:?}"),
+                other @ (Event::Voided(_)
+                | Event::LandingReleased(_)
+                | Event::CancelRequested(_)
+                | Event::Interrupted(_)
+                | Event::PersonAsked(_)
+                | Event::InFlightResolved(_)) => format!("{other:?}"),
             };
             lines.push((recorded.at, index, recorded.seq, text));
         }

@@ -7,9 +7,9 @@ pub(crate) mod process;
 pub(crate) mod project;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use plimsoll::failpoint;
+use plimsoll::units::Millis;
 
 use books::Books;
 use process::{End, Ship};
@@ -47,9 +47,9 @@ enum Plan {
     /// At a named point, when it is reached for the n-th time.
     Point(&'static str, u64),
     /// At some instant.
-    Instant(Duration),
+    Instant(Millis),
     /// At some instant, of the provider's death.
-    Provider(Duration),
+    Provider(Millis),
 }
 
 /// A store, its voyages, and what has died so far.
@@ -60,13 +60,17 @@ struct Fleet {
     /// Kills by what did them.
     kills: BTreeMap<&'static str, u64>,
     shown: Vec<String>,
+    /// Stores that are done.
+    stores: usize,
+    /// Of each store: runs, unknown attempts, decisions of a person.
+    told: Vec<(u64, usize, usize)>,
 }
 
 impl Fleet {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let project = Project::new(&rough_sea(dice.roll(1 << 40)));
-        Self { dice, project, runs: 0, kills: BTreeMap::new(), shown: Vec::new() }
+        Self { dice, project, runs: 0, kills: BTreeMap::new(), shown: Vec::new(), stores: 0, told: Vec::new() }
     }
 
     /// One run from its start to its end, through a first plan and perhaps more.
@@ -76,18 +80,17 @@ impl Fleet {
         let mut end = self.sail(&["run", AGENT, "--input", "Weigh, note and stamp.", "--events"], Some(before));
         let mut next = at_start.then_some(first);
         let mut resumed = 0;
-        while !matches!(end, End::Exit(0 | 1 | 3)) {
+        // A run that waits for a person goes on only when one has decided: so the last resume is one that decides.
+        let mut decided = true;
+        while !(decided && matches!(end, End::Exit(0 | 1 | 3))) {
             resumed += 1;
             assert!(resumed < RESUMES_MAX, "a run doesn't end");
             let again = self.dice.roll(3) == 0;
             let plan = next.take().or_else(|| again.then(|| self.plan()));
-            // A run that waits for a person goes on only when one has decided.
-            end = if end == End::Exit(4) {
-                let what = if self.dice.roll(2) == 0 { "rerun" } else { "skip" };
-                self.sail(&["resume", "--all", "--in-flight", what], plan)
-            } else {
-                self.sail(&["resume", "--all"], plan)
-            };
+            decided = matches!(end, End::Exit(_));
+            let what = if self.dice.roll(2) == 0 { "rerun" } else { "skip" };
+            let arguments = if decided { &["resume", "--all", "--in-flight", what][..] } else { &["resume", "--all"] };
+            end = self.sail(arguments, plan);
         }
         self.runs += 1;
     }
@@ -143,8 +146,8 @@ impl Fleet {
         }
     }
 
-    fn instant(&mut self) -> Duration {
-        Duration::from_millis(10 + self.dice.roll(250))
+    fn instant(&mut self) -> Millis {
+        Millis(10 + self.dice.roll(250))
     }
 
     /// Checks the books, and takes a fresh store where this one has many runs.
@@ -152,8 +155,12 @@ impl Fleet {
         let books = Books::open(&self.project);
         books.contain(&self.shown);
         books.check(&self.project);
+        let (unknown, decided) = books.unknown_and_decided();
         drop(books);
+        self.told.truncate(self.stores);
+        self.told.push((self.runs, unknown, decided));
         if self.runs >= RUNS_PER_STORE {
+            self.stores += 1;
             self.project = Project::new(&rough_sea(self.dice.roll(1 << 40)));
             self.runs = 0;
             self.shown.clear();
@@ -186,12 +193,20 @@ fn killed_anywhere_a_run_resumes_and_the_ledger_is_the_invoice() {
             }
         }
     }
+    // The third tool call comes with a stamp in flight: a person must decide.
+    fleet.voyage(Plan::Point("tool.call", 3));
+    fleet.muster();
     while fleet.killed() < kills {
         let plan = fleet.plan();
         fleet.voyage(plan);
         fleet.muster();
     }
+    let runs: u64 = fleet.told.iter().map(|told| told.0).sum();
+    let unknown: usize = fleet.told.iter().map(|told| told.1).sum();
+    let decided: usize = fleet.told.iter().map(|told| told.2).sum();
     println!("{} kills: {:?}", fleet.killed(), fleet.kills);
+    println!("of {runs} runs: {unknown} attempts unknown, {decided} decisions of a person");
+    assert!(decided > 0, "nobody was asked to decide on a call in flight");
     for (point, what) in failpoint::POINTS {
         assert!(fleet.kills.contains_key(point), "nothing died at `{point}` ({what})");
     }

@@ -1,4 +1,6 @@
 //! The one test binary: links stay cheap.
+#![expect(clippy::panic, reason = "a test that can't go on says why")]
+#![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod cli;
 mod context;

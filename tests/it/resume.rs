@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{
@@ -24,7 +24,7 @@ use crate::kill::project::{AGENT, Project, calm_sea};
 use crate::world::{Recipe, World, new_run};
 
 /// Far longer than a stop at once takes, and shorter than the drain of a call that hangs.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Millis = Millis::from_secs(5);
 
 fn run(project: &Project) -> Ship {
     Ship::start(project.root(), &["run", AGENT, "--input", "Weigh, note and stamp.", "--events"], None)
@@ -44,11 +44,12 @@ fn only_run(project: &Project) -> (RunSummary, Vec<Recorded>) {
 }
 
 fn last_settled(log: &[Recorded]) -> &Settled {
-    let settled = log.iter().rev().find_map(|recorded| match &recorded.event {
-        Event::Settled(settled) => Some(&**settled),
-        _ => None,
-    });
-    settled.expect("something was settled")
+    let settled = |recorded: &'_ Recorded| matches!(recorded.event, Event::Settled(_));
+    let last = log.iter().rfind(|recorded| settled(recorded));
+    let Some(Event::Settled(settled)) = last.map(|recorded| &recorded.event) else {
+        unreachable!("nothing is settled")
+    };
+    settled
 }
 
 /// When the first event came of which `is_it` is true.
@@ -67,7 +68,7 @@ fn ctrl_c_in_a_call_drains_it_and_leaves_a_run_to_resume() {
     let project = Project::new(&calm_sea("400ms"));
     let mut ship = run(&project);
     assert!(ship.hear(|line| line.contains(r#""model":"openai/"#)), "a call is reserved");
-    ship.sail(Duration::from_millis(150));
+    ship.sail(Millis(150));
     ship.interrupt();
     assert_eq!(ship.end(), End::Exit(130));
 
@@ -92,13 +93,15 @@ fn a_second_ctrl_c_ends_at_once_and_what_was_in_flight_is_unknown() {
     let project = Project::new(&format!("{}\n{hang}", calm_sea("1ms")));
     let mut ship = run(&project);
     assert!(ship.hear(|line| line.contains(r#""model":"openai/"#)), "a call is reserved");
-    ship.sail(Duration::from_millis(150));
+    ship.sail(Millis(150));
     ship.interrupt();
     assert!(ship.hear(|line| line.contains("stopping")), "it says that it stops");
-    let second = Instant::now();
+    let clock = Clock::system();
+    let second = clock.now();
     ship.interrupt();
     assert_eq!(ship.end(), End::Exit(130));
-    assert!(second.elapsed() < AT_ONCE, "it took {:?}", second.elapsed());
+    let took = clock.now().since(second);
+    assert!(took < AT_ONCE, "it took {took}");
 
     let (summary, log) = only_run(&project);
     assert_eq!((summary.state, summary.held), (RunState::Interrupted, Money::ZERO));
@@ -117,7 +120,7 @@ fn ctrl_c_in_a_tool_asks_a_person_unless_it_is_idempotent() {
     .expect("it is written");
     let mut ship = run(&project);
     assert!(ship.hear(|line| line.contains(r#""tool":"note""#)), "a call is reserved");
-    ship.sail(Duration::from_millis(150));
+    ship.sail(Millis(150));
     ship.interrupt();
     assert_eq!(ship.end(), End::Exit(130));
     let (summary, log) = only_run(&project);
@@ -126,14 +129,14 @@ fn ctrl_c_in_a_tool_asks_a_person_unless_it_is_idempotent() {
 
     // The note is idempotent, so it is made again by itself; the stamps are not.
     let mut ship = Ship::start(project.root(), &["resume", "--all"], None);
-    ship.sail(Duration::from_millis(300));
+    ship.sail(Millis(300));
     ship.interrupt();
     assert_eq!(ship.end(), End::Exit(130));
     let quick = "#!/bin/sh\nprintf '%s\\n' \"$2\" >> \"$1.txt\"\ncase $1 in stamp) sleep 30;; esac\n";
     std::fs::write(project.root().join("tools/append.sh"), quick).expect("it is written");
     let mut ship = Ship::start(project.root(), &["resume", "--all"], None);
     while project.effects("stamp") < 2 {
-        ship.sail(Duration::from_millis(20));
+        ship.sail(Millis(20));
     }
     ship.interrupt();
     assert_eq!(ship.end(), End::Exit(130));
@@ -185,7 +188,7 @@ async fn interrupted(world: World, is_it: fn(&Event) -> bool) -> (World, RunId) 
     let (run, state) =
         world.runtime.run(&new_run(Labels::new()), stop_at(&world.runtime, is_it)).await.expect("it runs");
     assert_eq!(state, RunState::Interrupted);
-    (world.reopened().await, run)
+    (world.reopen(), run)
 }
 
 #[test]
@@ -220,7 +223,7 @@ async fn a_stop_is_heard_in_the_back_off_before_a_resume() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         world.runtime.request_stop();
     };
-    let driven = tokio::time::timeout(AT_ONCE, world.runtime.drive(run, silent()));
+    let driven = tokio::time::timeout(AT_ONCE.duration(), world.runtime.drive(run, silent()));
     let (driven, ()) = tokio::join!(driven, stop);
     assert_eq!(driven.expect("it hears").expect("it stops"), RunState::Interrupted);
 }
@@ -299,9 +302,10 @@ async fn a_grant_that_crosses_a_stop_is_given_back() {
         _ = &mut submitted => {}
         () = std::future::ready(()) => {}
     }
-    let patience = Instant::now() + AT_ONCE;
+    let clock = Clock::system();
+    let patience = clock.now().after(AT_ONCE);
     while !store.summaries(&queued).expect("it lists").is_empty() {
-        assert!(Instant::now() < patience, "{} runs still wait", store.summaries(&queued).expect("it lists").len());
+        assert!(clock.now() < patience, "{} runs still wait", store.summaries(&queued).expect("it lists").len());
         std::thread::sleep(Duration::from_millis(1));
     }
     world.runtime.request_stop();
@@ -313,7 +317,7 @@ async fn a_grant_that_crosses_a_stop_is_given_back() {
     drop(submitted);
     drop(store);
 
-    let world = world.reopened().await;
+    let world = world.reopen();
     let told = resume_all(&world).await;
     assert_eq!(told.len(), CROSSING);
     let settled: Money = told.values().map(|(settled, _)| *settled).sum();

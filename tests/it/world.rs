@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, RunState};
+use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, Reserved, RunState, Settled};
 use plimsoll::domain::limits::Refusal;
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
 use plimsoll::domain::run::Run;
 use plimsoll::ids::{AgentName, ModelName, RunId};
-use plimsoll::runtime::{NewRun, Runtime, RuntimeError, RuntimeOptions, silent};
+use plimsoll::runtime::{NewRun, Runtime, RuntimeOptions, silent};
 use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions, SimPrice};
 use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
@@ -75,8 +75,8 @@ impl Recipe {
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
-        let runtime = open(&project, &plans, &sim).expect("it opens");
-        World { folder, sim, runtime, project, plans }
+        let runtime = open(&project, plans, &sim);
+        World { folder, sim, runtime }
     }
 }
 
@@ -85,8 +85,6 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) sim: SimHandle,
     pub(crate) runtime: Runtime,
-    project: Project,
-    plans: BTreeMap<AgentName, Plan>,
 }
 
 impl World {
@@ -123,25 +121,20 @@ impl World {
         self.sim.invoice()
     }
 
-    /// The same project, provider and store in a new runtime, as after a restart.
-    pub(crate) async fn reopened(self) -> Self {
-        let Self { folder, sim, runtime, project, plans } = self;
-        drop(runtime);
-        for _ in 0..500 {
-            // The store is let go by its writer's thread.
-            if let Ok(runtime) = open(&project, &plans, &sim) {
-                return Self { folder, sim, runtime, project, plans };
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the store is still held");
-    }
-
     /// Every run of the store, oldest first.
     pub(crate) fn all(&self) -> Vec<Told> {
         let mut runs = self.runtime.store().summaries(&RunFilter::default()).expect("runs");
         runs.sort_by_key(|run| run.id);
         runs.into_iter().map(|run| self.told(run.id)).collect()
+    }
+
+    /// The same project and provider, in a process that starts anew. Nobody else may hold the store.
+    pub(crate) fn reopen(self) -> Self {
+        let Self { folder, sim, runtime } = self;
+        drop(runtime);
+        let (project, plans) = load(folder.path());
+        let runtime = open(&project, plans, &sim);
+        Self { folder, sim, runtime }
     }
 
     /// The books add up, and nothing is held any more.
@@ -176,13 +169,18 @@ impl Told {
 
     /// Its model calls, in the order in which they were admitted.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &ModelCall> {
-        self.events().filter_map(|event| match event {
-            Event::Reserved(reserved) => match &reserved.call {
-                Call::Model(call) => Some(call),
-                Call::Tool { .. } => None,
-            },
-            _ => None,
+        self.reservations().filter_map(|reserved| match &reserved.call {
+            Call::Model(call) => Some(call),
+            Call::Tool { .. } => None,
         })
+    }
+
+    pub(crate) fn reservations(&self) -> impl Iterator<Item = &Reserved> {
+        self.events().filter_map(|event| if let Event::Reserved(reserved) = event { Some(&**reserved) } else { None })
+    }
+
+    pub(crate) fn settlements(&self) -> impl Iterator<Item = &Settled> {
+        self.events().filter_map(|event| if let Event::Settled(settled) = event { Some(&**settled) } else { None })
     }
 
     /// The log, a line for each fact.
@@ -201,17 +199,17 @@ pub(crate) fn new_run(labels: Labels) -> NewRun {
 
 fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
     let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
-    load_project(folder, &options).unwrap_or_else(|faults| panic!("{faults}"))
+    load_project(folder, &options).map_err(|faults| faults.to_string()).expect("the project loads")
 }
 
-fn open(project: &Project, plans: &BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Result<Runtime, RuntimeError> {
+fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Runtime {
     let clock = Clock::system();
     let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
     let book = PriceBook::builtin().with_overrides(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     let options = RuntimeOptions { clock: clock.clone(), simulated: Some(sim.base_url()), prices, load_lines };
-    Runtime::open(project, plans.clone(), options)
+    Runtime::open(project, plans, options).expect("it opens")
 }
 
 fn sim_price(price: &PriceOverride) -> SimPrice {

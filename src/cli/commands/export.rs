@@ -92,9 +92,11 @@ fn broken(error: std::io::Error) -> CliError {
 
 fn write(store: &Store, run: Option<RunId>, out: &mut dyn Write) -> Result<u64, CliError> {
     let Some(run) = run else {
-        return store.export_events(out).map_err(|error| match error {
-            StoreError::Export { why } => Problem::new(code::OUTPUT, format!("the export broke off: {why}")).into(),
-            other => other.into(),
+        return store.export_events(out).map_err(|error| {
+            if let StoreError::Export { why } = &error {
+                return Problem::new(code::OUTPUT, format!("the export broke off: {why}")).into();
+            }
+            error.into()
         });
     };
     let log = store.events(run)?;

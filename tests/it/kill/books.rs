@@ -35,6 +35,14 @@ impl Books {
         Self { logs, store, invoice }
     }
 
+    /// How many attempts ended unknown, and how many decisions persons took: what the kills came to.
+    pub(crate) fn unknown_and_decided(&self) -> (usize, usize) {
+        let events = || self.logs.values().flatten().map(|recorded| &recorded.event);
+        let unknown =
+            events().filter(|event| matches!(event, Event::Settled(settled) if settled.source == CostSource::Unknown));
+        (unknown.count(), events().filter(|event| matches!(event, Event::InFlightResolved(_))).count())
+    }
+
     /// Everything at once.
     pub(crate) fn check(&self, project: &Project) {
         self.runs_have_ended();
@@ -59,7 +67,7 @@ impl Books {
     fn runs_have_ended(&self) {
         for (run, log) in &self.logs {
             assert!(log.iter().zip(0..).all(|(recorded, seq)| recorded.seq == seq), "run {run} has no gap");
-            assert!(matches!(ended(log), Some(_)), "run {run} has ended: {:?}", log.last());
+            assert!(has_ended(log), "run {run} has ended: {:?}", log.last());
         }
     }
 
@@ -77,7 +85,7 @@ impl Books {
             assert!(calls.len() <= 1, "reservation {name} stands for one call, and {} were made", calls.len());
             let invoiced: Money = calls.iter().map(|line| line.amount_usd).sum();
             match fate {
-                Fate::Open => panic!("reservation {name} is open after the end"),
+                Fate::Open => unreachable!("reservation {name} is open after the end"),
                 Fate::Voided => assert!(invoiced.is_zero(), "{name} was voided, and billed {invoiced}"),
                 Fate::Settled(bill) => {
                     settled = settled.plus(bill.bill);
@@ -101,15 +109,13 @@ impl Books {
             let mut steps = BTreeMap::new();
             let mut done = BTreeSet::new();
             for recorded in log {
-                match &recorded.event {
-                    Event::Reserved(reserved) => {
-                        assert!(!done.contains(&reserved.step), "run {run} repeats {:?}", reserved.step);
-                        steps.insert(reserved.reservation, reserved.step.clone());
-                    }
-                    Event::Settled(settled) if !matches!(settled.outcome, Outcome::Failed(_)) => {
-                        done.extend(steps.remove(&settled.reservation));
-                    }
-                    _ => {}
+                if let Event::Reserved(reserved) = &recorded.event {
+                    assert!(!done.contains(&reserved.step), "run {run} repeats {:?}", reserved.step);
+                    steps.insert(reserved.reservation, reserved.step.clone());
+                } else if let Event::Settled(settled) = &recorded.event
+                    && !matches!(settled.outcome, Outcome::Failed(_))
+                {
+                    done.extend(steps.remove(&settled.reservation));
                 }
             }
         }
@@ -162,14 +168,13 @@ impl Books {
     fn reservations(&self) -> BTreeMap<ReservationId, (&Reserved, Fate)> {
         let mut all = BTreeMap::new();
         for recorded in self.logs.values().flatten() {
-            match &recorded.event {
-                Event::Reserved(reserved) => {
-                    let twice = all.insert(reserved.reservation, (&**reserved, Fate::Open));
-                    assert!(twice.is_none(), "{} was reserved twice", reserved.reservation);
-                }
-                Event::Settled(settled) => close(&mut all, settled.reservation, Fate::Settled(settled.clone())),
-                Event::Voided(voided) => close(&mut all, voided.reservation, Fate::Voided),
-                _ => {}
+            if let Event::Reserved(reserved) = &recorded.event {
+                let twice = all.insert(reserved.reservation, (&**reserved, Fate::Open));
+                assert!(twice.is_none(), "{} was reserved twice", reserved.reservation);
+            } else if let Event::Settled(settled) = &recorded.event {
+                close(&mut all, settled.reservation, Fate::Settled(settled.clone()));
+            } else if let Event::Voided(voided) = &recorded.event {
+                close(&mut all, voided.reservation, Fate::Voided);
             }
         }
         all
@@ -182,6 +187,6 @@ fn close(all: &mut BTreeMap<ReservationId, (&Reserved, Fate)>, id: ReservationId
     *open = fate;
 }
 
-fn ended(log: &[Recorded]) -> Option<&Event> {
-    log.iter().map(|recorded| &recorded.event).find(|event| matches!(event, Event::Ended(_)))
+fn has_ended(log: &[Recorded]) -> bool {
+    log.iter().any(|recorded| matches!(recorded.event, Event::Ended(_)))
 }

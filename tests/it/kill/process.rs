@@ -6,12 +6,14 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use plimsoll::clock::Clock;
 use plimsoll::failpoint;
+use plimsoll::units::{Millis, Timestamp};
 
 /// The longest that any process of these tests may take.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Millis = Millis::from_secs(60);
 
 /// What lines of standard error begin with.
 pub(crate) const TALK: &str = "stderr: ";
@@ -20,6 +22,7 @@ pub(crate) const TALK: &str = "stderr: ";
 pub(crate) struct Ship {
     child: Child,
     lines: Receiver<String>,
+    clock: Clock,
     /// What it has printed so far, on standard output and, behind [`TALK`], on standard error.
     pub(crate) heard: Vec<String>,
 }
@@ -42,14 +45,14 @@ impl Ship {
         let (sender, lines) = channel();
         pass_on(child.stdout.take().expect("a pipe"), "", sender.clone());
         pass_on(child.stderr.take().expect("a pipe"), TALK, sender);
-        Self { child, lines, heard: Vec::new() }
+        Self { child, lines, clock: Clock::system(), heard: Vec::new() }
     }
 
     /// Waits until it prints a line for which `is_it` is true; false where it ends first.
     pub(crate) fn hear(&mut self, is_it: impl Fn(&str) -> bool) -> bool {
-        let until = Instant::now() + TIME_MAX;
+        let until = self.clock.now().after(TIME_MAX);
         loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.lines.recv_timeout(self.until(until)) {
                 Ok(line) => {
                     self.heard.push(line);
                     if self.heard.last().is_some_and(|line| is_it(line)) {
@@ -57,17 +60,21 @@ impl Ship {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => panic!("a process hangs; it said {:?}", self.heard),
+                Err(RecvTimeoutError::Timeout) => unreachable!("a process hangs; it said {:?}", self.heard),
             }
         }
     }
 
     /// Lets it go on for a while, less where it ends first.
-    pub(crate) fn sail(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+    pub(crate) fn sail(&mut self, time: Millis) {
+        let until = self.clock.now().after(time);
+        while let Ok(line) = self.lines.recv_timeout(self.until(until)) {
             self.heard.push(line);
         }
+    }
+
+    fn until(&self, time: Timestamp) -> Duration {
+        time.since(self.clock.now()).duration()
     }
 
     /// SIGKILL.

@@ -115,12 +115,13 @@ fn most_at_once(told: &Told) -> usize {
     let mut open = std::collections::BTreeSet::new();
     let mut most = 0;
     for event in told.events() {
-        match event {
-            Event::Reserved(reserved) if matches!(reserved.call, Call::Tool { .. }) => {
-                open.insert(reserved.reservation);
-            }
-            Event::Settled(settled) => drop(open.remove(&settled.reservation)),
-            _ => {}
+        if let Event::Reserved(reserved) = event
+            && matches!(reserved.call, Call::Tool { .. })
+        {
+            open.insert(reserved.reservation);
+        }
+        if let Event::Settled(settled) = event {
+            open.remove(&settled.reservation);
         }
         most = most.max(open.len());
     }

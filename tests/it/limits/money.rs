@@ -1,6 +1,6 @@
 //! Money: the run's own cap, unknown usage, models without a price, retries under reservations of their own.
 
-use plimsoll::domain::event::{CostSource, Event, Labels, RunState};
+use plimsoll::domain::event::{CostSource, Labels, RunState};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::units::Money;
 
@@ -13,11 +13,7 @@ fn one_call(limits: &str) -> Recipe {
 }
 
 fn first_bound(told: &Told) -> Money {
-    let amount = |event: &Event| match event {
-        Event::Reserved(reserved) => Some(reserved.amount),
-        _ => None,
-    };
-    told.events().find_map(amount).expect("a reservation")
+    told.reservations().next().expect("a reservation").amount
 }
 
 #[tokio::test]
@@ -88,10 +84,7 @@ async fn a_cut_stream_is_unknown_and_its_retry_is_reserved_anew() {
         let world = one_call("").scenario(&rule).start();
         let told = world.run().await;
         assert_eq!(told.state(), RunState::Finished, "{fault}: {}", told.show());
-        let sources = told.events().filter_map(|event| match event {
-            Event::Settled(settled) => Some(settled.source),
-            _ => None,
-        });
+        let sources = told.settlements().map(|settled| settled.source);
         assert_eq!(sources.collect::<Vec<_>>(), [CostSource::Unknown, CostSource::Reported], "{fault}");
         assert_eq!(told.calls().count(), 2);
         assert_eq!(told.run.counters.unknown, first_bound(&told), "{fault}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll::domain::event::{Event, RunState, WaitEnd};
+use plimsoll::domain::event::{Event, Outcome, RunState, WaitEnd};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::retry::ErrorClass;
 use plimsoll::sim::End;
@@ -12,24 +12,23 @@ use crate::world::{Told, World};
 
 /// Until the simulator has seen every exchange end.
 async fn ends(world: &World) -> Vec<End> {
+    let ends = || world.sim.requests().iter().map(|received| received.end).collect::<Vec<End>>();
     for _ in 0..500 {
-        let ends: Vec<End> = world.sim.requests().iter().map(|received| received.end).collect();
-        if !ends.contains(&End::Open) {
-            return ends;
+        if !ends().contains(&End::Open) {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    panic!("an exchange never ended: {:?}", world.sim.requests());
+    ends()
 }
 
 fn failures(told: &Told) -> Vec<ErrorClass> {
-    let class = |event: &Event| match event {
-        Event::Settled(settled) => match &settled.outcome {
-            plimsoll::domain::event::Outcome::Failed(failure) => Some(failure.class),
-            _ => None,
-        },
-        Event::Voided(voided) => Some(voided.failure.class),
-        _ => None,
+    let class = |event: &Event| {
+        if let Event::Voided(voided) = event {
+            return Some(voided.failure.class);
+        }
+        let Event::Settled(settled) = event else { return None };
+        if let Outcome::Failed(failure) = &settled.outcome { Some(failure.class) } else { None }
     };
     told.events().filter_map(class).collect()
 }

@@ -412,7 +412,7 @@ impl Player {
             format!("promise 14: a counter fell: {before:?} to {after:?}")
         });
         self.judge_limits(&after);
-        if self.log.len() % 7 == 0 {
+        if self.log.len().is_multiple_of(7) {
             self.judge_replay();
         }
     }
@@ -621,9 +621,9 @@ fn plan(sheet: Sheet) -> Plan {
             policy: None,
             declared: plimsoll::domain::limits::Declared::Default,
             candidates: vec!["openai/gpt-5-mini".into()],
-            downgrade: None,
             after_filter: Vec::new(),
             after_overflow: Vec::new(),
+            downgrade: None,
             max_output_tokens: 200,
             min_output_tokens: 200,
             sampling: Default::default(),

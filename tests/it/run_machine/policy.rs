@@ -123,7 +123,7 @@ async fn a_resume_resets_no_counter_and_repeats_no_step() {
     let (run, state) = tasks.join_all().await[0];
     assert_eq!(state, RunState::Interrupted);
     let before = world.told(run);
-    let world = world.reopened().await;
+    let world = world.reopen();
     let state = world.runtime.drive(run, silent()).await.expect("it goes on");
     let told = world.told(run);
     assert_eq!((state, told.refusal().limit), (RunState::Stopped, LimitKind::Steps), "{}", told.show());
