@@ -105,23 +105,24 @@ impl Session {
 
     /// Does some work; the first signal asks every run to stop cleanly, a second one gives up waiting for that.
     pub async fn until_told_to_stop<T>(&self, output: &Output, work: impl Future<Output = T>) -> Option<T> {
-        let mut signals = Signals::listen();
         let mut work = std::pin::pin!(work);
+        let mut signals = Signals::listen();
         tokio::select! {
             done = &mut work => return Some(done),
-            () = signals.heard() => {}
+            () = signals.next() => {}
         }
         output.talk("stopping: what is in flight is finished first; once more to stop at once");
         self.stopping.0.store(true, Ordering::Relaxed);
         self.runtime.request_stop();
         tokio::select! {
             done = &mut work => Some(done),
-            () = signals.heard() => None,
+            () = signals.next() => None,
         }
     }
 
     /// Closes the store, and then the simulated provider.
     pub async fn close(self) {
+        self.runtime.drain().await;
         drop(self.runtime);
         if let Some(sim) = self.sim {
             sim.stop().await;
@@ -173,42 +174,59 @@ pub fn scenario(path: Option<&Path>) -> Result<Scenario, CliError> {
     )
 }
 
-/// Ctrl-C, and the system's request to end. Listened to from the first on, so that none is lost between two waits.
+/// Hears Ctrl-C, and the system's request to end. One listener for a command's whole time: a second signal that comes
+/// while the first is being answered is kept, not lost.
+#[cfg(unix)]
 pub struct Signals {
-    #[cfg(unix)]
-    kinds: Vec<tokio::signal::unix::Signal>,
+    interrupt: Option<tokio::signal::unix::Signal>,
+    terminate: Option<tokio::signal::unix::Signal>,
 }
 
+#[cfg(unix)]
 impl Signals {
-    /// Listens from here on. Needs a tokio runtime around it.
-    #[cfg(unix)]
+    /// Starts to listen; from here on a signal doesn't end the process by itself.
     #[must_use]
     pub fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
-        Self { kinds: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect() }
+        let listen = |kind| signal(kind).ok();
+        Self { interrupt: listen(SignalKind::interrupt()), terminate: listen(SignalKind::terminate()) }
     }
 
-    /// Waits for one. Without signals nobody can ask: the work goes on.
-    #[cfg(unix)]
-    pub async fn heard(&mut self) {
-        std::future::poll_fn(|context| {
-            let heard = self.kinds.iter_mut().any(|kind| kind.poll_recv(context).is_ready());
-            if heard { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            () = hear(self.interrupt.as_mut()) => {}
+            () = hear(self.terminate.as_mut()) => {}
+        }
     }
+}
 
-    /// Listens from here on.
-    #[cfg(not(unix))]
+/// Where a signal can't be heard nobody can ask: the work goes on.
+#[cfg(unix)]
+async fn hear(signal: Option<&mut tokio::signal::unix::Signal>) {
+    let heard = match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Hears Ctrl-C.
+#[cfg(not(unix))]
+pub struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    /// Starts to listen.
     #[must_use]
     pub fn listen() -> Self {
-        Self {}
+        Self
     }
 
-    /// Waits for one.
-    #[cfg(not(unix))]
-    pub async fn heard(&mut self) {
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -19,11 +19,12 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         ..SimOptions::default()
     };
     block_on(async {
+        let mut signals = Signals::listen();
         let handle = Sim::start(options)?;
         // A script waits for this line, and reads the address from it.
         context.output.data(&handle.base_url())?;
         context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat`; Ctrl-C ends it");
-        Signals::listen().heard().await;
+        signals.next().await;
         let invoice = handle.invoice();
         handle.stop().await;
         context
