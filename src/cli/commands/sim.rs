@@ -19,12 +19,13 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         ..SimOptions::default()
     };
     block_on(async {
+        // Before anyone can know the address: who reads it may ask for the end at once.
         let mut signals = Signals::listen();
         let handle = Sim::start(options)?;
         // A script waits for this line, and reads the address from it.
         context.output.data(&handle.base_url())?;
         context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat`; Ctrl-C ends it");
-        signals.next().await;
+        signals.heard().await;
         let invoice = handle.invoice();
         handle.stop().await;
         context
