@@ -47,6 +47,19 @@ fn nothing(context: &Context<'_>) -> Exit {
     Exit::Finished
 }
 
+/// Nothing can go on by itself; what waits for a person is said.
+fn nothing_by_itself(context: &Context<'_>, runtime: &Runtime) -> Result<Exit, CliError> {
+    let asked = RunFilter { states: BTreeSet::from([RunState::AwaitingApproval]), ..RunFilter::default() };
+    let asked = runtime.store().summaries(&asked)?.len();
+    if asked == 0 {
+        return Ok(nothing(context));
+    }
+    context.output.talk(&format!(
+        "{asked} wait for a decision about a tool call that was in flight: add `--in-flight rerun` or `--in-flight skip`"
+    ));
+    Ok(Exit::Waiting)
+}
+
 fn choice(arguments: &ResumeArguments) -> SimChoice {
     SimChoice { sim: arguments.books.sim, scenario: arguments.scenario.clone(), invoice: arguments.invoice.clone() }
 }
@@ -102,7 +115,7 @@ fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) ->
         }
         let runs = resumable(&session.runtime, arguments.in_flight)?;
         if runs.is_empty() {
-            return Ok(nothing(context));
+            return nothing_by_itself(context, &session.runtime);
         }
         let total = u64::try_from(runs.len()).unwrap_or(u64::MAX);
         let bar = Bar::new(context.output, total, arguments.quiet);
@@ -159,7 +172,12 @@ async fn drive_all(
         }
         let Some(joined) = tasks.join_next().await else { return Ok(()) };
         let (run, driven) = joined.map_err(|error| RuntimeError::Task(error.to_string()))?;
-        driven?;
+        if let Err(error) = driven {
+            // One run that can't go on doesn't hold the others back; it stays as it is.
+            bar.say(&format!("run {run} can't go on: {error}"));
+            *tally.states.entry(RunState::Interrupted).or_default() += 1;
+            continue;
+        }
         let (state, created) = runtime.load(run)?;
         let document = RunDocument::of(&state, created.load_line, clock().now());
         tally.count(&document);
