@@ -217,6 +217,9 @@ impl Ledger {
         let Some(oldest) = others.next() else { return true };
         let account = self.judged(key);
         let mut free = account.cap.minus(account.settled.plus(account.held)).minus(landing.into());
+        if self.is_roomy(free, candidate, bound) {
+            return true;
+        }
         for (run, open) in std::iter::once(oldest).chain(others) {
             let claim = self.claim(*run, open, key);
             if claim.peak_need() > free {
@@ -227,6 +230,19 @@ impl Ledger {
         let settled = self.settled_by(new);
         let expected = self.expectation(candidate, settled).max(settled.plus(bound));
         Claim { expected, settled, held: landing, bound, landing }.peak_need() <= free
+    }
+
+    /// True where every open run could take the most that the walk may find for it, one on top of the other: then the walk
+    /// can only say yes. A claim's peak is at most E + B + L with E ≤ max(X, S + B), and what it takes for good is less.
+    fn is_roomy(&self, free: MoneyDelta, candidate: &OpenRun, bound: Money) -> bool {
+        let learned = self.highest_percentile();
+        let most = |run: &OpenRun, bound: Money| {
+            let expected = run.expected.unwrap_or(run.load_line).max(learned);
+            let landing = run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+            expected.plus(bound).plus(bound).plus(landing)
+        };
+        let others: Money = self.runs.values().filter(|open| open.is_open()).map(|open| most(open, open.bound)).sum();
+        MoneyDelta::from(others.plus(most(candidate, bound.max(candidate.bound)))) <= free
     }
 
     fn claim(&self, run: RunId, open: &OpenRun, key: &AccountKey) -> Claim {

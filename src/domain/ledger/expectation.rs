@@ -55,6 +55,11 @@ impl Ledger {
         let said = run.expected.or_else(|| learned(RUNS_TO_EXPECT)).unwrap_or(run.load_line);
         said.max(learned(RUNS_TO_RAISE).unwrap_or_default()).max(settled.plus(run.bound))
     }
+
+    /// The highest that any agent's last runs raise an expectation to.
+    pub(super) fn highest_percentile(&self) -> Money {
+        self.rings.values().map(|ring| ring.percentile_80).max().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
