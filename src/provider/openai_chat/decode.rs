@@ -204,8 +204,7 @@ impl Draft {
     /// that number all calls 0 and tell them apart by id. Without an index the id decides; without both, a name begins
     /// a call and what has none goes on with the last.
     fn call_of(&self, piece: &Value) -> usize {
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (id, name) = (text(piece.get("id")), text(piece.pointer("/function/name")));
+        let (id, name) = (text(piece.get("id")), text(at(piece, &["function", "name"])));
         let index = piece.get("index").and_then(Value::as_u64);
         let last = |fits: &dyn Fn(&CallDraft) -> bool| self.calls.iter().rposition(fits);
         let found = match index {
@@ -224,7 +223,7 @@ impl Draft {
     fn absorb_usage(&mut self, document: &Value) {
         let told = document.get("usage").filter(|usage| usage.is_object());
         // Groq puts the usage of a stream into a field of its own.
-        let told = told.or_else(|| document.pointer("/x_groq/usage").filter(|usage| usage.is_object()));
+        let told = told.or_else(|| at(document, &["x_groq", "usage"]).filter(|usage| usage.is_object()));
         if let Some(raw) = told {
             self.raw_usage = Some(raw.clone());
             // A count before the finish is one of those that grow with each chunk (`vLLM`).
@@ -235,16 +234,15 @@ impl Draft {
 
 impl CallDraft {
     fn absorb(&mut self, piece: &Value) {
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         if self.id.is_empty() {
             self.id = text(piece.get("id")).chars().take(NAME_CHARS_MAX).collect();
         }
-        let name = text(piece.pointer("/function/name"));
+        let name = text(at(piece, &["function", "name"]));
         // Some servers repeat the name with every piece.
         if self.name != name {
             self.name = self.name.chars().chain(name.chars()).take(NAME_CHARS_MAX).collect();
         }
-        match piece.pointer("/function/arguments") {
+        match at(piece, &["function", "arguments"]) {
             Some(Value::String(more)) => self.arguments.push_str(more),
             Some(Value::Null) | None => {}
             // Some servers send an object where the wire has its text.
@@ -271,8 +269,17 @@ fn first_choice(document: &Value) -> Option<&Value> {
     choices.iter().find(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
 }
 
+/// What lies under these fields, one in the other. `Value::pointer` does the same and copies each name twice.
+fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, field| value.get(field))
+}
+
 fn add(text: &mut String, piece: Option<&Value>) {
-    text.push_str(piece.and_then(Value::as_str).unwrap_or_default());
+    text.push_str(self::text(piece));
+}
+
+fn text(value: Option<&Value>) -> &str {
+    value.and_then(Value::as_str).unwrap_or_default()
 }
 
 fn stop_reason(finish: Option<&str>, has_calls: bool, has_refusal: bool) -> StopReason {
@@ -292,12 +299,12 @@ fn stop_reason(finish: Option<&str>, has_calls: bool, has_refusal: bool) -> Stop
 /// completion. `None` for what can't be: a count that is missing, no whole number, negative or huge, a part above its
 /// whole, a sum that doesn't add up, or no prompt at all.
 pub(super) fn usage(raw: &Value) -> Option<Usage> {
-    let count = |path: &str| count(raw.pointer(path));
-    let (prompt, completion) = (count("/prompt_tokens")??, count("/completion_tokens")??);
+    let count = |path: &[&str]| count(at(raw, path));
+    let (prompt, completion) = (count(&["prompt_tokens"])??, count(&["completion_tokens"])??);
     let cached = cached(raw, prompt)?;
-    let written = count("/prompt_tokens_details/cache_write_tokens")?.unwrap_or(0);
-    let reasoning = count("/completion_tokens_details/reasoning_tokens")?.unwrap_or(0);
-    let output = output(completion, reasoning, count("/total_tokens")?.map(|total| total.checked_sub(prompt)))?;
+    let written = count(&["prompt_tokens_details", "cache_write_tokens"])?.unwrap_or(0);
+    let reasoning = count(&["completion_tokens_details", "reasoning_tokens"])?.unwrap_or(0);
+    let output = output(completion, reasoning, count(&["total_tokens"])?.map(|total| total.checked_sub(prompt)))?;
     let input = prompt.checked_sub(cached)?.checked_sub(written)?;
     (prompt > 0 && reasoning <= output).then_some(Usage {
         input: Tokens(input),
@@ -319,9 +326,9 @@ fn count(value: Option<&Value>) -> Option<Option<u64>> {
 
 /// Cache reads: OpenAI's detail, or `DeepSeek`'s hits, whose misses must be the rest. Two that differ are no count.
 fn cached(raw: &Value, prompt: u64) -> Option<u64> {
-    let read = |path: &str| count(raw.pointer(path));
-    let (detail, hits) = (read("/prompt_tokens_details/cached_tokens")?, read("/prompt_cache_hit_tokens")?);
-    let misses = read("/prompt_cache_miss_tokens")?;
+    let read = |path: &[&str]| count(at(raw, path));
+    let (detail, hits) = (read(&["prompt_tokens_details", "cached_tokens"])?, read(&["prompt_cache_hit_tokens"])?);
+    let misses = read(&["prompt_cache_miss_tokens"])?;
     let cached = detail.or(hits).unwrap_or(0);
     let agrees = hits.is_none_or(|hits| hits == cached);
     let adds_up = hits.zip(misses).is_none_or(|(hits, misses)| hits.checked_add(misses) == Some(prompt));
