@@ -63,7 +63,7 @@ const MARGIN_DIVISOR: u64 = 100;
 pub fn input_bound_bytes(request: &Request) -> Tokens {
     let tools: u64 = request.tools.iter().map(tool_bytes).sum();
     let fixed =
-        fixed_bytes(request.tools.is_empty(), tools, schema_bytes(request.output.as_ref()), &request.sampling.extra);
+        fixed_bytes(request.tools.is_empty(), tools, schema_bytes(request.output.as_deref()), &request.sampling.extra);
     Tokens(fixed).plus(request.messages.iter().map(message_bytes).sum())
 }
 
@@ -72,7 +72,7 @@ pub fn input_bound_bytes(request: &Request) -> Tokens {
 #[must_use]
 pub fn input_bound_tokens(counter: &Counter, request: &Request) -> Option<Tokens> {
     let encoding = Encoding::of(&request.model)?;
-    let prepared = Prepared::new(&request.tools, request.output.as_ref(), &request.sampling.extra);
+    let prepared = Prepared::new(&request.tools, request.output.as_deref(), &request.sampling.extra);
     let messages: Tokens = request.messages.iter().map(|message| counter.message_tokens(encoding, message)).sum();
     Some(prepared.tokens(counter, encoding).plus(messages))
 }

@@ -1,5 +1,7 @@
 //! The conversation, provider-neutral: what goes to a model and what comes back.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -128,11 +130,11 @@ pub struct Request {
     /// The conversation, system text first.
     pub messages: Vec<Message>,
     /// The tools that the model may call; empty for none.
-    pub tools: Vec<ToolDefinition>,
+    pub tools: Arc<[ToolDefinition]>,
     /// Whether it may call them.
     pub tool_choice: ToolChoice,
     /// The form of the answer, if one is asked for.
-    pub output: Option<OutputSchema>,
+    pub output: Option<Arc<OutputSchema>>,
     /// The output cap, reasoning included; always sent.
     pub max_output_tokens: u32,
     /// How to sample.

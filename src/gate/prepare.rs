@@ -12,7 +12,7 @@ use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
-use crate::domain::plan::{Plan, StageKind, hex};
+use crate::domain::plan::{Plan, StageKind, StagePlan, ToolPlan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
@@ -46,46 +46,60 @@ impl Providers {
     }
 }
 
-/// What every request of a run has in common: rendered texts, tool definitions, the answer's form.
+/// What every request of a plan has in common, measured once: tool definitions and the answer's form.
+#[derive(Clone, Debug)]
+pub struct Form {
+    tools: Arc<[ToolDefinition]>,
+    output: Option<Arc<OutputSchema>>,
+    with_tools: Fixed,
+    without_tools: Fixed,
+}
+
+impl Form {
+    /// Takes it from a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let names = plan.stages.first().map_or(&[][..], |StagePlan { kind: StageKind::Loop { tools }, .. }| tools);
+        let definition = |tool: &ToolPlan| ToolDefinition {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            parameters: tool.input.clone(),
+        };
+        let tools: Arc<[ToolDefinition]> =
+            names.iter().filter_map(|name| plan.tools.get(name)).map(definition).collect();
+        let output = |schema: &serde_json::Value| OutputSchema { name: "answer".into(), schema: schema.clone() };
+        let output = plan.output.as_ref().map(|schema| Arc::new(output(schema)));
+        let extra = &plan.model.sampling.extra;
+        Self {
+            with_tools: Fixed::new(&tools, output.as_deref(), extra),
+            without_tools: Fixed::new(&[], output.as_deref(), extra),
+            tools,
+            output,
+        }
+    }
+}
+
+/// What every request of a run has in common: the plan's form, and the rendered texts.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     /// The rendered system text.
     pub system: String,
     /// The rendered user text.
     pub user: String,
-    tools: Vec<ToolDefinition>,
-    output: Option<OutputSchema>,
-    with_tools: Fixed,
-    without_tools: Fixed,
+    form: Arc<Form>,
 }
 
 impl Rendered {
-    /// Renders a plan's prompt over an input.
+    /// Renders a plan's prompt over an input; `form` is the plan's.
     ///
     /// # Errors
     /// A template that can't be rendered over this input.
-    pub fn of(plan: &Plan, input: &serde_json::Value) -> Result<Self, TemplateError> {
+    pub fn of(plan: &Plan, form: Arc<Form>, input: &serde_json::Value) -> Result<Self, TemplateError> {
         let context = json!({ "input": input });
-        let StageKind::Loop { tools } =
-            plan.stages.first().map_or(&StageKind::Loop { tools: vec![] }, |s| &s.kind).clone();
-        let tools: Vec<ToolDefinition> = tools
-            .iter()
-            .filter_map(|name| plan.tools.get(name))
-            .map(|tool| ToolDefinition {
-                name: tool.name.clone(),
-                description: tool.description.clone(),
-                parameters: tool.input.clone(),
-            })
-            .collect();
-        let output = plan.output.as_ref().map(|schema| OutputSchema { name: "answer".into(), schema: schema.clone() });
-        let extra = &plan.model.sampling.extra;
         Ok(Self {
             system: template::render(&plan.prompt.system, &context)?,
             user: template::render(&plan.prompt.user, &context)?,
-            with_tools: Fixed::new(&tools, output.as_ref(), extra),
-            without_tools: Fixed::new(&[], output.as_ref(), extra),
-            tools,
-            output,
+            form,
         })
     }
 
@@ -94,7 +108,7 @@ impl Rendered {
         let context = &run.plan.context;
         let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
         let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
-        texts.plus(self.with_tools.bytes()).plus(run.bytes(&intent.step.stage)) > smallest
+        texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step.stage)) > smallest
     }
 
     fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
@@ -320,7 +334,7 @@ impl Priced<'_> {
     ) -> Result<Draft, Box<Refusal>> {
         let max_output = self.max_output(run, run.plan.model.max_output_tokens);
         let encoding = Encoding::of(&chosen.model);
-        let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.with_tools };
+        let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.form.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
         let mut fitted = context::fit(&rendered.draft(self.turns), &run.plan.context, window, &sizer)?;
         if self.effort.tight && fitted.method == BoundMethod::Bytes && encoding.is_some() {
@@ -341,9 +355,9 @@ impl Priced<'_> {
             Purpose::Turn | Purpose::Repair if run.can_land() => self.landing_amount(run, rendered, &chosen.model),
             Purpose::Turn | Purpose::Repair | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
-        let tools = rendered.tools.clone();
-        let request = request(run, rendered, &chosen.model, fitted.messages.clone(), tools, max_output);
-        Ok(self.draft(run, intent, chosen, request, &fitted, landing, can_tighten))
+        let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
+        let request = request(run, rendered, &chosen.model, messages, tools, max_output);
+        Ok(self.draft(run, intent, chosen, request, fitted, landing, can_tighten))
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -362,11 +376,12 @@ impl Priced<'_> {
         let sizer = RequestSizer {
             counter: &self.gate.counter,
             encoding: Encoding::of(&chosen.model),
-            prepared: &rendered.without_tools,
+            prepared: &rendered.form.without_tools,
         };
-        let fitted = context::landing(&rendered.draft(self.turns), &room, &sizer)?;
-        let request = request(run, rendered, &chosen.model, fitted.messages.clone(), vec![], max_output);
-        Ok(self.draft(run, intent, chosen, request, &fitted, Money::ZERO, false))
+        let mut fitted = context::landing(&rendered.draft(self.turns), &room, &sizer)?;
+        let messages = std::mem::take(&mut fitted.messages);
+        let request = request(run, rendered, &chosen.model, messages, [].into(), max_output);
+        Ok(self.draft(run, intent, chosen, request, fitted, Money::ZERO, false))
     }
 
     fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
@@ -378,7 +393,7 @@ impl Priced<'_> {
         let sizer = RequestSizer {
             counter: &self.gate.counter,
             encoding: Encoding::of(model),
-            prepared: &rendered.without_tools,
+            prepared: &rendered.form.without_tools,
         };
         let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
         let bound = context::landing_bound(&rendered.draft(self.turns), &room, method, &sizer);
@@ -404,7 +419,7 @@ impl Priced<'_> {
         intent: &ModelIntent,
         chosen: Chosen,
         request: Request,
-        fitted: &Fitted,
+        fitted: Fitted,
         landing: Money,
         can_tighten: bool,
     ) -> Draft {
@@ -416,7 +431,7 @@ impl Priced<'_> {
             max_output_tokens: request.max_output_tokens,
             bound: fitted.bound(),
             pots: fitted.pots,
-            cuts: fitted.cuts.clone(),
+            cuts: fitted.cuts,
             request_hash: hash(&request),
             remark: intent.remark.clone(),
             instead: chosen.instead,
@@ -460,7 +475,7 @@ fn request(
     rendered: &Rendered,
     model: &ModelName,
     messages: Vec<Message>,
-    tools: Vec<ToolDefinition>,
+    tools: Arc<[ToolDefinition]>,
     max_output_tokens: u32,
 ) -> Request {
     Request {
@@ -468,7 +483,7 @@ fn request(
         messages,
         tool_choice: if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto },
         tools,
-        output: rendered.output.clone(),
+        output: rendered.form.output.clone(),
         max_output_tokens,
         sampling: run.plan.model.sampling.clone(),
         stream: run.plan.model.stream,

@@ -42,7 +42,7 @@ fn request() -> Request {
     Request {
         model: ModelName::from("openai/gpt-5-mini"),
         messages: vec![Message::System { text: "Be brief.".into() }, Message::User { text: "Hi".into() }],
-        tools: Vec::new(),
+        tools: [].into(),
         tool_choice: ToolChoice::Auto,
         output: None,
         max_output_tokens: 100,

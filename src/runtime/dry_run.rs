@@ -46,11 +46,11 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub fn dry_run(&self, new: &NewRun) -> Result<DryRun, RuntimeError> {
-        let (id, created, plan) = self.created(new)?;
-        let rendered = Rendered::of(&plan, &created.input)
+        let (id, created, known) = self.created(new)?;
+        let rendered = Rendered::of(&known.plan, known.form.clone(), &created.input)
             .map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })?;
         let now = self.0.clock.now();
-        let run = Run::new(id, plan, &created, now);
+        let run = Run::new(id, known.plan.clone(), &created, now);
         let mut dry = DryRun {
             model: None,
             price: None,

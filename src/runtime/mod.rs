@@ -34,8 +34,8 @@ use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::run::Run;
 use crate::failpoint;
-use crate::gate::{Gate, Providers, Rendered};
-use crate::ids::{AgentName, ModelName, PriceId, ProviderName, RunId};
+use crate::gate::{Form, Gate, Providers, Rendered};
+use crate::ids::{AgentName, ModelName, PlanHash, PriceId, ProviderName, RunId};
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
 use crate::store::Store;
@@ -75,6 +75,19 @@ pub struct NewRun {
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
 
+/// An agent as it is configured now, and what follows from its plan, reckoned once.
+pub(crate) struct Agent {
+    plan: Arc<Plan>,
+    hash: PlanHash,
+    form: Arc<Form>,
+}
+
+impl Agent {
+    fn new(plan: Plan) -> Self {
+        Self { hash: plan.hash(), form: Arc::new(Form::of(&plan)), plan: Arc::new(plan) }
+    }
+}
+
 /// What all runs share.
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
@@ -84,7 +97,7 @@ pub(crate) struct Shared {
     pub(crate) simulated: Option<Client>,
     pub(crate) tools: ToolContext,
     pub(crate) checks: Checks,
-    plans: BTreeMap<AgentName, Arc<Plan>>,
+    agents: BTreeMap<AgentName, Agent>,
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
     budgets: Vec<Budget>,
@@ -138,7 +151,7 @@ impl Runtime {
             simulated,
             tools,
             checks: Checks::default(),
-            plans: plans.into_iter().map(|(name, plan)| (name, Arc::new(plan))).collect(),
+            agents: plans.into_iter().map(|(name, plan)| (name, Agent::new(plan))).collect(),
             load_lines: options.load_lines,
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
@@ -154,9 +167,9 @@ impl Runtime {
     /// The agent isn't known, the input doesn't fit it, a budget asks for a label that isn't there, or the store can't
     /// write.
     pub async fn create(&self, new: &NewRun) -> Result<RunId, RuntimeError> {
-        let (run, created, plan) = self.created(new)?;
+        let (run, created, agent) = self.created(new)?;
         let events = vec![(run, Event::Created(created))];
-        let op = Op { run, events, asks: vec![], plan: Some(Box::new(Plan::clone(&plan))) };
+        let op = Op { run, events, asks: vec![], plan: Some(agent.plan.clone()) };
         self.store().submit(op).await?;
         Ok(run)
     }
@@ -168,10 +181,10 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
-        let (run, created, plan) = self.created(new)?;
-        let rendered = render(&plan, &created)?;
+        let (run, created, agent) = self.created(new)?;
+        let rendered = render(&agent.plan, agent.form.clone(), &created)?;
         let at = self.0.clock.now();
-        let state = Run::new(run, plan, &created, at);
+        let state = Run::new(run, agent.plan.clone(), &created, at);
         let state = self.drive_state(state, rendered, observer, Some(Event::Created(created))).await?;
         Ok((run, state))
     }
@@ -185,7 +198,7 @@ impl Runtime {
         if state.state.is_ended() {
             return Ok(state.state);
         }
-        let rendered = render(&state.plan, &created)?;
+        let rendered = render(&state.plan, Arc::new(Form::of(&state.plan)), &created)?;
         failpoint::reach("run.resume");
         self.drive_state(state, rendered, observer, None).await
     }
@@ -300,7 +313,7 @@ impl Runtime {
     /// The plan of an agent as it is configured now.
     #[must_use]
     pub fn plan(&self, agent: &AgentName) -> Option<&Arc<Plan>> {
-        self.0.plans.get(agent)
+        self.0.agents.get(agent).map(|agent| &agent.plan)
     }
 
     /// A run as its log tells it.
@@ -320,8 +333,9 @@ impl Runtime {
     }
 
     /// Checks a new run's input and labels; nothing is written.
-    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, Arc<Plan>), RuntimeError> {
-        let plan = self.0.plans.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
+    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, &Agent), RuntimeError> {
+        let agent = self.0.agents.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
+        let plan = &agent.plan;
         self.0
             .checks
             .input(plan, &new.input)
@@ -333,7 +347,7 @@ impl Runtime {
         let created = Created {
             version: EVENT_VERSION,
             agent: new.agent.clone(),
-            plan: plan.hash(),
+            plan: agent.hash.clone(),
             prompt_version: plan.prompt.label().to_owned(),
             input: new.input.clone(),
             labels,
@@ -344,7 +358,7 @@ impl Runtime {
             key: new.key.clone(),
             simulated: self.0.simulated.is_some(),
         };
-        Ok((self.0.clock.run_id(), created, plan.clone()))
+        Ok((self.0.clock.run_id(), created, agent))
     }
 
     fn labels(&self, plan: &Plan, given: &Labels) -> Labels {
@@ -362,12 +376,13 @@ impl Runtime {
     }
 
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
-        RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.plans.keys().cloned().collect() }
+        RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
 }
 
-fn render(plan: &Plan, created: &Created) -> Result<Rendered, RuntimeError> {
-    Rendered::of(plan, &created.input).map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })
+fn render(plan: &Plan, form: Arc<Form>, created: &Created) -> Result<Rendered, RuntimeError> {
+    Rendered::of(plan, form, &created.input)
+        .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })
 }
 
 /// Simulated runs never touch real budgets: they have a store of their own beside the real one.

@@ -499,7 +499,8 @@ impl Orchestrator {
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for.
     fn take_tool(&mut self, intent: ToolIntent, at_once: bool) -> Option<Pending> {
-        let plan = self.run.plan.tools.get(&intent.call.name)?.clone();
+        let agent = self.run.plan.clone();
+        let plan = agent.tools.get(&intent.call.name)?;
         let reserved = Reserved {
             reservation: self.run.next_reservation(),
             step: intent.step,
@@ -515,12 +516,12 @@ impl Orchestrator {
                 idempotent: plan.idempotent,
             },
         };
-        let Some(permit) = self.shared.gate.instant(&plan, &reserved).filter(|_| at_once) else {
+        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
             return Some(Pending { reserved, work: Work::Tool(intent.call) });
         };
         self.note(Event::Reserved(Box::new(reserved.clone())));
         let arguments = arguments_of(&intent.call.arguments);
-        let outcome = tool::call_instant(permit, &plan, &arguments, &self.shared.tools);
+        let outcome = tool::call_instant(permit, plan, &arguments, &self.shared.tools);
         self.note(settle::tool(&reserved, outcome));
         None
     }
@@ -582,7 +583,7 @@ impl Orchestrator {
         let settles = self.draft.iter().any(|event| matches!(event, Event::Settled(_)));
         let drafted = self.draft.len();
         let events = std::mem::take(&mut self.draft).into_iter().map(|event| (run, event)).collect();
-        let plan = self.is_new.then(|| Box::new(crate::domain::plan::Plan::clone(&self.run.plan)));
+        let plan = self.is_new.then(|| self.run.plan.clone());
         self.is_new = false;
         let op = Op { run, events, asks, plan };
         let Submitted { events, passages } = self.shared.gate.submit(op, self.first_token_limit()).await?;

@@ -32,7 +32,7 @@ pub(crate) struct Books {
     rollups: BTreeMap<RollupKey, Row>,
     changed: Vec<RollupKey>,
     plans: BTreeSet<PlanHash>,
-    new_plans: Vec<(PlanHash, Plan)>,
+    new_plans: Vec<(PlanHash, Arc<Plan>)>,
     bytes: usize,
 }
 
@@ -153,7 +153,7 @@ impl Books {
     }
 
     /// Takes a plan in, unless it is known to be stored.
-    pub(crate) fn keep_plan(&mut self, plan: Plan, named: Option<&PlanHash>) {
+    pub(crate) fn keep_plan(&mut self, plan: Arc<Plan>, named: Option<&PlanHash>) {
         if named.is_some_and(|named| self.plans.contains(named)) {
             return;
         }
@@ -172,7 +172,7 @@ impl Books {
         self.bytes = 0;
         for (hash, plan) in std::mem::take(&mut self.new_plans) {
             let key = keys::plan(&hash);
-            let record = codec::seal_json(&key, &plan)?;
+            let record = codec::seal_json(&key, &*plan)?;
             batch.put(key, record);
         }
         self.write_dirty(dirty, &mut batch)?;

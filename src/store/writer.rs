@@ -204,7 +204,7 @@ impl Writer {
             let created =
                 |event: &Event| if let Event::Created(created) = event { Some(created.plan.clone()) } else { None };
             let named = op.events.iter().find_map(|(_, event)| created(event));
-            self.books.keep_plan(*plan, named.as_ref());
+            self.books.keep_plan(plan, named.as_ref());
         }
         let root = op.run;
         let decision = self.ledger.decide(op, now);

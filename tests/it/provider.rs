@@ -40,7 +40,7 @@ fn request(model: &str) -> Request {
     Request {
         model: ModelName::from(model),
         messages: vec![Message::User { text: "Hi \"you\"".into() }],
-        tools: Vec::new(),
+        tools: [].into(),
         tool_choice: ToolChoice::Auto,
         output: None,
         max_output_tokens: 100,
@@ -74,12 +74,13 @@ fn the_fullest_request_has_its_fields_in_order() {
     let sampling = json!({"temperature": 0.2, "reasoning": "low", "seed": -7, "stop": ["END"], "extra": {"top_k": 5, "abc": null}});
     let full = Request {
         sampling: serde_json::from_value(sampling).expect("sampling"),
-        tools: vec![ToolDefinition {
+        tools: [ToolDefinition {
             name: ToolName::from("look"),
             description: "Looks".into(),
             parameters: json!({"type": "object"}),
-        }],
-        output: Some(OutputSchema { name: "answer".into(), schema: json!({"type": "object"}) }),
+        }]
+        .into(),
+        output: Some(OutputSchema { name: "answer".into(), schema: json!({"type": "object"}) }.into()),
         stream: true,
         ..request("openai/gpt-5.6-sol")
     };
@@ -133,7 +134,7 @@ fn a_conversation_with_tools_is_told_in_full() {
 #[test]
 fn tools_can_be_shown_and_forbidden() {
     let tool = ToolDefinition { name: ToolName::from("look"), description: String::new(), parameters: json!({}) };
-    let shown = Request { tools: vec![tool], tool_choice: ToolChoice::None, ..request("openai/gpt-5-mini") };
+    let shown = Request { tools: [tool].into(), tool_choice: ToolChoice::None, ..request("openai/gpt-5-mini") };
     assert_eq!(body(&openai(), &shown)["tool_choice"], "none");
     let bare = Request { tool_choice: ToolChoice::None, ..request("openai/gpt-5-mini") };
     assert_eq!(body(&openai(), &bare).get("tool_choice"), None);
@@ -142,7 +143,7 @@ fn tools_can_be_shown_and_forbidden() {
 #[test]
 fn a_schema_is_strict_only_where_it_may_be() {
     let strict = |schema: Value| {
-        let output = Some(OutputSchema { name: "a".into(), schema });
+        let output = Some(OutputSchema { name: "a".into(), schema }.into());
         body(&openai(), &Request { output, ..request("openai/gpt-5-mini") })["response_format"]["json_schema"]["strict"]
             .clone()
     };

@@ -1,5 +1,7 @@
 //! Bounds of a request's input against what a tokenizer really counts.
 
+use std::sync::Arc;
+
 use plimsoll::domain::context::Sizer;
 use plimsoll::domain::message::{
     Assistant, Message, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
@@ -15,13 +17,14 @@ fn request(messages: Vec<Message>) -> Request {
     Request {
         model: ModelName::from("openai/gpt-5-mini"),
         messages,
-        tools: vec![ToolDefinition {
+        tools: [ToolDefinition {
             name: "lookup_order".into(),
             description: "Looks up an order".to_owned(),
             parameters,
-        }],
+        }]
+        .into(),
         tool_choice: ToolChoice::Auto,
-        output: Some(OutputSchema { name: "answer".to_owned(), schema: json!({"type": "object"}) }),
+        output: Some(OutputSchema { name: "answer".to_owned(), schema: json!({"type": "object"}) }.into()),
         max_output_tokens: 800,
         sampling: Sampling::default(),
         stream: true,
@@ -130,9 +133,12 @@ fn every_text_that_the_server_sees_counts() {
         change(&mut changed);
         input_bound_bytes(&changed).0 - bound.0
     };
-    assert_eq!(longer(&|request| request.tools[0].description.push_str("12345")), 5);
+    assert_eq!(longer(&|request| Arc::make_mut(&mut request.tools)[0].description.push_str("12345")), 5);
     assert_eq!(
-        longer(&|request| request.output.as_mut().expect("a schema").schema = json!({"type": "object", "a": 1})),
+        longer(&|request| {
+            let output = request.output.as_mut().expect("a schema");
+            Arc::make_mut(output).schema = json!({"type": "object", "a": 1});
+        }),
         6
     );
     assert!(longer(&|request| drop(request.sampling.extra.insert("k".to_owned(), json!("v")))) >= 9);
@@ -178,11 +184,11 @@ proptest! {
     fn a_prepared_plan_measures_as_the_request_does(texts in proptest::collection::vec(any_text(), 0..5), bare in any::<bool>()) {
         let mut asked = request(conversation(&texts));
         if bare {
-            asked.tools.clear();
+            asked.tools = [].into();
             asked.output = None;
         }
         let counter = Counter::new();
-        let prepared = Prepared::new(&asked.tools, asked.output.as_ref(), &asked.sampling.extra);
+        let prepared = Prepared::new(&asked.tools, asked.output.as_deref(), &asked.sampling.extra);
         let sizer = RequestSizer { counter: &counter, encoding: Encoding::of(&asked.model), prepared: &prepared };
         prop_assert_eq!(sizer.bound_bytes(&asked.messages), input_bound_bytes(&asked));
         prop_assert_eq!(sizer.bound_tokens(&asked.messages), input_bound_tokens(&counter, &asked));

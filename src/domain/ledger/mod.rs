@@ -20,6 +20,7 @@ pub use account::{Account, Hold};
 pub use stored::{Dirty, Frozen, Snapshot};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::domain::budget::Budget;
 use crate::domain::event::{AccountKey, Admitted, Event, Labels, Landing, Reserved, RunState, WaitEnd, WaitEnded};
@@ -42,7 +43,7 @@ pub struct Op {
     /// Judged after the facts, in order.
     pub asks: Vec<Ask>,
     /// The plan to store with the run's creation.
-    pub plan: Option<Box<Plan>>,
+    pub plan: Option<Arc<Plan>>,
 }
 
 /// Something that may be refused.
