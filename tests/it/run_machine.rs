@@ -2,6 +2,7 @@
 //!
 //! Promises 7, 8, 11, 13 and 14, and that each call of a turn has one answer.
 
+mod fixture;
 mod player;
 mod policy;
 
