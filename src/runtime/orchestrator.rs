@@ -127,7 +127,8 @@ impl Orchestrator {
     async fn drive_on(&mut self) -> Result<RunState, RuntimeError> {
         let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
         loop {
-            if *self.stop.borrow() || *self.hung_up.borrow() {
+            // A run that is left as it stands, because it waits for a person, isn't interrupted in that.
+            if !matches!(flow, Flow::Leave) && (*self.stop.borrow() || *self.hung_up.borrow()) {
                 return self.interrupt().await;
             }
             if self.run.cancelled.is_none() && self.requests.borrow().is_some() {
@@ -149,8 +150,13 @@ impl Orchestrator {
         self.shared.clock.now()
     }
 
+    /// When the run's wait for a person ends by itself, if it waits for one.
+    pub(crate) fn waits_until(&self) -> Option<Timestamp> {
+        self.run.expires_at()
+    }
+
     fn needs_admission(&self) -> bool {
-        matches!(self.run.state, RunState::Queued | RunState::Interrupted | RunState::AwaitingApproval)
+        matches!(self.run.state, RunState::Queued | RunState::Interrupted) || self.run.state.awaits_person()
     }
 
     /// Folds a fact that rides in the next write.

@@ -1,5 +1,7 @@
 //! Stops and resumes: Ctrl-C on the real binary, and what a run is after it went on.
 
+mod expiry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -79,6 +79,12 @@ impl RunState {
         }
     }
 
+    /// True where a person must answer before the run goes on (LEDGER rule 13).
+    #[must_use]
+    pub const fn awaits_person(self) -> bool {
+        matches!(self, Self::AwaitingApproval | Self::AwaitingInput)
+    }
+
     /// True where nothing more will happen.
     #[must_use]
     pub const fn is_ended(self) -> bool {

@@ -60,6 +60,7 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
             tool_call_time: Millis(400),
             landing_tokens: 300,
             landing_output_tokens: 100,
+            expires: Millis(60_000),
             tokens: tokens.map(Tokens),
             at_limit: if lands { AtLimit::Land } else { AtLimit::Stop },
             ..Limits::default()
@@ -133,6 +134,7 @@ impl Player {
             "landed",
             "interrupted",
             "person",
+            "expired",
             "rerun",
             "repair",
             "batch",
@@ -279,13 +281,34 @@ impl Player {
         self.release_landing();
         let asked = PersonAsked { call_id: call_id.clone(), tool: "write".into(), question: "again?".into() };
         self.apply(Event::PersonAsked(asked));
+        if self.draw(3) == 0 {
+            return self.expire();
+        }
         self.pass(50_000);
+        self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
         let rerun = self.draw(2) == 0;
         if !rerun {
             *self.answered.entry(call_id.clone()).or_default() += 1;
         }
         self.apply(Event::InFlightResolved(InFlightResolved { call_id, rerun, by: "me".into() }));
         self.admit();
+    }
+
+    /// Nobody answers: to the last instant of `expires` the run waits, and then it ends.
+    fn expire(&mut self) {
+        self.meet("expired", true);
+        let until = self.run.expires_at().expect("it waits for a person");
+        self.now = Timestamp(until.0 - 1);
+        self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
+        self.now = until;
+        match self.run.next(self.now, &Check) {
+            Next::Do(intents) => {
+                let stops = matches!(&intents[..], [Intent::End(ended)] if ended.refusal.as_ref().is_some_and(|refusal| refusal.limit == LimitKind::Expires));
+                self.fault_unless(stops, || format!("a wait for a person doesn't end: {intents:?}"));
+                self.take(intents);
+            }
+            next => self.faults.push(format!("promise 8: a wait for a person doesn't end: {next:?}")),
+        }
     }
 
     fn release_landing(&mut self) {
