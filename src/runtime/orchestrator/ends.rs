@@ -103,3 +103,70 @@ impl Orchestrator {
         self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::event::{Call, CostSource, Labels, Outcome, Reserved};
+    use crate::gate::Form;
+    use crate::runtime::{NewRun, Runtime, RuntimeOptions, render, silent};
+    use crate::spec::load::{Answering, LoadOptions, load_agent};
+    use crate::units::Money;
+    use tokio::sync::watch;
+
+    /// A runtime over the shipped agent, whose provider is a socket that nobody reads from.
+    fn runtime(folder: &Path, provider: &std::net::TcpListener) -> Runtime {
+        let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
+        let (mut project, plan) =
+            load_agent(Path::new(env!("CARGO_MANIFEST_DIR")), "support-triage", &options).expect("it loads");
+        project.store = folder.join("store");
+        let simulated = Some(format!("http://{}/v1", provider.local_addr().expect("an address")));
+        let options = RuntimeOptions { clock: Clock::system(), simulated, prices: vec![], load_lines: BTreeMap::new() };
+        Runtime::open(&project, BTreeMap::from([(plan.agent.clone(), plan)]), options).expect("it opens")
+    }
+
+    /// An attempt that doesn't even hear of the stop.
+    fn replace_by_deaf(orchestrator: &mut Orchestrator) -> Reserved {
+        let (_, reserved) = orchestrator.in_flight.pop_first().expect("a call");
+        orchestrator.tasks = tokio::task::JoinSet::new();
+        let deaf = orchestrator.tasks.spawn(std::future::pending());
+        orchestrator.in_flight.insert(deaf.id(), reserved.clone());
+        reserved
+    }
+
+    #[tokio::test]
+    async fn a_stop_gives_up_what_it_cant_drain_and_keeps_its_money_as_unknown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let provider = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let runtime = runtime(folder.path(), &provider);
+        let input = serde_json::json!({"ticket": "Where is my order 48213?"});
+        let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None };
+        let id = runtime.create(&new).await.expect("a run");
+        let (run, created) = runtime.load(id).expect("it loads");
+        let rendered = render(&run.plan, Arc::new(Form::of(&run.plan)), &created).expect("it renders");
+        let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
+        let mut orchestrator = Orchestrator::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
+        drop(orchestrator.admit().await.expect("it starts"));
+        let reserved = replace_by_deaf(&mut orchestrator);
+        assert!(matches!(reserved.call, Call::Model(_)));
+        tokio::time::pause();
+        let asked = tokio::time::Instant::now();
+        let state = orchestrator.interrupt().await.expect("it stops");
+        assert_eq!((state, asked.elapsed().as_secs()), (RunState::Interrupted, 12));
+        let log = runtime.store().events(id).expect("a log");
+        let settled = log
+            .iter()
+            .find_map(|recorded| if let Event::Settled(settled) = &recorded.event { Some(settled) } else { None });
+        let settled = settled.expect("it is settled");
+        assert_eq!((settled.source, settled.bill), (CostSource::Unknown, reserved.amount));
+        assert!(matches!(&settled.outcome, Outcome::Failed(failure) if failure.message.contains("too long")));
+        assert_eq!(runtime.store().holds().expect("it reads"), []);
+        assert_eq!(runtime.store().summary(id).expect("it reads").expect("a run").held, Money::ZERO);
+        runtime.store().verify().expect("the books are right");
+    }
+}
