@@ -33,6 +33,7 @@ use crate::domain::event::{AccountKey, Recorded};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
@@ -43,6 +44,7 @@ use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
 use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
+use crate::units::Timestamp;
 
 pub use crate::store::error::StoreError;
 pub use crate::store::read::{RUNS_MAX, RunFilter};
@@ -57,6 +59,7 @@ struct Handle {
     shared: Arc<Shared>,
     head: Head,
     recovered: Vec<(RunId, Recorded)>,
+    waits: Vec<(Timestamp, RunId)>,
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<JoinHandle<()>>,
     /// Dropped last: the next process may only come in when our files are closed.
@@ -120,17 +123,22 @@ impl Store {
         let head = format::settle(&mut *engine, place, clock.run_id(), format::MIGRATIONS)?;
         let reader = engine.reader();
         let (snapshot, open) = load::load(&*reader)?;
+        let waiting = load::waiting(&*reader, &snapshot, &open)?;
         let ledger = Ledger::restore(policy, snapshot);
         let books = Books::new(Arc::clone(&reader), open);
         let shared = Arc::new(Shared::new(reader));
         let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared) };
-        let recovered = writer.start()?;
+        let recovered = writer.start(&waiting)?;
+        let ended = |run: &Run| recovered.iter().any(|(ended, _)| *ended == run.id);
+        let waits =
+            waiting.iter().filter(|run| !ended(run)).filter_map(|run| Some((run.expires_at()?, run.id))).collect();
         let (sender, receiver) = mpsc::channel(QUEUE_OPS_MAX);
         let builder = std::thread::Builder::new().name("plimsoll-store".to_owned());
         let thread = builder
             .spawn(move || writer.run(receiver))
             .map_err(|error| StoreError::io("start the writer of", Path::new(place), &error))?;
-        let handle = Handle { shared, head, recovered, commands: Some(sender), thread: Some(thread), _lock: lock };
+        let handle =
+            Handle { shared, head, recovered, waits, commands: Some(sender), thread: Some(thread), _lock: lock };
         Ok(Self(Arc::new(handle)))
     }
 
@@ -185,10 +193,17 @@ impl Store {
         &self.0.head
     }
 
-    /// What the open wrote for runs that a process left when it went down.
+    /// What the open wrote: for runs that a process left when it went down, and for those that waited for a person for
+    /// longer than their limit `expires`.
     #[must_use]
     pub fn recovered(&self) -> &[(RunId, Recorded)] {
         &self.0.recovered
+    }
+
+    /// The runs that waited for a person when the store was opened, each with the time at which that ends.
+    #[must_use]
+    pub fn waits(&self) -> &[(Timestamp, RunId)] {
+        &self.0.waits
     }
 
     /// A run's whole log; empty for a run that doesn't exist.

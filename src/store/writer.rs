@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
+use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
 use crate::failpoint;
 use crate::ids::{PriceId, RunId};
@@ -139,13 +140,19 @@ struct Decided {
 }
 
 impl Writer {
-    /// Shows the open runs to readers, and writes what recovery decides (LEDGER rule 15).
-    pub(crate) fn start(&mut self) -> Result<Vec<(RunId, Recorded)>, StoreError> {
+    /// Shows the open runs to readers, and writes what recovery decides (LEDGER rule 15), and the ends of those that waited
+    /// for a person for too long.
+    pub(crate) fn start(&mut self, waiting: &[Run]) -> Result<Vec<(RunId, Recorded)>, StoreError> {
         let open = self.books.summaries().cloned().collect();
         self.shared.publish(Published { open, closed: Vec::new() });
         let now = self.clock.now();
         let decision = self.ledger.recover(now);
-        let (committed, _) = self.book(RunId::from_bits(0), now, decision)?;
+        let (mut committed, _) = self.book(RunId::from_bits(0), now, decision)?;
+        for (run, ended) in waiting.iter().filter_map(|run| Some((run.id, run.expired(now)?))) {
+            let op = Op { run, events: vec![(run, Event::Ended(ended))], asks: vec![], plan: None };
+            let decision = self.ledger.decide(op, now);
+            committed.events.extend(self.book(run, now, decision)?.0.events);
+        }
         if !committed.events.is_empty() {
             failpoint::reach("store.recovering");
         }

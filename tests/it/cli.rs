@@ -1,6 +1,6 @@
 //! The real binary: exit code, standard output and standard error of each command's good and bad use.
 
-mod desk;
+pub(crate) mod desk;
 mod signals;
 
 use desk::Desk;

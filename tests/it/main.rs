@@ -13,6 +13,7 @@ mod licences;
 mod limits;
 mod pricing;
 mod provider;
+mod proxy;
 mod resume;
 mod run_machine;
 mod runtime;

@@ -62,6 +62,11 @@ impl Recipe {
     }
 
     pub(crate) fn start(&self) -> World {
+        self.start_at(&Clock::system())
+    }
+
+    /// As [`Self::start`], by a clock of the test's own.
+    pub(crate) fn start_at(&self, clock: &Clock) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         for (path, text) in &self.files {
             let path = folder.path().join(path);
@@ -75,8 +80,8 @@ impl Recipe {
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
-        let runtime = open(&project, plans, &sim);
-        World { folder, sim, runtime }
+        let runtime = open(&project, plans, &sim, clock);
+        World { folder, sim, runtime, clock: clock.clone() }
     }
 }
 
@@ -85,6 +90,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) sim: SimHandle,
     pub(crate) runtime: Runtime,
+    clock: Clock,
 }
 
 impl World {
@@ -130,11 +136,11 @@ impl World {
 
     /// The same project and provider, in a process that starts anew. Nobody else may hold the store.
     pub(crate) fn reopen(self) -> Self {
-        let Self { folder, sim, runtime } = self;
+        let Self { folder, sim, runtime, clock } = self;
         drop(runtime);
         let (project, plans) = load(folder.path());
-        let runtime = open(&project, plans, &sim);
-        Self { folder, sim, runtime }
+        let runtime = open(&project, plans, &sim, &clock);
+        Self { folder, sim, runtime, clock }
     }
 
     /// The books add up, and nothing is held any more.
@@ -202,8 +208,7 @@ fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
     load_project(folder, &options).map_err(|faults| faults.to_string()).expect("the project loads")
 }
 
-fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Runtime {
-    let clock = Clock::system();
+fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle, clock: &Clock) -> Runtime {
     let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
     let book = PriceBook::builtin().with_overrides(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
