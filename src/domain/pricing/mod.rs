@@ -368,7 +368,6 @@ impl PriceRow {
 }
 
 /// Left out of a row's JSON, and so of its version's hash: a row without it keeps the id that it had before there was one.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_nothing(amount: &Money) -> bool {
     amount.is_zero()
 }
