@@ -225,6 +225,7 @@ fn sim_price(price: &PriceOverride) -> SimPrice {
         output: decimal(price.output),
         cache_read: None,
         cache_write: None,
+        per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     }
 }
 
@@ -235,6 +236,7 @@ fn price_row(price: &PriceOverride) -> PriceRow {
         output: price.output,
         cache_read: price.cache_read,
         cache_write: price.cache_write,
+        per_call: price.per_call,
         context_window: None,
         max_output: None,
         reason: price.reason.clone(),
