@@ -70,7 +70,7 @@ fn one(
         if quiet == Quiet::No {
             session.tell_of_simulation(context.output, &choice);
         }
-        let driven = session.until_told_to_stop(context.output, session.runtime.run(new, observer)).await;
+        let driven = session.until_told_to_stop(|line| watch.say(line), session.runtime.run(new, observer)).await;
         watch.end();
         let Some(driven) = driven else { return Ok(given_up(context.output)) };
         let (run, state) = driven?;
