@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{Output, talk};
+use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::count;
 use crate::domain::event::{Event, RunState};
 use crate::domain::report::RunDocument;
@@ -17,6 +17,10 @@ use crate::units::{Money, grouped};
 
 /// How often the bar is drawn anew.
 const TICK: Duration = Duration::from_millis(200);
+/// What the bar, the time and the spaces between take of a line, at most.
+const BAR_COLUMNS: usize = 27;
+/// Between the parts of what stands behind the bar.
+const BETWEEN: &str = " · ";
 
 /// What many runs came to.
 #[derive(Debug, Default)]
@@ -110,11 +114,16 @@ struct MoneyShown {
 }
 
 impl MoneyShown {
-    /// The money first: a narrow terminal cuts the end off.
-    fn message(&self) -> String {
-        let failed = if self.failed > 0 { format!(" · {} failed", grouped(self.failed)) } else { String::new() };
-        let budget = self.budget.as_ref().map_or(String::new(), |budget| format!(" · {budget}"));
-        format!("{} used{failed}{budget}", self.used)
+    /// The money, and what else there is room for.
+    fn text(&self, columns: usize) -> String {
+        let failed = (self.failed > 0).then(|| format!("{} failed", grouped(self.failed)));
+        let mut text = format!("{} used", self.used);
+        for part in failed.iter().chain(&self.budget) {
+            if text.chars().count() + BETWEEN.chars().count() + part.chars().count() <= columns {
+                text = text + BETWEEN + part;
+            }
+        }
+        text.chars().take(columns).collect()
     }
 }
 
@@ -122,15 +131,14 @@ impl Bar {
     /// A bar for so many lines or runs.
     #[must_use]
     pub fn new(output: &Output, total: u64, quiet: bool) -> Self {
+        let money = Arc::<Mutex<MoneyShown>>::default();
         let bar = (output.talk_terminal && !quiet).then(|| {
             let bar = ProgressBar::new(total);
-            let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed}  {wide_msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_message(MoneyShown::default().message());
+            bar.set_style(style(money.clone()));
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, quiet, beside_data: output.data_terminal, money: Arc::default() }
+        Self { bar, quiet, beside_data: output.data_terminal, money }
     }
 
     /// Says something without tearing the bar.
@@ -162,7 +170,8 @@ impl Bar {
             bar.set_position(tally.done());
             let failed = tally.bad + tally.states.get(&RunState::Failed).copied().unwrap_or_default();
             let budget = budget();
-            self.show(|shown| (shown.failed, shown.budget) = (failed, budget));
+            let mut shown = locked(&self.money);
+            (shown.failed, shown.budget) = (failed, budget);
         }
     }
 
@@ -174,25 +183,12 @@ impl Bar {
             Progress::Refused { run, refusal } => bar.say(&format!("run {run} can't go on now: {refusal}")),
             Progress::Event { recorded, .. } => {
                 if let Event::Settled(settled) = &recorded.event {
-                    bar.show(|shown| shown.used = shown.used.plus(settled.bill));
+                    let mut shown = locked(&bar.money);
+                    shown.used = shown.used.plus(settled.bill);
                 }
             }
             Progress::Text { .. } | Progress::TextDiscarded { .. } => {}
         })
-    }
-
-    fn show(&self, change: impl FnOnce(&mut MoneyShown)) {
-        let Some(bar) = &self.bar else { return };
-        let message = {
-            let mut shown = self.money();
-            change(&mut shown);
-            shown.message()
-        };
-        bar.set_message(message);
-    }
-
-    fn money(&self) -> MutexGuard<'_, MoneyShown> {
-        self.money.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the bar away.
@@ -201,6 +197,21 @@ impl Bar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// The bar takes the money's lock when it draws: nobody who holds that one may call the bar.
+fn style(money: Arc<Mutex<MoneyShown>>) -> ProgressStyle {
+    let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {elapsed}  {money}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("money", move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let numbers = format!("{}/{}", state.pos(), state.len().unwrap_or_default());
+        let room = usize::from(talk_columns()).saturating_sub(BAR_COLUMNS + numbers.len());
+        out.write_str(&locked(&money).text(room)).unwrap_or_default();
+    })
+}
+
+fn locked(money: &Mutex<MoneyShown>) -> MutexGuard<'_, MoneyShown> {
+    money.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -238,8 +249,10 @@ mod tests {
     #[test]
     fn the_bar_shows_money_before_all_else() {
         let mut shown = MoneyShown { used: Money::from_micro(12_300), ..MoneyShown::default() };
-        assert_eq!(shown.message(), "$0.0123 used");
+        assert_eq!(shown.text(80), "$0.0123 used");
         (shown.failed, shown.budget) = (2, Some("budget day: $1.00 of $5.00 (20.0%)".to_owned()));
-        assert_eq!(shown.message(), "$0.0123 used · 2 failed · budget day: $1.00 of $5.00 (20.0%)");
+        assert_eq!(shown.text(80), "$0.0123 used · 2 failed · budget day: $1.00 of $5.00 (20.0%)");
+        assert_eq!(shown.text(40), "$0.0123 used · 2 failed");
+        assert_eq!((shown.text(12).as_str(), shown.text(7).as_str()), ("$0.0123 used", "$0.0123"));
     }
 }

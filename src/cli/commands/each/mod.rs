@@ -34,8 +34,11 @@ use crate::ids::RunId;
 use crate::runtime::{NewRun, Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
 
-/// The most characters of an answer that stand in a line of text.
+/// The most characters of an answer that stand in a line of text, and the fewest on a terminal.
 const ANSWER_CHARS_MAX: usize = 200;
+const ANSWER_CHARS_MIN: usize = 20;
+/// What stands before it on a terminal, at most.
+const COLUMNS_BEFORE: usize = 48;
 
 /// What one line came to.
 struct Done {
@@ -219,8 +222,10 @@ impl Batch<'_> {
         if self.json {
             return self.bar.around(|| self.output.json_line(&LineDocument { line: number, document }));
         }
-        let answer =
-            document.output.as_ref().map(|output| one_line(&render::trace::as_words(output), ANSWER_CHARS_MAX));
+        let most = self.output.data_width().map_or(ANSWER_CHARS_MAX, |columns| {
+            usize::from(columns).saturating_sub(COLUMNS_BEFORE).clamp(ANSWER_CHARS_MIN, ANSWER_CHARS_MAX)
+        });
+        let answer = document.output.as_ref().map(|output| one_line(&render::trace::as_words(output), most));
         let state = render::trace::state(document);
         let line = format!("{number}\t{state}\t{}\t{}", document.cost.settled_usd, answer.unwrap_or_default());
         self.bar.around(|| self.output.data(&line))
