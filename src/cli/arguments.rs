@@ -54,7 +54,11 @@ Examples:
   plimsoll run hello --input - --dry-run < ticket.txt
   plimsoll run hello --each tickets.jsonl --parallel 16 --json > results.jsonl
 
-The answer goes to standard output, progress and costs to standard error.")]
+The answer goes to standard output, progress and costs to standard error.
+
+The same --each again skips the lines that ended, however they ended, and resumes the others.
+A line is known by its number, the file's contents, the agent, the environment and the labels:
+a changed file, or other labels, is another job, and all its lines run.")]
     Run(Box<RunArguments>),
     /// List runs, newest first
     #[command(
@@ -158,6 +162,9 @@ pub struct RunArguments {
     /// Run the agent on every line of a file of JSON lines. The same command again goes on where it stopped
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "events")]
     pub each: Option<PathBuf>,
+    /// Print also what lines came to that ended in an earlier command
+    #[arg(long, requires = "each")]
+    pub with_ended: bool,
     /// How many of them at once
     #[arg(long, value_name = "N", default_value_t = 8, requires = "each",
           value_parser = clap::value_parser!(u16).range(1..=i64::from(PARALLEL_MAX)))]

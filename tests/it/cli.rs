@@ -130,6 +130,47 @@ fn each_runs_every_line_once() {
 }
 
 #[test]
+fn each_is_another_job_for_another_file_or_label() {
+    let desk = Desk::new();
+    let each = |more: &[&str]| desk.run(&[&["run", "hello", "--each", "lines.jsonl", "--json"][..], more].concat());
+    let finished = |told: &desk::Told, count: usize| {
+        told.expect_code(0);
+        assert_eq!(told.stdout.lines().count(), count, "{told}");
+    };
+    // As some editors write it: a byte order mark, and no end of the last line.
+    desk.write("lines.jsonl", "\u{feff}\"Where is order 4711?\"\r\n\r\n\"And order 48213?\"");
+    finished(&each(&[]), 2);
+    finished(&each(&[]), 0);
+    finished(&each(&["--with-ended"]), 2);
+    finished(&each(&["--label", "tenant=acme"]), 2);
+    finished(&each(&["--label", "tenant=globex", "--label", "batch=1"]), 2);
+    finished(&each(&["--label", "batch=1", "--label", "tenant=globex"]), 0);
+    let told = desk.with("PLIMSOLL_ENVIRONMENT", "staging").run(&["run", "hello", "--each", "lines.jsonl", "--json"]);
+    finished(&told, 2);
+    // A mended agent goes on with the same job; a changed file is another, whole.
+    desk.write("agents/hello.toml", &desk.read("agents/hello.toml").replace("steps = 8", "steps = 7"));
+    finished(&each(&[]), 0);
+    desk.append("lines.jsonl", "\"And 4713?\"");
+    finished(&each(&[]), 3);
+}
+
+#[test]
+fn each_tells_again_what_went_wrong_before() {
+    let desk = Desk::new();
+    desk.write("empty.jsonl", "");
+    desk.snapshot("each_empty", &["run", "hello", "--each", "empty.jsonl", "--json"]);
+    desk.write("lines.jsonl", "\"Where is order 4711?\"\nWhere is 4712?\n\"Where is order 4713?\"\n");
+    let each = ["run", "hello", "--each", "lines.jsonl", "--parallel", "1", "--json"];
+    // A bad line in the middle holds nobody up.
+    desk.snapshot("each_bad_line", &each);
+    desk.write("denied.toml", "[[reply]]\nrepeat = \"forever\"\nfault = \"unauthorized\"\n");
+    desk.write("lines.jsonl", "\"Where is order 4711?\"\n");
+    desk.run(&[&each[..], &["--scenario", "denied.toml"]].concat()).expect_code(1);
+    desk.snapshot("each_failed_before", &each);
+    desk.snapshot("each_failed_before_shown", &[&each[..], &["--with-ended"]].concat());
+}
+
+#[test]
 fn runs_and_traces_are_found() {
     let desk = Desk::new();
     desk.snapshot("runs_empty", &["runs"]);

@@ -11,7 +11,7 @@ use crate::world::{Recipe, Told, World, new_run};
 
 /// A price, a prompt and an output cap that make a run of four calls cost about $0.0098.
 #[derive(Clone, Copy)]
-struct Shape {
+pub(crate) struct Shape {
     model: &'static str,
     /// USD for a million tokens.
     input: &'static str,
@@ -21,7 +21,7 @@ struct Shape {
     max_output: Option<u32>,
 }
 
-fn recipe(shape: Shape, cap: &str, expected: Option<&str>, defaults: &str) -> Recipe {
+pub(crate) fn recipe(shape: Shape, cap: &str, expected: Option<&str>, defaults: &str) -> Recipe {
     let Shape { model, input, output, words, max_output } = shape;
     let system = "alpha beta gamma delta ".repeat(words / 4);
     let max_output = max_output.map_or_else(String::new, |max| format!("max_output_tokens = {max}\n"));
@@ -48,7 +48,7 @@ fn count(runs: &[Told], state: RunState) -> usize {
     runs.iter().filter(|told| told.state() == state).count()
 }
 
-fn usd(text: &str) -> Money {
+pub(crate) fn usd(text: &str) -> Money {
     Money::parse(text).expect("an amount")
 }
 
@@ -75,17 +75,17 @@ fn largest_bound(runs: &[Told]) -> Money {
     bounds.max().unwrap_or_default()
 }
 
-const TOKENS: &str = "openai/gpt-5-mini";
-const BYTES: &str = "local/qwen";
-const A_CENT: Option<&str> = Some("$0.01");
+pub(crate) const TOKENS: &str = "openai/gpt-5-mini";
+pub(crate) const BYTES: &str = "local/qwen";
+pub(crate) const A_CENT: Option<&str> = Some("$0.01");
 
 /// About 2,000 tokens of input for each call: by bytes it is bounded by six times as many.
-const fn long(model: &'static str, max_output: Option<u32>) -> Shape {
+pub(crate) const fn long(model: &'static str, max_output: Option<u32>) -> Shape {
     Shape { model, input: "0.75", output: "4.5", words: 2_000, max_output }
 }
 
 /// About 200 tokens of input for each call: its bytes are little beside the output.
-const fn short(model: &'static str, max_output: Option<u32>) -> Shape {
+pub(crate) const fn short(model: &'static str, max_output: Option<u32>) -> Shape {
     Shape { model, input: "1.5", output: "10.5", words: 160, max_output }
 }
 
