@@ -27,6 +27,7 @@
 //! | 3 | [`gate`]: the only mint of permits |
 //! | 4 | [`provider`], [`tool`]: one attempt, no retry |
 //! | 5 | [`runtime`]: decide, append, perform, feed back; [`sim`]: a simulated provider with an invoice of its own |
+//! | 5 | [`api`]: what other processes may ask of the one that holds a store |
 //! | 6 | [`cli`] |
 //!
 //! # The promises
@@ -85,6 +86,7 @@
 //! # }
 //! ```
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod domain;

@@ -468,6 +468,22 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    /// Reads RFC 3339, such as `2026-11-01T09:00:00Z`.
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let instant: Option<jiff::Timestamp> = text.parse().ok();
+        let millis = instant.and_then(|instant| u64::try_from(instant.as_millisecond()).ok());
+        millis.map(Self).ok_or_else(|| TimestampError(text.to_owned()))
+    }
+}
+
+/// A text that is no point in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no point in time, such as `2026-11-01T09:00:00Z`")]
+pub struct TimestampError(String);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -503,6 +519,14 @@ mod tests {
         for text in ["", "5", "s", "1.5s", "5 weeks", "99999999999999999999s"] {
             assert!(Millis::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_point_in_time_reads_back_what_it_prints() {
+        for time in [0, 1, 1_795_392_000_123] {
+            assert_eq!(Timestamp(time).to_string().parse(), Ok(Timestamp(time)));
+        }
+        assert!("yesterday".parse::<Timestamp>().is_err() && "1969-12-31T00:00:00Z".parse::<Timestamp>().is_err());
     }
 
     #[test]

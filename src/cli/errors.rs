@@ -10,6 +10,7 @@ use crate::runtime::RuntimeError;
 use crate::sim::SimError;
 use crate::spec::fault::{Fault, Faults};
 use crate::store::StoreError;
+use crate::store::lock::Holder;
 
 /// The stable codes of the command line's own errors, listed in `docs/errors.md`.
 pub mod code {
@@ -95,6 +96,24 @@ impl CliError {
             Self::Problem(problem) => problem.exit,
         }
     }
+
+    /// Who has the store, where that is why.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        match self {
+            Self::Faults(_) => None,
+            Self::Problem(problem) => problem.holder.as_deref(),
+        }
+    }
+
+    /// The same, with another way to mend it.
+    #[must_use]
+    pub fn mended_by(self, help: String) -> Self {
+        match self {
+            Self::Faults(_) => self,
+            Self::Problem(problem) => problem.help(help).into(),
+        }
+    }
 }
 
 /// One thing that went wrong, with how to mend it.
@@ -105,13 +124,15 @@ pub struct Problem {
     message: String,
     help: String,
     exit: Exit,
+    /// Who has the store, where that is the problem.
+    holder: Option<Box<Holder>>,
 }
 
 impl Problem {
     /// Something that failed.
     #[must_use]
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: String::new(), exit: Exit::Failed }
+        Self { code, message: message.into(), help: String::new(), exit: Exit::Failed, holder: None }
     }
 
     /// Something that was asked for wrongly: nothing was run.
@@ -148,7 +169,7 @@ impl Problem {
             Some((message, help)) if !help.contains('\n') => (message.to_owned(), help.to_owned()),
             Some(_) | None => (text, String::new()),
         };
-        Self { code, message, help, exit }
+        Self { code, message, help, exit, holder: None }
     }
 }
 
@@ -173,7 +194,11 @@ impl From<StoreError> for CliError {
             | StoreError::Closed
             | StoreError::Export { .. } => (code::STORE, Exit::Failed),
         };
-        Problem::told(code, &error, exit).into()
+        let mut problem = Problem::told(code, &error, exit);
+        if let StoreError::Held { holder, .. } = error {
+            problem.holder = Some(holder);
+        }
+        problem.into()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod logging;
 pub mod output;
 pub mod progress;
 pub mod project;
+pub mod remote;
 pub mod render;
 pub mod session;
 pub mod tally;

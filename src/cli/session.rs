@@ -6,18 +6,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api::{Books, Service};
+use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::cli::project::{clock, is_simulated, load_line_of, price_rows, sim_prices};
+use crate::cli::remote;
+use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
-use crate::domain::report::{RunDocument, Trace};
+use crate::domain::report::Trace;
 use crate::ids::{AgentName, RunId};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
 use crate::spec::project::Project;
-use crate::units::Money;
+use crate::units::{Millis, Money};
+
+/// How long a process that is done still answers others.
+const LAST_ANSWERS_TIME_MAX: Millis = Millis::from_secs(2);
 
 /// What the simulated provider is given.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +46,11 @@ pub struct Session {
     pub runtime: Runtime,
     sim: Option<SimHandle>,
     stopping: Stopping,
+    folder: PathBuf,
+    budgets: Vec<Budget>,
+    /// Answers other processes.
+    served: JoinSet<()>,
+    stop_serving: watch::Sender<bool>,
 }
 
 /// Turns true when someone asked the runs to stop; clones are the same.
@@ -61,7 +76,36 @@ impl Session {
         let sim = start_sim(project, choice)?;
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
-        Ok(Self { runtime: Runtime::open(project, plans, options)?, sim, stopping: Stopping::default() })
+        Ok(Self {
+            runtime: Runtime::open(project, plans, options)?,
+            folder: books::folder(project, sim.is_some()),
+            sim,
+            stopping: Stopping::default(),
+            budgets: project.budgets.clone(),
+            served: JoinSet::new(),
+            stop_serving: watch::Sender::new(false),
+        })
+    }
+
+    /// Serves other processes on the store's socket, until this one ends: for commands that drive runs. It begins beside
+    /// the caller, and a run that starts doesn't wait for it.
+    pub fn serve(&mut self) {
+        #[cfg(unix)]
+        {
+            let (folder, service, stop) = (self.folder.clone(), self.service(), self.stop_serving.subscribe());
+            self.served.spawn(async move {
+                match crate::api::socket::Socket::bind(&folder) {
+                    Ok(socket) => socket.serve(service, stop).await,
+                    Err(error) => tracing::warn!(%error, "other processes can't ask this one about the store"),
+                }
+            });
+        }
+    }
+
+    /// What other processes may ask, asked here.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        Service::new(self.runtime.clone(), &self.budgets, clock())
     }
 
     /// Whether the runs were asked to stop.
@@ -86,21 +130,13 @@ impl Session {
         }
     }
 
-    /// The document of a run.
-    ///
-    /// # Errors
-    /// Its log is damaged.
-    pub fn document(&self, run: RunId) -> Result<RunDocument, CliError> {
-        let (state, created) = self.runtime.load(run)?;
-        Ok(RunDocument::of(&state, created.load_line, clock().now()))
-    }
-
     /// The trace of a run.
     ///
     /// # Errors
     /// Its log is damaged.
     pub fn trace(&self, run: RunId) -> Result<Trace, CliError> {
-        crate::cli::books::trace(self.runtime.store(), run, clock().now())
+        let books = Books::new(self.runtime.store().clone(), &self.budgets, clock());
+        books.trace(run).map_err(|error| remote::plain(&(&error).into()))
     }
 
     /// Does some work; the first signal asks every run to stop cleanly, a second one gives up waiting for that. `say`
@@ -121,9 +157,15 @@ impl Session {
         }
     }
 
-    /// Closes the store, and then the simulated provider.
-    pub async fn close(self) {
+    /// Answers those who have asked already, closes the store, and then the simulated provider.
+    pub async fn close(mut self) {
         self.runtime.drain().await;
+        self.stop_serving.send_replace(true);
+        let answered = async { while self.served.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answered).await.is_err() {
+            tracing::warn!("another process asked something that takes too long, and gets no answer");
+            self.served.shutdown().await;
+        }
         drop(self.runtime);
         if let Some(sim) = self.sim {
             sim.stop().await;

@@ -152,6 +152,25 @@ impl fmt::Display for Declared {
     }
 }
 
+impl std::str::FromStr for Declared {
+    type Err = PlaceError;
+
+    /// Reads what it prints.
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        if text == "default" {
+            return Ok(Self::Default);
+        }
+        let fault = || PlaceError(text.to_owned());
+        let (file, line) = text.rsplit_once(':').ok_or_else(fault)?;
+        Ok(Self::At { file: file.to_owned(), line: line.parse().map_err(|_| fault())? })
+    }
+}
+
+/// A text that is no place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no place, such as `agents/a.toml:24` or `default`")]
+pub struct PlaceError(String);
+
 /// Every limit of a run (or of a stage), resolved. `None` only where DESIGN says that the limit is off by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -290,6 +290,12 @@ impl Runtime {
         Ok(RunState::Cancelled)
     }
 
+    /// Waits until nobody drives a run; at once where nobody does.
+    pub async fn let_go(&self, run: RunId) {
+        let Some(mut driven) = self.driven().get(&run).map(watch::Sender::subscribe) else { return };
+        while driven.changed().await.is_ok() {}
+    }
+
     /// Decides on a tool call that was in flight when a process went down: make it again, or tell the model that its
     /// outcome isn't known.
     ///

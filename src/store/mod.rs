@@ -92,7 +92,7 @@ impl Store {
     /// When another process holds it, when the folder is foreign, newer or damaged, or when the disk fails.
     pub fn open(folder: &Path, policy: LedgerPolicy, clock: Clock) -> Result<Self, StoreError> {
         format::inspect(folder)?;
-        std::fs::create_dir_all(folder).map_err(|error| StoreError::io("make the folder", folder, &error))?;
+        make_folder(folder).map_err(|error| StoreError::io("make the folder", folder, &error))?;
         let lock = StoreLock::take(folder, clock.now())?;
         // Again, since another process may have made it meanwhile.
         match format::inspect(folder)? {
@@ -345,6 +345,14 @@ impl Store {
         self.0.shared.sound()?;
         Ok(&self.0.shared)
     }
+}
+
+/// Makes a folder where there is none: its owner's alone, since it holds what people wrote and what models answered.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 fn live(shared: &Shared, run: RunId) -> Option<RunSummary> {

@@ -12,6 +12,7 @@ mod kill;
 mod ledger;
 mod licences;
 mod limits;
+mod live_store;
 mod pricing;
 mod provider;
 mod proxy;

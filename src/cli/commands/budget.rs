@@ -1,11 +1,13 @@
 //! `budget`: caps, what is settled and held, what is left.
 
 use super::Context;
+use crate::api::Books;
+use crate::api::client::Client;
 use crate::cli::arguments::BudgetArguments;
-use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::project::{clock, configuration};
+use crate::cli::remote;
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::{one_line, percent};
 use crate::domain::budget::Period;
@@ -14,11 +16,8 @@ use crate::spec::project::Project;
 
 pub(super) fn budget(context: &Context<'_>, arguments: &BudgetArguments) -> Result<Exit, CliError> {
     let project = configuration(context.project, arguments.books.sim)?;
-    let accounts = match books::open(&project, arguments.books.sim)? {
-        Some(store) => store.accounts()?,
-        None => Vec::new(),
-    };
-    let mut table = BudgetTable::of(&project.budgets, &accounts, clock().now());
+    let table = remote::ask(&project, arguments.books.sim, "", Books::budgets, Client::budgets)?;
+    let mut table = table.unwrap_or_else(|| BudgetTable::of(&project.budgets, &[], clock().now()));
     if let Some(name) = &arguments.budget {
         table.budgets.retain(|row| row.budget.as_str() == name);
         if table.budgets.is_empty() && !project.budgets.iter().any(|budget| budget.name.as_str() == name) {

@@ -1,28 +1,27 @@
 //! `cost`: what was spent, by dimension.
 
 use super::Context;
+use crate::api::{Books, CostQuery};
 use crate::cli::arguments::CostArguments;
-use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::project::{clock, configuration, when};
+use crate::cli::remote;
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::domain::report::{CostRow, CostSums, CostTable, Dimension};
-use crate::domain::rollup::Day;
 use crate::units::{Money, grouped};
 
 pub(super) fn cost(context: &Context<'_>, arguments: &CostArguments) -> Result<Exit, CliError> {
     let by = dimensions(&arguments.by)?;
     let now = clock().now();
-    let from = Day::of(when("--since", &arguments.since, now)?);
-    let to = arguments.until.as_ref().map_or(Ok(now), |text| when("--until", text, now)).map(Day::of)?;
+    let since = when("--since", &arguments.since, now)?;
+    let until = arguments.until.as_ref().map_or(Ok(now), |text| when("--until", text, now))?;
+    let query = CostQuery { by, since, until };
     let project = configuration(context.project, arguments.books.sim)?;
-    let rollups = match books::open(&project, arguments.books.sim)? {
-        Some(store) => store.rollups(from, to)?,
-        None => Vec::new(),
-    };
-    let table = CostTable::of(&by, &rollups);
+    let here = |books: &Books| books.costs(&query);
+    let table = remote::ask(&project, arguments.books.sim, "", here, async |holder| holder.costs(&query).await)?;
+    let table = table.unwrap_or_else(|| CostTable::of(&query.by, &[]));
     if arguments.json {
         context.output.json(&table)?;
     } else if table.rows.is_empty() {
@@ -112,7 +111,7 @@ fn cells(sums: &CostSums) -> [String; 9] {
 mod tests {
     use super::*;
     use crate::domain::event::EndState;
-    use crate::domain::rollup::{Dimensions, Rollup};
+    use crate::domain::rollup::{Day, Dimensions, Rollup};
     use crate::units::Millis;
 
     #[test]

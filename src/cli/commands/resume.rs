@@ -8,20 +8,22 @@ use super::Context;
 use super::run::{Shown, given_up, show};
 use crate::cli::arguments::{InFlight, ResumeArguments};
 use crate::cli::books;
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::progress::{Quiet, Watch};
 use crate::cli::project::{clock, configuration};
+use crate::cli::remote::{Reached, Way};
 use crate::cli::render;
 use crate::cli::render::text::one_line;
 use crate::cli::session::{Session, SimChoice, block_on};
 use crate::cli::tally::{Bar, Tally};
 use crate::domain::event::RunState;
-use crate::domain::report::RunDocument;
+use crate::domain::report::{RunDocument, Trace};
 use crate::ids::RunId;
 use crate::runtime::{Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
 use crate::store::RunFilter;
+use crate::store::lock::Holder;
 
 /// The most decisions about calls in flight that one command takes for one run.
 const DECISIONS_MAX: u32 = 64;
@@ -69,15 +71,17 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
     let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
     block_on(async {
         let choice = choice(arguments);
-        let session = Session::open(project, BTreeMap::new(), &choice)?;
+        let mut session = match reach(context, arguments, project, text).await? {
+            Ok(session) => session,
+            Err(exit) => return Ok(exit),
+        };
+        session.serve();
         if !arguments.quiet {
             session.tell_of_simulation(context.output, &choice);
             books::tell_of_expired(session.runtime.store(), context.output);
         }
         let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
-        if run.state.is_ended() && quiet == Quiet::No {
-            context.output.talk(&format!("run {} is {} already: nothing to go on with", run.id, run.state));
-        }
+        tell_ended(context, quiet, run.id, run.state);
         let limits = session.runtime.store().plan(&run.plan)?.map(|plan| plan.limits);
         let watch = Watch::new(context.output, limits, quiet);
         let drive = decide_and_drive(&session.runtime, run.id, arguments.in_flight, watch.observer());
@@ -89,6 +93,68 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
         session.close().await;
         Ok(Exit::of(state))
     })
+}
+
+/// Opens the store; where another process holds it, that process says how the run stands, and nothing is driven here.
+async fn reach(
+    context: &Context<'_>,
+    arguments: &ResumeArguments,
+    project: &Project,
+    run: &str,
+) -> Result<Result<Session, Exit>, CliError> {
+    let choice = choice(arguments);
+    let way = Way::to(project, choice.sim);
+    loop {
+        match way.reach(|| Session::open(project, BTreeMap::new(), &choice)).await? {
+            Reached::Here(session) => return Ok(Ok(session)),
+            Reached::There(there) => {
+                let holder = there.client.holder().clone();
+                let trace = there.client.trace(run).await;
+                let Some(trace) = way.heard(there, run, trace).await? else { continue };
+                if !trace.head.state.is_ended() {
+                    return Err(elsewhere(&trace.head, &holder));
+                }
+                return ended(context, arguments, &trace).map(Err);
+            }
+        }
+    }
+}
+
+fn ended(context: &Context<'_>, arguments: &ResumeArguments, trace: &Trace) -> Result<Exit, CliError> {
+    let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
+    tell_ended(context, quiet, trace.head.run, trace.head.state);
+    show(context.output, trace, Shown { json: arguments.json, events: false, quiet })?;
+    Ok(Exit::of(trace.head.state))
+}
+
+fn tell_ended(context: &Context<'_>, quiet: Quiet, run: RunId, state: RunState) {
+    if state.is_ended() && quiet == Quiet::No {
+        context.output.talk(&format!("run {run} is {state} already: nothing to go on with"));
+    }
+}
+
+/// A run that can't be driven here.
+fn elsewhere(run: &RunDocument, holder: &Holder) -> CliError {
+    let (id, state) = (run.run, run.state);
+    match state {
+        RunState::Running | RunState::AwaitingBudget | RunState::Queued => {
+            let state = state.name().replace('_', " ");
+            Problem::usage(code::STATE, format!("run `{id}` is {state} already: it is driven by {holder}"))
+                .help(format!("`plimsoll trace {id}` shows how far it is, `plimsoll cancel {id}` ends it"))
+                .into()
+        }
+        RunState::Interrupted
+        | RunState::AwaitingApproval
+        | RunState::AwaitingInput
+        | RunState::Finished
+        | RunState::Stopped
+        | RunState::Failed
+        | RunState::Cancelled => {
+            Problem::new(code::STORE_HELD, format!("run `{id}` can't go on here: the store is held by {holder}"))
+                .help("wait until that process has ended, and try again")
+                .into()
+        }
+    }
 }
 
 /// Drives a run; where it asks what to do with a call in flight, and the command line says it, decides and goes on.
@@ -111,7 +177,8 @@ async fn decide_and_drive(
 fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) -> Result<Exit, CliError> {
     block_on(async {
         let choice = choice(arguments);
-        let session = Session::open(project, BTreeMap::new(), &choice)?;
+        let mut session = Session::open(project, BTreeMap::new(), &choice)?;
+        session.serve();
         if !arguments.quiet {
             session.tell_of_simulation(context.output, &choice);
             books::tell_of_expired(session.runtime.store(), context.output);

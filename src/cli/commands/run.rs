@@ -65,7 +65,8 @@ fn one(
     let limits = plan.limits.clone();
     block_on(async {
         let choice = sim_choice(arguments);
-        let session = Session::open(project, project::only(plan), &choice)?;
+        let mut session = Session::open(project, project::only(plan), &choice)?;
+        session.serve();
         if quiet == Quiet::No {
             session.tell_of_simulation(context.output, &choice);
         }

@@ -1,22 +1,17 @@
 //! `runs`: lists runs, newest first.
 
-use serde::Serialize;
-
 use super::Context;
+use crate::api::{Books, RunQuery, RunRow};
 use crate::cli::arguments::RunsArguments;
-use crate::cli::books;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{DerivedLabels, clock, configuration, labels, states, when};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
+use crate::cli::{books, remote};
 use crate::domain::event::{Labels, RunState};
-use crate::domain::limits::LimitKind;
-use crate::domain::report::{CostDocument, TokenDocument};
-use crate::domain::summary::RunSummary;
-use crate::ids::{AgentName, RunId};
+use crate::ids::AgentName;
 use crate::store::RunFilter;
-use crate::units::{Millis, Money};
 
 pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<Exit, CliError> {
     let project = configuration(context.project, arguments.books.sim)?;
@@ -31,16 +26,15 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         before: None,
         limit: usize::from(arguments.limit),
     };
-    let found = match books::open(&project, arguments.books.sim)? {
-        Some(store) => {
-            books::tell_of_expired(&store, context.output);
-            store.summaries(&filter)?
-        }
-        None => Vec::new(),
+    let query = RunQuery(filter);
+    let here = |books: &Books| {
+        books::tell_of_expired(books.store(), context.output);
+        books.runs(&query.0)
     };
+    let found = remote::ask(&project, arguments.books.sim, "", here, async |holder| holder.runs(&query).await)?;
+    let found = found.map_or_else(Vec::new, |page| page.runs);
     if arguments.json {
-        let rows: Vec<RunRow<'_>> = found.iter().map(RunRow::of).collect();
-        context.output.json(&serde_json::json!({ "runs": rows }))?;
+        context.output.json(&serde_json::json!({ "runs": found }))?;
         return Ok(Exit::Finished);
     }
     if found.is_empty() {
@@ -48,62 +42,13 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     } else {
         context.output.data(&table(&found).render(context.output.data_width()))?;
     }
-    if found.len() == filter.limit {
+    if found.len() == query.0.limit {
         context.output.talk(&format!("the newest {}; `--limit` shows more", found.len()));
     }
     Ok(Exit::Finished)
 }
 
-/// A run's document, as far as a list knows it, and what it is found by.
-#[derive(Serialize)]
-struct RunRow<'a> {
-    run: RunId,
-    agent: &'a AgentName,
-    state: RunState,
-    limit: Option<LimitKind>,
-    cost: CostDocument,
-    load_line_usd: Money,
-    steps: u32,
-    model_calls: u32,
-    tool_calls: u32,
-    attempts: u32,
-    tokens: TokenDocument,
-    wall_ms: Millis,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    created: String,
-    ended: Option<String>,
-    labels: &'a Labels,
-    key: Option<&'a str>,
-    simulated: bool,
-}
-
-impl<'a> RunRow<'a> {
-    fn of(run: &'a RunSummary) -> Self {
-        Self {
-            run: run.id,
-            agent: &run.agent,
-            state: run.state,
-            limit: run.limit,
-            cost: CostDocument { settled_usd: run.settled, unknown_usd: run.unknown, held_usd: run.held },
-            load_line_usd: run.load_line,
-            steps: run.steps,
-            model_calls: run.model_calls,
-            tool_calls: run.tool_calls,
-            attempts: run.attempts,
-            tokens: TokenDocument::from(&run.usage),
-            wall_ms: run.active,
-            error: run.error.as_deref(),
-            created: run.created.to_string(),
-            ended: run.ended.map(|ended| ended.to_string()),
-            labels: &run.labels,
-            key: run.key.as_deref(),
-            simulated: run.simulated,
-        }
-    }
-}
-
-fn table(runs: &[RunSummary]) -> Table {
+fn table(runs: &[RunRow]) -> Table {
     let mut table = Table::new([
         Column::id("RUN"),
         Column::text("AGENT"),
@@ -117,15 +62,15 @@ fn table(runs: &[RunSummary]) -> Table {
     for run in runs {
         let by = run.limit.filter(|_| run.state == RunState::Stopped);
         let state = run.state.name().replace('_', " ");
-        let unknown = if run.unknown.is_zero() { "" } else { " (unknown in it)" };
+        let unknown = if run.cost.unknown_usd.is_zero() { "" } else { " (unknown in it)" };
         table.push([
-            run.id.to_string(),
+            run.run.to_string(),
             run.agent.to_string(),
             by.map_or(state.clone(), |limit| format!("{state} by {limit}")),
-            format!("{}{unknown}", run.settled),
+            format!("{}{unknown}", run.cost.settled_usd),
             run.steps.to_string(),
-            run.active.to_string(),
-            run.created.to_string().chars().take("2026-11-23T09:00:00".len()).collect(),
+            run.wall_ms.to_string(),
+            run.created.chars().take("2026-11-23T09:00:00".len()).collect(),
             own_labels(&run.labels),
         ]);
     }
@@ -145,42 +90,18 @@ mod tests {
     use super::*;
     use crate::domain::event::Event;
     use crate::domain::report::fixture;
+    use crate::domain::summary::RunSummary;
 
-    fn summary() -> RunSummary {
+    fn row() -> RunRow {
         let log = fixture::eventful();
         let Event::Created(created) = &log[0].event else { panic!("a log begins with its creation") };
         let mut summary = RunSummary::start(fixture::run_id(), log[0].at, created);
         log[1..].iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
-        summary
+        RunRow::from(&summary)
     }
 
     #[test]
     fn a_list_shows_what_each_run_cost() {
-        insta::assert_snapshot!(table(&[summary()]).render(None));
-    }
-
-    #[test]
-    fn a_row_of_the_list_agrees_with_the_runs_document() {
-        let log = fixture::eventful();
-        let run = crate::domain::report::replay(fixture::run_id(), fixture::plan(), &log).expect("a run");
-        let document = crate::domain::report::RunDocument::of(&run, summary().load_line, log[log.len() - 1].at);
-        let summary = summary();
-        let (row, document) = (serde_json::to_value(RunRow::of(&summary)), serde_json::to_value(&document));
-        let (row, document) = (row.expect("JSON"), document.expect("JSON"));
-        for key in [
-            "run",
-            "agent",
-            "state",
-            "limit",
-            "cost",
-            "load_line_usd",
-            "steps",
-            "model_calls",
-            "tool_calls",
-            "attempts",
-            "tokens",
-        ] {
-            assert_eq!(row[key], document[key], "{key}");
-        }
+        insta::assert_snapshot!(table(&[row()]).render(None));
     }
 }

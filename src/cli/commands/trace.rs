@@ -2,18 +2,17 @@
 
 use super::Context;
 use crate::cli::arguments::TraceArguments;
-use crate::cli::books;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{clock, configuration};
-use crate::cli::render;
+use crate::cli::project::configuration;
+use crate::cli::{books, remote, render};
 
 pub(super) fn trace(context: &Context<'_>, arguments: &TraceArguments) -> Result<Exit, CliError> {
-    let sim = arguments.books.sim;
+    let (sim, run) = (arguments.books.sim, arguments.run.as_str());
     let project = configuration(context.project, sim)?;
-    let store = books::open_for(&project, sim, &arguments.run)?;
-    let run = books::find(&store, &project, sim, &arguments.run)?;
-    let trace = books::trace(&store, run.id, clock().now())?;
+    let here = |books: &crate::api::Books| books.trace(books.find(run)?.id);
+    let trace = remote::ask(&project, sim, run, here, async |holder| holder.trace(run).await)?;
+    let trace = trace.ok_or_else(|| books::no_run(&project, sim, run))?;
     if arguments.json {
         context.output.json(&trace)?;
     } else {

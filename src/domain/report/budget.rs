@@ -1,8 +1,8 @@
 //! Budgets as they stand: the accounts of current and past periods.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{as_text, as_text_or_null};
+use super::{text, text_or_null};
 use crate::domain::budget::{Budget, Period};
 use crate::domain::event::AccountKey;
 use crate::domain::ledger::Account;
@@ -11,14 +11,14 @@ use crate::ids::BudgetName;
 use crate::units::{Money, Timestamp};
 
 /// Every account of every budget.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetTable {
     /// In the order of the project's file, newest period first; budgets that no file names any more come last.
     pub budgets: Vec<BudgetRow>,
 }
 
 /// One account of one budget.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetRow {
     /// The budget.
     pub budget: BudgetName,
@@ -27,15 +27,15 @@ pub struct BudgetRow {
     /// How long a period is; null where no file names the budget any more.
     pub per: Option<Period>,
     /// Where it was declared.
-    #[serde(serialize_with = "as_text_or_null")]
+    #[serde(with = "text_or_null")]
     pub declared: Option<Declared>,
     /// True for the period that it is in now.
     pub current: bool,
     /// When the period begins.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub start: Timestamp,
     /// When it ends, exclusive; null for `total`.
-    #[serde(serialize_with = "as_text_or_null")]
+    #[serde(with = "text_or_null")]
     pub end: Option<Timestamp>,
     /// The cap.
     pub cap_usd: Money,
@@ -136,6 +136,8 @@ mod tests {
             account("tenant-day", "tenant=a", today, Some(today + day), 250_000),
         ];
         let table = BudgetTable::of(&budgets, &accounts, now);
+        let text = serde_json::to_string(&table).expect("JSON");
+        assert_eq!(serde_json::from_str::<BudgetTable>(&text).expect("it reads back"), table);
         let told: Vec<_> =
             table.budgets.iter().map(|row| (row.budget.as_str(), row.current, row.cap_usd.usd())).collect();
         let expected =

@@ -1,9 +1,11 @@
 //! Cost by dimension: rollups, grouped. Rows add up to the total, and the total to the accounts, exactly.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Serialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::document::TokenDocument;
 use crate::domain::event::EndState;
@@ -12,7 +14,7 @@ use crate::domain::rollup::{Day, Dimensions, Rollup, RollupKey};
 use crate::units::{Millis, Money};
 
 /// What cost can be grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
     /// The label `tenant`.
@@ -83,7 +85,7 @@ impl Dimension {
 }
 
 /// Cost by dimension.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostTable {
     /// What it is grouped by.
     pub by: Vec<Dimension>,
@@ -94,7 +96,7 @@ pub struct CostTable {
 }
 
 /// One row.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostRow {
     /// The values of the table's dimensions.
     #[serde(flatten)]
@@ -118,8 +120,36 @@ impl Serialize for Values {
     }
 }
 
+impl<'de> Deserialize<'de> for Values {
+    /// Takes the dimensions among a row's keys, and leaves the sums to others.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Values;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("values by the names of dimensions")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values, A::Error> {
+                let mut values = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    match Dimension::named(&key) {
+                        Some(dimension) => values.push((dimension, map.next_value()?)),
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(Values(values))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
 /// Sums of a row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostSums {
     /// Settled, unknown money included.
     pub settled_usd: Money,
@@ -237,6 +267,7 @@ mod tests {
         let table = CostTable::of(&[Dimension::Tenant, Dimension::Tenant], &rollups);
         let text = serde_json::to_string_pretty(&table).expect("JSON");
         insta::assert_snapshot!(text);
+        assert_eq!(serde_json::from_str::<CostTable>(&text).expect("it reads back"), table);
         let by_day = CostTable::of(&[Dimension::Day], &rollups);
         let days: Vec<_> = by_day.rows.iter().map(|row| row.values.0[0].1.clone().expect("a day")).collect();
         assert_eq!(days, ["2026-11-23", "2026-11-24"]);

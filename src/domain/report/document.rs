@@ -1,6 +1,6 @@
 //! The result document of one run: what `run --json` prints.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::event::RunState;
@@ -11,7 +11,7 @@ use crate::ids::{AgentName, RunId};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// One run's result, with what it cost.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunDocument {
     /// The run.
     pub run: RunId,
@@ -45,7 +45,7 @@ pub struct RunDocument {
 }
 
 /// What a run cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostDocument {
     /// Settled, unknown money included.
     pub settled_usd: Money,
@@ -56,7 +56,7 @@ pub struct CostDocument {
 }
 
 /// Tokens by class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenDocument {
     /// Input that was neither read from a cache nor written to one.
     pub input: Tokens,

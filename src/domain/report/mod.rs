@@ -1,7 +1,8 @@
 //! Folds for people: a run's document, its trace, cost by dimension, budgets.
 //!
 //! Invariants: amounts are exact sums of the attempts that they are made of, so that a trace's lines add up to its
-//! run, runs to a report's rows, and rows to its total. Amounts serialise as decimal strings of USD.
+//! run, runs to a report's rows, and rows to its total. Amounts serialise as decimal strings of USD. What is written as
+//! JSON reads back the same, so that another process can show it.
 //! Deliberately absent: rendering, widths and colours (the faces do that), and every decision: nothing reads these.
 
 mod budget;
@@ -15,8 +16,6 @@ mod tests;
 mod trace;
 
 use std::sync::Arc;
-
-use serde::Serializer;
 
 use crate::domain::event::{Event, Recorded};
 use crate::domain::plan::Plan;
@@ -41,15 +40,46 @@ pub fn replay(id: RunId, plan: Arc<Plan>, log: &[Recorded]) -> Option<Run> {
     Some(run)
 }
 
-/// Serialises something as it prints: times as RFC 3339, places as `file:line`.
-fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+/// Something as it prints: times as RFC 3339, places as `file:line`.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
-/// As [`as_text`], and null for nothing.
-fn as_text_or_null<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
+/// As [`text`], and null for nothing.
+mod text_or_null {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
     }
 }

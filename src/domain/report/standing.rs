@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::as_text;
+use super::text;
 use crate::domain::event::{Call, CallRefusal, Event, Outcome, Purpose, Reserved, Settled};
 use crate::domain::limits::{Declared, LimitKind, Limits, Refusal};
 use crate::domain::retry::{ErrorClass, Failure};
@@ -13,7 +13,7 @@ use crate::ids::ReservationId;
 use crate::units::{Millis, Timestamp, Tokens, grouped};
 
 /// One limit of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitStanding {
     /// The limit.
     pub limit: LimitKind,
@@ -22,7 +22,7 @@ pub struct LimitStanding {
     /// How near the run came, in the same unit: the sum, or the largest single one.
     pub stood_at: String,
     /// Where it was declared.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub declared: Declared,
     /// True where this limit stopped the run.
     pub stopped: bool,

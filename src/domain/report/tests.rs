@@ -15,6 +15,18 @@ fn trace_of(log: &[Recorded]) -> Trace {
 }
 
 #[test]
+fn another_process_reads_what_this_one_writes() {
+    let log = fixture::eventful();
+    for end in 1..=log.len() {
+        let trace = trace_of(&log[..end]);
+        let text = serde_json::to_string(&trace).expect("JSON");
+        let read: Trace = serde_json::from_str(&text).expect("it reads back");
+        assert_eq!(read, trace);
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), text);
+    }
+}
+
+#[test]
 fn the_document_has_the_shape_that_is_promised() {
     let trace = trace_of(&fixture::eventful());
     let document = serde_json::to_string_pretty(&trace.head).expect("JSON");

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
-use super::{as_text, as_text_or_null, replay};
+use super::{replay, text, text_or_null};
 use crate::domain::event::{
     AccountKey, Call, CallRefusal, CostSource, Created, Cut, Event, InputBound, Labels, Outcome, Purpose, Recorded,
     Reserved, Settled, Voided, WaitEnd,
@@ -21,16 +21,16 @@ use crate::ids::{ModelName, PlanHash, PriceId, ReservationId, RunId, StageName, 
 use crate::units::{Millis, Money, Timestamp};
 
 /// One run, whole. As JSON: the run's document, and more.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
     /// The run's document.
     #[serde(flatten)]
     pub head: RunDocument,
     /// When it was created.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub created: Timestamp,
     /// When it ended.
-    #[serde(serialize_with = "as_text_or_null")]
+    #[serde(with = "text_or_null")]
     pub ended: Option<Timestamp>,
     /// The plan that it keeps.
     pub plan: PlanHash,
@@ -47,7 +47,7 @@ pub struct Trace {
     /// What it is expected to cost, where the agent says so.
     pub expected_usd: Option<Money>,
     /// Until when it waits for a person at most, where it does.
-    #[serde(serialize_with = "as_text_or_null", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
     pub waits_until: Option<Timestamp>,
     /// The limit that stopped it, in full.
     pub refusal: Option<Refusal>,
@@ -58,13 +58,13 @@ pub struct Trace {
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum TimelineEntry {
     /// The run may start, or go on.
     Admitted {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// The landing reserve placed.
         landing_usd: Money,
@@ -76,7 +76,7 @@ pub enum TimelineEntry {
     /// A tool call that was not made.
     Refused {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// The stage.
         stage: StageName,
@@ -90,14 +90,14 @@ pub enum TimelineEntry {
     /// A wait for budget.
     Waited {
         /// When it began.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// The account without room.
         account: AccountKey,
         /// What was asked for.
         asked_usd: Money,
         /// When it ends, or would have ended, by itself.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         until: Timestamp,
         /// How long it took; null while it goes on.
         waited_ms: Option<Millis>,
@@ -107,7 +107,7 @@ pub enum TimelineEntry {
     /// The run met a limit, and makes its last call.
     Landing {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// The limit.
         refusal: Refusal,
@@ -115,7 +115,7 @@ pub enum TimelineEntry {
     /// The landing reserve was given back.
     LandingReleased {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// Why.
         why: String,
@@ -123,7 +123,7 @@ pub enum TimelineEntry {
     /// Someone asked the run to end.
     CancelRequested {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// Why.
         reason: String,
@@ -131,7 +131,7 @@ pub enum TimelineEntry {
     /// The process that ran it went down, or was asked to stop.
     Interrupted {
         /// When it was noticed.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// Why.
         why: String,
@@ -139,7 +139,7 @@ pub enum TimelineEntry {
     /// A person must decide on a call that was in flight.
     PersonAsked {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// The tool.
         tool: ToolName,
@@ -151,7 +151,7 @@ pub enum TimelineEntry {
     /// A person decided on it.
     PersonDecided {
         /// When.
-        #[serde(serialize_with = "as_text")]
+        #[serde(with = "text")]
         at: Timestamp,
         /// The provider's id of the call.
         call_id: String,
@@ -163,7 +163,7 @@ pub enum TimelineEntry {
 }
 
 /// One passage through the gate.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepLine {
     /// Its number, from 1.
     pub step: u32,
@@ -176,14 +176,14 @@ pub struct StepLine {
 }
 
 /// One try of a step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptLine {
     /// Its number, from 1.
     pub attempt: u32,
     /// Its reservation in the run's log.
     pub reservation: u32,
     /// When its money was reserved.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub at: Timestamp,
     /// What was called.
     pub call: AttemptCall,
@@ -206,7 +206,7 @@ pub struct AttemptLine {
 }
 
 /// How the cost of an attempt is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostState {
     /// In flight: its worst case is held.
@@ -236,7 +236,7 @@ impl CostState {
 }
 
 /// What an attempt called.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AttemptCall {
     /// A model.
@@ -246,7 +246,7 @@ pub enum AttemptCall {
 }
 
 /// A model call as it was admitted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelLine {
     /// The model asked.
     pub model: ModelName,
@@ -269,7 +269,7 @@ pub struct ModelLine {
 }
 
 /// A tool call as it was admitted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolLine {
     /// The tool.
     pub tool: ToolName,
@@ -282,7 +282,7 @@ pub struct ToolLine {
 }
 
 /// What an attempt gave.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "gave", rename_all = "snake_case")]
 pub enum Gave {
     /// A model's reply.
@@ -301,7 +301,7 @@ pub enum Gave {
 }
 
 /// A model's reply.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplyLine {
     /// The visible text.
     pub text: String,

@@ -177,7 +177,7 @@ fn a_run_whose_process_was_killed_is_resumed_with_the_others() {
 fn a_second_process_says_who_holds_the_store() {
     let desk = Desk::new();
     let (mut child, _events) = start_slow(&desk);
-    let told = desk.run(&["runs"]);
+    let told = desk.run(&["run", "hello", "--input", "Where is order 4711?"]);
     told.expect_code(1);
     assert!(told.stderr.contains("plimsoll::store::held"), "{told}");
     assert!(told.stderr.contains(&format!("process {}", child.id())), "{told}");

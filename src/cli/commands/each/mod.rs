@@ -69,7 +69,8 @@ pub(super) fn each(
     let plan = Arc::new(plan);
     block_on(async {
         let choice = sim_choice(arguments);
-        let session = Session::open(project, project::only(Plan::clone(&plan)), &choice)?;
+        let mut session = Session::open(project, project::only(Plan::clone(&plan)), &choice)?;
+        session.serve();
         if !arguments.quiet {
             session.tell_of_simulation(context.output, &choice);
         }

@@ -1,0 +1,165 @@
+//! What a store answers to those who only read.
+
+use std::sync::Arc;
+
+use super::error::ApiError;
+use super::query::CostQuery;
+use super::types::{RunPage, RunRow};
+use crate::clock::Clock;
+use crate::domain::budget::Budget;
+use crate::domain::plan::Plan;
+use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace, replay};
+use crate::domain::rollup::Day;
+use crate::domain::summary::RunSummary;
+use crate::ids::RunId;
+use crate::store::{RUNS_MAX, RunFilter, Store};
+
+/// What names the newest run.
+const LAST: &str = "last";
+/// Characters of a run's id.
+const ID_CHARS: usize = 26;
+/// Bits of one character of a run's id.
+const ID_CHAR_BITS: usize = 5;
+/// Runs that a message names where a beginning fits several.
+const CANDIDATES_MAX: usize = 5;
+/// The most characters of what was asked for that a message repeats.
+const ASKED_CHARS_MAX: usize = 64;
+
+/// A store, and the budgets that it is judged by. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Books {
+    store: Store,
+    budgets: Arc<[Budget]>,
+    clock: Clock,
+}
+
+impl Books {
+    /// The books of a store.
+    #[must_use]
+    pub fn new(store: Store, budgets: &[Budget], clock: Clock) -> Self {
+        Self { store, budgets: budgets.into(), clock }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The runs that a filter lets through, newest first.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn runs(&self, filter: &RunFilter) -> Result<RunPage, ApiError> {
+        let found = self.store.summaries(filter)?;
+        let full = found.len() == if filter.limit == 0 { RUNS_MAX } else { filter.limit.min(RUNS_MAX) };
+        let next = found.last().filter(|_| full).map(|run| run.id);
+        Ok(RunPage { runs: found.iter().map(RunRow::from).collect(), next })
+    }
+
+    /// Finds the one run that an id, the beginning of one, or `last` names.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn find(&self, text: &str) -> Result<RunSummary, ApiError> {
+        let none = || ApiError::NoSuchRun(text.escape_debug().to_string().chars().take(ASKED_CHARS_MAX).collect());
+        if text == LAST {
+            let newest = self.store.summaries(&RunFilter { limit: 1, ..RunFilter::default() })?;
+            return newest.into_iter().next().ok_or_else(none);
+        }
+        let beginning = text.trim().to_ascii_uppercase();
+        let Some((first, after)) = range(&beginning) else { return Err(none()) };
+        let filter = RunFilter { before: after, limit: CANDIDATES_MAX + 1, ..RunFilter::default() };
+        let found = self.store.summaries(&filter)?.into_iter();
+        let mut found: Vec<RunSummary> = found.filter(|run| run.id >= first).collect();
+        match found.len() {
+            0 => Err(none()),
+            1 => found.pop().ok_or_else(none),
+            _ => Err(several(beginning, &found)),
+        }
+    }
+
+    /// The document of a run.
+    ///
+    /// # Errors
+    /// Its log or its plan is damaged.
+    pub fn document(&self, run: RunId) -> Result<RunDocument, ApiError> {
+        let (summary, plan) = self.with_plan(run)?;
+        let state = replay(run, plan, &self.store.events(run)?).ok_or(ApiError::DamagedLog(run))?;
+        Ok(RunDocument::of(&state, summary.load_line, self.clock.now()))
+    }
+
+    /// The trace of a run.
+    ///
+    /// # Errors
+    /// Its log or its plan is damaged.
+    pub fn trace(&self, run: RunId) -> Result<Trace, ApiError> {
+        let (_, plan) = self.with_plan(run)?;
+        Trace::of(run, plan, &self.store.events(run)?, self.clock.now()).ok_or(ApiError::DamagedLog(run))
+    }
+
+    fn with_plan(&self, run: RunId) -> Result<(RunSummary, Arc<Plan>), ApiError> {
+        let summary = self.store.summary(run)?.ok_or(ApiError::DamagedLog(run))?;
+        let plan = self.store.plan(&summary.plan)?.ok_or(ApiError::DamagedLog(run))?;
+        Ok((summary, Arc::new(plan)))
+    }
+
+    /// Cost by dimension.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn costs(&self, query: &CostQuery) -> Result<CostTable, ApiError> {
+        let rollups = self.store.rollups(Day::of(query.since), Day::of(query.until))?;
+        Ok(CostTable::of(&query.by, &rollups))
+    }
+
+    /// Every account of every budget.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn budgets(&self) -> Result<BudgetTable, ApiError> {
+        Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, self.clock.now()))
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+fn several(beginning: String, found: &[RunSummary]) -> ApiError {
+    let ids: Vec<String> = found.iter().take(CANDIDATES_MAX).map(|run| format!("{} ({})", run.id, run.agent)).collect();
+    let more = if found.len() > CANDIDATES_MAX { ", and others" } else { "" };
+    ApiError::SeveralRuns { beginning, found: format!("{}{more}", ids.join(", ")) }
+}
+
+/// The first id that begins so, and the first behind all that do.
+fn range(beginning: &str) -> Option<(RunId, Option<RunId>)> {
+    let typed = beginning.len();
+    if typed == 0 || typed > ID_CHARS || !beginning.is_ascii() {
+        return None;
+    }
+    let first: RunId = format!("{beginning:0<ID_CHARS$}").parse().ok()?;
+    let open_bits = u32::try_from((ID_CHARS - typed) * ID_CHAR_BITS).ok()?;
+    let after = 1_u128.checked_shl(open_bits).and_then(|size| first.bits().checked_add(size));
+    Some((first, after.map(RunId::from_bits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_covers_exactly_the_ids_that_begin_so() {
+        let id: RunId = "01KATA0Q5XV3R8K2M4N6P7S9T0".parse().expect("an id");
+        for typed in [1, 6, 25, 26] {
+            let (first, after) = range(&id.to_string()[..typed]).expect("a range");
+            assert!(first <= id && after.is_none_or(|after| id < after), "{typed}");
+        }
+        let (first, after) = range("01KATA0R").expect("a range");
+        assert!(id < first && after.is_some());
+        assert_eq!(range(&id.to_string()).expect("a range").1, Some(RunId::from_bits(id.bits() + 1)));
+        for bad in ["", "01KATA0Q5XV3R8K2M4N6P7S9T0X", "ü", "!!"] {
+            assert!(range(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The parameters of lists, as they stand behind the `?` of a path. The client writes them and the router reads them.
+
+use std::str::FromStr;
+
+use reqwest::Url;
+
+use super::error::ApiError;
+use crate::domain::report::Dimension;
+use crate::ids::{AgentName, RunId};
+use crate::store::{RUNS_MAX, RunFilter};
+use crate::units::{Millis, Timestamp};
+
+/// Runs of a page where nobody says how many.
+const PAGE_RUNS_DEFAULT: usize = 50;
+/// The most parameters of one request.
+const PARAMETERS_MAX: usize = 64;
+/// What a parameter's value is shown of in a message.
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// The pairs of a query.
+fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
+    let bad = |why: String| ApiError::BadRequest(format!("the query can't be read: {why}"));
+    let mut url = Url::parse("http://plimsoll/").map_err(|error| bad(error.to_string()))?;
+    url.set_query(query);
+    let pairs: Vec<(String, String)> =
+        url.query_pairs().take(PARAMETERS_MAX + 1).map(|(name, value)| (name.into(), value.into())).collect();
+    if pairs.len() > PARAMETERS_MAX {
+        return Err(bad(format!("it has more than {PARAMETERS_MAX} parameters")));
+    }
+    Ok(pairs)
+}
+
+fn parsed<T: FromStr>(name: &str, value: &str, form: &str) -> Result<T, ApiError> {
+    value.parse().map_err(|_| bad_value(name, value, form))
+}
+
+fn bad_value(name: &str, value: &str, form: &str) -> ApiError {
+    let shown: String = value.chars().take(SHOWN_CHARS_MAX).collect();
+    ApiError::BadRequest(format!("`{name}` can't be `{}`; write {form}", shown.escape_debug()))
+}
+
+fn unknown(name: &str, known: &[&str]) -> ApiError {
+    let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
+    ApiError::BadRequest(format!(
+        "there is no parameter `{}`; this path takes {}",
+        shown.escape_debug(),
+        known.join(", ")
+    ))
+}
+
+/// `GET /v1/runs?agent=&state=&label=name=value&since=&until=&before=&limit=`; `state` and `label` may stand several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunQuery(pub RunFilter);
+
+impl RunQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// A parameter that doesn't exist, or a value that can't be read.
+    pub fn read(query: Option<&str>) -> Result<Self, ApiError> {
+        let mut filter = RunFilter { limit: PAGE_RUNS_DEFAULT, ..RunFilter::default() };
+        for (name, value) in pairs(query)? {
+            let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
+            match name.as_str() {
+                "agent" => filter.agent = Some(AgentName::from(value.as_str())),
+                "state" => {
+                    for state in value.split(',') {
+                        filter.states.insert(parsed(&name, state, "a state, such as `running`")?);
+                    }
+                }
+                "label" => {
+                    let pair = value.split_once('=').ok_or_else(|| bad_value(&name, &value, "`name=value`"))?;
+                    filter.labels.insert(pair.0.to_owned(), pair.1.to_owned());
+                }
+                "since" => filter.since = Some(time()?),
+                "until" => filter.until = Some(time()?),
+                "before" => filter.before = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
+                "limit" => filter.limit = limit(&name, &value)?,
+                _ => return Err(unknown(&name, &["agent", "state", "label", "since", "until", "before", "limit"])),
+            }
+        }
+        Ok(Self(filter))
+    }
+
+    /// Writes it behind a path.
+    pub fn write(&self, url: &mut Url) {
+        let filter = &self.0;
+        let mut pairs = url.query_pairs_mut();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                pairs.append_pair(name, &value);
+            }
+        };
+        add("agent", filter.agent.as_ref().map(ToString::to_string));
+        filter.states.iter().for_each(|state| add("state", Some(state.to_string())));
+        filter.labels.iter().for_each(|(name, value)| add("label", Some(format!("{name}={value}"))));
+        add("since", filter.since.map(|at| at.to_string()));
+        add("until", filter.until.map(|at| at.to_string()));
+        add("before", filter.before.map(|run| run.to_string()));
+        add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
+    }
+}
+
+fn limit(name: &str, value: &str) -> Result<usize, ApiError> {
+    let number: usize = value.parse().unwrap_or(0);
+    if (1..=RUNS_MAX).contains(&number) {
+        return Ok(number);
+    }
+    Err(bad_value(name, value, &format!("a number from 1 to {RUNS_MAX}")))
+}
+
+/// `GET /v1/costs?by=tenant,model&since=&until=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostQuery {
+    /// What to group by.
+    pub by: Vec<Dimension>,
+    /// From its day on.
+    pub since: Timestamp,
+    /// Up to its day, included.
+    pub until: Timestamp,
+}
+
+/// How far back costs go where nobody says since when.
+const COSTS_BACK: Millis = Millis::from_secs(30 * 86_400);
+
+impl CostQuery {
+    /// Reads a query at a time.
+    ///
+    /// # Errors
+    /// As [`RunQuery::read`].
+    pub fn read(query: Option<&str>, now: Timestamp) -> Result<Self, ApiError> {
+        let mut read = Self { by: Vec::new(), since: Timestamp(now.0.saturating_sub(COSTS_BACK.0)), until: now };
+        for (name, value) in pairs(query)? {
+            let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
+            match name.as_str() {
+                "by" => {
+                    for text in value.split(',') {
+                        let names = Dimension::ALL.map(Dimension::name).join(", ");
+                        let dimension = Dimension::named(text).ok_or_else(|| bad_value(&name, text, &names))?;
+                        read.by.push(dimension);
+                    }
+                }
+                "since" => read.since = time()?,
+                "until" => read.until = time()?,
+                _ => return Err(unknown(&name, &["by", "since", "until"])),
+            }
+        }
+        if read.by.is_empty() {
+            read.by = vec![Dimension::Agent, Dimension::Model];
+        }
+        Ok(read)
+    }
+
+    /// Writes it behind a path.
+    pub fn write(&self, url: &mut Url) {
+        let by: Vec<&str> = self.by.iter().map(|dimension| dimension.name()).collect();
+        let mut pairs = url.query_pairs_mut();
+        if !by.is_empty() {
+            pairs.append_pair("by", &by.join(","));
+        }
+        pairs.append_pair("since", &self.since.to_string()).append_pair("until", &self.until.to_string());
+    }
+}
+
+/// How long a request waits: `wait=20s`.
+pub(super) fn wait(query: Option<&str>) -> Result<Millis, ApiError> {
+    let mut wait = Millis::ZERO;
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "wait" => wait = length(&value)?,
+            _ => return Err(unknown(&name, &["wait"])),
+        }
+    }
+    Ok(wait)
+}
+
+/// A length of time to wait.
+pub(super) fn length(text: &str) -> Result<Millis, ApiError> {
+    Millis::parse(text).map_err(|_| bad_value("wait", text, "a length of time, such as `20s`"))
+}
+
+/// No parameters.
+pub(super) fn nothing(query: Option<&str>) -> Result<(), ApiError> {
+    match pairs(query)?.first() {
+        Some((name, _)) => Err(unknown(name, &["none"])),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::event::RunState;
+
+    #[test]
+    fn what_the_client_writes_the_router_reads() {
+        let filter = RunFilter {
+            agent: Some("a & b".into()),
+            states: BTreeSet::from([RunState::Running, RunState::AwaitingBudget]),
+            labels: [("tenant".to_owned(), "ä=1&limit=2".to_owned()), ("x".to_owned(), String::new())].into(),
+            since: Some(Timestamp(1_795_392_000_123)),
+            until: Some(Timestamp(1_795_392_000_124)),
+            before: Some(RunId::from_bits(77)),
+            limit: 7,
+        };
+        let mut url = Url::parse("http://plimsoll/v1/runs").expect("a URL");
+        RunQuery(filter.clone()).write(&mut url);
+        assert_eq!(RunQuery::read(url.query()).expect("it reads"), RunQuery(filter));
+
+        let costs = CostQuery {
+            by: vec![Dimension::Tenant, Dimension::Day],
+            since: Timestamp(5),
+            until: Timestamp(86_400_000),
+        };
+        let mut url = Url::parse("http://plimsoll/v1/costs").expect("a URL");
+        costs.write(&mut url);
+        assert_eq!(CostQuery::read(url.query(), Timestamp(9)).expect("it reads"), costs);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        let many = "state=running&".repeat(PARAMETERS_MAX + 1);
+        for (query, word) in [
+            ("agnet=x", "`agnet`"),
+            ("state=flying", "`flying`"),
+            ("label=tenant", "name=value"),
+            ("limit=0", "1 to 1000"),
+            ("limit=1001", "1 to 1000"),
+            ("since=yesterday", "2026-11-01"),
+            ("before=01K", "whole id"),
+            (many.as_str(), "parameters"),
+        ] {
+            let error = RunQuery::read(Some(query)).expect_err(query).to_string();
+            assert!(error.contains(word), "{query}: {error}");
+        }
+        assert!(CostQuery::read(Some("by=tennant"), Timestamp(0)).is_err());
+        assert!(wait(Some("wait=long")).is_err() && nothing(Some("wait=1s")).is_err());
+        assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_RUNS_DEFAULT);
+    }
+}

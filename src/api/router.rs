@@ -1,0 +1,152 @@
+//! The paths, over HTTP. JSON both ways; what goes wrong is `{code, message, help}`.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::books::Books;
+use super::error::{ApiError, ErrorBody};
+use super::query::{self, CostQuery, RunQuery};
+use super::service::{READ_TIME_MAX, Service};
+use super::types::{CancelRequest, Health, RunPage, WAIT_TIME_MAX};
+use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
+use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
+use crate::units::Millis;
+
+/// The most bytes of a request's body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The longest that one request takes, its wait included.
+pub const REQUEST_TIME_MAX: Millis = Millis::from_secs(30);
+const _: () = assert!(WAIT_TIME_MAX.0 + READ_TIME_MAX.0 < REQUEST_TIME_MAX.0, "a wait leaves time for the answer");
+
+/// Every path.
+pub fn router(service: Service) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/v1/runs", get(runs))
+        .route("/v1/runs/{run}", get(run))
+        .route("/v1/runs/{run}/trace", get(trace))
+        .route("/v1/runs/{run}/cancel", post(cancel))
+        .route("/v1/costs", get(costs))
+        .route("/v1/budgets", get(budgets))
+        .fallback(async |uri: Uri| ApiError::NoSuchPath(shown(uri.path())))
+        .method_not_allowed_fallback(async |method: Method| ApiError::Method(shown(method.as_str())))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(around))
+        .with_state(service)
+}
+
+/// What a message repeats of a request.
+fn shown(text: &str) -> String {
+    text.escape_debug().to_string().chars().take(64).collect()
+}
+
+/// Bounds each request's time, and says both ways who speaks.
+async fn around(request: Request, next: Next) -> Response {
+    let work = async {
+        spoken(request.headers())?;
+        Ok::<Response, ApiError>(next.run(request).await)
+    };
+    let done = tokio::time::timeout(REQUEST_TIME_MAX.duration(), work).await;
+    let mut response =
+        done.unwrap_or(Err(ApiError::Slow(REQUEST_TIME_MAX))).unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(API_VERSION));
+    response.headers_mut().insert(PROGRAM_HEADER, HeaderValue::from_static(PROGRAM_VERSION));
+    response
+}
+
+/// Who says that it speaks another version isn't answered; who says nothing is.
+fn spoken(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(version) = headers.get(VERSION_HEADER) else { return Ok(()) };
+    if version.as_bytes() == API_VERSION.to_string().as_bytes() {
+        return Ok(());
+    }
+    Err(ApiError::Version(shown(&String::from_utf8_lossy(version.as_bytes()))))
+}
+
+/// An answer.
+struct Json<T>(T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, &self.0)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        json(self.status(), &ErrorBody::from(&self))
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// A body; what an empty one means is the type's default.
+fn body<T: DeserializeOwned + Default>(bytes: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
+    let bytes = bytes.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(BODY_BYTES_MAX),
+        _ => ApiError::BadRequest(format!("the body can't be read: {}", rejection.body_text())),
+    })?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::BadRequest(format!("the body can't be understood: {error}")))
+}
+
+async fn health() -> Json<Health> {
+    Json(Health { version: PROGRAM_VERSION.to_owned(), api: API_VERSION })
+}
+
+async fn runs(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {
+    let RunQuery(filter) = RunQuery::read(query.as_deref())?;
+    service.read(move |books| books.runs(&filter)).await.map(Json)
+}
+
+async fn run(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RunDocument>, ApiError> {
+    service.run(run, query::wait(query.as_deref())?).await.map(Json)
+}
+
+async fn trace(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Trace>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.read(move |books| books.trace(books.find(&run)?.id)).await.map(Json)
+}
+
+async fn cancel(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<RunDocument>, ApiError> {
+    let request: CancelRequest = body(bytes)?;
+    service.cancel(run, &request).await.map(Json)
+}
+
+async fn costs(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
+    let query = CostQuery::read(query.as_deref(), service.now())?;
+    service.read(move |books| books.costs(&query)).await.map(Json)
+}
+
+async fn budgets(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.read(Books::budgets).await.map(Json)
+}

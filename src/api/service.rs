@@ -1,0 +1,102 @@
+//! What the holder of a store answers: [`Books`] off the runs' threads and within a bound of time, and what changes runs.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::books::Books;
+use super::error::ApiError;
+use super::query;
+use super::types::{CancelRequest, REASON_CHARS_MAX, WAIT_TIME_MAX};
+use crate::clock::Clock;
+use crate::domain::budget::Budget;
+use crate::domain::report::RunDocument;
+use crate::ids::RunId;
+use crate::runtime::Runtime;
+use crate::units::{Millis, Timestamp};
+
+/// Reads at once. A disk that hangs may keep every one of them, and no thread beyond them.
+const READS_MAX: usize = 8;
+/// The longest that a read may take, its turn included: a commit may hold it up for as long as the disk syncs.
+pub(super) const READ_TIME_MAX: Millis = Millis::from_secs(8);
+
+/// Answers for a runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    runtime: Runtime,
+    books: Books,
+    reads: Arc<Semaphore>,
+}
+
+impl Service {
+    /// Of a runtime, and the budgets that it judges by.
+    #[must_use]
+    pub fn new(runtime: Runtime, budgets: &[Budget], clock: Clock) -> Self {
+        let books = Books::new(runtime.store().clone(), budgets, clock);
+        Self { runtime, books, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    }
+
+    /// Reads the books on a thread of its own.
+    ///
+    /// # Errors
+    /// The question's; or the store takes too long.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Books) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (books, reads) = (self.books.clone(), Arc::clone(&self.reads));
+        let read = async move {
+            let turn = reads.acquire_owned().await.map_err(|error| ApiError::Task(error.to_string()))?;
+            let answer = tokio::task::spawn_blocking(move || {
+                let answer = question(&books);
+                drop(turn);
+                answer
+            });
+            answer.await.map_err(|error| ApiError::Task(error.to_string()))?
+        };
+        tokio::time::timeout(READ_TIME_MAX.duration(), read).await.map_err(|_| ApiError::Slow(READ_TIME_MAX))?
+    }
+
+    /// The document of a run; with `wait`, as soon as nobody drives it any more, or that time is over.
+    ///
+    /// # Errors
+    /// There is no such run, or the store takes too long.
+    pub async fn run(&self, text: String, wait: Millis) -> Result<RunDocument, ApiError> {
+        let run = self.read(move |books| books.find(&text)).await?;
+        self.document(run.id, wait).await
+    }
+
+    /// Asks a run to end: at once where nobody drives it, else as soon as what is in flight is drained. Gives its
+    /// document, as [`Self::run`] does.
+    ///
+    /// # Errors
+    /// There is no such run, it has ended, the request can't be understood, or the store can't write.
+    pub async fn cancel(&self, text: String, request: &CancelRequest) -> Result<RunDocument, ApiError> {
+        if request.reason.chars().count() > REASON_CHARS_MAX {
+            let message = format!("a reason has {REASON_CHARS_MAX} characters at most; say less");
+            return Err(ApiError::BadRequest(message));
+        }
+        let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
+        let run = self.read(move |books| books.find(&text)).await?;
+        if run.state.is_ended() {
+            return Err(ApiError::Ended { run: run.id, state: run.state });
+        }
+        self.runtime.cancel(run.id, &request.reason).await?;
+        self.document(run.id, wait).await
+    }
+
+    async fn document(&self, run: RunId, wait: Millis) -> Result<RunDocument, ApiError> {
+        let wait = wait.min(WAIT_TIME_MAX);
+        if wait > Millis::ZERO {
+            // Who waited for nothing sees how far it came.
+            tokio::time::timeout(wait.duration(), self.runtime.let_go(run)).await.unwrap_or_default();
+        }
+        self.read(move |books| books.document(run)).await
+    }
+
+    /// Reads the clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.books.clock().now()
+    }
+}

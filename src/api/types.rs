@@ -1,0 +1,159 @@
+//! What is asked and answered, beside the documents of [`crate::domain::report`].
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::{Labels, RunState};
+use crate::domain::limits::LimitKind;
+use crate::domain::report::{CostDocument, TokenDocument};
+use crate::domain::summary::RunSummary;
+use crate::ids::{AgentName, RunId};
+use crate::units::{Millis, Money};
+
+/// The most characters of a reason.
+pub const REASON_CHARS_MAX: usize = 500;
+/// The longest that one request waits for a run.
+pub const WAIT_TIME_MAX: Millis = Millis::from_secs(20);
+
+/// Runs, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<RunRow>,
+    /// What `before` must be for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<RunId>,
+}
+
+/// A run's document, as far as a list knows it, and what it is found by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// The run.
+    pub run: RunId,
+    /// The agent.
+    pub agent: AgentName,
+    /// Where it stands.
+    pub state: RunState,
+    /// The limit that it met last.
+    pub limit: Option<LimitKind>,
+    /// What it cost.
+    pub cost: CostDocument,
+    /// The most that it can cost.
+    pub load_line_usd: Money,
+    /// Passages through the gate.
+    pub steps: u32,
+    /// Steps that called a model.
+    pub model_calls: u32,
+    /// Steps that called a tool.
+    pub tool_calls: u32,
+    /// Tries of model calls.
+    pub attempts: u32,
+    /// Tokens of the attempts that reported them.
+    pub tokens: TokenDocument,
+    /// Active time in milliseconds.
+    pub wall_ms: Millis,
+    /// The error in words, for `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it was created.
+    pub created: String,
+    /// When it ended.
+    pub ended: Option<String>,
+    /// All labels.
+    pub labels: Arc<Labels>,
+    /// The caller's key.
+    pub key: Option<String>,
+    /// True where the simulated provider answers.
+    pub simulated: bool,
+}
+
+impl From<&RunSummary> for RunRow {
+    fn from(run: &RunSummary) -> Self {
+        Self {
+            run: run.id,
+            agent: run.agent.clone(),
+            state: run.state,
+            limit: run.limit,
+            cost: CostDocument { settled_usd: run.settled, unknown_usd: run.unknown, held_usd: run.held },
+            load_line_usd: run.load_line,
+            steps: run.steps,
+            model_calls: run.model_calls,
+            tool_calls: run.tool_calls,
+            attempts: run.attempts,
+            tokens: TokenDocument::from(&run.usage),
+            wall_ms: run.active,
+            error: run.error.as_deref().map(str::to_owned),
+            created: run.created.to_string(),
+            ended: run.ended.map(|ended| ended.to_string()),
+            labels: Arc::clone(&run.labels),
+            key: run.key.as_deref().map(str::to_owned),
+            simulated: run.simulated,
+        }
+    }
+}
+
+/// The body of `POST /v1/runs/{id}/cancel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRequest {
+    /// Why; kept in the trace.
+    #[serde(default = "no_reason")]
+    pub reason: String,
+    /// How long to wait for the run's end, such as `20s`, at most [`WAIT_TIME_MAX`]. Without it the answer comes at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+}
+
+impl Default for CancelRequest {
+    fn default() -> Self {
+        Self { reason: no_reason(), wait: None }
+    }
+}
+
+fn no_reason() -> String {
+    "cancelled through the API".to_owned()
+}
+
+/// The body of `GET /healthz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The program's version.
+    pub version: String,
+    /// The version of the API.
+    pub api: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Event;
+    use crate::domain::report::{RunDocument, fixture, replay};
+
+    #[test]
+    fn a_row_of_the_list_agrees_with_the_runs_document() {
+        let log = fixture::eventful();
+        let Event::Created(created) = &log[0].event else { panic!("a log begins with its creation") };
+        let mut summary = RunSummary::start(fixture::run_id(), log[0].at, created);
+        log[1..].iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
+        let run = replay(fixture::run_id(), fixture::plan(), &log).expect("a run");
+        let document = RunDocument::of(&run, summary.load_line, log[log.len() - 1].at);
+        let (row, document) = (serde_json::to_value(RunRow::from(&summary)), serde_json::to_value(&document));
+        let (row, document) = (row.expect("JSON"), document.expect("JSON"));
+        for key in [
+            "run",
+            "agent",
+            "state",
+            "limit",
+            "cost",
+            "load_line_usd",
+            "steps",
+            "model_calls",
+            "tool_calls",
+            "attempts",
+            "tokens",
+        ] {
+            assert_eq!(row[key], document[key], "{key}");
+        }
+    }
+}

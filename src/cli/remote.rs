@@ -1,0 +1,166 @@
+//! The books of a store, opened here, or asked of the process that holds it: both answer with the same types, so that
+//! whoever shows them shows the same.
+
+use crate::api::client::{Client, ClientError};
+use crate::api::{ApiError, Books, ErrorBody, code as api};
+use crate::cli::books;
+use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::exit::Exit;
+use crate::cli::project::clock;
+use crate::spec::project::Project;
+use crate::units::{Millis, Timestamp};
+
+/// How long a command waits for a holder that doesn't serve: it may just be starting, or ending.
+const PATIENCE: Millis = Millis::from_secs(2);
+/// The pause between two looks; there is no event to wait for.
+const PAUSE: Millis = Millis(20);
+
+/// Where an answer comes from.
+pub(crate) enum Reached<H> {
+    /// This process opened it.
+    Here(H),
+    /// Another process holds it.
+    There(Box<There>),
+}
+
+/// A holder, and what is wrong if it doesn't answer.
+pub(crate) struct There {
+    /// The way to it.
+    pub(crate) client: Client,
+    held: CliError,
+}
+
+/// The way to a store, for as long as it is worth trying.
+pub(crate) struct Way<'a> {
+    project: &'a Project,
+    sim: bool,
+    until: Timestamp,
+}
+
+impl<'a> Way<'a> {
+    pub(crate) fn to(project: &'a Project, sim: bool) -> Self {
+        Self { project, sim, until: clock().now().after(PATIENCE) }
+    }
+
+    /// Opens the store, or finds the way to its holder.
+    ///
+    /// # Errors
+    /// Neither is possible.
+    pub(crate) async fn reach<H>(&self, open: impl Fn() -> Result<H, CliError>) -> Result<Reached<H>, CliError> {
+        loop {
+            let held = match open() {
+                Ok(here) => return Ok(Reached::Here(here)),
+                Err(error) => error,
+            };
+            let Some(holder) = held.holder() else { return Err(held) };
+            match Client::of(&books::folder(self.project, self.sim), holder.clone()) {
+                Ok(client) => return Ok(Reached::There(Box::new(There { client, held }))),
+                Err(ClientError::Gone { .. }) => self.pause(held).await?,
+                Err(ClientError::Place(why)) => return Err(held.mended_by(format!("wait for it; {why}"))),
+                Err(error) => return Err(unanswered(&error)),
+            }
+        }
+    }
+
+    /// Waits a little for a holder that serves nobody (yet).
+    ///
+    /// # Errors
+    /// The store is held, and that was long enough.
+    pub(crate) async fn pause(&self, held: CliError) -> Result<(), CliError> {
+        if clock().now() >= self.until {
+            return Err(held);
+        }
+        tokio::time::sleep(PAUSE.duration()).await;
+        Ok(())
+    }
+
+    /// What a holder's answer means here; nothing where it went away, and the way must be found anew.
+    ///
+    /// # Errors
+    /// What it says; or it doesn't answer.
+    pub(crate) async fn heard<T>(
+        &self,
+        there: Box<There>,
+        run: &str,
+        answer: Result<T, ClientError>,
+    ) -> Result<Option<T>, CliError> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ClientError::Gone { .. }) => self.pause(there.held).await.map(|()| None),
+            Err(ClientError::Told(body)) => Err(told(self.project, self.sim, run, &body)),
+            Err(error) => Err(unanswered(&error)),
+        }
+    }
+}
+
+/// What the API says, as the command line says it of a run that was typed.
+#[must_use]
+pub fn told(project: &Project, sim: bool, run: &str, body: &ErrorBody) -> CliError {
+    if body.code == api::NO_SUCH_RUN { books::no_run(project, sim, run) } else { plain(body) }
+}
+
+/// Asks the books of a project's store, wherever they are; nothing where no run was ever made.
+///
+/// # Errors
+/// The question's own, or the store can't be asked.
+pub(crate) fn ask<T>(
+    project: &Project,
+    sim: bool,
+    run: &str,
+    here: impl Fn(&Books) -> Result<T, ApiError>,
+    there: impl AsyncFn(&Client) -> Result<T, ClientError>,
+) -> Result<Option<T>, CliError> {
+    let way = Way::to(project, sim);
+    block_on_one(async {
+        loop {
+            match way.reach(|| books::open_books(project, sim)).await? {
+                Reached::Here(None) => return Ok(None),
+                Reached::Here(Some(books)) => {
+                    return here(&books).map(Some).map_err(|error| told(project, sim, run, &ErrorBody::from(&error)));
+                }
+                Reached::There(holder) => {
+                    let answer = there(&holder.client).await;
+                    if let Some(answer) = way.heard(holder, run, answer).await? {
+                        return Ok(Some(answer));
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// What the API says, whoever asked.
+#[must_use]
+pub fn plain(body: &ErrorBody) -> CliError {
+    let problem = match body.code.as_str() {
+        api::NO_SUCH_RUN | api::SEVERAL_RUNS => Problem::usage(code::RUN, &body.message),
+        api::STATE => Problem::usage(code::STATE, &body.message),
+        api::STORE_DAMAGED => Problem::new(code::STORE_DAMAGED, &body.message),
+        api::STORE => Problem::new(code::STORE, &body.message),
+        other => {
+            let known = api::ALL.into_iter().find(|code| *code == other);
+            Problem::new(known.unwrap_or(api::FAILED), &body.message)
+        }
+    };
+    problem.help(&body.help).into()
+}
+
+/// A holder that can't be understood, or isn't heard.
+fn unanswered(error: &ClientError) -> CliError {
+    let code = match error {
+        ClientError::Told(body) => return plain(body),
+        ClientError::Version { .. } | ClientError::Unreadable { .. } => api::VERSION,
+        ClientError::Silent { .. } => api::SILENT,
+        ClientError::Gone { .. } | ClientError::Place(_) | ClientError::Foreign { .. } => code::STORE_HELD,
+    };
+    Problem::told(code, error, Exit::Failed).into()
+}
+
+/// On this thread: a command that asks one question starts no others.
+fn block_on_one<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(code::SYSTEM, format!("can't start: {error}")))?;
+    runtime.block_on(future)
+}
