@@ -11,7 +11,7 @@ use super::error::ErrorBody;
 use super::place::{Place, PlaceError};
 use super::query::{CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
-use super::types::{CancelRequest, RunPage, WAIT_TIME_MAX};
+use super::types::{CancelRequest, RunPage};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
 use crate::store::lock::Holder;
@@ -166,13 +166,13 @@ impl Client {
         self.read(self.url(&["v1", "budgets"])?, Millis::ZERO).await
     }
 
-    /// See [`super::Service::cancel`]; waits for as long as one request may.
+    /// See [`super::Service::cancel`].
     ///
     /// # Errors
     /// See [`Self::runs`].
-    pub async fn cancel(&self, run: &str, reason: &str) -> Result<RunDocument, ClientError> {
-        let request = CancelRequest { reason: reason.to_owned(), wait: Some(WAIT_TIME_MAX.to_string()) };
-        self.change(self.url(&["v1", "runs", run, "cancel"])?, &request, WAIT_TIME_MAX).await
+    pub async fn cancel(&self, run: &str, reason: &str, wait: Millis) -> Result<RunDocument, ClientError> {
+        let request = CancelRequest { reason: reason.to_owned(), wait: Some(wait.to_string()) };
+        self.change(self.url(&["v1", "runs", run, "cancel"])?, &request, wait).await
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, ClientError> {

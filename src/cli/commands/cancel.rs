@@ -19,6 +19,8 @@ use crate::units::Millis;
 
 /// How often a process that holds the run is asked whether it has ended; each time it may wait for a while.
 const LOOKS_MAX: u32 = 30;
+/// How long the caller hears nothing.
+const SILENCE: Millis = Millis(500);
 
 pub(super) fn cancel(context: &Context<'_>, arguments: &CancelArguments) -> Result<Exit, CliError> {
     let sim = arguments.books.sim;
@@ -96,13 +98,15 @@ async fn there(
     if !found.state.is_ended() {
         *asked = Some(run.clone());
     }
-    let mut document = holder.cancel(&run, reason).await?;
+    let mut document = holder.cancel(&run, reason, SILENCE).await?;
     for look in 0..LOOKS_MAX {
         if document.state.is_ended() {
             break;
         }
         if look == 0 {
-            context.output.talk(&format!("{} ends the run as soon as what is in flight is finished", holder.holder()));
+            context
+                .output
+                .talk(&format!("{} ends run {run} as soon as what is in flight is finished", holder.holder()));
         }
         document = holder.run(&run, WAIT_TIME_MAX).await?;
     }
