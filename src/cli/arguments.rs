@@ -54,7 +54,11 @@ Examples:
   plimsoll run hello --input - --dry-run < ticket.txt
   plimsoll run hello --each tickets.jsonl --parallel 16 --json > results.jsonl
 
-The answer goes to standard output, progress and costs to standard error.")]
+The answer goes to standard output, progress and costs to standard error.
+
+The same --each again skips the lines that ended, however they ended, and resumes the others.
+A line is known by its number, the file's contents, the agent, the environment and the labels:
+a changed file, or other labels, is another job, and all its lines run.")]
     Run(Box<RunArguments>),
     /// List runs, newest first
     #[command(
@@ -158,6 +162,9 @@ pub struct RunArguments {
     /// Run the agent on every line of a file of JSON lines. The same command again goes on where it stopped
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "events")]
     pub each: Option<PathBuf>,
+    /// Print also what lines came to that ended in an earlier command
+    #[arg(long, requires = "each")]
+    pub with_ended: bool,
     /// How many of them at once
     #[arg(long, value_name = "N", default_value_t = 8, requires = "each",
           value_parser = clap::value_parser!(u16).range(1..=i64::from(PARALLEL_MAX)))]
@@ -313,26 +320,62 @@ pub enum PricesCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
-    },
-    /// Show every price of one model: tiers, long contexts, source and date
-    Show {
-        /// The model, as provider/model
-        model: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Let calls use a price again that a bill above its reservation froze
-    Unfreeze {
-        /// The model, as provider/model
-        model: String,
-        /// Why it is right to go on
-        #[arg(long)]
-        reason: String,
         /// Whose books.
         #[command(flatten)]
         books: BooksArguments,
     },
+    /// Show every price of one model: tiers, long contexts, source and date, and whether it is frozen
+    Show {
+        /// The model, as provider/model, or the id of one of its prices
+        model: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Whose books.
+        #[command(flatten)]
+        books: BooksArguments,
+    },
+    /// List the prices that a bill above its reservation froze: calls at such a price are refused
+    Frozen(FrozenArguments),
+    /// Let calls use a frozen price again; who did it and why is kept
+    #[command(
+        after_help = "Example:\n  plimsoll prices unfreeze openai/gpt-5-mini --reason 'the provider mended its count'"
+    )]
+    Unfreeze(UnfreezeArguments),
+}
+
+/// See [`PricesCommand::Frozen`].
+#[derive(Debug, Args)]
+pub struct FrozenArguments {
+    /// Show when prices were frozen and unfrozen, by whom and why, too
+    #[arg(long)]
+    pub history: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+}
+
+/// See [`PricesCommand::Unfreeze`].
+#[derive(Debug, Args)]
+pub struct UnfreezeArguments {
+    /// The model, as provider/model, or the id of one price, as `plimsoll prices frozen` shows it
+    #[arg(value_name = "MODEL")]
+    pub row: String,
+    /// Why it is right to go on
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who says so [default: the user's name]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
 }
 
 /// See [`Command::Sim`].

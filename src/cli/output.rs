@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use comfy_table::Table;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
 
@@ -112,13 +113,13 @@ impl Output {
     /// Columns for tables of data: those of the terminal; without one, as many as the table needs.
     #[must_use]
     pub fn data_width(&self) -> Option<u16> {
-        self.data_terminal.then(terminal_width)
+        self.data_terminal.then(|| columns(&Table::new()).unwrap_or(WIDTH_DEFAULT).max(WIDTH_MIN))
     }
 
     /// Columns for tables in the talk, likewise.
     #[must_use]
     pub fn talk_width(&self) -> Option<u16> {
-        self.talk_terminal.then(terminal_width)
+        self.talk_terminal.then(|| talk_columns().max(WIDTH_MIN))
     }
 }
 
@@ -128,7 +129,12 @@ pub(crate) fn talk(text: &str) {
     writeln!(stderr, "{}", text.trim_end_matches('\n')).unwrap_or_default();
 }
 
-/// The terminal's columns.
-fn terminal_width() -> u16 {
-    comfy_table::Table::new().width().unwrap_or(WIDTH_DEFAULT).max(WIDTH_MIN)
+/// The columns of the terminal that shows the talk, as it is now, also where the data goes into a file.
+pub(crate) fn talk_columns() -> u16 {
+    columns(Table::new().use_stderr()).unwrap_or(WIDTH_DEFAULT)
+}
+
+/// A terminal that doesn't know its width says 0.
+fn columns(table: &Table) -> Option<u16> {
+    table.width().filter(|columns| *columns > 0)
 }

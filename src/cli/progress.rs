@@ -1,25 +1,26 @@
 //! What people watch while a run goes on: a live line on a terminal, plain lines elsewhere, JSON lines for programs.
 
+mod live;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use crate::cli::output::Output;
+use self::live::LiveLine;
+use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::one_line;
 use crate::clock::Clock;
 use crate::domain::event::{Call, CallRefusal, CostSource, Created, Event, Outcome, Reserved, Settled, Voided};
 use crate::domain::limits::Limits;
 use crate::ids::ReservationId;
 use crate::runtime::{Observer, Progress};
-use crate::units::{Money, Timestamp, Tokens};
+use crate::units::{Money, Timestamp};
 
 /// How often the live line is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
-/// The most of a streamed answer that the live line keeps.
-const TAIL_CHARS_MAX: usize = 400;
-/// The most characters of it that are shown.
-const TAIL_SHOWN_MAX: usize = 160;
+/// What the spinner takes of a line.
+const SPINNER_COLUMNS: usize = 2;
 
 /// Watches one run.
 #[derive(Clone)]
@@ -27,17 +28,10 @@ pub struct Watch(Arc<Mutex<State>>);
 
 struct State {
     view: View,
-    clock: Clock,
-    limits: Option<Limits>,
-    cap: Money,
-    began: Option<Timestamp>,
-    steps: u32,
-    settled: Money,
     held: Vec<(ReservationId, Money, String)>,
     landing: Money,
-    tokens: Tokens,
-    doing: String,
-    tail: String,
+    /// Drawn by the bar, under its own lock: nobody who holds this one may call the bar.
+    live: Arc<Mutex<LiveLine>>,
 }
 
 enum View {
@@ -50,25 +44,13 @@ impl Watch {
     /// Watches for a person at a terminal, or for a log.
     #[must_use]
     pub fn new(output: &Output, limits: Option<Limits>, quiet: Quiet) -> Self {
+        let live = Arc::new(Mutex::new(LiveLine::new(limits.as_ref())));
         let view = match (quiet, output.talk_terminal) {
             (Quiet::Yes, _) => View::Nothing,
-            (Quiet::No, true) => View::Live(live_bar()),
+            (Quiet::No, true) => View::Live(live_bar(live.clone())),
             (Quiet::No, false) => View::Lines,
         };
-        Self(Arc::new(Mutex::new(State {
-            view,
-            clock: Clock::system(),
-            limits,
-            cap: Money::ZERO,
-            began: None,
-            steps: 0,
-            settled: Money::ZERO,
-            held: Vec::new(),
-            landing: Money::ZERO,
-            tokens: Tokens::ZERO,
-            doing: "starting".to_owned(),
-            tail: String::new(),
-        })))
+        Self(Arc::new(Mutex::new(State { view, held: Vec::new(), landing: Money::ZERO, live })))
     }
 
     /// What the runtime tells.
@@ -76,6 +58,14 @@ impl Watch {
     pub fn observer(&self) -> Observer {
         let watch = self.clone();
         Arc::new(move |progress| watch.lock().hear(progress))
+    }
+
+    /// Says something without tearing the live line, to those too who want quiet.
+    pub fn say(&self, line: &str) {
+        match &self.lock().view {
+            View::Live(bar) => bar.println(line),
+            View::Lines | View::Nothing => talk(line),
+        }
     }
 
     /// Takes the live line away.
@@ -86,7 +76,7 @@ impl Watch {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 
@@ -99,10 +89,14 @@ pub enum Quiet {
     No,
 }
 
-fn live_bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-    bar.set_style(style);
+/// A line that is made anew at each tick: time goes on while a call is under way, and a terminal may change its width.
+fn live_bar(live: Arc<Mutex<LiveLine>>) -> ProgressBar {
+    let (bar, clock) = (ProgressBar::new_spinner(), Clock::system());
+    let style = ProgressStyle::with_template("{spinner} {live}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    bar.set_style(style.with_key("live", move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let text = locked(&live).text(clock.now(), usize::from(talk_columns()).saturating_sub(SPINNER_COLUMNS));
+        out.write_str(&text).unwrap_or_default();
+    }));
     bar.enable_steady_tick(TICK);
     bar
 }
@@ -115,42 +109,42 @@ impl State {
                     self.say(&line);
                 }
             }
-            Progress::Text { piece, .. } => self.stream(piece),
+            Progress::Text { piece, .. } => self.live().stream(piece),
             Progress::Refused { refusal, .. } => self.say(&format!("it can't go on now: {refusal}")),
-            Progress::TextDiscarded { .. } => self.tail.clear(),
+            Progress::TextDiscarded { .. } => self.live().tail.clear(),
         }
-        if let View::Live(bar) = &self.view {
-            bar.set_message(self.line());
-        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, LiveLine> {
+        locked(&self.live)
     }
 
     fn say(&self, line: &str) {
         match &self.view {
             View::Live(bar) => bar.println(line),
-            View::Lines => crate::cli::output::talk(line),
+            View::Lines => talk(line),
             View::Nothing => {}
-        }
-    }
-
-    fn stream(&mut self, piece: &str) {
-        self.tail.push_str(piece);
-        let chars = self.tail.chars().count();
-        if chars > TAIL_CHARS_MAX {
-            self.tail = self.tail.chars().skip(chars - TAIL_CHARS_MAX / 2).collect();
         }
     }
 
     /// Takes a fact in; gives the line that tells of it.
     fn fold(&mut self, at: Timestamp, event: &Event) -> Option<String> {
+        let told = self.take(at, event);
+        let held = self.held.iter().map(|(_, amount, _)| *amount).sum::<Money>().plus(self.landing);
+        self.live().held = held;
+        told
+    }
+
+    fn take(&mut self, at: Timestamp, event: &Event) -> Option<String> {
         match event {
             Event::Created(created) => {
                 self.create(created);
                 None
             }
             Event::Admitted(admitted) => {
-                self.began.get_or_insert(at);
                 self.landing = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-                "running".clone_into(&mut self.doing);
+                self.live().began.get_or_insert(at);
+                self.does("running");
                 None
             }
             Event::Reserved(reserved) => {
@@ -164,18 +158,18 @@ impl State {
                 CallRefusal::Invalid { message } => format!("refused {}: {}", refused.tool, one_line(message, 160)),
             }),
             Event::WaitBegan(wait) => {
-                "waiting for budget".clone_into(&mut self.doing);
+                self.does("waiting for budget");
                 Some(format!(
                     "waiting for budget, until {} at most: {} asked of {}",
                     wait.until, wait.asked, wait.account
                 ))
             }
             Event::WaitEnded(_) => {
-                "running".clone_into(&mut self.doing);
+                self.does("running");
                 None
             }
             Event::LandingBegan(landing) => {
-                "landing".clone_into(&mut self.doing);
+                self.does("landing");
                 Some(format!("landing: {}", landing.refusal))
             }
             Event::LandingReleased(_) => {
@@ -190,20 +184,22 @@ impl State {
     }
 
     fn create(&mut self, created: &Created) {
-        self.cap = created.cap;
-        "queued".clone_into(&mut self.doing);
+        self.live().cap = created.cap;
+        self.does("queued");
+    }
+
+    fn does(&self, what: &str) {
+        what.clone_into(&mut self.live().doing);
     }
 
     fn reserve(&mut self, reserved: &Reserved) {
-        self.tail.clear();
-        self.steps = self.steps.max(reserved.step.step);
         self.landing = reserved.landing;
         let what = match &reserved.call {
             Call::Model(call) => call.model.to_string(),
             Call::Tool { tool, .. } => one_line(tool.as_str(), 64),
         };
-        self.doing.clone_from(&what);
         let name = format!("step {}  {what}", reserved.step.step);
+        self.live().step(reserved.step.step, what);
         self.held.push((reserved.reservation, reserved.amount, name));
     }
 
@@ -214,13 +210,12 @@ impl State {
 
     fn settle(&mut self, settled: &Settled) -> String {
         let name = self.close(settled.reservation);
-        self.settled = self.settled.plus(settled.bill);
+        self.live().settle(settled);
         let mut line = format!("{name}  {}, {}", settled.bill, settled.latency);
         if settled.source == CostSource::Unknown {
             line.push_str(", cost unknown: the whole reservation counts");
         }
         if let Some(usage) = &settled.usage {
-            self.tokens = self.tokens.plus(usage.input_total()).plus(usage.output);
             line.push_str(&format!(", {} tokens in, {} out", usage.input_total(), usage.output));
         }
         match &settled.outcome {
@@ -237,29 +232,14 @@ impl State {
 
     fn void(&mut self, voided: &Voided) -> String {
         let name = self.close(voided.reservation);
-        self.tail.clear();
+        self.live().tail.clear();
         let failure = &voided.failure;
         format!("{name}  not billed, {}: {}", failure.class.name(), one_line(&failure.message, 160))
     }
+}
 
-    /// `step 3/20 · openai/gpt-5-mini · 1,234 tokens · $0.0012 of $0.05, $0.009 held · 4s of 90s`.
-    fn line(&self) -> String {
-        let held: Money = self.held.iter().map(|(_, amount, _)| *amount).sum::<Money>().plus(self.landing);
-        let steps = self.limits.as_ref().map_or(String::new(), |limits| format!("/{}", limits.steps));
-        let mut parts = vec![format!("step {}{steps}", self.steps), self.doing.clone()];
-        parts.push(format!("{} tokens", self.tokens));
-        parts.push(format!("{} of {}, {held} held", self.settled, self.cap));
-        if let Some(began) = self.began {
-            let seconds = self.clock.now().since(began).0 / 1000;
-            let of = self.limits.as_ref().map_or(String::new(), |limits| format!(" of {}", limits.wall_time));
-            parts.push(format!("{seconds}s{of}"));
-        }
-        let tail = one_line(&self.tail, TAIL_CHARS_MAX);
-        let skip = tail.chars().count().saturating_sub(TAIL_SHOWN_MAX);
-        let shown: String = tail.chars().skip(skip).collect();
-        let answer = if shown.is_empty() { String::new() } else { format!("\n  {shown}") };
-        parts.join(" · ") + &answer
-    }
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -270,9 +250,7 @@ mod tests {
     fn watch() -> State {
         let output = Output::of_process();
         let watch = Watch::new(&output, Some(Limits::default()), Quiet::Yes);
-        let mut state = Arc::into_inner(watch.0).expect("one watcher").into_inner().expect("whole");
-        state.clock = Clock::virtual_at(fixture::START);
-        state
+        Arc::into_inner(watch.0).expect("one watcher").into_inner().expect("whole")
     }
 
     #[test]
@@ -289,8 +267,8 @@ mod tests {
         for recorded in fixture::eventful().iter().take(5) {
             state.fold(recorded.at, &recorded.event);
         }
-        state.stream("It was\u{1b}[2J shipped.");
-        let line = state.line();
+        state.live().stream("It was\u{1b}[2J shipped.");
+        let line = state.live().text(fixture::START, 120);
         assert!(line.starts_with("step 1/20 · openai/gpt-5-mini · 0 tokens · $0.00 of $0.05, $0.011 held"), "{line}");
         assert!(line.ends_with("\n  It was [2J shipped."), "{line}");
     }

@@ -103,15 +103,16 @@ impl Session {
         crate::cli::books::trace(self.runtime.store(), run, clock().now())
     }
 
-    /// Does some work; the first signal asks every run to stop cleanly, a second one gives up waiting for that.
-    pub async fn until_told_to_stop<T>(&self, output: &Output, work: impl Future<Output = T>) -> Option<T> {
+    /// Does some work; the first signal asks every run to stop cleanly, a second one gives up waiting for that. `say`
+    /// tells people, without tearing what they watch.
+    pub async fn until_told_to_stop<T>(&self, say: impl Fn(&str), work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let mut signals = Signals::listen();
         tokio::select! {
             done = &mut work => return Some(done),
             () = signals.next() => {}
         }
-        output.talk("stopping: what is in flight is finished first; once more to stop at once");
+        say("stopping: what is in flight is finished first; once more to stop at once");
         self.stopping.0.store(true, Ordering::Relaxed);
         self.runtime.request_stop();
         tokio::select! {

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
 use crate::domain::event::{
     CancelRequested, Created, EVENT_VERSION, EndState, Ended, Event, InFlightResolved, Labels, RunState,
@@ -36,7 +37,7 @@ use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Term
 use crate::domain::run::Run;
 use crate::failpoint;
 use crate::gate::{Form, Gate, Providers, Rendered};
-use crate::ids::{AgentName, ModelName, PlanHash, PriceId, ProviderName, RunId};
+use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
 use crate::store::Store;
@@ -311,17 +312,16 @@ impl Runtime {
         self.0.stop.send_replace(true);
     }
 
-    /// Lifts the freeze of a model's price rows; says which.
+    /// Lifts the freeze of one price row, or of all rows of a model; says which. The audit log keeps who and why.
     ///
     /// # Errors
     /// The store can't write.
-    pub async fn unfreeze(&self, model: &ModelName, reason: &str) -> Result<Vec<PriceId>, RuntimeError> {
-        let of_model = |price: &PriceId| price.as_str().starts_with(&format!("{model}@"));
-        let frozen: Vec<PriceId> =
-            self.store().frozen()?.into_iter().map(|frozen| frozen.price).filter(of_model).collect();
+    pub async fn unfreeze(&self, row: &str, act: &Act) -> Result<Vec<PriceId>, RuntimeError> {
+        let frozen = self.store().frozen()?.into_iter().map(|frozen| frozen.price);
+        let frozen: Vec<PriceId> = frozen.filter(|price| price.is_named(row)).collect();
         for price in &frozen {
-            tracing::warn!(%price, reason, "a frozen price row is used again");
-            self.store().unfreeze(price.clone()).await?;
+            tracing::warn!(%price, by = %act.by(), reason = act.reason(), "a frozen price row is used again");
+            self.store().unfreeze(price.clone(), act.clone()).await?;
         }
         Ok(frozen)
     }

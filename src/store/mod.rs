@@ -29,6 +29,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::audit::{Act, AuditEntry, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Recorded};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
 use crate::domain::plan::Plan;
@@ -125,7 +126,7 @@ impl Store {
         let (snapshot, open) = load::load(&*reader)?;
         let waiting = load::waiting(&*reader, &snapshot, &open)?;
         let ledger = Ledger::restore(policy, snapshot);
-        let books = Books::new(Arc::clone(&reader), open);
+        let books = Books::new(Arc::clone(&reader), open)?;
         let shared = Arc::new(Shared::new(reader));
         let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared) };
         let recovered = writer.start(&waiting)?;
@@ -161,13 +162,14 @@ impl Store {
         self.send(Command::SetPolicy(Box::new(policy), reply), answer).await
     }
 
-    /// Lifts a price row's freeze.
+    /// Lifts a price row's freeze, and says so in the audit log by the same write. Of a row that isn't frozen nothing is
+    /// written.
     ///
     /// # Errors
     /// As [`Store::submit`].
-    pub async fn unfreeze(&self, price: PriceId) -> Result<Committed, StoreError> {
+    pub async fn unfreeze(&self, price: PriceId, act: Act) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Unfreeze(price, reply), answer).await
+        self.send(Command::Unfreeze(price, Box::new(act), reply), answer).await
     }
 
     async fn send(
@@ -279,6 +281,31 @@ impl Store {
     /// When a record is damaged.
     pub fn frozen(&self) -> Result<Vec<Frozen>, StoreError> {
         read::frozen(&*self.shared()?.reader.view()?)
+    }
+
+    /// Price rows that are frozen, oldest first, each with why as the audit log tells it.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn freezes(&self) -> Result<Vec<(PriceId, Freeze)>, StoreError> {
+        let view = self.shared()?.reader.view()?;
+        let frozen = read::frozen(&*view)?;
+        let mut freezes = Freezes::default();
+        if !frozen.is_empty() {
+            read::each_audit(&*view, &mut |entry| freezes.apply(&entry))?;
+        }
+        let mut freezes: Vec<(PriceId, Freeze)> =
+            frozen.into_iter().map(|frozen| (frozen.price.clone(), freezes.of(&frozen.price))).collect();
+        freezes.sort_by(|(one, a), (other, b)| (a.since, one).cmp(&(b.since, other)));
+        Ok(freezes)
+    }
+
+    /// Calls back with every entry of the audit log, oldest first, as of one commit.
+    ///
+    /// # Errors
+    /// When a record is damaged or missing.
+    pub fn audit(&self, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
+        read::each_audit(&*self.shared()?.reader.view()?, visit)
     }
 
     /// Writes every event as JSON Lines, run by run in the order of their creation: `run`, `seq`, `at`, `event`. Gives

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::audit::{Act, Author, Change, PriceUnfrozen};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
 use crate::domain::run::Run;
@@ -52,7 +53,7 @@ pub(crate) type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 pub(crate) enum Command {
     Submit(Box<Op>, Reply),
     SetPolicy(Box<LedgerPolicy>, Reply),
-    Unfreeze(PriceId, Reply),
+    Unfreeze(PriceId, Box<Act>, Reply),
 }
 
 /// What the writer shares with the handles.
@@ -197,7 +198,7 @@ impl Writer {
         let (reply, booked) = match command {
             Command::Submit(op, reply) => (reply, self.submit(*op, now)),
             Command::SetPolicy(policy, reply) => (reply, self.set_policy(*policy, now)),
-            Command::Unfreeze(price, reply) => (reply, self.unfreeze(&price, now)),
+            Command::Unfreeze(price, act, reply) => (reply, self.unfreeze(price, &act, now)),
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
@@ -224,9 +225,13 @@ impl Writer {
         self.book(RunId::from_bits(0), now, decision)
     }
 
-    fn unfreeze(&mut self, price: &PriceId, now: Timestamp) -> Result<Booked, StoreError> {
+    fn unfreeze(&mut self, price: PriceId, act: &Act, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
-        self.ledger.unfreeze(price);
+        if self.ledger.unfreeze(&price) {
+            let freeze = self.books.freeze_of(&price)?;
+            let unfrozen = PriceUnfrozen { price, reason: act.reason().to_owned(), freeze };
+            self.books.note(now, act.by(), Change::PriceUnfrozen(unfrozen));
+        }
         self.book(RunId::from_bits(0), now, Decision::default())
     }
 
@@ -237,6 +242,9 @@ impl Writer {
             .into_iter()
             .map(|(run, notice)| (run, NoticeCommitted { events: Vec::new(), notice }))
             .collect();
+        for overrun in decision.overruns {
+            self.books.note(now, Author::Ledger, Change::PriceFrozen(overrun));
+        }
         let mut events = Vec::with_capacity(decision.appended.len());
         for (run, event) in decision.appended {
             let recorded = self.books.record(run, now, event)?;

@@ -1,5 +1,6 @@
 //! Many runs at once on one budget, against the simulated provider's invoice (issue 2: fan-out).
 
+use plimsoll::domain::audit::{Act, AuditEntry, Change};
 use plimsoll::domain::event::{Call, Event, Labels, Reserved, RunState};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::runtime::silent;
@@ -10,7 +11,7 @@ use crate::world::{Recipe, Told, World, new_run};
 
 /// A price, a prompt and an output cap that make a run of four calls cost about $0.0098.
 #[derive(Clone, Copy)]
-struct Shape {
+pub(crate) struct Shape {
     model: &'static str,
     /// USD for a million tokens.
     input: &'static str,
@@ -20,7 +21,7 @@ struct Shape {
     max_output: Option<u32>,
 }
 
-fn recipe(shape: Shape, cap: &str, expected: Option<&str>, defaults: &str) -> Recipe {
+pub(crate) fn recipe(shape: Shape, cap: &str, expected: Option<&str>, defaults: &str) -> Recipe {
     let Shape { model, input, output, words, max_output } = shape;
     let system = "alpha beta gamma delta ".repeat(words / 4);
     let max_output = max_output.map_or_else(String::new, |max| format!("max_output_tokens = {max}\n"));
@@ -47,7 +48,7 @@ fn count(runs: &[Told], state: RunState) -> usize {
     runs.iter().filter(|told| told.state() == state).count()
 }
 
-fn usd(text: &str) -> Money {
+pub(crate) fn usd(text: &str) -> Money {
     Money::parse(text).expect("an amount")
 }
 
@@ -74,17 +75,17 @@ fn largest_bound(runs: &[Told]) -> Money {
     bounds.max().unwrap_or_default()
 }
 
-const TOKENS: &str = "openai/gpt-5-mini";
-const BYTES: &str = "local/qwen";
-const A_CENT: Option<&str> = Some("$0.01");
+pub(crate) const TOKENS: &str = "openai/gpt-5-mini";
+pub(crate) const BYTES: &str = "local/qwen";
+pub(crate) const A_CENT: Option<&str> = Some("$0.01");
 
 /// About 2,000 tokens of input for each call: by bytes it is bounded by six times as many.
-const fn long(model: &'static str, max_output: Option<u32>) -> Shape {
+pub(crate) const fn long(model: &'static str, max_output: Option<u32>) -> Shape {
     Shape { model, input: "0.75", output: "4.5", words: 2_000, max_output }
 }
 
 /// About 200 tokens of input for each call: its bytes are little beside the output.
-const fn short(model: &'static str, max_output: Option<u32>) -> Shape {
+pub(crate) const fn short(model: &'static str, max_output: Option<u32>) -> Shape {
     Shape { model, input: "1.5", output: "10.5", words: 160, max_output }
 }
 
@@ -197,8 +198,22 @@ async fn replies_over_what_was_asked_are_booked_in_full_and_freeze_the_price() {
     let later = world.run().await;
     assert_eq!((later.state(), later.refusal().limit), (RunState::Stopped, LimitKind::FrozenPrice));
     assert_eq!(later.run.counters.attempts, 0);
-    let model = TOKENS.into();
-    assert_eq!(world.runtime.unfreeze(&model, "looked at it").await.expect("it is lifted").len(), 1);
+    let act = Act::new("ann", "looked at it").expect("an act");
+    assert_eq!(world.runtime.unfreeze(TOKENS, &act).await.expect("it is lifted").len(), 1);
+    // The audit log has each overrun, and who lifted the freeze.
+    let mut entries = Vec::new();
+    world.runtime.store().audit(&mut |entry| entries.push(entry)).expect("it reads");
+    let Some((AuditEntry { change: Change::PriceUnfrozen(unfrozen), by, .. }, overruns)) = entries.split_last() else {
+        panic!("the last is the unfreeze: {entries:?}")
+    };
+    assert_eq!((by.to_string().as_str(), unfrozen.reason.as_str()), ("ann", "looked at it"));
+    let excess = |entry: &AuditEntry| match &entry.change {
+        Change::PriceFrozen(frozen) => frozen.overrun.billed_usd.left_after(frozen.overrun.reserved_usd),
+        Change::PriceUnfrozen(_) => Money::ZERO,
+    };
+    assert_eq!(overruns.iter().map(excess).sum::<Money>(), over);
+    assert_eq!(unfrozen.freeze.count, u64::try_from(overruns.len()).expect("few"));
+    assert_eq!(unfrozen.freeze.since, Some(overruns[0].at));
     assert_ne!(world.run().await.refusal().limit, LimitKind::FrozenPrice);
 }
 

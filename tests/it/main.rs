@@ -4,6 +4,7 @@
 
 mod cli;
 mod context;
+mod each;
 mod fallbacks;
 mod fan_out;
 mod floors;

@@ -44,6 +44,13 @@ impl Recipe {
         self
     }
 
+    /// Changes a file of the project.
+    pub(crate) fn amend(self, path: &str, from: &str, to: &str) -> Self {
+        let text = self.files[path].replacen(from, to, 1);
+        assert_ne!(text, self.files[path], "`{from}` stands in {path}");
+        self.file(path, &text)
+    }
+
     pub(crate) fn scenario(mut self, text: &str) -> Self {
         text.clone_into(&mut self.scenario);
         self
@@ -61,6 +68,19 @@ impl Recipe {
         self
     }
 
+    /// Writes the project's files, and the scenario as `scenario.toml`.
+    pub(crate) fn write(&self, folder: &Path) {
+        for (path, text) in &self.files {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(&path, text).expect("a file");
+            if path.extension().is_some_and(|ending| ending == "sh") {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+            }
+        }
+        std::fs::write(folder.join("scenario.toml"), &self.scenario).expect("a file");
+    }
+
     pub(crate) fn start(&self) -> World {
         self.start_at(&Clock::system())
     }
@@ -68,14 +88,7 @@ impl Recipe {
     /// As [`Self::start`], by a clock of the test's own.
     pub(crate) fn start_at(&self, clock: &Clock) -> World {
         let folder = tempfile::tempdir().expect("a folder");
-        for (path, text) in &self.files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            std::fs::write(&path, text).expect("a file");
-            if path.extension().is_some_and(|ending| ending == "sh") {
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("permissions");
-            }
-        }
+        self.write(folder.path());
         let (project, plans) = load(folder.path());
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
@@ -225,6 +238,7 @@ fn sim_price(price: &PriceOverride) -> SimPrice {
         output: decimal(price.output),
         cache_read: None,
         cache_write: None,
+        per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     }
 }
 
@@ -235,6 +249,7 @@ fn price_row(price: &PriceOverride) -> PriceRow {
         output: price.output,
         cache_read: price.cache_read,
         cache_write: price.cache_write,
+        per_call: price.per_call,
         context_window: None,
         max_output: None,
         reason: price.reason.clone(),

@@ -81,7 +81,7 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
         let limits = session.runtime.store().plan(&run.plan)?.map(|plan| plan.limits);
         let watch = Watch::new(context.output, limits, quiet);
         let drive = decide_and_drive(&session.runtime, run.id, arguments.in_flight, watch.observer());
-        let driven = session.until_told_to_stop(context.output, drive).await;
+        let driven = session.until_told_to_stop(|line| watch.say(line), drive).await;
         watch.end();
         let Some(driven) = driven else { return Ok(given_up(context.output)) };
         let state = driven?;
@@ -124,7 +124,7 @@ fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) ->
         let bar = Bar::new(context.output, total, arguments.quiet);
         let mut tally = Tally::default();
         let work = drive_all(context, arguments, &session, runs, &bar, &mut tally);
-        let worked = session.until_told_to_stop(context.output, work).await;
+        let worked = session.until_told_to_stop(|line| bar.say_aloud(line), work).await;
         bar.end();
         let Some(worked) = worked else { return Ok(given_up(context.output)) };
         worked?;
@@ -170,7 +170,7 @@ async fn drive_all(
     loop {
         while tasks.len() < usize::from(arguments.parallel) && !stopping.is_asked() {
             let Some(run) = waiting.next() else { break };
-            let (runtime, in_flight, observer) = (runtime.clone(), arguments.in_flight, bar.refusals());
+            let (runtime, in_flight, observer) = (runtime.clone(), arguments.in_flight, bar.observer());
             tasks.spawn(async move { (run, decide_and_drive(&runtime, run, in_flight, observer).await) });
         }
         let Some(joined) = tasks.join_next().await else { return Ok(()) };
@@ -186,7 +186,7 @@ async fn drive_all(
         tally.count(&document);
         bar.advance(tally, || None);
         if arguments.json {
-            context.output.json_line(&document)?;
+            bar.around(|| context.output.json_line(&document))?;
         } else {
             bar.say(&format!("run {run} is {}", render::trace::state(&document)));
         }

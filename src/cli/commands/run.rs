@@ -62,15 +62,17 @@ fn one(
     new: &NewRun,
 ) -> Result<Exit, CliError> {
     let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
-    let watch = Watch::new(context.output, Some(plan.limits.clone()), quiet);
-    let observer = if arguments.events { event_lines() } else { watch.observer() };
+    let limits = plan.limits.clone();
     block_on(async {
         let choice = sim_choice(arguments);
         let session = Session::open(project, project::only(plan), &choice)?;
         if quiet == Quiet::No {
             session.tell_of_simulation(context.output, &choice);
         }
-        let driven = session.until_told_to_stop(context.output, session.runtime.run(new, observer)).await;
+        // From here on only the watch may talk: a live line that others write beside leaves pieces of itself.
+        let watch = Watch::new(context.output, Some(limits), if arguments.events { Quiet::Yes } else { quiet });
+        let observer = if arguments.events { event_lines() } else { watch.observer() };
+        let driven = session.until_told_to_stop(|line| watch.say(line), session.runtime.run(new, observer)).await;
         watch.end();
         let Some(driven) = driven else { return Ok(given_up(context.output)) };
         let (run, state) = driven?;

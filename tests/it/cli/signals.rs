@@ -128,6 +128,26 @@ fn each_stops_cleanly_and_goes_on_later() {
 }
 
 #[test]
+fn each_begins_no_line_that_nobody_reads() {
+    let desk = Desk::new();
+    let lines: String = (0..40).map(|number| format!("\"Where is order 47{number:02}?\"\n")).collect();
+    desk.write("lines.jsonl", &lines);
+    let each = ["run", "hello", "--each", "lines.jsonl", "--parallel", "1", "--json"];
+    let mut child = desk.command(&each).spawn().expect("it starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    stdout.read_line(&mut String::new()).expect("a line");
+    drop(stdout);
+    let told = Told::of(child);
+    told.expect_code(130);
+    assert!(told.stderr.contains("the same command goes on"), "{told}");
+    let count = |told: &Told| told.stdout.lines().count();
+    let again = desk.run(&[&each[..], &["--with-ended"]].concat());
+    again.expect_code(0);
+    assert_eq!(count(&again), 40, "{again}");
+    assert_eq!(desk.run(&["runs", "--json", "--limit", "1000"]).json()["runs"].as_array().map(Vec::len), Some(40));
+}
+
+#[test]
 fn an_interrupted_run_can_be_cancelled() {
     let desk = Desk::new();
     let (child, _events) = start_slow(&desk);

@@ -1,6 +1,7 @@
 //! What must hold once every run has ended: the ledger against the invoice, and both against what was done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{AccountKey, Call, CostSource, Event, Outcome, Recorded, Reserved, Settled};
@@ -15,8 +16,8 @@ use super::project::Project;
 /// All that the store and the invoice say.
 pub(crate) struct Books {
     pub(crate) logs: BTreeMap<RunId, Vec<Recorded>>,
-    store: Store,
-    invoice: Invoice,
+    pub(crate) store: Store,
+    pub(crate) invoice: Invoice,
 }
 
 /// How one reservation ended.
@@ -28,10 +29,20 @@ enum Fate {
 
 impl Books {
     pub(crate) fn open(project: &Project) -> Self {
-        let store = Store::open(&project.store(), LedgerPolicy::default(), Clock::system()).expect("the store opens");
-        let runs = store.summaries(&RunFilter::default()).expect("it lists").into_iter().map(|summary| summary.id);
-        let logs = runs.map(|run| (run, store.events(run).expect("it reads"))).collect();
-        let invoice = Invoice::read(&project.sim.invoice).unwrap_or_default();
+        Self::at(&project.store(), &project.sim.invoice)
+    }
+
+    /// Those of a store and an invoice's file. No process may hold the store.
+    pub(crate) fn at(store: &Path, invoice: &Path) -> Self {
+        let store = Store::open(store, LedgerPolicy::default(), Clock::system()).expect("the store opens");
+        let (mut logs, mut filter) = (BTreeMap::new(), RunFilter::default());
+        loop {
+            let page = store.summaries(&filter).expect("it lists");
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.id);
+            logs.extend(page.iter().map(|run| (run.id, store.events(run.id).expect("it reads"))));
+        }
+        let invoice = Invoice::read(invoice).unwrap_or_default();
         Self { logs, store, invoice }
     }
 
@@ -45,11 +56,16 @@ impl Books {
 
     /// Everything at once.
     pub(crate) fn check(&self, project: &Project) {
+        self.agree();
+        self.effects_were_decided(project);
+    }
+
+    /// Every run has ended, the ledger is the invoice, and no step that was settled was sent again.
+    pub(crate) fn agree(&self) {
         self.runs_have_ended();
         self.ledger_is_the_invoice();
         self.nothing_is_sent_again();
         self.accounts_add_up();
-        self.effects_were_decided(project);
     }
 
     /// What a process showed as durable is in the log, as it was shown.

@@ -1,5 +1,9 @@
-//! `run --each`: an agent over many inputs in one process. A line's run is found again by the file's hash and the line's
-//! number, so that the same command goes on where it stopped.
+//! `run --each`: an agent over many inputs in one process. A line's run is found again by what makes the job, and the
+//! line's number, so that the same command goes on where it stopped.
+//!
+//! Invariants: a line has one run, whatever was killed; with `--json` a document is printed for each line that ended, once
+//! over all commands, but for those that ended and were killed before they were shown: `--with-ended` shows them again.
+//! Deliberately absent: an own list of what is done. The store knows.
 
 mod lines;
 
@@ -7,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
 use self::lines::{Line, Lines};
@@ -29,8 +34,11 @@ use crate::ids::RunId;
 use crate::runtime::{NewRun, Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
 
-/// The most characters of an answer that stand in a line of text.
+/// The most characters of an answer that stand in a line of text, and the fewest on a terminal.
 const ANSWER_CHARS_MAX: usize = 200;
+const ANSWER_CHARS_MIN: usize = 20;
+/// What stands before it on a terminal, at most.
+const COLUMNS_BEFORE: usize = 48;
 
 /// What one line came to.
 struct Done {
@@ -39,10 +47,10 @@ struct Done {
 }
 
 enum Outcome {
-    /// Driven, now or by an earlier command.
+    /// Driven now, as far as it went.
     Run(Box<RunDocument>),
-    /// It had ended before this command.
-    Skipped,
+    /// It had ended before this command; its document where it is asked for.
+    Skipped(RunState, Option<Box<RunDocument>>),
     /// It never became a run.
     Bad(String),
     /// The store can't go on, and no other line could either.
@@ -65,23 +73,27 @@ pub(super) fn each(
         if !arguments.quiet {
             session.tell_of_simulation(context.output, &choice);
         }
+        let bar = Bar::new(context.output, lines.count, arguments.quiet);
         let mut batch = Batch {
             output: context.output,
             json: arguments.json,
-            bar: Bar::new(context.output, lines.count, arguments.quiet),
+            ended: if arguments.with_ended { Ended::Shown } else { Ended::Skipped },
+            bar: bar.clone(),
             tally: Tally::default(),
             runtime: session.runtime.clone(),
             stopping: session.stopping(),
             project,
+            job: job(&lines.hash, &project.environment, &labels),
             plan,
             labels,
         };
         let work = batch.work(lines, usize::from(arguments.parallel));
-        let worked = session.until_told_to_stop(context.output, work).await;
+        let worked = session.until_told_to_stop(|line| bar.say_aloud(line), work).await;
         let (tally, fatal) = batch.end();
         let Some(worked) = worked else { return Ok(given_up(context.output)) };
-        worked?;
+        // What is in flight is settled, also where the result can't be written.
         session.close().await;
+        worked?;
         if !arguments.quiet {
             context.output.talk(&tally.summary("the same command goes on where this one stopped"));
         }
@@ -89,15 +101,39 @@ pub(super) fn each(
     })
 }
 
+/// What a line's key begins with. The same file for another tenant, or in another environment, is another job; the store
+/// keeps agents apart. What the agent's file says is left out: a mended agent goes on with the same job.
+fn job(file: &str, environment: &str, labels: &Labels) -> String {
+    let mut hasher = Sha256::new();
+    for (name, value) in [("environment", environment)].into_iter().chain(pairs(labels)) {
+        // Neither has a control character.
+        hasher.update(format!("{name}\0{value}\0"));
+    }
+    format!("{file}:{}", lines::digits(hasher))
+}
+
+fn pairs(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+/// Whether lines that ended before are shown again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Shown,
+    Skipped,
+}
+
 /// Many runs under way.
 struct Batch<'a> {
     output: &'a Output,
     json: bool,
+    ended: Ended,
     bar: Bar,
     tally: Tally,
     runtime: Runtime,
     stopping: Stopping,
     project: &'a Project,
+    job: String,
     plan: Arc<Plan>,
     labels: Labels,
 }
@@ -109,28 +145,31 @@ impl Batch<'_> {
         let mut more = true;
         loop {
             while more && tasks.len() < parallel && !self.is_stopping() {
-                match lines.next()? {
-                    Some(line) => {
-                        let key = lines.key(line.number);
-                        self.start(&mut tasks, line, key);
-                    }
-                    None => more = false,
+                match lines.next() {
+                    Ok(Some(line)) => self.start(&mut tasks, line),
+                    Ok(None) => more = false,
+                    Err(error) => drop(self.tally.fatal.get_or_insert(error)),
                 }
             }
             match tasks.join_next().await {
                 Some(Ok(done)) => self.take(done)?,
                 Some(Err(error)) => return Err(RuntimeError::Task(error.to_string()).into()),
-                None => return Ok(()),
+                None => break,
             }
         }
+        // Where it was told to stop as the last line began, nothing is left.
+        self.tally.left = more && lines.next()?.is_some();
+        Ok(())
     }
 
+    /// True where no further line is to begin: also where nobody reads what it would come to.
     fn is_stopping(&self) -> bool {
-        self.tally.fatal.is_some() || self.stopping.is_asked()
+        self.tally.fatal.is_some() || self.stopping.is_asked() || self.output.hung_up()
     }
 
-    fn start(&self, tasks: &mut JoinSet<Done>, line: Line, key: String) {
+    fn start(&self, tasks: &mut JoinSet<Done>, line: Line) {
         let number = line.number;
+        let key = Some(format!("{}:{number}", self.job));
         let schema = self.plan.input.as_ref();
         let parsed = line.text.and_then(|text| {
             let value = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
@@ -141,9 +180,9 @@ impl Batch<'_> {
                 tasks.spawn(async move { Done { number, outcome: Outcome::Bad(why) } });
             }
             Ok(input) => {
-                let new = NewRun { agent: self.plan.agent.clone(), input, labels: self.labels.clone(), key: Some(key) };
-                let (runtime, observer) = (self.runtime.clone(), self.bar.refusals());
-                tasks.spawn(async move { Done { number, outcome: drive(&runtime, &new, observer).await } });
+                let new = NewRun { agent: self.plan.agent.clone(), input, labels: self.labels.clone(), key };
+                let (runtime, observer, ended) = (self.runtime.clone(), self.bar.observer(), self.ended);
+                tasks.spawn(async move { Done { number, outcome: drive(&runtime, &new, ended, observer).await } });
             }
         }
     }
@@ -153,17 +192,22 @@ impl Batch<'_> {
         match done.outcome {
             Outcome::Run(document) => {
                 self.tally.count(&document);
-                if document.state.is_ended() || self.json {
+                // One that goes on later is shown later, so that each line is shown once.
+                if document.state.is_ended() {
                     self.print(number, &document)?;
                 }
                 self.tell(number, &document);
             }
-            Outcome::Skipped => self.tally.skipped += 1,
+            Outcome::Skipped(state, document) => {
+                *self.tally.skipped.entry(state).or_default() += 1;
+                document.map_or(Ok(()), |document| self.print(number, &document))?;
+            }
             Outcome::Bad(why) => {
                 self.tally.bad += 1;
                 self.bar.say(&format!("line {number}: {}", one_line(&why, 500)));
                 if self.json {
-                    self.output.json_line(&BadLine { line: number, state: RunState::Failed, error: &why })?;
+                    let bad = BadLine { line: number, state: RunState::Failed, error: &why };
+                    self.bar.around(|| self.output.json_line(&bad))?;
                 }
             }
             Outcome::Fatal(error) => {
@@ -176,12 +220,15 @@ impl Batch<'_> {
 
     fn print(&self, number: u64, document: &RunDocument) -> Result<(), CliError> {
         if self.json {
-            return self.output.json_line(&LineDocument { line: number, document });
+            return self.bar.around(|| self.output.json_line(&LineDocument { line: number, document }));
         }
-        let answer =
-            document.output.as_ref().map(|output| one_line(&render::trace::as_words(output), ANSWER_CHARS_MAX));
+        let most = self.output.data_width().map_or(ANSWER_CHARS_MAX, |columns| {
+            usize::from(columns).saturating_sub(COLUMNS_BEFORE).clamp(ANSWER_CHARS_MIN, ANSWER_CHARS_MAX)
+        });
+        let answer = document.output.as_ref().map(|output| one_line(&render::trace::as_words(output), most));
         let state = render::trace::state(document);
-        self.output.data(&format!("{number}\t{state}\t{}\t{}", document.cost.settled_usd, answer.unwrap_or_default()))
+        let line = format!("{number}\t{state}\t{}\t{}", document.cost.settled_usd, answer.unwrap_or_default());
+        self.bar.around(|| self.output.data(&line))
     }
 
     fn tell(&self, number: u64, document: &RunDocument) {
@@ -236,30 +283,27 @@ struct BadLine<'a> {
 }
 
 /// Makes a line's run, or goes on with the one that an earlier command made.
-async fn drive(runtime: &Runtime, new: &NewRun, observer: Observer) -> Outcome {
-    match try_drive(runtime, new, observer).await {
-        Ok(Some(run)) => document(runtime, run),
-        Ok(None) => Outcome::Skipped,
-        Err(error) => failed(error),
-    }
+async fn drive(runtime: &Runtime, new: &NewRun, ended: Ended, observer: Observer) -> Outcome {
+    try_drive(runtime, new, ended, observer).await.unwrap_or_else(failed)
 }
 
-async fn try_drive(runtime: &Runtime, new: &NewRun, observer: Observer) -> Result<Option<RunId>, RuntimeError> {
+async fn try_drive(runtime: &Runtime, new: &NewRun, ended: Ended, observer: Observer) -> Result<Outcome, RuntimeError> {
     let key = new.key.as_deref().unwrap_or_default();
     let Some(run) = runtime.store().run_by_key(&new.agent, key)? else {
-        return runtime.run(new, observer).await.map(|(run, _)| Some(run));
+        let (run, _) = runtime.run(new, observer).await?;
+        return document(runtime, run).map(Outcome::Run);
     };
-    if runtime.store().summary(run)?.is_some_and(|summary| summary.state.is_ended()) {
-        return Ok(None);
+    if let Some(summary) = runtime.store().summary(run)?.filter(|summary| summary.state.is_ended()) {
+        let shown = (ended == Ended::Shown).then(|| document(runtime, run)).transpose()?;
+        return Ok(Outcome::Skipped(summary.state, shown));
     }
-    runtime.drive(run, observer).await.map(|_| Some(run))
+    runtime.drive(run, observer).await?;
+    document(runtime, run).map(Outcome::Run)
 }
 
-fn document(runtime: &Runtime, run: RunId) -> Outcome {
-    match runtime.load(run) {
-        Ok((state, created)) => Outcome::Run(Box::new(RunDocument::of(&state, created.load_line, clock().now()))),
-        Err(error) => failed(error),
-    }
+fn document(runtime: &Runtime, run: RunId) -> Result<Box<RunDocument>, RuntimeError> {
+    let (state, created) = runtime.load(run)?;
+    Ok(Box::new(RunDocument::of(&state, created.load_line, clock().now())))
 }
 
 fn failed(error: RuntimeError) -> Outcome {
@@ -274,5 +318,29 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::NothingAsked { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_environment_or_label_is_another_job() {
+        let labels = |pairs: &[(&str, &str)]| -> Labels {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let acme = [("case", "1"), ("tenant", "acme")];
+        let jobs = [
+            job("f00", "test", &labels(&[])),
+            job("f01", "test", &labels(&[])),
+            job("f00", "production", &labels(&[])),
+            job("f00", "test", &labels(&acme)),
+            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")])),
+            job("f00", "test", &labels(&[("case", "1")])),
+        ];
+        assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), jobs.len(), "{jobs:?}");
+        let turned = [acme[1], acme[0]];
+        assert_eq!(job("f00", "test", &labels(&turned)), jobs[3], "the order in which labels are given is nothing");
     }
 }
