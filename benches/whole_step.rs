@@ -32,6 +32,10 @@ mod provider;
 use cpu::cpu_micros;
 use measure::{is_whole, micros_since, now, say, spread};
 
+/// As in the binary; the floor has it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs of one round at each level of concurrency.
 const LEVELS: [(u64, u64); 3] = [(1, 400), (16, 1_600), (256, 3_072)];
 /// Rounds of each.

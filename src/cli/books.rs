@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::output::Output;
 use crate::cli::project::{clock, is_simulated};
+use crate::domain::event::Event;
 use crate::domain::ledger::LedgerPolicy;
 use crate::domain::report::Trace;
 use crate::domain::summary::RunSummary;
@@ -18,7 +20,7 @@ use crate::units::Timestamp;
 const ID_CHARS: usize = 26;
 /// Bits of one character of a run's id.
 const ID_CHAR_BITS: usize = 5;
-/// Runs that a message names where a beginning fits several.
+/// Runs that a message names: where a beginning fits several, or where many have expired.
 const CANDIDATES_MAX: usize = 5;
 
 /// The folder of the store that a command means.
@@ -45,6 +47,17 @@ pub fn open(project: &Project, sim: bool) -> Result<Option<Store>, CliError> {
 /// As [`open`]; or no run was ever made.
 pub fn open_for(project: &Project, sim: bool, run: &str) -> Result<Store, CliError> {
     open(project, sim)?.ok_or_else(|| no_run(project, sim, run))
+}
+
+/// Says which runs this start ended, because nobody answered them in time.
+pub fn tell_of_expired(store: &Store, output: &Output) {
+    let ends = store.recovered().iter().filter_map(|(run, recorded)| {
+        let Event::Ended(ended) = &recorded.event else { return None };
+        Some((run, ended.refusal.as_ref()?))
+    });
+    for (run, refusal) in ends.take(CANDIDATES_MAX) {
+        output.talk(&format!("run {run} waited for a person for too long and is stopped: {refusal}"));
+    }
 }
 
 /// Says that there is no such run, and where else to look.

@@ -103,17 +103,13 @@ pub fn price_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
 }
 
 fn price_row(price: &PriceOverride) -> Result<PriceRow, CliError> {
-    if !price.per_call.is_zero() {
-        let message = format!("the price of `{}` ({}) has a `per_call`", price.model, price.declared);
-        let help = "prices of a call, beside its tokens, come with a later version: leave it out";
-        return Err(Problem::usage(code::MODEL, message).help(help).into());
-    }
     let custom = CustomPrice {
         model: price.model.clone(),
         input: price.input,
         output: price.output,
         cache_read: price.cache_read,
         cache_write: price.cache_write,
+        per_call: price.per_call,
         context_window: price.context_tokens.map(|tokens| Tokens(tokens.into())),
         max_output: price.max_output_tokens,
         reason: price.reason.clone(),
@@ -141,6 +137,7 @@ pub fn sim_prices(project: &Project) -> Vec<SimPrice> {
         output: decimal(price.output),
         cache_read: price.cache_read.map(decimal),
         cache_write: price.cache_write.map(decimal),
+        per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     };
     project.prices.iter().map(sim).collect()
 }

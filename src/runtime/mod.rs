@@ -7,6 +7,7 @@ mod checks;
 mod driving;
 mod dry_run;
 mod error;
+mod expiry;
 mod orchestrator;
 mod perform;
 mod progress;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
 use crate::domain::event::{
     CancelRequested, Created, EVENT_VERSION, EndState, Ended, Event, InFlightResolved, Labels, RunState,
@@ -35,7 +37,7 @@ use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Term
 use crate::domain::run::Run;
 use crate::failpoint;
 use crate::gate::{Form, Gate, Providers, Rendered};
-use crate::ids::{AgentName, ModelName, PlanHash, PriceId, ProviderName, RunId};
+use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
 use crate::store::Store;
@@ -43,6 +45,7 @@ use crate::tool::ToolContext;
 use crate::units::Money;
 use checks::Checks;
 use driving::Driving;
+use expiry::Expiry;
 use orchestrator::Orchestrator;
 
 /// How a runtime is opened.
@@ -88,6 +91,18 @@ impl Agent {
     }
 }
 
+/// The right to drive a run or to decide on it. Dropped, it is free for others.
+struct Entered {
+    runtime: Runtime,
+    run: RunId,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.runtime.driven().remove(&self.run);
+    }
+}
+
 /// What all runs share.
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
@@ -105,6 +120,8 @@ pub(crate) struct Shared {
     driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
+    /// The runs that wait for a person.
+    expiry: Expiry,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -144,7 +161,8 @@ impl Runtime {
         };
         let (stop, _) = watch::channel(false);
         let tools = ToolContext::new(options.clock.clone(), stop.subscribe());
-        Ok(Self(Arc::new(Shared {
+        let waits = store.waits().to_vec();
+        let runtime = Self(Arc::new(Shared {
             gate: Gate::new(store, Arc::new(book), known, options.clock.clone()),
             clock: options.clock,
             providers,
@@ -157,8 +175,11 @@ impl Runtime {
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
             drains: Mutex::default(),
+            expiry: Expiry::default(),
             stop,
-        })))
+        }));
+        runtime.watch_waits(waits);
+        Ok(runtime)
     }
 
     /// Makes a run, durably, and leaves it in `queued`.
@@ -185,7 +206,8 @@ impl Runtime {
         let rendered = render(&agent.plan, agent.form.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
-        let state = self.drive_state(state, rendered, observer, Some(Event::Created(created))).await?;
+        let entered = self.enter(run)?;
+        let state = self.drive_state(entered, state, rendered, observer, Some(Event::Created(created))).await?;
         Ok((run, state))
     }
 
@@ -194,30 +216,32 @@ impl Runtime {
     /// # Errors
     /// There is no such run, its log is damaged, or the store can't write.
     pub async fn drive(&self, run: RunId, observer: Observer) -> Result<RunState, RuntimeError> {
+        let entered = self.enter(run)?;
         let (state, created) = self.load(run)?;
         if state.state.is_ended() {
             return Ok(state.state);
         }
         let rendered = render(&state.plan, Arc::new(Form::of(&state.plan)), &created)?;
         failpoint::reach("run.resume");
-        self.drive_state(state, rendered, observer, None).await
+        self.drive_state(entered, state, rendered, observer, None).await
     }
 
     async fn drive_state(
         &self,
+        (entered, requests): (Entered, watch::Receiver<Option<String>>),
         run: Run,
         rendered: Rendered,
         observer: Observer,
         created: Option<Event>,
     ) -> Result<RunState, RuntimeError> {
         let id = run.id;
-        let requests = self.enter(id)?;
         let (hang_up, hung_up) = watch::channel(false);
         let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
         let drive = async move {
             let driven = orchestrator.drive().await;
-            runtime.driven().remove(&id);
+            drop(entered);
+            runtime.watch_waits(orchestrator.waits_until().map(|until| (until, id)));
             driven
         };
         Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
@@ -229,15 +253,15 @@ impl Runtime {
         while drains.join_next().await.is_some() {}
     }
 
-    /// One task drives a run.
-    fn enter(&self, run: RunId) -> Result<watch::Receiver<Option<String>>, RuntimeError> {
+    /// One task drives a run, or decides on it; until it lets go nobody else does.
+    fn enter(&self, run: RunId) -> Result<(Entered, watch::Receiver<Option<String>>), RuntimeError> {
         let mut driven = self.driven();
         if driven.contains_key(&run) {
             return Err(RuntimeError::Driven { run });
         }
         let (sender, requests) = watch::channel(None);
         driven.insert(run, sender);
-        Ok(requests)
+        Ok((Entered { runtime: self.clone(), run }, requests))
     }
 
     fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<Option<String>>>> {
@@ -249,12 +273,14 @@ impl Runtime {
     /// # Errors
     /// There is no such run, or the store can't write.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
+        let Ok((_entered, _)) = self.enter(run) else {
+            if let Some(driven) = self.driven().get(&run) {
+                driven.send_replace(Some(reason.to_owned()));
+            }
+            return Ok(self.load(run)?.0.state);
+        };
         let (state, _) = self.load(run)?;
         if state.state.is_ended() {
-            return Ok(state.state);
-        }
-        if let Some(driven) = self.driven().get(&run) {
-            driven.send_replace(Some(reason.to_owned()));
             return Ok(state.state);
         }
         let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
@@ -268,8 +294,11 @@ impl Runtime {
     /// outcome isn't known.
     ///
     /// # Errors
-    /// There is no such run, it doesn't wait for this, or the store can't write.
+    /// There is no such run, it doesn't wait for this (any more: a wait that was too long ends it), or the store can't
+    /// write.
     pub async fn resolve_in_flight(&self, run: RunId, rerun: bool, by: &str) -> Result<(), RuntimeError> {
+        self.expire(run).await?;
+        let (_entered, _) = self.enter(run)?;
         let (state, _) = self.load(run)?;
         let Some(call_id) = state.asked else { return Err(RuntimeError::NothingAsked { run }) };
         let resolved = InFlightResolved { call_id, rerun, by: by.to_owned() };
@@ -283,17 +312,16 @@ impl Runtime {
         self.0.stop.send_replace(true);
     }
 
-    /// Lifts the freeze of a model's price rows; says which.
+    /// Lifts the freeze of one price row, or of all rows of a model; says which. The audit log keeps who and why.
     ///
     /// # Errors
     /// The store can't write.
-    pub async fn unfreeze(&self, model: &ModelName, reason: &str) -> Result<Vec<PriceId>, RuntimeError> {
-        let of_model = |price: &PriceId| price.as_str().starts_with(&format!("{model}@"));
-        let frozen: Vec<PriceId> =
-            self.store().frozen()?.into_iter().map(|frozen| frozen.price).filter(of_model).collect();
+    pub async fn unfreeze(&self, row: &str, act: &Act) -> Result<Vec<PriceId>, RuntimeError> {
+        let frozen = self.store().frozen()?.into_iter().map(|frozen| frozen.price);
+        let frozen: Vec<PriceId> = frozen.filter(|price| price.is_named(row)).collect();
         for price in &frozen {
-            tracing::warn!(%price, reason, "a frozen price row is used again");
-            self.store().unfreeze(price.clone()).await?;
+            tracing::warn!(%price, by = %act.by(), reason = act.reason(), "a frozen price row is used again");
+            self.store().unfreeze(price.clone(), act.clone()).await?;
         }
         Ok(frozen)
     }

@@ -479,7 +479,7 @@ fn bill(model: &str, rate: &Rate, billed: Billed, whole: Counts, so_far: u64, pa
         fault: None,
         billed,
         tokens,
-        amount: rate.amount(&tokens),
+        amount: if billed == Billed::None { Money::ZERO } else { rate.amount(&tokens) },
         pace: Pace::default(),
         headers: Vec::new(),
         payload,

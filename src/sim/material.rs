@@ -22,6 +22,10 @@ const FACT_DEPTH_MAX: usize = 4;
 const RESULTS_MAX: usize = 8;
 /// The largest program that a schema's pattern may compile to.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// What names of files end with, where no folder tells that they are files.
+const FILE_ENDINGS: [&str; 16] = [
+    "md", "txt", "csv", "tsv", "json", "toml", "yaml", "yml", "xml", "html", "htm", "pdf", "log", "rst", "ini", "conf",
+];
 /// Words that say little about what a text is about.
 const COMMON: &str = " about after again also been before being could does doing from have having hello here into just \
     know like make more most much need only order other over please same should since some still such tell than thank \
@@ -120,6 +124,12 @@ impl Material {
             .filter(|found| !found.is_empty() && self.stands_alone(found.start(), found.end()))
             .map(|found| found.as_str())
             .find(|found| whole.is_match(found))
+    }
+
+    /// A file's path: one that a tool listed, else one in the user's words. Names of hosts, as in addresses, are none.
+    pub(crate) fn path(&self) -> Option<&str> {
+        let (user, tools) = self.text.split_at(self.user_bytes);
+        first_path(tools).or_else(|| first_path(user))
     }
 
     fn stands_alone(&self, start: usize, end: usize) -> bool {
@@ -239,6 +249,27 @@ fn without_letterhead(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The first path of a text. What follows a path in a listing, as `:12:` does, isn't part of it.
+fn first_path(text: &str) -> Option<&str> {
+    let sought = compile(r"[\w][\w./-]*\.[a-z][a-z0-9]{0,4}")?;
+    let whole = |start: usize, end: usize| {
+        let before = text[..start].chars().next_back();
+        let next = text[end..].chars().next();
+        !before.is_some_and(|c| c.is_alphanumeric() || "/@+-.".contains(c))
+            && !next.is_some_and(|c| c.is_alphanumeric() || "/@_-".contains(c))
+    };
+    let found = sought.find_iter(text).filter(|found| whole(found.start(), found.end()));
+    found.map(|found| found.as_str()).find(|found| is_path(found))
+}
+
+/// In a folder whose name is no host's, or with an ending that files have.
+fn is_path(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((folder, _)) => !folder.contains('.'),
+        None => text.rsplit_once('.').is_some_and(|(_, ending)| FILE_ENDINGS.contains(&ending)),
+    }
+}
+
 /// Compiles a schema's pattern within bounds; `None` where this engine doesn't know it.
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
     static COMPILED: Cache<Regex> = Cache::new();
@@ -284,6 +315,16 @@ mod tests {
             material("From: a@example.com\nSent: 2026-11-23\nSubject: My tent\n\nOrder 10482, for 4.90, is late.", "");
         assert_eq!(letter.find("^[0-9]{4,8}$"), Some("10482"));
         assert_eq!(letter.salient(2), ["tent", "10482"]);
+    }
+
+    #[test]
+    fn paths_are_what_tools_listed_or_the_user_named_and_no_hosts() {
+        let listed = "examples/help/returns.md:12: Returns are free.\nexamples/help/refunds.md:3: Refunds take a week.";
+        let letter = "I'm anna@example.com, see www.example.com/help.html and https://shop.example/a.md. Bye.Now.";
+        assert_eq!(material(letter, listed).path(), Some("examples/help/returns.md"));
+        assert_eq!(material(letter, "nothing found").path(), None);
+        assert_eq!(material("Please read notes.txt, then go.", "see shop.example").path(), Some("notes.txt"));
+        assert_eq!(material("Is it in docs/v1.2/setup.rst?", "").path(), Some("docs/v1.2/setup.rst"));
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub(crate) const PRICES_MAX: usize = 1_000;
 const DECIMALS: usize = 6;
 /// The highest price: $1 a token. With bounded tokens no bill comes near the end of its integer.
 const PICO_MAX: u64 = 1_000_000_000_000;
+/// Digits after the point in a price of a call.
+const CALL_DECIMALS: usize = 12;
+/// The highest price of a call: $1,000.
+const CALL_PICO_MAX: u64 = 1_000_000_000_000_000;
 
 /// A price given to the simulator as plain data: USD per 1,000,000 tokens as decimal text, such as `"0.25"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,9 @@ pub struct SimPrice {
     /// Input written to a cache; `input` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<String>,
+    /// USD of each billed call, beside its tokens; nothing if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_call: Option<String>,
 }
 
 /// What one call used, in the provider's own terms: cached and written tokens are part of the prompt.
@@ -56,6 +63,8 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     base: Tier,
+    /// Pico-dollars of each billed call.
+    per_call: u64,
     /// Rates of every token where the prompt has more tokens than this.
     long: Option<(u64, Tier)>,
     /// The longest prompt that the model takes.
@@ -65,7 +74,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The exact bill.
+    /// The exact bill of a call that is billed.
     pub(crate) fn amount(&self, counts: &Counts) -> Money {
         let tier = match self.long {
             Some((over, long)) if counts.prompt > over => long,
@@ -78,7 +87,8 @@ impl Rate {
             (counts.cache_write, tier.cache_write),
             (counts.completion, tier.output),
         ];
-        Money::from_pico(sum.iter().map(|(count, price)| u128::from(*count) * u128::from(*price)).sum())
+        let tokens: u128 = sum.iter().map(|(count, price)| u128::from(*count) * u128::from(*price)).sum();
+        Money::from_pico(u128::from(self.per_call) + tokens)
     }
 }
 
@@ -150,7 +160,8 @@ impl Rates {
             cache_read: or_input(&price.cache_read)?,
             cache_write: or_input(&price.cache_write)?,
         };
-        let rate = Rate { base, long: None, context: None, writes: price.cache_write.is_some() };
+        let per_call = price.per_call.as_deref().map_or(Ok(0), |text| pico_a_call(&price.model, text))?;
+        let rate = Rate { base, per_call, long: None, context: None, writes: price.cache_write.is_some() };
         if let Some((_, model)) = price.model.split_once('/') {
             self.by_full_name.insert(price.model.clone(), rate);
             self.by_model.insert(model.to_owned(), rate);
@@ -171,6 +182,16 @@ pub enum PriceError {
         "the price `{text}` of `{model}` is no decimal of USD per 1,000,000 tokens, such as `0.25`, with at most 6 decimals and at most 1000000"
     )]
     Form {
+        /// The model.
+        model: String,
+        /// The text.
+        text: String,
+    },
+    /// A text that is no price of a call.
+    #[error(
+        "the `per_call` price `{text}` of `{model}` is no decimal of USD, such as `0.002`, with at most 12 decimals and at most 1000"
+    )]
+    Call {
         /// The model.
         model: String,
         /// The text.
@@ -242,7 +263,8 @@ impl Row {
             };
             Ok((long.over, tier))
         });
-        Ok(Rate { base, long: long.transpose()?, context: Some(self.context), writes: self.cache_write.is_some() })
+        let (long, context) = (long.transpose()?, Some(self.context));
+        Ok(Rate { base, per_call: 0, long, context, writes: self.cache_write.is_some() })
     }
 }
 
@@ -251,6 +273,13 @@ fn pico_a_token(model: &str, text: &str) -> Result<u64, PriceError> {
     decimal_shifted(text.trim().trim_start_matches('$'), DECIMALS)
         .filter(|pico| *pico <= PICO_MAX)
         .ok_or_else(|| PriceError::Form { model: model.to_owned(), text: text.to_owned() })
+}
+
+/// Reads USD as pico-dollars: the same digits, twelve places on.
+fn pico_a_call(model: &str, text: &str) -> Result<u64, PriceError> {
+    decimal_shifted(text.trim().trim_start_matches('$'), CALL_DECIMALS)
+        .filter(|pico| *pico <= CALL_PICO_MAX)
+        .ok_or_else(|| PriceError::Call { model: model.to_owned(), text: text.to_owned() })
 }
 
 /// A plain decimal times ten to the power of `places`; `None` where it has more decimals, or is none.
@@ -303,6 +332,23 @@ mod tests {
             assert_eq!(rates.find(provider, model).expect("a rate").amount(&one).pico(), 1_000_000);
         }
         assert!(rates.find(None, "nobody").is_none());
+    }
+
+    #[test]
+    fn a_call_is_charged_beside_its_tokens() {
+        let price = |per_call: &str| SimPrice {
+            model: "m".to_owned(),
+            input: "1".to_owned(),
+            output: "2".to_owned(),
+            per_call: Some(per_call.to_owned()),
+            ..SimPrice::default()
+        };
+        let rates = Rates::new(&[price("0.002000000001")]).expect("prices");
+        let counts = Counts { prompt: 3, completion: 1, ..Counts::default() };
+        assert_eq!(rates.find(None, "m").expect("a rate").amount(&counts).pico(), 2_000_000_001 + 5_000_000);
+        for text in ["", "-1", "1e3", "0.0000000000001", "1000.1"] {
+            assert!(Rates::new(&[price(text)]).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -306,7 +306,7 @@ impl<'a> Filler<'a> {
             return found(r"\(*\d[\d.]*\)*(\s*[-+*/%^]\s*\(*\d[\d.]*\)*)+");
         }
         if has_word(name, &["path", "file", "filename"]) {
-            return found(r"[\w][\w./-]*\.[a-z][a-z0-9]{0,4}");
+            return material.path().map(str::to_owned);
         }
         if has_word(name, &["email", "mail"]) {
             return found(r"[\w.+-]+@[\w-]+(\.[\w-]+)+");

@@ -23,6 +23,8 @@ use crate::units::{Money, TokenPrice};
 const ENVIRONMENT_DEFAULT: &str = "development";
 /// The most budgets of a project.
 const BUDGETS_MAX: usize = 1_000;
+/// The most that one call may cost beside its tokens; more is a slip of units.
+const PER_CALL_MAX: Money = Money::from_micro(1_000_000_000);
 
 /// A project without a `plimsoll.toml`.
 pub(crate) fn bare(root: &Path) -> Project {
@@ -259,6 +261,16 @@ fn price(node: &Node<'_>, faults: &mut Faults) -> Option<PriceOverride> {
             let message = format!("the `{key}` price of `{model}` is 0 without a reason");
             node.fault(faults, code::CONFLICT, &free.span, message, "add `reason = \"…\"`, such as `\"own hardware\"`");
         }
+    }
+    if let Some(dear) = node.money("per_call").filter(|fee| fee.value > PER_CALL_MAX) {
+        let message = format!("`per_call` of `{model}` is {}", dear.value);
+        node.fault(
+            faults,
+            code::OUT_OF_RANGE,
+            &dear.span,
+            message,
+            format!("at most {PER_CALL_MAX}: dollars of one call"),
+        );
     }
     Some(PriceOverride {
         input: rate("input")?,

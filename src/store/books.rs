@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded, RunState};
 use crate::domain::ledger::{Dirty, Hold};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
-use crate::ids::{PlanHash, ReservationId, RunId};
+use crate::ids::{PlanHash, PriceId, ReservationId, RunId};
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
 use crate::store::read::{self, RunMoney};
@@ -33,6 +34,9 @@ pub(crate) struct Books {
     changed: Vec<RollupKey>,
     plans: BTreeSet<PlanHash>,
     new_plans: Vec<(PlanHash, Arc<Plan>)>,
+    /// Entries of the audit log of this group.
+    audit: Vec<AuditEntry>,
+    audit_next: u64,
     bytes: usize,
 }
 
@@ -101,8 +105,9 @@ impl OpenRun {
 }
 
 impl Books {
-    pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, OpenRun>) -> Self {
-        Self {
+    pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, OpenRun>) -> Result<Self, StoreError> {
+        let audit_next = read::audit_next(&*reader.view()?)?;
+        Ok(Self {
             reader,
             runs,
             touched: BTreeSet::new(),
@@ -110,8 +115,10 @@ impl Books {
             changed: Vec::new(),
             plans: BTreeSet::new(),
             new_plans: Vec::new(),
+            audit: Vec::new(),
+            audit_next,
             bytes: 0,
-        }
+        })
     }
 
     /// The summaries of all open runs.
@@ -166,6 +173,20 @@ impl Books {
         }
     }
 
+    /// Adds to the audit log; the entry is in the same batch as the change that it tells of.
+    pub(crate) fn note(&mut self, at: Timestamp, by: Author, change: Change) {
+        self.audit.push(AuditEntry { number: self.audit_next, at, by, change });
+        self.audit_next += 1;
+    }
+
+    /// Why a price row is frozen, as the audit log tells it, this group included.
+    pub(crate) fn freeze_of(&self, price: &PriceId) -> Result<Freeze, StoreError> {
+        let mut freezes = Freezes::default();
+        read::each_audit(&*self.reader.view()?, &mut |entry| freezes.apply(&entry))?;
+        self.audit.iter().for_each(|entry| freezes.apply(entry));
+        Ok(freezes.of(price))
+    }
+
     /// All that the group changed, as one batch.
     pub(crate) fn close_group(&mut self, dirty: Dirty) -> Result<(Batch, Published), StoreError> {
         let mut batch = Batch::default();
@@ -176,6 +197,11 @@ impl Books {
             batch.put(key, record);
         }
         self.write_dirty(dirty, &mut batch)?;
+        for entry in std::mem::take(&mut self.audit) {
+            let key = keys::audit(entry.number);
+            let record = codec::seal_json(&key, &entry)?;
+            batch.put(key, record);
+        }
         let mut published = Published { open: Vec::new(), closed: Vec::new() };
         for run in std::mem::take(&mut self.touched) {
             let Some(open) = self.runs.get_mut(&run) else { continue };

@@ -39,10 +39,12 @@ pub enum Table {
     ByLabel = 0x41,
     /// Runs by agent and the caller's key: hash of both; holds the run.
     ByKey = 0x42,
+    /// The audit log: number.
+    Audit = 0x50,
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 13] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Meta, "the store's head"),
         (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
@@ -56,6 +58,7 @@ impl Table {
         (Self::ByState, "the index by state"),
         (Self::ByLabel, "the index by label"),
         (Self::ByKey, "the index by key"),
+        (Self::Audit, "the audit log's entry"),
     ];
 
     /// Its byte.
@@ -135,6 +138,15 @@ pub(crate) fn periods(account: &[u8]) -> Span {
 
 pub(crate) fn frozen(price: &PriceId) -> Vec<u8> {
     key(Table::Frozen, &[&hash(&[price.as_str()])])
+}
+
+pub(crate) fn audit(number: u64) -> Vec<u8> {
+    key(Table::Audit, &[&number.to_be_bytes()])
+}
+
+/// The number of an audit entry's key.
+pub(crate) fn audit_number(key: &[u8]) -> Option<u64> {
+    key.split_last_chunk::<8>().map(|(_, number)| u64::from_be_bytes(*number))
 }
 
 pub(crate) fn ring(agent: &AgentName) -> Vec<u8> {
@@ -229,6 +241,9 @@ pub fn describe(key: &[u8]) -> String {
         }
         Table::Plan => format!("plan {}", String::from_utf8_lossy(&key[1..])),
         Table::Meta => (*name).to_owned(),
+        Table::Audit => {
+            audit_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))
+        }
         Table::Budget | Table::Frozen | Table::Ring | Table::Rollup | Table::ByKey => format!("{name} (key {})", hex()),
     }
 }

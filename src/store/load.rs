@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use crate::domain::event::{AccountKey, RunState};
 use crate::domain::ledger::{Account, Hold, Snapshot};
+use crate::domain::report::replay;
+use crate::domain::run::Run;
 use crate::ids::{BudgetName, RunId};
 use crate::store::books::OpenRun;
 use crate::store::codec;
@@ -57,6 +60,26 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Ope
     snapshot.frozen = read::frozen(&*view)?;
     snapshot.rings = read::records(&*view, Table::Ring.span())?;
     Ok((snapshot, open))
+}
+
+/// The runs that wait for a person. One without its plan is left out: nobody can say how long it may wait.
+///
+/// # Errors
+/// When a record is damaged.
+pub(crate) fn waiting(
+    reader: &dyn Reader,
+    snapshot: &Snapshot,
+    open: &BTreeMap<RunId, OpenRun>,
+) -> Result<Vec<Run>, StoreError> {
+    let view = reader.view()?;
+    let mut waiting = Vec::new();
+    for (run, log) in &snapshot.open_runs {
+        let summary = open.get(run).map(OpenRun::summary).filter(|summary| summary.state.awaits_person());
+        let Some(summary) = summary else { continue };
+        let Some(plan) = read::plan(&*view, &summary.plan)? else { continue };
+        waiting.extend(replay(*run, Arc::new(plan), log));
+    }
+    Ok(waiting)
 }
 
 fn check_state(run: RunId, indexed: RunState, folded: RunState) -> Result<(), StoreError> {

@@ -29,10 +29,12 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::audit::{Act, AuditEntry, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Recorded};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
@@ -43,6 +45,7 @@ use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
 use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
+use crate::units::Timestamp;
 
 pub use crate::store::error::StoreError;
 pub use crate::store::read::{RUNS_MAX, RunFilter};
@@ -57,6 +60,7 @@ struct Handle {
     shared: Arc<Shared>,
     head: Head,
     recovered: Vec<(RunId, Recorded)>,
+    waits: Vec<(Timestamp, RunId)>,
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<JoinHandle<()>>,
     /// Dropped last: the next process may only come in when our files are closed.
@@ -120,17 +124,22 @@ impl Store {
         let head = format::settle(&mut *engine, place, clock.run_id(), format::MIGRATIONS)?;
         let reader = engine.reader();
         let (snapshot, open) = load::load(&*reader)?;
+        let waiting = load::waiting(&*reader, &snapshot, &open)?;
         let ledger = Ledger::restore(policy, snapshot);
-        let books = Books::new(Arc::clone(&reader), open);
+        let books = Books::new(Arc::clone(&reader), open)?;
         let shared = Arc::new(Shared::new(reader));
         let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared) };
-        let recovered = writer.start()?;
+        let recovered = writer.start(&waiting)?;
+        let ended = |run: &Run| recovered.iter().any(|(ended, _)| *ended == run.id);
+        let waits =
+            waiting.iter().filter(|run| !ended(run)).filter_map(|run| Some((run.expires_at()?, run.id))).collect();
         let (sender, receiver) = mpsc::channel(QUEUE_OPS_MAX);
         let builder = std::thread::Builder::new().name("plimsoll-store".to_owned());
         let thread = builder
             .spawn(move || writer.run(receiver))
             .map_err(|error| StoreError::io("start the writer of", Path::new(place), &error))?;
-        let handle = Handle { shared, head, recovered, commands: Some(sender), thread: Some(thread), _lock: lock };
+        let handle =
+            Handle { shared, head, recovered, waits, commands: Some(sender), thread: Some(thread), _lock: lock };
         Ok(Self(Arc::new(handle)))
     }
 
@@ -153,13 +162,14 @@ impl Store {
         self.send(Command::SetPolicy(Box::new(policy), reply), answer).await
     }
 
-    /// Lifts a price row's freeze.
+    /// Lifts a price row's freeze, and says so in the audit log by the same write. Of a row that isn't frozen nothing is
+    /// written.
     ///
     /// # Errors
     /// As [`Store::submit`].
-    pub async fn unfreeze(&self, price: PriceId) -> Result<Committed, StoreError> {
+    pub async fn unfreeze(&self, price: PriceId, act: Act) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Unfreeze(price, reply), answer).await
+        self.send(Command::Unfreeze(price, Box::new(act), reply), answer).await
     }
 
     async fn send(
@@ -185,10 +195,17 @@ impl Store {
         &self.0.head
     }
 
-    /// What the open wrote for runs that a process left when it went down.
+    /// What the open wrote: for runs that a process left when it went down, and for those that waited for a person for
+    /// longer than their limit `expires`.
     #[must_use]
     pub fn recovered(&self) -> &[(RunId, Recorded)] {
         &self.0.recovered
+    }
+
+    /// The runs that waited for a person when the store was opened, each with the time at which that ends.
+    #[must_use]
+    pub fn waits(&self) -> &[(Timestamp, RunId)] {
+        &self.0.waits
     }
 
     /// A run's whole log; empty for a run that doesn't exist.
@@ -264,6 +281,31 @@ impl Store {
     /// When a record is damaged.
     pub fn frozen(&self) -> Result<Vec<Frozen>, StoreError> {
         read::frozen(&*self.shared()?.reader.view()?)
+    }
+
+    /// Price rows that are frozen, oldest first, each with why as the audit log tells it.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn freezes(&self) -> Result<Vec<(PriceId, Freeze)>, StoreError> {
+        let view = self.shared()?.reader.view()?;
+        let frozen = read::frozen(&*view)?;
+        let mut freezes = Freezes::default();
+        if !frozen.is_empty() {
+            read::each_audit(&*view, &mut |entry| freezes.apply(&entry))?;
+        }
+        let mut freezes: Vec<(PriceId, Freeze)> =
+            frozen.into_iter().map(|frozen| (frozen.price.clone(), freezes.of(&frozen.price))).collect();
+        freezes.sort_by(|(one, a), (other, b)| (a.since, one).cmp(&(b.since, other)));
+        Ok(freezes)
+    }
+
+    /// Calls back with every entry of the audit log, oldest first, as of one commit.
+    ///
+    /// # Errors
+    /// When a record is damaged or missing.
+    pub fn audit(&self, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
+        read::each_audit(&*self.shared()?.reader.view()?, visit)
     }
 
     /// Writes every event as JSON Lines, run by run in the order of their creation: `run`, `seq`, `at`, `event`. Gives

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::audit::AuditEntry;
 use crate::domain::event::{AccountKey, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold};
 use crate::domain::plan::Plan;
@@ -196,6 +197,32 @@ pub(crate) fn accounts(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, St
 
 pub(crate) fn frozen(view: &dyn View) -> Result<Vec<Frozen>, StoreError> {
     records(view, Table::Frozen.span())
+}
+
+/// Calls back with every entry of the audit log, oldest first. Proves that no number is missing.
+pub(crate) fn each_audit(view: &dyn View, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
+    let (mut span, mut next) = (Table::Audit.span(), 0);
+    while !span.is_empty() {
+        let page = view.scan(&span, Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        span = span.after(last, Order::Ascending);
+        for (key, record) in &page {
+            let entry: AuditEntry = codec::open_json(key, record)?;
+            if keys::audit_number(key) != Some(next) || entry.number != next {
+                return Err(StoreError::damaged(format!("{} follows {next} entries", keys::describe(key))));
+            }
+            next += 1;
+            visit(entry);
+        }
+    }
+    Ok(())
+}
+
+/// The number of the audit log's next entry.
+pub(crate) fn audit_next(view: &dyn View) -> Result<u64, StoreError> {
+    let Some((key, _)) = view.scan(&Table::Audit.span(), Order::Descending, 1)?.pop() else { return Ok(0) };
+    let last = keys::audit_number(&key).and_then(|last| last.checked_add(1));
+    last.ok_or_else(|| StoreError::damaged(keys::describe(&key)))
 }
 
 /// A budget account, in one of its periods.

@@ -14,8 +14,12 @@
 //! - sled asserts in places where it could give an error: a panic of its own becomes an error, and poisons.
 //! - Readers wait while a commit is between its write and its sync: nobody sees what isn't on disk.
 //!
+//! - sled overwrites what lies behind damage while it opens: `tail.rs` refuses before that where it can be told, and keeps
+//!   aside what sled would overwrite where it can't.
+//!
 //! Deliberately absent: deleting anything of a damaged store, and shrinking (`store compact` writes a fresh folder).
-//! Known and not mended: sled itself overwrites what lies behind the damage while it opens, before we can refuse.
+
+mod tail;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -24,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use self::tail::{Look, Tail};
 use crate::store::engine::{
     Batch, Change, Engine, EngineError, Entry, KEY_BYTES_MAX, Order, Reader, SCAN_ENTRIES_MAX, Span, View,
 };
@@ -86,6 +91,15 @@ impl SledEngine {
         let fault = |what| move |error: std::io::Error| io_error(what, path, &error);
         std::fs::create_dir_all(path).map_err(fault("make the folder of"))?;
         sweep(path).map_err(fault("sweep"))?;
+        match Tail::look(path).map_err(fault("read"))? {
+            Look::Found(tail) => Self::recover(path).map_err(|error| kept(error, &tail, path)),
+            Look::Lost(why) => Err(EngineError::Damaged { path: path.display().to_string(), why }),
+        }
+    }
+
+    /// Lets sled open its files, and proves that nothing acknowledged is lost.
+    fn recover(path: &Path) -> Result<Self, EngineError> {
+        let fault = |what| move |error: std::io::Error| io_error(what, path, &error);
         let db = open_patiently(path)?;
         let options = File::options().read(true).write(true).clone();
         let file = options.open(path.join("db")).map_err(fault("open"))?;
@@ -278,6 +292,22 @@ impl View for SledView<'_> {
         let page = std::iter::from_fn(step).take(limit.min(SCAN_ENTRIES_MAX));
         let stored = self.shared.ask("read", || page.collect::<::sled::Result<Vec<_>>>())?;
         stored.into_iter().map(|(key, stored)| Ok((key.to_vec(), self.shared.whole(&key, &stored)?))).collect()
+    }
+}
+
+/// The error of an open, with where the end of the log is kept if that is damaged.
+fn kept(error: EngineError, tail: &Tail, path: &Path) -> EngineError {
+    match error {
+        EngineError::Damaged { path: place, why } => {
+            let why = match tail.keep(path) {
+                Ok(kept) => {
+                    format!("{why} (the end of its log, as it was before this open, is kept in `{}`)", kept.display())
+                }
+                Err(error) => format!("{why} (the end of its log could not be kept aside: {error})"),
+            };
+            EngineError::Damaged { path: place, why }
+        }
+        error @ (EngineError::Io { .. } | EngineError::Poisoned { .. }) => error,
     }
 }
 

@@ -1,12 +1,13 @@
 //! The audit: every event is folded again, and what is stored must come out, to the last pico-dollar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::audit::Freezes;
 use crate::domain::event::{AccountKey, Call, CostSource, Event, Purpose, Recorded, Reserved};
 use crate::domain::ledger::Account;
 use crate::domain::rollup::{self, Day, Dimensions, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
-use crate::ids::{ReservationId, RunId};
+use crate::ids::{PriceId, ReservationId, RunId};
 use crate::store::engine::{Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
@@ -48,7 +49,19 @@ pub(crate) fn verify(reader: &dyn Reader, live: &dyn Fn(RunId) -> Option<RunSumm
     read::each_run(reader, Table::Summary.span(), &mut |run| audit.run(reader, run, live))?;
     audit.compare_rollups(reader)?;
     audit.compare_accounts(reader)?;
+    compare_freezes(reader)?;
     Ok(audit.done)
+}
+
+/// A row that the audit log says is frozen is frozen.
+fn compare_freezes(reader: &dyn Reader) -> Result<(), StoreError> {
+    let view = reader.view()?;
+    let mut freezes = Freezes::default();
+    read::each_audit(&*view, &mut |entry| freezes.apply(&entry))?;
+    let stored: BTreeSet<PriceId> = read::frozen(&*view)?.into_iter().map(|frozen| frozen.price).collect();
+    freezes.prices().find(|price| !stored.contains(*price)).map_or(Ok(()), |price| {
+        Err(StoreError::damaged(format!("the audit log says that {price} is frozen, and it isn't")))
+    })
 }
 
 impl Audit {

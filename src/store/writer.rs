@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::audit::{Act, Author, Change, PriceUnfrozen};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
+use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
 use crate::failpoint;
 use crate::ids::{PriceId, RunId};
@@ -51,7 +53,7 @@ pub(crate) type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 pub(crate) enum Command {
     Submit(Box<Op>, Reply),
     SetPolicy(Box<LedgerPolicy>, Reply),
-    Unfreeze(PriceId, Reply),
+    Unfreeze(PriceId, Box<Act>, Reply),
 }
 
 /// What the writer shares with the handles.
@@ -139,13 +141,19 @@ struct Decided {
 }
 
 impl Writer {
-    /// Shows the open runs to readers, and writes what recovery decides (LEDGER rule 15).
-    pub(crate) fn start(&mut self) -> Result<Vec<(RunId, Recorded)>, StoreError> {
+    /// Shows the open runs to readers, and writes what recovery decides (LEDGER rule 15), and the ends of those that waited
+    /// for a person for too long.
+    pub(crate) fn start(&mut self, waiting: &[Run]) -> Result<Vec<(RunId, Recorded)>, StoreError> {
         let open = self.books.summaries().cloned().collect();
         self.shared.publish(Published { open, closed: Vec::new() });
         let now = self.clock.now();
         let decision = self.ledger.recover(now);
-        let (committed, _) = self.book(RunId::from_bits(0), now, decision)?;
+        let (mut committed, _) = self.book(RunId::from_bits(0), now, decision)?;
+        for (run, ended) in waiting.iter().filter_map(|run| Some((run.id, run.expired(now)?))) {
+            let op = Op { run, events: vec![(run, Event::Ended(ended))], asks: vec![], plan: None };
+            let decision = self.ledger.decide(op, now);
+            committed.events.extend(self.book(run, now, decision)?.0.events);
+        }
         if !committed.events.is_empty() {
             failpoint::reach("store.recovering");
         }
@@ -190,7 +198,7 @@ impl Writer {
         let (reply, booked) = match command {
             Command::Submit(op, reply) => (reply, self.submit(*op, now)),
             Command::SetPolicy(policy, reply) => (reply, self.set_policy(*policy, now)),
-            Command::Unfreeze(price, reply) => (reply, self.unfreeze(&price, now)),
+            Command::Unfreeze(price, act, reply) => (reply, self.unfreeze(price, &act, now)),
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
@@ -217,9 +225,13 @@ impl Writer {
         self.book(RunId::from_bits(0), now, decision)
     }
 
-    fn unfreeze(&mut self, price: &PriceId, now: Timestamp) -> Result<Booked, StoreError> {
+    fn unfreeze(&mut self, price: PriceId, act: &Act, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
-        self.ledger.unfreeze(price);
+        if self.ledger.unfreeze(&price) {
+            let freeze = self.books.freeze_of(&price)?;
+            let unfrozen = PriceUnfrozen { price, reason: act.reason().to_owned(), freeze };
+            self.books.note(now, act.by(), Change::PriceUnfrozen(unfrozen));
+        }
         self.book(RunId::from_bits(0), now, Decision::default())
     }
 
@@ -230,6 +242,9 @@ impl Writer {
             .into_iter()
             .map(|(run, notice)| (run, NoticeCommitted { events: Vec::new(), notice }))
             .collect();
+        for overrun in decision.overruns {
+            self.books.note(now, Author::Ledger, Change::PriceFrozen(overrun));
+        }
         let mut events = Vec::with_capacity(decision.appended.len());
         for (run, event) in decision.appended {
             let recorded = self.books.record(run, now, event)?;

@@ -1,6 +1,6 @@
 //! The real binary: exit code, standard output and standard error of each command's good and bad use.
 
-mod desk;
+pub(crate) mod desk;
 mod signals;
 
 use desk::Desk;
@@ -227,14 +227,54 @@ fn prices_are_listed_shown_and_unfrozen() {
     desk.snapshot("prices_list_none", &["prices", "list", "no-such-model"]);
     desk.snapshot("prices_show", &["prices", "show", "local/qwen"]);
     desk.snapshot("prices_show_unknown", &["prices", "show", "openai/gpt-5-minni"]);
-    desk.snapshot("prices_unfreeze_none", &["prices", "unfreeze", "openai/gpt-5-mini", "--reason", "checked"]);
+    desk.snapshot("prices_show_bare", &["prices", "show", "gpt-5-mini"]);
+    desk.snapshot("prices_frozen_never", &["prices", "frozen", "--history"]);
+    let checked = |row: &'static str| ["prices", "unfreeze", row, "--by", "ann", "--reason", "checked"];
+    desk.snapshot("prices_unfreeze_none", &checked("openai/gpt-5-mini"));
+    desk.snapshot("prices_unfreeze_unknown", &checked("openai/gpt-5-minni"));
     desk.snapshot("prices_unfreeze_no_reason", &["prices", "unfreeze", "openai/gpt-5-mini"]);
     desk.write("over.toml", "[[reply]]\nrepeat = \"forever\"\nfault = \"overrun\"\n");
     desk.run(&["run", "hello", "--input", "Where is order 4711?", "--scenario", "over.toml"]);
-    desk.snapshot(
-        "prices_unfreeze",
-        &["prices", "unfreeze", "openai/gpt-5-mini", "--reason", "the provider mended it"],
+    desk.snapshot("prices_frozen", &["prices", "frozen"]);
+    desk.snapshot("prices_list_frozen", &["prices", "list", "gpt-5-mini"]);
+    desk.snapshot("prices_show_frozen", &["prices", "show", "openai/gpt-5-mini"]);
+    desk.snapshot("check_frozen", &["check", "hello"]);
+    let dry = desk.run(&["run", "hello", "--input", "Where is order 4711?", "--dry-run"]);
+    assert!(dry.stderr.contains("warning: the price of openai/gpt-5-mini is frozen since"), "{dry}");
+    let mend = |text: &'static str| ["prices", "unfreeze", "openai/gpt-5-mini", "--by", "ann", "--reason", text];
+    desk.snapshot("prices_unfreeze_nobody", &["prices", "unfreeze", "openai/gpt-5-mini", "--reason", "checked"]);
+    desk.snapshot("prices_unfreeze_empty_reason", &mend(" "));
+    desk.snapshot("prices_unfreeze", &mend("the provider mended it"));
+    desk.snapshot("prices_unfreeze_twice", &mend("the provider mended it"));
+    // The fallback's price is frozen too, and named by its id.
+    let row =
+        desk.run(&["prices", "frozen", "--json"]).json()["frozen"][0]["price"].as_str().expect("an id").to_owned();
+    let lifted = desk.run(&["prices", "unfreeze", &row, "--by", "bob", "--reason", "so did they", "--json"]).json();
+    assert_eq!(lifted["unfrozen"], serde_json::json!([row]));
+    desk.snapshot("prices_frozen_none", &["prices", "frozen"]);
+    desk.snapshot("prices_frozen_history", &["prices", "frozen", "--history"]);
+    let document = desk.run(&["prices", "frozen", "--history", "--json"]).json();
+    assert_eq!(document["frozen"], serde_json::json!([]));
+    assert_eq!(document["history"][2]["by"], serde_json::json!({ "person": "ann" }));
+    let freeze = &document["history"][2]["change"]["freeze"];
+    assert_eq!(freeze["overruns"][0], document["history"][0]["change"]["overrun"]);
+    assert_eq!(desk.run(&["prices", "list", "gpt-5-mini", "--json"]).json()["frozen"], serde_json::json!([]));
+}
+
+#[test]
+fn a_price_of_a_call_is_charged_to_the_last_pico_dollar() {
+    let desk = Desk::new();
+    desk.append(
+        "plimsoll.toml",
+        "[[prices]]\nmodel = \"openai/gpt-5-mini\"\ninput = \"0.25\"\noutput = \"2\"\nper_call = \"$0.000000000007\"\n",
     );
+    desk.snapshot("prices_show_per_call", &["prices", "show", "openai/gpt-5-mini"]);
+    desk.snapshot("prices_list_per_call", &["prices", "list", "gpt-5-mini"]);
+    let told = desk.run(&["run", "hello", "--input", "Where is order 4711?", "--json", "--invoice", "invoice.jsonl"]);
+    told.expect_code(0);
+    let invoice = plimsoll::sim::Invoice::read(&desk.path("invoice.jsonl")).expect("an invoice");
+    assert_eq!(told.json()["cost"]["settled_usd"].as_str().expect("an amount"), invoice.total.usd());
+    assert_eq!(invoice.total.pico() % 1_000, 7 * u128::from(invoice.billed_count));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Many runs at once on one budget, against the simulated provider's invoice (issue 2: fan-out).
 
+use plimsoll::domain::audit::{Act, AuditEntry, Change};
 use plimsoll::domain::event::{Call, Event, Labels, Reserved, RunState};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::runtime::silent;
@@ -197,8 +198,22 @@ async fn replies_over_what_was_asked_are_booked_in_full_and_freeze_the_price() {
     let later = world.run().await;
     assert_eq!((later.state(), later.refusal().limit), (RunState::Stopped, LimitKind::FrozenPrice));
     assert_eq!(later.run.counters.attempts, 0);
-    let model = TOKENS.into();
-    assert_eq!(world.runtime.unfreeze(&model, "looked at it").await.expect("it is lifted").len(), 1);
+    let act = Act::new("ann", "looked at it").expect("an act");
+    assert_eq!(world.runtime.unfreeze(TOKENS, &act).await.expect("it is lifted").len(), 1);
+    // The audit log has each overrun, and who lifted the freeze.
+    let mut entries = Vec::new();
+    world.runtime.store().audit(&mut |entry| entries.push(entry)).expect("it reads");
+    let Some((AuditEntry { change: Change::PriceUnfrozen(unfrozen), by, .. }, overruns)) = entries.split_last() else {
+        panic!("the last is the unfreeze: {entries:?}")
+    };
+    assert_eq!((by.to_string().as_str(), unfrozen.reason.as_str()), ("ann", "looked at it"));
+    let excess = |entry: &AuditEntry| match &entry.change {
+        Change::PriceFrozen(frozen) => frozen.overrun.billed_usd.left_after(frozen.overrun.reserved_usd),
+        Change::PriceUnfrozen(_) => Money::ZERO,
+    };
+    assert_eq!(overruns.iter().map(excess).sum::<Money>(), over);
+    assert_eq!(unfrozen.freeze.count, u64::try_from(overruns.len()).expect("few"));
+    assert_eq!(unfrozen.freeze.since, Some(overruns[0].at));
     assert_ne!(world.run().await.refusal().limit, LimitKind::FrozenPrice);
 }
 

@@ -1,10 +1,14 @@
 //! The house has floors (ARCHITECTURE.md): a module imports lower floors only. This reads every source file and checks it.
+//! And no file is so long that nobody reads it whole.
 //!
 //! It sees paths as they are written, `use` trees included, in code and not in comments or texts. Modules named `tests`
 //! are held to the same rule. It doesn't see what a macro would make.
 
 use std::fmt;
 use std::path::Path;
+
+/// Lines of one source file, its tests included.
+const LINES_MAX: usize = 600;
 
 /// The floor of each module at the top of the crate.
 const FLOORS: [(&str, u8); 17] = [
@@ -74,6 +78,25 @@ fn every_module_imports_lower_floors_only() {
     }
     assert!(seen > 100, "only {seen} files were found");
     assert!(faults.is_empty(), "{} fault(s):\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_what_is_read_in_one_sitting() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut long = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        for entry in walkdir::WalkDir::new(home.join(folder)).sort_by_file_name() {
+            let entry = entry.expect("the sources can be listed");
+            if entry.path().extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let lines = std::fs::read_to_string(entry.path()).expect("a source can be read").lines().count();
+            if lines > LINES_MAX {
+                long.push(format!("{}: {lines} lines", entry.path().display()));
+            }
+        }
+    }
+    assert!(long.is_empty(), "at most {LINES_MAX} lines, split by sense:\n{}", long.join("\n"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod counts;
 mod money;
+mod surfaces;
 mod times;
 
 use plimsoll::domain::event::{Event, Outcome, Purpose, RunState};

@@ -14,6 +14,7 @@ mod licences;
 mod limits;
 mod pricing;
 mod provider;
+mod proxy;
 mod resume;
 mod run_machine;
 mod runtime;

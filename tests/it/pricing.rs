@@ -123,6 +123,7 @@ fn custom(input: &str, output: &str, reason: Option<&str>) -> Result<PriceRow, P
         output: TokenPrice::parse_per_million(output).expect("a price"),
         cache_read: None,
         cache_write: None,
+        per_call: Money::ZERO,
         context_window: None,
         max_output: None,
         reason: reason.map(str::to_owned),
@@ -145,6 +146,40 @@ fn a_projects_price_stands_over_the_book_and_zero_needs_a_reason() {
     let free = custom("0", "0", Some("own hardware")).expect("a price");
     assert_eq!(free.cost(&usage(9, 9, 9, 9), Some("whatever")), Ok(Money::ZERO));
     assert_eq!(free.output_within(Tokens(1_000), Money::ZERO), Some(u32::MAX));
+}
+
+/// A project's price with a fee for each call.
+fn with_fee(input: &str, output: &str, per_call: u64) -> PriceRow {
+    PriceRow::custom(CustomPrice {
+        model: ModelName::from("local/metered"),
+        input: TokenPrice::parse_per_million(input).expect("a price"),
+        output: TokenPrice::parse_per_million(output).expect("a price"),
+        cache_read: None,
+        cache_write: None,
+        per_call: Money::from_pico(per_call.into()),
+        context_window: None,
+        max_output: None,
+        reason: Some("billed by the call".to_owned()),
+        source: "plimsoll.toml:31".to_owned(),
+    })
+    .expect("a price")
+}
+
+#[test]
+fn a_call_costs_its_fee_beside_its_tokens() {
+    let row = with_fee("1", "2", 2_000_000_001);
+    assert_eq!(row.cost(&usage(3, 0, 0, 1), None).expect("a cost").pico(), 2_000_000_001 + 5_000_000);
+    assert_eq!(row.cost(&usage(0, 0, 0, 0), None).expect("a cost").pico(), 2_000_000_001, "answered is billed");
+    assert_eq!(row.worst_case(Tokens(3), 1).pico(), 2_000_000_001 + 5_000_000);
+    let without = with_fee("1", "2", 0);
+    assert_ne!(row.id, without.id, "another fee is another version");
+    // Tokens for nothing, and still not free: neither a bound nor a bill may be zero.
+    let flat = with_fee("0", "0", 5);
+    assert!(!flat.is_free() && with_fee("0", "0", 0).is_free());
+    assert_eq!(flat.cost(&usage(9, 9, 9, 9), None).expect("a cost").pico(), 5);
+    assert_eq!(flat.output_within(Tokens(9), Money::from_pico(4)), None);
+    assert_eq!(flat.input_within(9, Money::from_pico(4), Terms::default()), None);
+    assert_eq!(flat.output_within(Tokens(9), Money::from_pico(5)), Some(u32::MAX));
 }
 
 #[test]
@@ -243,6 +278,27 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_fee_comes_on_top_exactly_once(
+        used in any_usage(), fee in 0u64..10_000_000_000_000, spare in 0u128..1_000_000, output in 0u32..5_000,
+    ) {
+        let used = Usage { cache_write_long: Tokens::ZERO, ..used };
+        let (plain, dear) = (with_fee("0.25", "2", 0), with_fee("0.25", "2", fee));
+        let on_top = |amount: Money| amount.plus(Money::from_pico(fee.into()));
+        prop_assert_eq!(dear.cost(&used, None).expect("a cost"), on_top(plain.cost(&used, None).expect("a cost")));
+        let input = used.input_total();
+        let most = dear.worst_case(input, output);
+        prop_assert_eq!(most, on_top(plain.worst_case(input, output)));
+        let within = Usage { output: Tokens(used.output.0.min(output.into())), ..used };
+        prop_assert!(dear.cost(&within, None).expect("a cost") <= most);
+        let room = most.plus(Money::from_pico(spare));
+        let largest = dear.output_within(input, room).expect("it fits");
+        prop_assert!(dear.worst_case(input, largest) <= room && dear.worst_case(input, largest + 1) > room);
+        let longest = dear.input_within(output, room, Terms::default()).expect("it fits");
+        prop_assert!(dear.worst_case(longest, output) <= room);
+        prop_assert!(dear.worst_case(Tokens(longest.0 + 1), output) > room);
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Stops and resumes: Ctrl-C on the real binary, and what a run is after it went on.
 
+mod expiry;
+mod in_flight;
+mod queued;
+mod stop;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

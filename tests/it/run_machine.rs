@@ -2,6 +2,7 @@
 //!
 //! Promises 7, 8, 11, 13 and 14, and that each call of a turn has one answer.
 
+mod fixture;
 mod player;
 mod policy;
 
@@ -30,7 +31,7 @@ fn the_plays_meet_every_hard_case() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = (sheet(), prop::collection::vec(any::<u8>(), 40..400));
     let mut seen = std::collections::BTreeMap::<&str, u32>::new();
-    for _ in 0..800 {
+    for _ in 0..1_200 {
         let (sheet, draws): (Sheet, Vec<u8>) = strategy.new_tree(&mut runner).expect("a case").current();
         let mut player = Player::new(sheet, draws);
         player.play();

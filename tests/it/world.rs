@@ -82,14 +82,19 @@ impl Recipe {
     }
 
     pub(crate) fn start(&self) -> World {
+        self.start_at(&Clock::system())
+    }
+
+    /// As [`Self::start`], by a clock of the test's own.
+    pub(crate) fn start_at(&self, clock: &Clock) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         self.write(folder.path());
         let (project, plans) = load(folder.path());
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
-        let runtime = open(&project, plans, &sim);
-        World { folder, sim, runtime }
+        let runtime = open(&project, plans, &sim, clock);
+        World { folder, sim, runtime, clock: clock.clone() }
     }
 }
 
@@ -98,6 +103,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) sim: SimHandle,
     pub(crate) runtime: Runtime,
+    clock: Clock,
 }
 
 impl World {
@@ -143,11 +149,11 @@ impl World {
 
     /// The same project and provider, in a process that starts anew. Nobody else may hold the store.
     pub(crate) fn reopen(self) -> Self {
-        let Self { folder, sim, runtime } = self;
+        let Self { folder, sim, runtime, clock } = self;
         drop(runtime);
         let (project, plans) = load(folder.path());
-        let runtime = open(&project, plans, &sim);
-        Self { folder, sim, runtime }
+        let runtime = open(&project, plans, &sim, &clock);
+        Self { folder, sim, runtime, clock }
     }
 
     /// The books add up, and nothing is held any more.
@@ -215,8 +221,7 @@ fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
     load_project(folder, &options).map_err(|faults| faults.to_string()).expect("the project loads")
 }
 
-fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle) -> Runtime {
-    let clock = Clock::system();
+fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle, clock: &Clock) -> Runtime {
     let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
     let book = PriceBook::builtin().with_overrides(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
@@ -233,6 +238,7 @@ fn sim_price(price: &PriceOverride) -> SimPrice {
         output: decimal(price.output),
         cache_read: None,
         cache_write: None,
+        per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     }
 }
 
@@ -243,6 +249,7 @@ fn price_row(price: &PriceOverride) -> PriceRow {
         output: price.output,
         cache_read: price.cache_read,
         cache_write: price.cache_write,
+        per_call: price.per_call,
         context_window: None,
         max_output: None,
         reason: price.reason.clone(),

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::arguments::CheckArguments;
+use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{clock, folder, load_line_of, load_options, only, price_book};
@@ -24,7 +25,13 @@ use crate::units::{Money, Timestamp, Tokens};
 pub(super) fn check(context: &Context<'_>, arguments: &CheckArguments) -> Result<Exit, CliError> {
     let survey = survey(context, arguments.agent.as_deref())?;
     let (book, now) = (price_book(&survey.project)?, clock().now());
-    let reports: Vec<AgentReport> = survey.plans.values().map(|plan| AgentReport::of(plan, &book, now)).collect();
+    let frozen = frozen_or_told(context, &survey.project, false).unwrap_or_default();
+    let report = |plan| {
+        let mut report = AgentReport::of(plan, &book, now);
+        report.warnings.extend(frozen_warnings(plan, &book, now, &frozen));
+        report
+    };
+    let reports: Vec<AgentReport> = survey.plans.values().map(report).collect();
     if arguments.json {
         let faults: Vec<FaultRow<'_>> = survey.faults.all().iter().map(FaultRow::of).collect();
         context.output.json(&CheckDocument { agents: &reports, faults })?;
@@ -208,6 +215,17 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Models that will be refused because a bill above its reservation froze their price.
+pub(super) fn frozen_warnings(plan: &Plan, book: &PriceBook, now: Timestamp, frozen: &[FrozenRow]) -> Vec<String> {
+    let models = plan.model.candidates.iter().chain(plan.model.downgrade.iter().flat_map(|down| &down.candidates));
+    let of_model = |model| {
+        let row = book.find(model, now)?;
+        let frozen = frozen.iter().find(|frozen| frozen.price == row.id)?;
+        Some(format!("the price of {model} is frozen {}; its calls are refused: {MEND}", frozen.why()))
+    };
+    models.collect::<std::collections::BTreeSet<_>>().into_iter().filter_map(of_model).collect()
 }
 
 /// Instructions that can't fit a landing: then a run that meets a limit ends without an answer (LEDGER rule 6).

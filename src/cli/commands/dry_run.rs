@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::arguments::RunArguments;
+use crate::cli::commands::check::frozen_warnings;
+use crate::cli::commands::prices::FrozenRow;
 use crate::cli::commands::run::sim_choice;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -21,6 +23,7 @@ struct DryRunDocument<'a> {
     plan_hash: PlanHash,
     plan: &'a Plan,
     first_call: &'a DryRun,
+    warnings: &'a [String],
 }
 
 pub(super) fn dry_run(
@@ -31,16 +34,24 @@ pub(super) fn dry_run(
     new: &NewRun,
 ) -> Result<Exit, CliError> {
     let shown = plan.clone();
-    let dry = block_on(async {
+    let (dry, warnings) = block_on(async {
         let session = Session::open(project, project::only(plan), &sim_choice(arguments))?;
         let dry = session.runtime.dry_run(new)?;
+        let frozen: Vec<FrozenRow> = session.runtime.store().freezes()?.into_iter().map(FrozenRow::of).collect();
+        let warnings = frozen_warnings(&shown, session.runtime.prices(), project::clock().now(), &frozen);
         session.close().await;
-        Ok(dry)
+        Ok((dry, warnings))
     })?;
     if arguments.json {
-        context.output.json(&DryRunDocument { plan_hash: shown.hash(), plan: &shown, first_call: &dry })?;
+        context.output.json(&DryRunDocument {
+            plan_hash: shown.hash(),
+            plan: &shown,
+            first_call: &dry,
+            warnings: &warnings,
+        })?;
     } else {
         context.output.data(&describe(&shown, &dry)?)?;
+        warnings.iter().for_each(|warning| context.output.talk(&format!("warning: {warning}")));
         context.output.talk("nothing was sent, and nothing was spent");
     }
     Ok(if dry.refusal.is_some() {

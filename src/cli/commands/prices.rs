@@ -1,6 +1,6 @@
-//! `prices list|show|unfreeze`.
+//! `prices list|show|frozen|unfreeze`.
 
-use std::collections::BTreeMap;
+mod frozen;
 
 use super::Context;
 use crate::cli::arguments::{BooksArguments, PricesCommand};
@@ -10,16 +10,22 @@ use crate::cli::exit::Exit;
 use crate::cli::project::{clock, configuration, price_book};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::cli::session::{Session, SimChoice, block_on};
 use crate::domain::pricing::{PriceBook, PriceRow, Rates};
-use crate::ids::ModelName;
+use crate::spec::project::Project;
 use crate::units::TokenPrice;
+
+pub(super) use frozen::FrozenRow;
+
+/// What to do about a frozen price.
+pub(super) const MEND: &str =
+    "find out why the bill was above its bound, then `plimsoll prices unfreeze MODEL --reason TEXT`";
 
 pub(super) fn prices(context: &Context<'_>, command: &PricesCommand) -> Result<Exit, CliError> {
     match command {
-        PricesCommand::List { part, json } => list(context, part.as_deref(), *json),
-        PricesCommand::Show { model, json } => show(context, model, *json),
-        PricesCommand::Unfreeze { model, reason, books } => unfreeze(context, model, reason, *books),
+        PricesCommand::List { part, json, books } => list(context, part.as_deref(), *json, *books),
+        PricesCommand::Show { model, json, books } => show(context, model, *json, *books),
+        PricesCommand::Frozen(arguments) => frozen::frozen(context, arguments),
+        PricesCommand::Unfreeze(arguments) => frozen::unfreeze(context, arguments),
     }
 }
 
@@ -32,41 +38,92 @@ fn book(context: &Context<'_>) -> Result<PriceBook, CliError> {
     }
 }
 
-fn list(context: &Context<'_>, part: Option<&str>, json: bool) -> Result<Exit, CliError> {
+/// The frozen rows; `None` where they can't be told, which is said. Prices are shown all the same.
+fn frozen_rows(context: &Context<'_>, books: BooksArguments) -> Result<Option<Vec<FrozenRow>>, CliError> {
+    match configuration(context.project, books.sim) {
+        Ok(project) => Ok(frozen_or_told(context, &project, books.sim)),
+        Err(error) if context.project.is_some() => Err(error),
+        Err(_) => Ok(Some(Vec::new())),
+    }
+}
+
+/// The frozen rows of a project's books; `None` where they can't be told, which is said.
+pub(super) fn frozen_or_told(context: &Context<'_>, project: &Project, sim: bool) -> Option<Vec<FrozenRow>> {
+    let open = || -> Result<Vec<FrozenRow>, CliError> {
+        let store = books::open(project, sim)?;
+        let freezes = store.map_or_else(|| Ok(Vec::new()), |store| store.freezes())?;
+        Ok(freezes.into_iter().map(FrozenRow::of).collect())
+    };
+    open().inspect_err(|error| context.output.talk(&format!("which prices are frozen can't be told now: {error}"))).ok()
+}
+
+fn list(context: &Context<'_>, part: Option<&str>, json: bool, books: BooksArguments) -> Result<Exit, CliError> {
     let (book, now) = (book(context)?, clock().now());
     let part = part.unwrap_or_default().to_lowercase();
     let valid = |row: &&PriceRow| row.is_valid_at(now) && row.model.as_str().to_lowercase().contains(&part);
     let rows: Vec<&PriceRow> = book.rows().filter(valid).collect();
+    let frozen = frozen_rows(context, books)?;
     if json {
-        context.output.json(&serde_json::json!({ "prices": rows }))?;
+        context.output.json(&document(&rows, frozen))?;
     } else if rows.is_empty() {
         context.output.talk("no such model; `plimsoll prices list` lists all, `[[prices]]` in plimsoll.toml adds one");
     } else {
-        context.output.data(&table(&rows).render(context.output.data_width()))?;
+        let frozen: Vec<FrozenRow> = frozen.unwrap_or_default();
+        let frozen: Vec<&FrozenRow> = rows.iter().filter_map(|row| frozen_row(row, &frozen)).collect();
+        context.output.data(&table(&rows, &frozen).render(context.output.data_width()))?;
         context.output.talk("USD per 1,000,000 tokens; `plimsoll prices show MODEL` has tiers, sources and dates");
+        if !frozen.is_empty() {
+            context.output.talk(&format!("a frozen price is refused; {MEND}"));
+        }
     }
     Ok(Exit::Finished)
 }
 
-fn table(rows: &[&PriceRow]) -> Table {
-    let mut table = Table::new([
-        Column::id("MODEL"),
-        Column::number("INPUT"),
-        Column::number("CACHED"),
-        Column::number("OUTPUT"),
-        Column::number("WINDOW"),
-        Column::text("SOURCE"),
-    ]);
+fn frozen_row<'a>(row: &PriceRow, frozen: &'a [FrozenRow]) -> Option<&'a FrozenRow> {
+    frozen.iter().find(|frozen| frozen.price == row.id)
+}
+
+/// Rows, and those of them that are frozen: null where that can't be told.
+fn document(rows: &[&PriceRow], frozen: Option<Vec<FrozenRow>>) -> serde_json::Value {
+    let shown = |frozen: &FrozenRow| rows.iter().any(|row| row.id == frozen.price);
+    let frozen = frozen.map(|frozen| frozen.into_iter().filter(shown).collect::<Vec<_>>());
+    serde_json::json!({ "prices": rows, "frozen": frozen })
+}
+
+/// Columns that say nothing about any row are left out.
+fn table(rows: &[&PriceRow], frozen: &[&FrozenRow]) -> Table {
+    let fees = rows.iter().any(|row| !row.per_call.is_zero());
+    let columns = [
+        Some(Column::id("MODEL")),
+        Some(Column::number("INPUT")),
+        Some(Column::number("CACHED")),
+        Some(Column::number("OUTPUT")),
+        fees.then(|| Column::number("A CALL")),
+        Some(Column::number("WINDOW")),
+        (!frozen.is_empty()).then(|| Column::text("FROZEN SINCE")),
+        Some(Column::text("SOURCE")),
+    ];
+    let mut table = Table::new(columns.into_iter().flatten());
     for row in rows {
         let rates = &row.price.rates;
-        table.push([
-            row.model.to_string(),
-            rates.input.usd_per_million(),
-            rate(rates.cache_read),
-            rates.output.usd_per_million(),
-            row.context_window.map_or_else(|| "-".to_owned(), |window| window.to_string()),
-            source(row),
-        ]);
+        let since = || {
+            let freeze = frozen.iter().find(|frozen| frozen.price == row.id);
+            freeze.map_or_else(
+                || "-".to_owned(),
+                |frozen| frozen.freeze.since.map_or("long ago".to_owned(), |at| at.to_string()),
+            )
+        };
+        let cells = [
+            Some(row.model.to_string()),
+            Some(rates.input.usd_per_million()),
+            Some(rate(rates.cache_read)),
+            Some(rates.output.usd_per_million()),
+            fees.then(|| if row.per_call.is_zero() { "-".to_owned() } else { row.per_call.to_string() }),
+            Some(row.context_window.map_or_else(|| "-".to_owned(), |window| window.to_string())),
+            (!frozen.is_empty()).then(since),
+            Some(source(row)),
+        ];
+        table.push(cells.into_iter().flatten());
     }
     table
 }
@@ -79,34 +136,45 @@ fn source(row: &PriceRow) -> String {
     if row.retrieved == "project" { row.source.clone() } else { format!("{}, read {}", row.source, row.retrieved) }
 }
 
-fn show(context: &Context<'_>, model: &str, json: bool) -> Result<Exit, CliError> {
+fn show(context: &Context<'_>, model: &str, json: bool, books: BooksArguments) -> Result<Exit, CliError> {
     let book = book(context)?;
-    let rows: Vec<&PriceRow> = book.rows().filter(|row| row.model.as_str() == model).collect();
+    let rows: Vec<&PriceRow> = book.rows().filter(|row| row.id.is_named(model)).collect();
     if rows.is_empty() {
         return Err(unknown(&book, model));
     }
+    let frozen = frozen_rows(context, books)?;
     if json {
-        context.output.json(&serde_json::json!({ "prices": rows }))?;
+        context.output.json(&document(&rows, frozen))?;
     } else {
-        rows.iter().try_for_each(|row| context.output.data(&describe(row)))?;
+        let frozen = frozen.unwrap_or_default();
+        rows.iter().try_for_each(|row| context.output.data(&describe(row, frozen_row(row, &frozen))))?;
     }
     Ok(Exit::Finished)
 }
 
 fn unknown(book: &PriceBook, model: &str) -> CliError {
     let names: Vec<&str> = book.rows().map(|row| row.model.as_str()).collect();
+    // A name without its provider is near none of them, and means one all the same.
+    let bare = names.iter().filter(|name| name.split_once('/').is_some_and(|(_, bare)| bare == model));
+    let bare: Vec<String> = bare.map(|name| format!("`{name}`")).collect();
     let near = crate::spec::fault::nearest(model, names.iter().copied());
-    let help = near.map_or_else(
-        || "`plimsoll prices list` lists models; `[[prices]]` in plimsoll.toml adds one".to_owned(),
-        |name| format!("did you mean `{name}`?"),
-    );
+    let help = match (bare.is_empty(), near) {
+        (false, _) => format!("write it with its provider: {}", bare.join(" or ")),
+        (true, Some(name)) => format!("did you mean `{name}`?"),
+        (true, None) => "`plimsoll prices list` lists models; `[[prices]]` in plimsoll.toml adds one".to_owned(),
+    };
     Problem::usage(code::MODEL, format!("there is no price for `{}`", one_line(model, 80))).help(help).into()
 }
 
-fn describe(row: &PriceRow) -> String {
-    let mut lines = vec![format!("{}", row.id), "  USD per 1,000,000 tokens".to_owned()];
+fn describe(row: &PriceRow, frozen: Option<&FrozenRow>) -> String {
+    let mut lines = vec![row.id.to_string()];
+    lines.extend(frozen.map(|frozen| format!("  FROZEN              {}\n  to mend it          {MEND}", frozen.why())));
+    lines.push("  USD per 1,000,000 tokens".to_owned());
     lines.push(format!("  ordinary            {}", rates(&row.price.rates)));
     lines.extend(row.price.long.as_ref().map(|long| format!("  above {:<13} {}", long.above, rates(&long.rates))));
+    lines.extend(
+        (!row.per_call.is_zero()).then(|| format!("  each call           {}, beside its tokens", row.per_call)),
+    );
     for (name, tier) in &row.service_tiers {
         lines.push(format!("  tier {name:<14} {}", rates(&tier.rates)));
         lines.extend(tier.long.as_ref().map(|long| format!("    above {:<11} {}", long.above, rates(&long.rates))));
@@ -133,33 +201,6 @@ fn rates(rates: &Rates) -> String {
     )
 }
 
-fn unfreeze(context: &Context<'_>, model: &str, reason: &str, books: BooksArguments) -> Result<Exit, CliError> {
-    if reason.trim().is_empty() {
-        return Err(Problem::usage(code::USAGE, "`--reason` is empty")
-            .help("say why the price may be used again")
-            .into());
-    }
-    let project = configuration(context.project, books.sim)?;
-    let none = || {
-        let message = format!("no price of `{}` is frozen", one_line(model, 80));
-        CliError::from(Problem::usage(code::MODEL, message).help("`plimsoll prices list` lists models"))
-    };
-    if !books::folder(&project, books.sim).exists() {
-        return Err(none());
-    }
-    block_on(async {
-        let choice = SimChoice { sim: books.sim, ..SimChoice::default() };
-        let session = Session::open(&project, BTreeMap::new(), &choice)?;
-        let lifted = session.runtime.unfreeze(&ModelName::from(model), reason).await?;
-        session.close().await;
-        if lifted.is_empty() {
-            return Err(none());
-        }
-        lifted.iter().for_each(|price| context.output.talk(&format!("{price} may be used again")));
-        Ok(Exit::Finished)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,10 +208,10 @@ mod tests {
     #[test]
     fn a_price_is_described_with_its_source() {
         let row = PriceBook::builtin().rows().find(|row| row.model.as_str() == "openai/gpt-5-mini").expect("a price");
-        let text = describe(row);
+        let text = describe(row, None);
         assert!(text.contains("input 0.25"), "{text}");
         assert!(text.contains("source"), "{text}");
-        let line = table(&[row]).render(None);
+        let line = table(&[row], &[]).render(None);
         assert!(line.lines().nth(1).expect("a row").starts_with("openai/gpt-5-mini"), "{line}");
     }
 

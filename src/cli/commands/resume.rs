@@ -54,8 +54,9 @@ fn nothing_by_itself(context: &Context<'_>, runtime: &Runtime) -> Result<Exit, C
     if asked == 0 {
         return Ok(nothing(context));
     }
+    let who = if asked == 1 { "1 run waits".to_owned() } else { format!("{asked} runs wait") };
     context.output.talk(&format!(
-        "{asked} wait for a decision about a tool call that was in flight: add `--in-flight rerun` or `--in-flight skip`"
+        "{who} for a decision about a tool call that was in flight: add `--in-flight rerun` or `--in-flight skip`"
     ));
     Ok(Exit::Waiting)
 }
@@ -71,6 +72,7 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
         let session = Session::open(project, BTreeMap::new(), &choice)?;
         if !arguments.quiet {
             session.tell_of_simulation(context.output, &choice);
+            books::tell_of_expired(session.runtime.store(), context.output);
         }
         let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
         if run.state.is_ended() && quiet == Quiet::No {
@@ -112,6 +114,7 @@ fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) ->
         let session = Session::open(project, BTreeMap::new(), &choice)?;
         if !arguments.quiet {
             session.tell_of_simulation(context.output, &choice);
+            books::tell_of_expired(session.runtime.store(), context.output);
         }
         let runs = resumable(&session.runtime, arguments.in_flight)?;
         if runs.is_empty() {

@@ -32,7 +32,10 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         limit: usize::from(arguments.limit),
     };
     let found = match books::open(&project, arguments.books.sim)? {
-        Some(store) => store.summaries(&filter)?,
+        Some(store) => {
+            books::tell_of_expired(&store, context.output);
+            store.summaries(&filter)?
+        }
         None => Vec::new(),
     };
     if arguments.json {

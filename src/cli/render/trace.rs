@@ -52,6 +52,9 @@ fn head(trace: &Trace) -> String {
     if trace.simulated {
         lines.push("  answered by the simulated provider: no money was spent".to_owned());
     }
+    lines.extend(trace.waits_until.map(|until| {
+        format!("  waits    for a decision, until {until} at most: plimsoll resume {} --in-flight rerun|skip", head.run)
+    }));
     lines.extend(trace.refusal.as_ref().map(|refusal| format!("  {refusal}")));
     lines.extend(head.error.as_ref().map(|error| format!("  error    {}", one_line(error, 4 * EXCERPT_CHARS_MAX))));
     let output = head.output.as_ref().map(|output| one_line(&as_words(output), EXCERPT_CHARS_MAX));

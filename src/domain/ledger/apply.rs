@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Hold, Ledger, Node, OpenRun};
+use crate::domain::audit::{Overrun, PriceFrozen};
 use crate::domain::event::{
     AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, Purpose, Reserved, RunState,
     Settled,
@@ -316,6 +317,14 @@ impl Ledger {
         if settled.bill > hold.amount {
             self.freeze(&hold, settled);
         }
+    }
+
+    /// What the audit log keeps of a bill above its reservation; asked before the bill is booked.
+    pub(super) fn overrun(&self, event: &Event) -> Option<PriceFrozen> {
+        let Event::Settled(settled) = event else { return None };
+        let hold = self.holds.get(&settled.reservation).filter(|hold| settled.bill > hold.amount)?;
+        let overrun = Overrun { reservation: hold.reservation, reserved_usd: hold.amount, billed_usd: settled.bill };
+        Some(PriceFrozen { price: hold.price.clone()?, overrun })
     }
 
     /// A bill above its reservation: the bound was wrong, so the price row is not used again until somebody looked.

@@ -22,6 +22,7 @@ pub use stored::{Dirty, Frozen, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::audit::PriceFrozen;
 use crate::domain::budget::Budget;
 use crate::domain::event::{AccountKey, Admitted, Event, Labels, Landing, Reserved, RunState, WaitEnd, WaitEnded};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
@@ -179,6 +180,8 @@ pub struct Decision {
     pub verdicts: Vec<Verdict>,
     /// News for other runs that waited.
     pub notices: Vec<(RunId, Notice)>,
+    /// Bills above their reservations, for the audit log: each froze its price row (rule 3).
+    pub overruns: Vec<PriceFrozen>,
 }
 
 /// Live configuration.
@@ -335,8 +338,11 @@ impl Ledger {
 
     /// Lifts a price row's freeze; false where it wasn't frozen.
     pub fn unfreeze(&mut self, price: &PriceId) -> bool {
-        self.dirty_frozen.insert(price.clone());
-        self.frozen.remove(price).is_some()
+        let lifted = self.frozen.remove(price).is_some();
+        if lifted {
+            self.dirty_frozen.insert(price.clone());
+        }
+        lifted
     }
 
     /// An account as it stands.
@@ -381,6 +387,7 @@ impl Ledger {
 
     /// Books an event and notes it for the log. Who is asked to end waits no more.
     fn append(&mut self, decision: &mut Decision, run: RunId, event: Event) {
+        decision.overruns.extend(self.overrun(&event));
         self.apply(run, &event);
         let cancelled = matches!(event, Event::CancelRequested(_));
         decision.appended.push((run, event));

@@ -61,8 +61,7 @@ impl PriceBook {
     /// A price by its version: what an attempt pinned.
     #[must_use]
     pub fn find_version(&self, id: &PriceId) -> Option<&PriceRow> {
-        let model = id.as_str().rsplit_once('@')?.0;
-        self.rows.get(&ModelName::from(model))?.iter().find(|row| row.id == *id)
+        self.rows.get(&id.model()?)?.iter().find(|row| row.id == *id)
     }
 
     /// The price of the model that a response says answered, `pinned` being the row of the model that was asked (LEDGER
@@ -190,6 +189,7 @@ impl Fact {
             id: PriceId::from(""),
             model: self.model,
             price: TierPrice { rates, long: self.long.map(|long| over(self.rates, long)) },
+            per_call: Money::ZERO,
             service_tiers: self.service_tiers.into_iter().map(|(name, tier)| (name, tier.resolve())).collect(),
             multipliers: self.multipliers.into_iter().map(|(name, factor)| (name, basis_points(factor))).collect(),
             context_window: Some(self.context),

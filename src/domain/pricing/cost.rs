@@ -9,7 +9,7 @@ const ORDINARY_TIERS: [&str; 3] = ["default", "standard", "on_demand"];
 const ECHOED_TIER: &str = "auto";
 
 impl PriceRow {
-    /// The exact cost of a call.
+    /// The exact cost of a billed call: its fee and its tokens.
     ///
     /// # Errors
     /// A service tier or a class of tokens without a rate, or counts that can't be believed. Nobody knows the cost then:
@@ -28,7 +28,7 @@ impl PriceRow {
             ("cache_write_long", usage.cache_write_long, rates.cache_write_long),
             ("output", usage.output, Some(rates.output)),
         ];
-        classes.into_iter().try_fold(Money::ZERO, |sum, (class, count, rate)| {
+        classes.into_iter().try_fold(self.per_call, |sum, (class, count, rate)| {
             self.class_cost(class, count, rate).map(|cost| sum.plus(cost))
         })
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::plan::hex;
 use crate::ids::{ModelName, PriceId};
-use crate::units::{Timestamp, TokenPrice, Tokens};
+use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 pub use book::PriceBook;
 pub use worst_case::{CacheWrites, CallBound, ServiceTier, Terms};
@@ -69,6 +69,9 @@ pub struct PriceRow {
     pub model: ModelName,
     /// What is charged where the provider serves the ordinary tier.
     pub price: TierPrice,
+    /// What each billed call is charged beside its tokens, in every tier; no factor of `multipliers` applies to it.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub per_call: Money,
     /// What other service tiers charge, by the name that a response reports.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub service_tiers: BTreeMap<String, TierPrice>,
@@ -193,6 +196,20 @@ pub enum Capability {
     PromptCache,
 }
 
+impl PriceId {
+    /// The model whose price it is.
+    #[must_use]
+    pub fn model(&self) -> Option<ModelName> {
+        self.as_str().rsplit_once('@').map(|(model, _)| ModelName::from(model))
+    }
+
+    /// True where a person who types `text` means this row: it is its id, or its model.
+    #[must_use]
+    pub fn is_named(&self, text: &str) -> bool {
+        self.as_str() == text || self.model().is_some_and(|model| model.as_str() == text)
+    }
+}
+
 /// Why a price can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PricingError {
@@ -251,6 +268,8 @@ pub struct CustomPrice {
     pub cache_read: Option<TokenPrice>,
     /// Price of cache writes; `None` charges them as input.
     pub cache_write: Option<TokenPrice>,
+    /// Price of each call, beside its tokens.
+    pub per_call: Money,
     /// The longest input that the model takes.
     pub context_window: Option<Tokens>,
     /// The longest output that the model gives.
@@ -282,6 +301,7 @@ impl PriceRow {
             id: PriceId::from(""),
             model: price.model,
             price: TierPrice { rates: rates.with_documented_defaults(), long: None },
+            per_call: price.per_call,
             service_tiers: BTreeMap::new(),
             multipliers: BTreeMap::new(),
             context_window: price.context_window,
@@ -320,7 +340,7 @@ impl PriceRow {
         self.valid_from.is_none_or(|from| from <= now) && self.valid_to.is_none_or(|to| now < to)
     }
 
-    /// True where nothing ever costs anything.
+    /// True where nothing ever costs anything, the call itself included.
     #[must_use]
     pub fn is_free(&self) -> bool {
         let free = |rates: &Rates| {
@@ -328,7 +348,7 @@ impl PriceRow {
             rates.input.pico() == 0 && rates.output.pico() == 0 && classes.iter().flatten().all(|rate| rate.pico() == 0)
         };
         let tier = |tier: &TierPrice| free(&tier.rates) && tier.long.as_ref().is_none_or(|long| free(&long.rates));
-        tier(&self.price) && self.service_tiers.values().all(tier)
+        self.per_call.is_zero() && tier(&self.price) && self.service_tiers.values().all(tier)
     }
 
     /// True where the model is known to be able to; false where it isn't known.
@@ -345,4 +365,9 @@ impl PriceRow {
         self.id = PriceId::from(format!("{}@{}#{hash}", self.model, self.retrieved));
         self
     }
+}
+
+/// Left out of a row's JSON, and so of its version's hash: a row without it keeps the id that it had before there was one.
+fn is_nothing(amount: &Money) -> bool {
+    amount.is_zero()
 }

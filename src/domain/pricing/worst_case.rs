@@ -1,7 +1,8 @@
 //! The worst case of a call before it is made, and what fits into a room of money.
 //!
 //! Everything takes the dearest rate that a call inside its bounds can reach: of fresh, cached and written input, of the
-//! long-context rates where the bound crosses their threshold, and of every service tier where none is pinned.
+//! long-context rates where the bound crosses their threshold, and of every service tier where none is pinned. What each
+//! call costs beside its tokens comes on top.
 
 use crate::domain::pricing::{PriceRow, Rates, TierPrice};
 use crate::units::{Money, TokenPrice, Tokens};
@@ -45,8 +46,8 @@ pub enum ServiceTier {
 /// The bound of one call with its input fixed: its worst case is a straight line in the output cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallBound {
-    /// The most that the input can cost.
-    pub input_cost: Money,
+    /// The most that the call can cost before its first output: its fee, and its input.
+    pub before_output: Money,
     /// The dearest rate of output.
     pub output_rate: TokenPrice,
 }
@@ -55,13 +56,14 @@ impl CallBound {
     /// The most that a call with this output cap can cost.
     #[must_use]
     pub fn worst_case(&self, max_output: u32) -> Money {
-        self.input_cost.plus(self.output_rate.cost(Tokens(u64::from(max_output))))
+        self.before_output.plus(self.output_rate.cost(Tokens(u64::from(max_output))))
     }
 
-    /// The largest output cap whose worst case is at most `room` (LEDGER rule 9d), or `None` where the input alone is more.
+    /// The largest output cap whose worst case is at most `room` (LEDGER rule 9d), or `None` where fee and input
+    /// alone are more.
     #[must_use]
     pub fn output_within(&self, room: Money) -> Option<u32> {
-        let left = room.checked_minus(self.input_cost)?.pico();
+        let left = room.checked_minus(self.before_output)?.pico();
         let most = left.checked_div(u128::from(self.output_rate.pico())).unwrap_or(u128::MAX);
         Some(u32::try_from(most).unwrap_or(u32::MAX))
     }
@@ -72,7 +74,7 @@ impl PriceRow {
     #[must_use]
     pub fn bound(&self, input: Tokens, terms: Terms) -> CallBound {
         let dearest = self.dearest(input, terms);
-        CallBound { input_cost: dearest.input.cost(input), output_rate: dearest.output }
+        CallBound { before_output: self.per_call.plus(dearest.input.cost(input)), output_rate: dearest.output }
     }
 
     /// The most that a call can cost on the usual terms: `worst_case(i, 0) + output_rate(i) × o`.
@@ -94,7 +96,7 @@ impl PriceRow {
     }
 
     /// The longest input whose worst case with this output cap is at most `room` (a landing that must fit its reserve), or
-    /// `None` where the output alone is more. At most [`Tokens::BELIEVED_MAX`].
+    /// `None` where fee and output alone are more. At most [`Tokens::BELIEVED_MAX`].
     #[must_use]
     pub fn input_within(&self, max_output: u32, room: Money, terms: Terms) -> Option<Tokens> {
         let fits = |input: Tokens| self.bound(input, terms).worst_case(max_output) <= room;

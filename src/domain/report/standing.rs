@@ -72,7 +72,7 @@ impl Peaks {
                 self.budget_wait = self.budget_wait.max(waited);
             }
             Event::PersonAsked(_) => self.asked_at = Some(at),
-            Event::InFlightResolved(_) => {
+            Event::InFlightResolved(_) | Event::Ended(_) => {
                 let waited = self.asked_at.take().map_or(Millis::ZERO, |since| at.since(since));
                 self.person_wait = self.person_wait.max(waited);
             }
@@ -86,8 +86,7 @@ impl Peaks {
             | Event::LandingBegan(_)
             | Event::LandingReleased(_)
             | Event::CancelRequested(_)
-            | Event::Interrupted(_)
-            | Event::Ended(_) => {}
+            | Event::Interrupted(_) => {}
         }
     }
 
@@ -190,7 +189,8 @@ impl Peaks {
         table.time(LimitKind::FirstTokenTime, limits.first_token_time, self.first_token);
         table.time(LimitKind::ToolCallTime, limits.tool_call_time, self.tool_call);
         table.time(LimitKind::BudgetWait, limits.budget_wait, self.budget_wait);
-        table.time(LimitKind::Expires, limits.expires, self.person_wait);
+        let waiting = self.asked_at.map_or(Millis::ZERO, |since| now.since(since));
+        table.time(LimitKind::Expires, limits.expires, self.person_wait.max(waiting));
         table.row(LimitKind::Deadline, limits.deadline.map(|at| at.to_string()), now.to_string());
     }
 }

@@ -46,6 +46,9 @@ pub struct Trace {
     pub input: Value,
     /// What it is expected to cost, where the agent says so.
     pub expected_usd: Option<Money>,
+    /// Until when it waits for a person at most, where it does.
+    #[serde(serialize_with = "as_text_or_null", skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<Timestamp>,
     /// The limit that stopped it, in full.
     pub refusal: Option<Refusal>,
     /// What happened, in order.
@@ -329,7 +332,9 @@ impl Trace {
         let head = RunDocument::of(&run, created.load_line, now);
         let refusal = run.ended.as_ref().map_or(run.lands.clone(), |ended| ended.refusal.clone());
         let limits = fold.peaks.standings(&run, refusal.as_ref(), ended.unwrap_or(now));
-        Some(Self::assemble(head, created, (first.at, ended), refusal, fold.timeline, limits))
+        let mut trace = Self::assemble(head, created, (first.at, ended), refusal, fold.timeline, limits);
+        trace.waits_until = run.expires_at();
+        Some(trace)
     }
 
     fn assemble(
@@ -351,6 +356,7 @@ impl Trace {
             simulated: created.simulated,
             input: created.input.clone(),
             expected_usd: created.expected,
+            waits_until: None,
             refusal,
             timeline,
             limits,

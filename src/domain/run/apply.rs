@@ -36,10 +36,11 @@ impl Run {
             Event::Interrupted(_) => self.pause(RunState::Interrupted),
             Event::PersonAsked(asked) => {
                 self.asked = Some(asked.call_id.clone());
-                self.pause(RunState::AwaitingApproval);
+                self.ask_person(at, &asked.question, RunState::AwaitingApproval);
             }
             Event::InFlightResolved(resolved) => self.apply_resolved(resolved),
             Event::Ended(ended) => {
+                (self.asked, self.person) = (None, None);
                 self.pause(ended.state.into());
                 self.ended = Some(ended.clone());
             }
@@ -50,7 +51,7 @@ impl Run {
     }
 
     /// Closes the present stretch of active time at the last fact that this run's own process saw: down time doesn't count.
-    fn pause(&mut self, state: RunState) {
+    pub(super) fn pause(&mut self, state: RunState) {
         if let Some(since) = self.active_since.take() {
             self.active = self.active.plus(self.last_at.since(since));
         }
@@ -250,7 +251,7 @@ impl Run {
     }
 
     fn apply_resolved(&mut self, resolved: &InFlightResolved) {
-        self.asked = None;
+        (self.asked, self.person) = (None, None);
         self.state = RunState::Interrupted;
         let in_doubt = |call: &&mut CallProgress| call.call.id == resolved.call_id;
         let calls = self.stages.iter_mut().filter_map(|stage| stage.turns.last_mut()).flat_map(|turn| &mut turn.calls);

@@ -6,6 +6,7 @@
 mod apply;
 mod judge;
 mod next;
+mod person;
 
 pub use judge::hash_call;
 pub use next::{CallCheck, Intent, ModelIntent, Next, ToolIntent};
@@ -23,6 +24,7 @@ use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, ReservationId, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
+use person::PersonWait;
 
 /// What limits count. None of it ever falls; a resume resets nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Run {
     pub cancelled: Option<String>,
     /// The call that a person must decide on.
     pub asked: Option<String>,
+    /// What a person was asked, while nobody has answered.
+    person: Option<PersonWait>,
     /// How it ended.
     pub ended: Option<Ended>,
     /// What the landing call said.
@@ -187,6 +191,7 @@ impl Run {
             latest_model: None,
             cancelled: None,
             asked: None,
+            person: None,
             ended: None,
             landed: None,
             landing_tries: Vec::new(),

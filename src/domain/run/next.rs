@@ -106,6 +106,9 @@ impl Run {
         if self.cancelled.is_some() {
             return one(Intent::End(self.end(EndState::Cancelled, None, None)));
         }
+        if let Some(ended) = self.expired(now) {
+            return if self.is_busy() { Next::Wait } else { one(Intent::End(ended)) };
+        }
         if let Some(refusal) = &self.lands {
             return one(self.land(now, refusal));
         }

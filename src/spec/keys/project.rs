@@ -118,7 +118,11 @@ static PRICE: Section = Section {
             "Input tokens read from a cache; without it a call that reads some has no price",
         ),
         optional("cache_write", Kind::Price, "Input tokens written to a cache"),
-        optional("per_call", Kind::Money, "Dollars of each call, beside the tokens"),
+        optional(
+            "per_call",
+            Kind::Money,
+            "Dollars of each billed call, beside its tokens, such as `\"$0.002\"`; nothing by default",
+        ),
         optional("context_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's window"),
         optional("max_output_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's largest output"),
         optional("reason", Kind::Text, "Why this is the price; a price of 0 needs one"),

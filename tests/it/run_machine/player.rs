@@ -1,38 +1,38 @@
 //! Plays one run: takes what it wants, decides like a gate, lets time pass, interrupts, resumes; and judges each step.
 
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll::domain::event::{
-    Admitted, BoundMethod, Call, CallRefused, CancelRequested, CostSource, Created, EVENT_VERSION, EndState, Event,
-    InFlightResolved, InputBound, Interrupted, Landing, LandingBegan, LandingReleased, ModelCall, Outcome, PersonAsked,
-    Purpose, Reserved, Settled, Voided,
+    Admitted, Call, CallRefused, CancelRequested, CostSource, Created, Event, InFlightResolved, Interrupted, Landing,
+    LandingBegan, LandingReleased, Outcome, PersonAsked, Purpose, Reserved, StepKey, Voided,
 };
 use plimsoll::domain::limits::{AtLimit, LimitKind, Limits, Refusal};
-use plimsoll::domain::message::{Assistant, Message, Pots, StopReason, ToolCall};
-use plimsoll::domain::plan::{
-    Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan,
-    ToolKind, ToolPlan,
-};
-use plimsoll::domain::pricing::Usage;
-use plimsoll::domain::retry::{ErrorClass, Failure};
-use plimsoll::domain::run::{CallCheck, Counters, Intent, Next, Run};
+use plimsoll::domain::message::{Assistant, StopReason, ToolCall};
+use plimsoll::domain::plan::{Plan, ToolPlan};
+use plimsoll::domain::retry::ErrorClass;
+use plimsoll::domain::run::{CallCheck, Intent, Next, Run};
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::units::{Millis, Money, Timestamp, Tokens};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use super::fixture::{created, failure, model_call, no_money, plan, reply, settled};
+use judge::never_fell;
 
 /// More than any run of these sheets takes.
 const MOVES_MAX: u32 = 5_000;
-const BOUND: u128 = 1_000;
+pub(super) const BOUND: u128 = 1_000;
 
 /// What a play begins with.
 #[derive(Clone, Debug)]
 pub(super) struct Sheet {
-    limits: Limits,
-    tries: u32,
-    form: bool,
-    tools: bool,
+    pub(super) limits: Limits,
+    pub(super) tries: u32,
+    pub(super) form: bool,
+    pub(super) tools: bool,
 }
 
 pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
@@ -60,6 +60,7 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
             tool_call_time: Millis(400),
             landing_tokens: 300,
             landing_output_tokens: 100,
+            expires: Millis(60_000),
             tokens: tokens.map(Tokens),
             at_limit: if lands { AtLimit::Land } else { AtLimit::Stop },
             ..Limits::default()
@@ -133,6 +134,7 @@ impl Player {
             "landed",
             "interrupted",
             "person",
+            "expired",
             "rerun",
             "repair",
             "batch",
@@ -234,7 +236,7 @@ impl Player {
         }
     }
 
-    fn reserve(&mut self, step: plimsoll::domain::event::StepKey, attempt: u32, time_limit: Millis, call: Call) {
+    fn reserve(&mut self, step: StepKey, attempt: u32, time_limit: Millis, call: Call) {
         self.fault_unless(!self.settled_steps.contains(&step.step), || format!("promise 7: step {} again", step.step));
         self.fault_unless(time_limit > Millis::ZERO, || "an attempt has no time".into());
         let reservation = self.run.next_reservation();
@@ -279,13 +281,34 @@ impl Player {
         self.release_landing();
         let asked = PersonAsked { call_id: call_id.clone(), tool: "write".into(), question: "again?".into() };
         self.apply(Event::PersonAsked(asked));
+        if self.draw(3) == 0 {
+            return self.expire();
+        }
         self.pass(50_000);
+        self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
         let rerun = self.draw(2) == 0;
         if !rerun {
             *self.answered.entry(call_id.clone()).or_default() += 1;
         }
         self.apply(Event::InFlightResolved(InFlightResolved { call_id, rerun, by: "me".into() }));
         self.admit();
+    }
+
+    /// Nobody answers: to the last instant of `expires` the run waits, and then it ends.
+    fn expire(&mut self) {
+        self.meet("expired", true);
+        let until = self.run.expires_at().expect("it waits for a person");
+        self.now = Timestamp(until.0 - 1);
+        self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
+        self.now = until;
+        match self.run.next(self.now, &Check) {
+            Next::Do(intents) => {
+                let stops = matches!(&intents[..], [Intent::End(ended)] if ended.refusal.as_ref().is_some_and(|refusal| refusal.limit == LimitKind::Expires));
+                self.fault_unless(stops, || format!("a wait for a person doesn't end: {intents:?}"));
+                self.take(intents);
+            }
+            next => self.faults.push(format!("promise 8: a wait for a person doesn't end: {next:?}")),
+        }
     }
 
     fn release_landing(&mut self) {
@@ -417,82 +440,6 @@ impl Player {
         }
     }
 
-    /// Promise 14: a resume resets nothing, and no count passes its limit.
-    fn judge_limits(&mut self, counters: &Counters) {
-        let limits = self.plan.limits.clone();
-        let repeats = counters.repeats.values().copied().max().unwrap_or_default();
-        for (kind, limit, count) in [
-            (LimitKind::Steps, limits.steps, counters.steps),
-            (LimitKind::ModelCalls, limits.model_calls, counters.model_calls),
-            (LimitKind::ToolCalls, limits.tool_calls, counters.tool_calls),
-            (LimitKind::Attempts, limits.attempts, counters.attempts),
-            (LimitKind::Repeats, limits.repeats, repeats),
-        ] {
-            self.fault_unless(count <= limit, || format!("limit {kind} is {limit} and {count} were made"));
-        }
-        let tools = self.open.values().filter(|(reserved, _)| matches!(reserved.call, Call::Tool { .. })).count();
-        self.fault_unless(tools <= limits.parallel as usize, || format!("{tools} calls at once"));
-        if let Some(tokens) = limits.tokens {
-            let used = counters.input.plus(counters.output);
-            self.fault_unless(used <= tokens, || format!("{used} tokens of {tokens}"));
-        }
-    }
-
-    /// Promise 11: the log alone gives the same state, and the same next thing.
-    fn judge_replay(&mut self) {
-        let mut again = Run::new(self.run.id, self.plan.clone(), &self.created, Timestamp(1_000_000));
-        for (at, event) in &self.log {
-            let text = serde_json::to_string(event).expect("JSON");
-            again.apply(*at, &serde_json::from_str(&text).expect("an event"));
-        }
-        self.fault_unless(format!("{again:?}") == format!("{:?}", self.run), || "promise 11: a replay differs".into());
-        let (next, next_again) = (self.run.next(self.now, &Check), again.next(self.now, &Check));
-        self.fault_unless(format!("{next:?}") == format!("{next_again:?}"), || {
-            "promise 11: a replay wants else".into()
-        });
-    }
-
-    fn judge_the_end(&mut self) {
-        self.judge_replay();
-        let Some(ended) = self.run.ended.clone() else { return };
-        self.fault_unless(matches!(self.run.next(self.now, &Check), Next::Ended), || "it goes on after the end".into());
-        let (case, right) = match ended.state {
-            EndState::Finished => ("finished", ended.output.is_some() && ended.refusal.is_none()),
-            EndState::Stopped => ("stopped", ended.refusal.is_some()),
-            EndState::Failed => ("failed", ended.error.is_some()),
-            EndState::Cancelled => ("cancelled", self.run.cancelled.is_some()),
-        };
-        self.meet(case, true);
-        self.fault_unless(right, || format!("an end without its reason: {ended:?}"));
-        let repairs = self.log.iter().filter(|(_, event)| is_first_repair(event)).count();
-        self.fault_unless(repairs <= 1, || format!("{repairs} repairs"));
-        let twice = self.answered.iter().find(|(_, count)| **count > 1);
-        let twice = twice.map(|(call, count)| format!("call `{call}` has {count} answers"));
-        self.faults.extend(twice);
-        self.judge_pairs();
-    }
-
-    /// Every call of a whole turn has one answer, right behind it and in order.
-    fn judge_pairs(&mut self) {
-        let turns = self.run.turns(&"main".into());
-        let mut due: Vec<String> = Vec::new();
-        for message in &turns {
-            match message {
-                Message::Assistant(said) => {
-                    self.fault_unless(due.is_empty(), || format!("calls without an answer: {due:?}"));
-                    due = said.calls.iter().rev().map(|call| call.id.clone()).collect();
-                }
-                Message::Tool(answer) => {
-                    let expected = due.pop();
-                    let right = expected.as_deref() == Some(answer.call_id.as_str());
-                    self.fault_unless(right, || format!("{answer:?} answers nothing"));
-                }
-                Message::System { .. } | Message::User { .. } => {}
-            }
-        }
-        self.fault_unless(due.is_empty(), || format!("calls without an answer: {due:?}"));
-    }
-
     fn pass(&mut self, most: u64) {
         let part = u64::try_from(self.draw(100)).expect("small");
         self.now = self.now.after(Millis(most * part / 100));
@@ -513,136 +460,5 @@ impl Player {
         if !right {
             self.faults.push(fault());
         }
-    }
-}
-
-fn is_first_repair(event: &Event) -> bool {
-    matches!(event, Event::Reserved(reserved) if reserved.attempt == 1
-        && matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Repair))
-}
-
-fn never_fell(before: &Counters, after: &Counters) -> bool {
-    let repeats = before.repeats.iter().all(|(call, count)| after.repeats.get(call) >= Some(count));
-    let counts = |counters: &Counters| [counters.steps, counters.model_calls, counters.tool_calls, counters.attempts];
-    let rose = counts(before).iter().zip(counts(after)).all(|(before, after)| *before <= after);
-    let tokens = before.input <= after.input && before.output <= after.output;
-    repeats && rose && tokens && before.settled <= after.settled && before.unknown <= after.unknown
-}
-
-fn failure(class: ErrorClass) -> Failure {
-    Failure { class, status: None, code: None, message: "it failed".into(), retry_after: None }
-}
-
-fn no_money() -> Refusal {
-    Refusal {
-        limit: LimitKind::Budget,
-        subject: None,
-        value: "$1".into(),
-        observed: "it is spent".into(),
-        declared: plimsoll::domain::limits::Declared::Default,
-    }
-}
-
-fn settled(reservation: ReservationId, source: CostSource, usage: Option<Usage>, outcome: Outcome) -> Event {
-    Event::Settled(Box::new(Settled {
-        reservation,
-        bill: Money::from_pico(BOUND / 2),
-        source,
-        usage,
-        raw_usage: None,
-        latency: Millis(1),
-        first_token: None,
-        outcome,
-    }))
-}
-
-fn reply(id: ReservationId, message: Assistant, stop: StopReason) -> Event {
-    let usage = Usage { input: Tokens(100), output: Tokens(50), ..Usage::default() };
-    let outcome = Outcome::Reply { message, stop, response_model: None, service_tier: None, request_id: None };
-    settled(id, CostSource::Reported, Some(usage), outcome)
-}
-
-fn model_call(purpose: Purpose, input: u64, output: u64, remark: Option<String>) -> ModelCall {
-    ModelCall {
-        model: "openai/gpt-5-mini".into(),
-        price: "openai/gpt-5-mini@x#1".into(),
-        purpose,
-        max_output_tokens: u32::try_from(output).expect("small"),
-        bound: InputBound { tokens: Tokens(input), method: BoundMethod::Bytes },
-        pots: Pots::default(),
-        cuts: vec![],
-        request_hash: String::new(),
-        remark,
-        instead: None,
-    }
-}
-
-fn created(plan: &Plan) -> Created {
-    Created {
-        version: EVENT_VERSION,
-        agent: "a".into(),
-        plan: plan.hash(),
-        prompt_version: "1".into(),
-        input: json!("please"),
-        labels: BTreeMap::new(),
-        cap: plan.limits.cost,
-        load_line: plan.limits.cost,
-        expected: None,
-        parent: None,
-        key: None,
-        simulated: true,
-    }
-}
-
-fn tool(name: &str, idempotent: bool) -> ToolPlan {
-    ToolPlan {
-        name: name.into(),
-        description: String::new(),
-        input: json!({}),
-        timeout: Millis(400),
-        output_bytes: 1_000,
-        idempotent,
-        price: Money::ZERO,
-        kind: ToolKind::Builtin(Builtin::Now),
-    }
-}
-
-fn plan(sheet: Sheet) -> Plan {
-    let tools = if sheet.tools { vec![tool("read", true), tool("write", false)] } else { vec![] };
-    let names = tools.iter().map(|tool| tool.name.clone()).collect();
-    Plan {
-        version: PLAN_VERSION,
-        agent: "a".into(),
-        description: String::new(),
-        owner: None,
-        feature: None,
-        unit: None,
-        model: ModelPlan {
-            policy: None,
-            declared: plimsoll::domain::limits::Declared::Default,
-            candidates: vec!["openai/gpt-5-mini".into()],
-            after_filter: Vec::new(),
-            after_overflow: Vec::new(),
-            downgrade: None,
-            max_output_tokens: 200,
-            min_output_tokens: 200,
-            sampling: Default::default(),
-            stream: false,
-        },
-        prompt: PromptPlan { version: None, hash: String::new(), system: String::new(), user: String::new() },
-        input: None,
-        output: sheet.form.then(|| json!({"type": "object"})),
-        limits: sheet.limits,
-        retry: RetryPlan { attempts: sheet.tries, ..RetryPlan::default() },
-        context: ContextPlan {
-            tokens: Tokens(1_000),
-            history: Tokens(500),
-            documents: Tokens(0),
-            tool_output: Tokens(500),
-            overflow: Overflow::Trim,
-            declared: plimsoll::domain::limits::Declared::Default,
-        },
-        tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
-        stages: vec![StagePlan { id: "main".into(), kind: StageKind::Loop { tools: names } }],
     }
 }

@@ -26,7 +26,10 @@ fn faults_of_a_project_file() {
             "[policies.a]\nmodels = [\"opnai/x\"]\ndowngrade = { at = \"90%\", to = \"b\" }\n[policies.bb]\nmodels = []\n[providers.openai]\nwire = \"openai-chat\"\nbase_url = \"https://host\"\n",
             "bad policies",
         ),
-        ("[[prices]]\nmodel = \"a/b\"\ninput = \"0\"\noutput = \"0.0000001\"\n", "bad prices"),
+        (
+            "[[prices]]\nmodel = \"a/b\"\ninput = \"0\"\noutput = \"0.0000001\"\n[[prices]]\nmodel = \"a/c\"\ninput = \"1\"\noutput = \"2\"\nper_call = \"$2000\"\n[[prices]]\nmodel = \"a/d\"\ninput = \"1\"\noutput = \"2\"\nper_call = 0.5\n",
+            "bad prices",
+        ),
         (
             "[[budgets]]\nname = \"a\"\ncap = \"$5\"\nper = \"fortnight\"\n[[budgets]]\nname = \"a\"\ncap = 5\nper = \"day\"\ntime_zone = \"Europe/Berln\"\nscope = { \"a b\" = \"x\", tenant = \"\" }\neach = [\"tenant\"]\n",
             "bad budgets",
@@ -112,6 +115,16 @@ plimsoll.toml:4:10: `0.0000001` has more than 6 decimals
   4 | output = "0.0000001"
     |          ^^^^^^^^^^^
   help: expected dollars for 1,000,000 tokens as text, such as `"0.25"`
+
+plimsoll.toml:9:12: `per_call` of `a/c` is $2000.00
+  9 | per_call = "$2000"
+    |            ^^^^^^^
+  help: at most $1000.00: dollars of one call
+
+plimsoll.toml:14:12: `per_call` can't be a number with a point
+  14 | per_call = 0.5
+     |            ^^^
+  help: expected dollars as text, such as `"$0.05"`
 
 ## bad budgets
 plimsoll.toml:4:7: `fortnight` is no value of `per`

@@ -154,6 +154,52 @@ fn a_damaged_file_gives_an_error_or_does_no_harm() {
     }
 }
 
+/// sled overwrites what lies behind damage; what it overwrote is kept, or it never came to that.
+#[test]
+fn what_lies_behind_the_damage_is_kept() {
+    for (name, whole) in [("where the last writes begin", true), ("a header", false), ("in the midst", false)] {
+        let bed = Bed::sled();
+        let folder = bed.folder().expect("a folder").join("sled");
+        let file = folder.join("db");
+        let store = bed.open(&clock());
+        for number in 0..200 {
+            block_on(finish(&store, run_at(number, 1), "a", &[], None));
+            let (begin, used) = last_segment(&std::fs::read(&file).expect("it reads"));
+            if begin > 0 && (100_000..400_000).contains(&(used - begin)) {
+                break;
+            }
+        }
+        drop(store);
+        let mut bytes = std::fs::read(&file).expect("it reads");
+        let (begin, used) = last_segment(&bytes);
+        let at = if whole { begin - SEGMENT } else { begin + if name == "a header" { 0 } else { 50_000 } };
+        assert!(at + 512 < used, "{name}: there is something behind {at}, up to {used}");
+        bytes[at..at + 512].fill(0xa5);
+        std::fs::write(&file, &bytes).expect("it writes");
+        let error = bed.try_open(&clock()).expect_err("it is damaged").to_string();
+        if whole {
+            assert!(std::fs::read(&file).expect("it reads") == bytes, "{name}: nothing was written: {error}");
+        } else {
+            assert!(error.contains("is kept in `"), "{name}: {error}");
+            let kept = folder.join("behind-the-damage").join(format!("db-{begin:012}"));
+            let kept = std::fs::read(kept).expect("it is kept");
+            assert!(bytes[begin..].starts_with(&kept), "{name}: as it was before");
+            assert!(kept.len() > used - begin, "{name}: with what lay behind the damage");
+        }
+        let again = bed.try_open(&clock()).expect_err("it stays damaged").to_string();
+        assert!(again.contains("is damaged: "), "{name}: {again}");
+    }
+}
+
+/// Where sled's last segment begins, and where its bytes end.
+fn last_segment(bytes: &[u8]) -> (usize, usize) {
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("it is not empty");
+    (used / SEGMENT * SEGMENT, used)
+}
+
+/// sled's segment.
+const SEGMENT: usize = 512 * 1024;
+
 fn damage(file: &std::path::Path, place: u64) {
     let mut bytes = std::fs::read(file).expect("it reads");
     let used = bytes.iter().rposition(|byte| *byte != 0).expect("it is not empty");

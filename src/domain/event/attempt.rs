@@ -1,0 +1,259 @@
+//! Facts of attempts: what was reserved and called, what it gave and cost, and calls that were not made.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::AccountKey;
+use crate::domain::limits::Refusal;
+use crate::domain::message::{Assistant, Pots, StopReason};
+use crate::domain::pricing::Usage;
+use crate::domain::retry::Failure;
+use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
+use crate::units::{Millis, Money, Tokens};
+
+/// Where a step stands: its stage, and its number there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StepKey {
+    /// The stage.
+    pub stage: StageName,
+    /// The step's number in the run, from 1, in the order in which steps passed the gate.
+    pub step: u32,
+}
+
+/// See [`Event::Reserved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The reservation.
+    pub reservation: ReservationId,
+    /// The step.
+    pub step: StepKey,
+    /// The try of this step, from 1.
+    pub attempt: u32,
+    /// The worst case.
+    pub amount: Money,
+    /// The landing reserve after this write: raised, unchanged, or zero where this call took its place.
+    pub landing: Money,
+    /// The path's budget accounts, where a new period changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budgets: Option<Vec<AccountKey>>,
+    /// The time limit of the attempt.
+    pub time_limit: Millis,
+    /// What is called.
+    pub call: Call,
+}
+
+/// What an attempt calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// A model.
+    Model(ModelCall),
+    /// A tool.
+    Tool {
+        /// The provider's id of the call.
+        call_id: String,
+        /// The tool.
+        tool: ToolName,
+        /// Hash of tool and arguments, for `repeats`: 16 hexadecimal digits.
+        arguments_hash: String,
+        /// True where calling again loses nothing.
+        idempotent: bool,
+    },
+}
+
+/// What a model call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// A turn of the loop, after which more may come.
+    Turn,
+    /// Known to be the last call of the whole run (LEDGER rule 12).
+    Last,
+    /// The last answer inside the landing reserve (LEDGER rule 11).
+    Landing,
+    /// The one repair of an answer that doesn't fit its schema.
+    Repair,
+}
+
+/// A model call as it was admitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCall {
+    /// The model asked.
+    pub model: ModelName,
+    /// The price version pinned.
+    pub price: PriceId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The output cap sent.
+    pub max_output_tokens: u32,
+    /// Upper bound of the input, and how it was found.
+    pub bound: InputBound,
+    /// The request by pot.
+    pub pots: Pots,
+    /// What was cut to make it fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<Cut>,
+    /// SHA-256 of the request, first 16 hexadecimal digits.
+    pub request_hash: String,
+    /// What the runtime added to the conversation before this call: the request to mend an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+    /// Why this model and not the first: a fallback or a downgrade, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+}
+
+/// An upper bound of input tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputBound {
+    /// The bound.
+    pub tokens: Tokens,
+    /// How it was found.
+    pub method: BoundMethod,
+}
+
+/// How an input bound was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoundMethod {
+    /// One token for each byte.
+    Bytes,
+    /// Counted with the model's tokenizer, with a margin.
+    Tokens,
+}
+
+/// Something that was left out of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The pot that was full.
+    pub pot: Pot,
+    /// What was cut, in words: `result of lookup_order (call 3)`.
+    pub what: String,
+    /// How many tokens (or bytes, as the bound) were cut.
+    pub tokens: Tokens,
+}
+
+/// A share of the context budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pot {
+    /// System text, the input and tool definitions.
+    Instructions,
+    /// Earlier turns.
+    History,
+    /// Documents.
+    Documents,
+    /// Results of tools.
+    ToolOutput,
+}
+
+/// See [`Event::Settled`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The reservation.
+    pub reservation: ReservationId,
+    /// What it cost.
+    pub bill: Money,
+    /// How that is known.
+    pub source: CostSource,
+    /// Tokens, where the provider reported them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The usage as the provider sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_usage: Option<Value>,
+    /// Time from dispatch to the end.
+    pub latency: Millis,
+    /// Time to the first token, where it was streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token: Option<Millis>,
+    /// What it gave.
+    pub outcome: Outcome,
+}
+
+/// How the cost of an attempt is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostSource {
+    /// From the usage that the provider reported, or the price of a tool's call.
+    Reported,
+    /// From other evidence of the provider.
+    Derived,
+    /// Not known: the whole reservation.
+    Unknown,
+}
+
+/// What a settled attempt gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// A model's reply.
+    Reply {
+        /// What it said.
+        message: Assistant,
+        /// Why it stopped.
+        stop: StopReason,
+        /// The model that the provider says answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        response_model: Option<String>,
+        /// The service tier that the provider says it used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service_tier: Option<String>,
+        /// The provider's id of the request.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_id: Option<String>,
+    },
+    /// A tool's result.
+    ToolResult {
+        /// What the model is told.
+        content: String,
+        /// True where it tells of an error.
+        #[serde(default)]
+        is_error: bool,
+        /// Bytes that were cut off.
+        #[serde(default)]
+        cut_bytes: u64,
+    },
+    /// No reply.
+    Failed(Failure),
+}
+
+/// See [`Event::Voided`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Voided {
+    /// The reservation.
+    pub reservation: ReservationId,
+    /// Time from dispatch to the end.
+    pub latency: Millis,
+    /// What happened; the evidence that nothing was billed.
+    pub failure: Failure,
+}
+
+/// See [`Event::CallRefused`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRefused {
+    /// The step that would have been.
+    pub step: StepKey,
+    /// The provider's id of the call.
+    pub call_id: String,
+    /// The tool.
+    pub tool: ToolName,
+    /// Why.
+    pub why: CallRefusal,
+}
+
+/// Why a tool call was not made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum CallRefusal {
+    /// A limit.
+    Limit {
+        /// Which.
+        refusal: Refusal,
+    },
+    /// The agent has no such tool, or the arguments don't fit its schema. Counts as a step and a tool error.
+    Invalid {
+        /// What the model is told.
+        message: String,
+    },
+}

@@ -1,0 +1,97 @@
+//! The end of waits for people that take too long (limit `expires`), while the process lives. Those that a start finds
+//! past their time have been ended by the store.
+//!
+//! One timer for all waits. It holds the runtime only while it ends a run, so that a store closes with its last user.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::{Runtime, RuntimeError, Shared};
+use crate::clock::Clock;
+use crate::domain::event::Event;
+use crate::domain::ledger::Op;
+use crate::ids::RunId;
+use crate::units::{Millis, Timestamp};
+
+/// Who waits until when, and the timer. Dropped, it ends with it.
+#[derive(Default)]
+pub(crate) struct Expiry {
+    waits: Arc<Waits>,
+    timer: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct Waits {
+    /// As many as there are runs that wait: each is in the store.
+    due: Mutex<BTreeSet<(Timestamp, RunId)>>,
+    changed: Notify,
+}
+
+impl Waits {
+    fn due(&self) -> MutexGuard<'_, BTreeSet<(Timestamp, RunId)>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first wait that is over, which is forgotten; else how long until one is.
+    fn next(&self, now: Timestamp) -> Result<RunId, Option<Millis>> {
+        let mut due = self.due();
+        match due.first() {
+            Some((until, _)) if *until > now => Err(Some(until.since(now))),
+            Some(_) => due.pop_first().map(|(_, run)| run).ok_or(None),
+            None => Err(None),
+        }
+    }
+}
+
+impl Runtime {
+    /// Has these runs end when their waits are over.
+    pub(super) fn watch_waits(&self, waits: impl IntoIterator<Item = (Timestamp, RunId)>) {
+        let expiry = &self.0.expiry;
+        expiry.waits.due().extend(waits);
+        if expiry.waits.due().is_empty() {
+            return;
+        }
+        expiry.waits.changed.notify_one();
+        // Without tokio nothing runs here for long, and the next start looks.
+        let Ok(handle) = Handle::try_current() else { return };
+        let mut timer = expiry.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        while timer.try_join_next().is_some() {}
+        if timer.is_empty() {
+            let (shared, waits, clock) = (Arc::downgrade(&self.0), expiry.waits.clone(), self.0.clock.clone());
+            timer.spawn_on(end_when_due(shared, waits, clock), &handle);
+        }
+    }
+
+    /// Ends a run whose wait for a person has been too long. Whoever drives it meets the limit there.
+    pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
+        let Ok((_entered, _)) = self.enter(run) else { return Ok(()) };
+        let (state, _) = self.load(run)?;
+        if let Some(ended) = state.expired(self.0.clock.now()) {
+            let events = vec![(run, Event::Ended(ended))];
+            self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn end_when_due(shared: Weak<Shared>, waits: Arc<Waits>, clock: Clock) {
+    loop {
+        match waits.next(clock.now()) {
+            Ok(run) => {
+                let Some(runtime) = shared.upgrade().map(Runtime) else { return };
+                if let Err(error) = runtime.expire(run).await {
+                    tracing::error!(%run, %error, "a run that waits for a person for too long can't be ended");
+                }
+            }
+            Err(Some(left)) => tokio::select! {
+                () = tokio::time::sleep(left.duration()) => {}
+                () = waits.changed.notified() => {}
+            },
+            Err(None) => waits.changed.notified().await,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The way into the running state: a landing reserve and the first call, or being turned away (LEDGER rule 7).
+
+use super::{Flow, Orchestrator, Pending, Work};
+use crate::domain::event::{Call, Landing, Purpose, RunState};
+use crate::domain::ledger::{AdmitAsk, Ask};
+use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::run::{Intent, ModelIntent, Next};
+use crate::failpoint;
+use crate::gate::{Passage, Prepared};
+use crate::runtime::RuntimeError;
+use crate::runtime::progress::Progress;
+use crate::units::Money;
+
+impl Orchestrator {
+    pub(super) async fn admit(&mut self) -> Result<Flow, RuntimeError> {
+        failpoint::reach("run.admission");
+        match self.run.next(self.now(), &self.shared.checks) {
+            Next::Ended => Ok(Flow::Leave),
+            Next::Wait => Ok(Flow::On),
+            Next::Do(intents) => match intents.into_iter().next() {
+                Some(Intent::End(ended)) => self.end(ended).await,
+                Some(Intent::AskPerson { call_id, tool }) => self.ask_person(call_id, tool).await,
+                Some(Intent::Model(intent)) if intent.purpose != Purpose::Landing => self.admit_with(&intent).await,
+                _ => self.admit_without_call().await,
+            },
+        }
+    }
+
+    /// Asks to start with the first call at hand: its reservation rides in the same write.
+    pub(super) async fn admit_with(&mut self, intent: &ModelIntent) -> Result<Flow, RuntimeError> {
+        let landing = self.landing_reserve(intent.purpose);
+        let draft = match self.prepare_after_landing(intent, landing.as_ref()) {
+            Prepared::Ready(draft) => draft,
+            Prepared::Refused(refusal) if self.run.state == RunState::Queued => {
+                return self.stop_before_start(*refusal).await;
+            }
+            // A run that goes on meets its limit as any running one: it lands.
+            Prepared::Refused(_) => return self.admit_without_call().await,
+            Prepared::GiveUp(error) => {
+                let ended = self.run.failed(error);
+                return self.end(ended).await;
+            }
+            Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
+            Prepared::Later(_) => return Ok(Flow::Wait),
+        };
+        let can_tighten = draft.can_tighten;
+        let bound = draft.reserved.amount;
+        // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
+        let lower = !can_tighten && self.downgrade().is_none();
+        let first = Some(Box::new(self.reserve_ask(&draft, lower)));
+        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
+        self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
+        let passages = self.submit(vec![Ask::Admit(ask)]).await?;
+        match passages.into_iter().next() {
+            Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
+                // A tighter bound may let the run start, or start sooner.
+                self.effort.tight = true;
+                Box::pin(self.admit_with(intent)).await
+            }
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    /// Not with this call, perhaps with another: not at a frozen price, or by the policy's downgrade.
+    pub(super) async fn turned_away(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        let asked = self.pending.take().and_then(|pending| match pending.reserved.call {
+            Call::Model(call) => Some(call.model),
+            Call::Tool { .. } => None,
+        });
+        if refusal.limit == LimitKind::FrozenPrice
+            && let Some(model) = asked.filter(|model| !self.effort.frozen.contains(model))
+        {
+            self.effort.frozen.push(model);
+            return Box::pin(self.admit()).await;
+        }
+        if matches!(refusal.limit, LimitKind::Cost | LimitKind::Budget)
+            && let Some(stance) = self.downgrade()
+        {
+            self.effort.settle();
+            self.effort.stance = stance;
+            return Box::pin(self.admit()).await;
+        }
+        self.stop_before_start(refusal).await
+    }
+
+    /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
+    pub(super) async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
+        let landing = self.landing_reserve(Purpose::Turn);
+        // A landing takes its reserve's place, and needs nothing beside it.
+        let bound = landing.as_ref().filter(|_| self.run.lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
+        let passages =
+            self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
+        match passages.into_iter().next() {
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    pub(super) fn landing_reserve(&self, purpose: Purpose) -> Option<Landing> {
+        let last = purpose == Purpose::Last;
+        if last || !self.run.can_land() {
+            return None;
+        }
+        let model = self.run.latest_model.clone().or_else(|| self.run.plan.model.candidates.first().cloned())?;
+        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model, &self.effort);
+        (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
+    }
+
+    /// The first call's number follows the landing reserve's.
+    pub(super) fn prepare_after_landing(&self, intent: &ModelIntent, landing: Option<&Landing>) -> Prepared {
+        let mut prepared = self.shared.gate.prepare(&self.run, &self.rendered, intent, &self.effort);
+        if let (Prepared::Ready(draft), Some(landing)) = (&mut prepared, landing) {
+            draft.reserved.reservation.number = landing.reservation.number + 1;
+        }
+        prepared
+    }
+
+    pub(super) async fn stop_before_start(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        if self.run.state == RunState::Queued {
+            let ended = self.run.stopped(self.declared(refusal));
+            return self.end(ended).await;
+        }
+        // A resumed run stays as it is, with the refusal shown (LEDGER rule 7).
+        let refusal = self.declared(refusal);
+        (self.observer)(Progress::Refused { run: self.run.id, refusal: &refusal });
+        Ok(Flow::Leave)
+    }
+
+    /// The run's own cost limit is declared in its file, which the ledger doesn't know.
+    pub(super) fn declared(&self, mut refusal: Refusal) -> Refusal {
+        if refusal.limit == LimitKind::Cost && refusal.subject.is_none() {
+            refusal.declared = self.run.plan.limits.declared(LimitKind::Cost);
+        }
+        refusal
+    }
+}

@@ -1,0 +1,172 @@
+//! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
+
+use super::{Flow, Orchestrator};
+use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, PersonAsked, RunState};
+use crate::domain::limits::Refusal;
+use crate::failpoint;
+use crate::gate::{Effort, Passage, Submitted};
+use crate::ids::ToolName;
+use crate::runtime::{RuntimeError, settle};
+use crate::store::NoticeCommitted;
+use crate::units::Millis;
+
+/// How long a clean stop waits for what is in flight before it gives it up as unknown.
+const STOP_DRAIN: Millis = Millis::from_secs(12);
+
+impl Orchestrator {
+    pub(super) async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
+        self.note(Event::Ended(ended));
+        failpoint::reach("run.end");
+        self.submit(vec![]).await?;
+        Ok(Flow::Leave)
+    }
+
+    pub(super) async fn land(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
+        if !self.run.can_land() {
+            if self.run.is_busy() {
+                // What is in flight drains first; then the run ends by this limit.
+                self.note(Event::LandingBegan(LandingBegan { refusal }));
+                return Ok(Flow::Wait);
+            }
+            let ended = self.run.stopped(refusal);
+            return self.end(ended).await;
+        }
+        self.effort = Effort::default();
+        self.note(Event::LandingBegan(LandingBegan { refusal }));
+        Ok(Flow::On)
+    }
+
+    pub(super) async fn ask_person(&mut self, call_id: String, tool: ToolName) -> Result<Flow, RuntimeError> {
+        if self.run.state == RunState::AwaitingApproval {
+            return Ok(Flow::Leave);
+        }
+        let question = format!(
+            "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
+        );
+        self.release_landing("the run waits for a person");
+        self.note(Event::PersonAsked(PersonAsked { call_id, tool, question }));
+        self.submit(vec![]).await?;
+        Ok(Flow::Leave)
+    }
+
+    pub(super) fn release_landing(&mut self, why: &str) {
+        if let Some(landing) = self.run.landing.clone() {
+            let released = LandingReleased { reservation: landing.reservation, why: why.to_owned() };
+            self.note(Event::LandingReleased(released));
+        }
+    }
+
+    /// A clean stop: what is in flight is drained, for a while; then the run is `interrupted`, and can be resumed.
+    pub(super) async fn interrupt(&mut self) -> Result<RunState, RuntimeError> {
+        self.cancel.send_replace(true);
+        let drain = async {
+            while let Some(done) = self.tasks.join_next_with_id().await {
+                self.take_done(done);
+            }
+        };
+        let drained = tokio::time::timeout(STOP_DRAIN.duration(), drain).await.is_ok();
+        if !drained {
+            for reserved in std::mem::take(&mut self.in_flight).into_values() {
+                self.note(settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"));
+            }
+        }
+        failpoint::reach("run.stop");
+        if self.run.ended.is_none() && !self.run.state.is_ended() {
+            if self.is_new && self.run.state == RunState::Queued {
+                // Nothing was promised yet, but the run exists from here on.
+                self.submit(vec![]).await?;
+                return Ok(self.run.state);
+            }
+            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into(), clean: true }));
+        }
+        self.submit(vec![]).await?;
+        Ok(self.run.state)
+    }
+
+    /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
+    pub(super) async fn give_back(&mut self) -> Result<(), RuntimeError> {
+        while let Ok(news) = self.notices.try_recv() {
+            let Submitted { events, passages } = self.receive(news);
+            self.fold(&events, 0);
+            for passage in passages {
+                if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
+                    let reservation = pass.permit.spend();
+                    self.note(settle::never_made(reservation, "the run was asked to stop before the call was made"));
+                }
+            }
+        }
+        self.submit(vec![]).await?;
+        Ok(())
+    }
+
+    pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
+        self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::event::{Call, CostSource, Labels, Outcome, Reserved};
+    use crate::gate::Form;
+    use crate::runtime::{NewRun, Runtime, RuntimeOptions, render, silent};
+    use crate::spec::load::{Answering, LoadOptions, load_agent};
+    use crate::units::Money;
+    use tokio::sync::watch;
+
+    /// A runtime over the shipped agent, whose provider is a socket that nobody reads from.
+    fn runtime(folder: &Path, provider: &std::net::TcpListener) -> Runtime {
+        let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
+        let (mut project, plan) =
+            load_agent(Path::new(env!("CARGO_MANIFEST_DIR")), "support-triage", &options).expect("it loads");
+        project.store = folder.join("store");
+        let simulated = Some(format!("http://{}/v1", provider.local_addr().expect("an address")));
+        let options = RuntimeOptions { clock: Clock::system(), simulated, prices: vec![], load_lines: BTreeMap::new() };
+        Runtime::open(&project, BTreeMap::from([(plan.agent.clone(), plan)]), options).expect("it opens")
+    }
+
+    /// An attempt that doesn't even hear of the stop.
+    fn replace_by_deaf(orchestrator: &mut Orchestrator) -> Reserved {
+        let (_, reserved) = orchestrator.in_flight.pop_first().expect("a call");
+        orchestrator.tasks = tokio::task::JoinSet::new();
+        let deaf = orchestrator.tasks.spawn(std::future::pending());
+        orchestrator.in_flight.insert(deaf.id(), reserved.clone());
+        reserved
+    }
+
+    #[tokio::test]
+    async fn a_stop_gives_up_what_it_cant_drain_and_keeps_its_money_as_unknown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let provider = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let runtime = runtime(folder.path(), &provider);
+        let input = serde_json::json!({"ticket": "Where is my order 48213?"});
+        let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None };
+        let id = runtime.create(&new).await.expect("a run");
+        let (run, created) = runtime.load(id).expect("it loads");
+        let rendered = render(&run.plan, Arc::new(Form::of(&run.plan)), &created).expect("it renders");
+        let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
+        let mut orchestrator = Orchestrator::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
+        drop(orchestrator.admit().await.expect("it starts"));
+        let reserved = replace_by_deaf(&mut orchestrator);
+        assert!(matches!(reserved.call, Call::Model(_)));
+        tokio::time::pause();
+        let asked = tokio::time::Instant::now();
+        let state = orchestrator.interrupt().await.expect("it stops");
+        assert_eq!((state, asked.elapsed().as_secs()), (RunState::Interrupted, 12));
+        let log = runtime.store().events(id).expect("a log");
+        let settled = log
+            .iter()
+            .find_map(|recorded| if let Event::Settled(settled) = &recorded.event { Some(settled) } else { None });
+        let settled = settled.expect("it is settled");
+        assert_eq!((settled.source, settled.bill), (CostSource::Unknown, reserved.amount));
+        assert!(matches!(&settled.outcome, Outcome::Failed(failure) if failure.message.contains("too long")));
+        assert_eq!(runtime.store().holds().expect("it reads"), []);
+        assert_eq!(runtime.store().summary(id).expect("it reads").expect("a run").held, Money::ZERO);
+        runtime.store().verify().expect("the books are right");
+    }
+}

@@ -1,0 +1,114 @@
+//! Waiting: for what is in flight, for news of the ledger, for time, and for people.
+
+use super::{Flow, Orchestrator};
+use crate::domain::event::{CancelRequested, Event, WaitEnd};
+use crate::domain::ledger::{Ask, Op};
+use crate::domain::run::{Intent, Next};
+use crate::gate::Submitted;
+use crate::runtime::RuntimeError;
+use crate::units::{Millis, Timestamp};
+
+/// How often a queued run has the ledger look whether a new period began.
+const QUEUE_LOOK: Millis = Millis::from_secs(5);
+
+impl Orchestrator {
+    /// Until an attempt is over, news come, or a time has come.
+    pub(super) async fn wait(&mut self) -> Result<Flow, RuntimeError> {
+        let timer = self.timer();
+        tokio::select! {
+            done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                if let Some(done) = done {
+                    self.take_done(done);
+                }
+                Ok(Flow::On)
+            }
+            Some(news) = self.notices.recv() => {
+                let Submitted { events, passages } = self.receive(news);
+                self.fold(&events, 0);
+                match passages.into_iter().next() {
+                    Some(passage) => self.follow(passage).await,
+                    None => Ok(Flow::Wait),
+                }
+            }
+            changed = self.stop.changed() => {
+                drop(changed);
+                Ok(Flow::On)
+            }
+            Ok(()) = self.hung_up.changed() => Ok(Flow::On),
+            Ok(()) = self.requests.changed() => Ok(Flow::Wait),
+            () = sleep_for(timer) => self.time_came().await,
+        }
+    }
+
+    /// When to look again, whatever happens: the end of a back-off or of a wait, and of the run's own time.
+    pub(super) fn timer(&self) -> Option<Millis> {
+        let now = self.now();
+        if self.queued {
+            return Some(QUEUE_LOOK);
+        }
+        let at = self.later.or(self.wait_until)?;
+        Some(at.since(now).min(self.run.time_to_wait(now)))
+    }
+
+    pub(super) async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
+        if self.queued {
+            return self.look_at_queue().await;
+        }
+        if self.later.take().is_some() {
+            return Ok(Flow::On);
+        }
+        self.wait_until = None;
+        self.stop_waiting(WaitEnd::Expired).await
+    }
+
+    pub(super) async fn stop_waiting(&mut self, why: WaitEnd) -> Result<Flow, RuntimeError> {
+        let passages = self.submit(vec![Ask::EndWait(why)]).await?;
+        match passages.into_iter().next() {
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op.
+    pub(super) async fn look_at_queue(&mut self) -> Result<Flow, RuntimeError> {
+        if let Next::Do(intents) = self.run.next(self.now(), &self.shared.checks)
+            && let Some(Intent::Land(refusal)) = intents.into_iter().next()
+        {
+            return self.stop_before_start(refusal).await;
+        }
+        let op = Op { run: self.run.id, events: vec![], asks: vec![], plan: None };
+        self.shared.gate.submit(op, self.first_token_limit()).await?;
+        Ok(Flow::Wait)
+    }
+
+    /// A person asked the run to end: nothing new starts, what is in flight is drained.
+    pub(super) async fn take_request(&mut self) -> Result<Flow, RuntimeError> {
+        let reason = self.requests.borrow().clone().unwrap_or_default();
+        self.cancel.send_replace(true);
+        self.later = None;
+        self.queued = false;
+        if self.wait_until.take().is_some() {
+            self.stop_waiting(WaitEnd::Cancelled).await?;
+        }
+        self.note(Event::CancelRequested(CancelRequested { reason }));
+        Ok(Flow::On)
+    }
+
+    /// False where the run was asked to stop or to end before that.
+    pub(super) async fn sleep_until(&mut self, until: Timestamp) -> bool {
+        let time = until.since(self.now());
+        tokio::select! {
+            () = sleep_for(Some(time)) => true,
+            Ok(()) = self.stop.changed() => false,
+            Ok(()) = self.requests.changed() => false,
+        }
+    }
+}
+
+/// Never, without a time.
+async fn sleep_for(time: Option<Millis>) {
+    match time {
+        Some(time) => tokio::time::sleep(time.duration()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,132 @@
+//! Waits for a person that take longer than `expires`: at a start, at a decision, and while the process lives.
+
+use std::time::Duration;
+
+use plimsoll::clock::Clock;
+use plimsoll::domain::event::{Call, Event, RunState};
+use plimsoll::domain::limits::LimitKind;
+use plimsoll::ids::RunId;
+use plimsoll::runtime::{RuntimeError, silent};
+use plimsoll::units::{Millis, Timestamp};
+
+use super::{MEASURED, interrupted, recipe};
+use crate::world::{Recipe, World};
+
+const WEEK: Millis = Millis::from_secs(7 * 86_400);
+/// Longer than a timer of some milliseconds takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An agent whose tool is no builtin, takes its time and may not be called twice.
+fn stamping(limits: &str) -> Recipe {
+    recipe(MEASURED, limits, "")
+        .file(
+            "tools/look.toml",
+            "description = 'Stamps'\nkind = 'command'\ncommand = ['./stamp.sh']\nidempotent = false\n[input]\ntype = 'object'\n",
+        )
+        .file("tools/stamp.sh", "#!/bin/sh\necho stamped >> stamps.txt\nexec sleep 30\n")
+}
+
+fn is_tool(event: &Event) -> bool {
+    matches!(event, Event::Reserved(reserved) if matches!(reserved.call, Call::Tool { .. }))
+}
+
+/// A run that waits for a person, since now.
+async fn asked(limits: &str, clock: &Clock) -> (World, RunId) {
+    let (world, run) = interrupted(stamping(limits).start_at(clock), is_tool).await;
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it asks"), RunState::AwaitingApproval);
+    (world, run)
+}
+
+fn noon() -> Clock {
+    Clock::virtual_at(Timestamp(1_795_435_200_000))
+}
+
+#[track_caller]
+fn assert_expired(world: &World, run: RunId) {
+    let told = world.told(run);
+    assert_eq!(told.state(), RunState::Stopped, "{}", told.show());
+    assert_eq!(told.refusal().limit, LimitKind::Expires);
+    let error = told.ended().error.clone().expect("it says how to go on");
+    assert!(error.contains("`look`") && error.contains("new run"), "{error}");
+    let ends = told.events().filter(|event| matches!(event, Event::Ended(_))).count();
+    assert_eq!(ends, 1, "{}", told.show());
+    world.verify();
+}
+
+#[tokio::test]
+async fn a_start_ends_a_wait_that_is_over_and_no_other() {
+    let clock = noon();
+    let (world, run) = asked("", &clock).await;
+    clock.advance(Millis(WEEK.0 - 1));
+    let world = world.reopen();
+    assert_eq!(world.told(run).state(), RunState::AwaitingApproval);
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it asks"), RunState::AwaitingApproval);
+    clock.advance(Millis(1));
+    let world = world.reopen();
+    assert_expired(&world, run);
+    let observed = &world.told(run).refusal().observed.clone();
+    assert!(observed.contains("2026-11-23T12:00") && observed.contains("2026-11-30T12:00"), "{observed}");
+    assert_eq!(world.runtime.store().recovered().len(), 1);
+    // It is an end like any other: nothing wakes it.
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it has ended"), RunState::Stopped);
+    assert_eq!(world.reopen().told(run).state(), RunState::Stopped);
+}
+
+#[tokio::test]
+async fn who_goes_on_with_it_too_late_meets_the_limit() {
+    let clock = noon();
+    let (world, run) = asked("expires = '2h'", &clock).await;
+    clock.advance(Millis::from_secs(2 * 3_600));
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it ends"), RunState::Stopped);
+    assert_expired(&world, run);
+}
+
+#[tokio::test]
+async fn a_decision_that_comes_too_late_counts_for_nothing() {
+    let clock = noon();
+    let (world, run) = asked("expires = '2h'", &clock).await;
+    clock.advance(Millis::from_secs(2 * 3_600));
+    let late = world.runtime.resolve_in_flight(run, true, "me").await;
+    assert!(matches!(late, Err(RuntimeError::NothingAsked { .. })), "{late:?}");
+    assert_expired(&world, run);
+}
+
+#[tokio::test]
+async fn a_decision_in_time_is_taken_and_ends_the_wait() {
+    let clock = noon();
+    let (world, run) = asked("expires = '2h'", &clock).await;
+    clock.advance(Millis(2 * 3_600 * 1_000 - 1));
+    world.runtime.resolve_in_flight(run, false, "me").await.expect("it is taken");
+    clock.advance(WEEK);
+    let world = world.reopen();
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it goes on"), RunState::Finished);
+}
+
+#[tokio::test]
+async fn while_the_process_lives_a_timer_ends_the_wait() {
+    let (world, run) = asked("expires = '300ms'", &Clock::system()).await;
+    let ended = async {
+        while !world.told(run).state().is_ended() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the timer ends it");
+    assert_expired(&world, run);
+    let told = world.told(run);
+    let asked = super::at(&told.log, |event| matches!(event, Event::PersonAsked(_)));
+    assert!(told.log.last().expect("an end").at.since(asked) >= Millis(300), "{}", told.show());
+}
+
+#[tokio::test]
+async fn the_timer_knows_the_waits_that_a_start_finds() {
+    let (world, run) = asked("expires = '1500ms'", &Clock::system()).await;
+    let world = world.reopen();
+    assert_eq!(world.told(run).state(), RunState::AwaitingApproval);
+    let ended = async {
+        while !world.told(run).state().is_ended() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the timer ends it");
+    assert_expired(&world, run);
+}
