@@ -20,7 +20,7 @@ pub struct StepKey {
     pub step: u32,
 }
 
-/// See [`Event::Reserved`].
+/// See [`Event::Reserved`](super::Event::Reserved).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reserved {
     /// The reservation.
@@ -147,7 +147,7 @@ pub enum Pot {
     ToolOutput,
 }
 
-/// See [`Event::Settled`].
+/// See [`Event::Settled`](super::Event::Settled).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settled {
     /// The reservation.
@@ -218,7 +218,7 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// See [`Event::Voided`].
+/// See [`Event::Voided`](super::Event::Voided).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Voided {
     /// The reservation.
@@ -229,7 +229,7 @@ pub struct Voided {
     pub failure: Failure,
 }
 
-/// See [`Event::CallRefused`].
+/// See [`Event::CallRefused`](super::Event::CallRefused).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallRefused {
     /// The step that would have been.

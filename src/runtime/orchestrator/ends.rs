@@ -151,7 +151,7 @@ mod tests {
         let rendered = render(&run.plan, Arc::new(Form::of(&run.plan)), &created).expect("it renders");
         let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
         let mut orchestrator = Orchestrator::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
-        drop(orchestrator.admit().await.expect("it starts"));
+        assert!(matches!(orchestrator.admit().await, Ok(Flow::Wait)), "its first call is in flight");
         let reserved = replace_by_deaf(&mut orchestrator);
         assert!(matches!(reserved.call, Call::Model(_)));
         tokio::time::pause();
