@@ -1,6 +1,6 @@
 //! The API: what another process, and later the network, may ask of the process that holds a store.
 //!
-//! [`Books`] answers from a store, [`Service`] from a runtime that drives runs in it, [`router`] speaks HTTP, `socket`
+//! [`Books`] answers from a store, [`Service`] from a runtime that drives runs in it, [`router()`] speaks HTTP, `socket`
 //! serves it on a private Unix socket in the store's folder, and `client` asks there. Whoever opens the store
 //! itself asks the same [`Books`], so that both ways show the same.
 //!
