@@ -6,6 +6,7 @@ use crate::api::{ApiError, Books, ErrorBody, code as api};
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
+use crate::cli::output::Output;
 use crate::cli::project::clock;
 use crate::spec::project::Project;
 use crate::units::{Millis, Timestamp};
@@ -14,6 +15,9 @@ use crate::units::{Millis, Timestamp};
 const PATIENCE: Millis = Millis::from_secs(2);
 /// The pause between two looks; there is no event to wait for.
 const PAUSE: Millis = Millis(20);
+
+/// How long a caller hears nothing.
+const SILENCE: Millis = Millis::from_secs(2);
 
 /// Where an answer comes from.
 pub(crate) enum Reached<H> {
@@ -104,6 +108,7 @@ pub fn told(project: &Project, sim: bool, run: &str, body: &ErrorBody) -> CliErr
 /// # Errors
 /// The question's own, or the store can't be asked.
 pub(crate) fn ask<T>(
+    output: &Output,
     project: &Project,
     sim: bool,
     run: &str,
@@ -119,7 +124,7 @@ pub(crate) fn ask<T>(
                     return here(&books).map(Some).map_err(|error| told(project, sim, run, &ErrorBody::from(&error)));
                 }
                 Reached::There(holder) => {
-                    let answer = there(&holder.client).await;
+                    let answer = aloud(output, &holder.client, there(&holder.client)).await;
                     if let Some(answer) = way.heard(holder, run, answer).await? {
                         return Ok(Some(answer));
                     }
@@ -127,6 +132,18 @@ pub(crate) fn ask<T>(
             }
         }
     })
+}
+
+/// Says whom it waits for, where that takes a while.
+async fn aloud<T>(output: &Output, holder: &Client, answer: impl Future<Output = T>) -> T {
+    let mut answer = std::pin::pin!(answer);
+    match tokio::time::timeout(SILENCE.duration(), answer.as_mut()).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            output.talk(&format!("asking {}, which holds the store", holder.holder()));
+            answer.await
+        }
+    }
 }
 
 /// What the API says, whoever asked.

@@ -16,7 +16,7 @@ use crate::spec::project::Project;
 
 pub(super) fn budget(context: &Context<'_>, arguments: &BudgetArguments) -> Result<Exit, CliError> {
     let project = configuration(context.project, arguments.books.sim)?;
-    let table = remote::ask(&project, arguments.books.sim, "", Books::budgets, Client::budgets)?;
+    let table = remote::ask(context.output, &project, arguments.books.sim, "", Books::budgets, Client::budgets)?;
     let mut table = table.unwrap_or_else(|| BudgetTable::of(&project.budgets, &[], clock().now()));
     if let Some(name) = &arguments.budget {
         table.budgets.retain(|row| row.budget.as_str() == name);

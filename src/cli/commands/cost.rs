@@ -20,7 +20,9 @@ pub(super) fn cost(context: &Context<'_>, arguments: &CostArguments) -> Result<E
     let query = CostQuery { by, since, until };
     let project = configuration(context.project, arguments.books.sim)?;
     let here = |books: &Books| books.costs(&query);
-    let table = remote::ask(&project, arguments.books.sim, "", here, async |holder| holder.costs(&query).await)?;
+    let table = remote::ask(context.output, &project, arguments.books.sim, "", here, async |holder| {
+        holder.costs(&query).await
+    })?;
     let table = table.unwrap_or_else(|| CostTable::of(&query.by, &[]));
     if arguments.json {
         context.output.json(&table)?;

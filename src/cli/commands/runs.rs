@@ -31,7 +31,8 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         books::tell_of_expired(books.store(), context.output);
         books.runs(&query.0)
     };
-    let found = remote::ask(&project, arguments.books.sim, "", here, async |holder| holder.runs(&query).await)?;
+    let found =
+        remote::ask(context.output, &project, arguments.books.sim, "", here, async |holder| holder.runs(&query).await)?;
     let found = found.map_or_else(Vec::new, |page| page.runs);
     if arguments.json {
         context.output.json(&serde_json::json!({ "runs": found }))?;

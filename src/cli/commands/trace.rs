@@ -11,7 +11,7 @@ pub(super) fn trace(context: &Context<'_>, arguments: &TraceArguments) -> Result
     let (sim, run) = (arguments.books.sim, arguments.run.as_str());
     let project = configuration(context.project, sim)?;
     let here = |books: &crate::api::Books| books.trace(books.find(run)?.id);
-    let trace = remote::ask(&project, sim, run, here, async |holder| holder.trace(run).await)?;
+    let trace = remote::ask(context.output, &project, sim, run, here, async |holder| holder.trace(run).await)?;
     let trace = trace.ok_or_else(|| books::no_run(&project, sim, run))?;
     if arguments.json {
         context.output.json(&trace)?;
