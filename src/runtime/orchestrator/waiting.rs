@@ -16,6 +16,7 @@ impl Orchestrator {
     pub(super) async fn wait(&mut self) -> Result<Flow, RuntimeError> {
         let timer = self.timer();
         tokio::select! {
+            biased;
             done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                 if let Some(done) = done {
                     self.take_done(done);
@@ -98,6 +99,7 @@ impl Orchestrator {
     pub(super) async fn sleep_until(&mut self, until: Timestamp) -> bool {
         let time = until.since(self.now());
         tokio::select! {
+            biased;
             () = sleep_for(Some(time)) => true,
             Ok(()) = self.stop.changed() => false,
             Ok(()) = self.requests.changed() => false,
