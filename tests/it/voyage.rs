@@ -1,0 +1,91 @@
+//! Voyages: the whole runtime in virtual time, drawn from one printed seed.
+//!
+//! Agents, budgets, runs, faults, people, cancels, clean stops, crashes and power cuts follow from the seed; so does the
+//! log, byte for byte. After every commit a judge with books of its own checks the invariants of DURABILITY §7.
+//!
+//! `PLIMSOLL_VOYAGES=2000` sails as many; `PLIMSOLL_SEED=n` sails one again and tells its log.
+
+mod bugs;
+mod captain;
+mod crew;
+mod dice;
+mod draw;
+mod invoice;
+mod judge;
+
+use std::collections::BTreeMap;
+
+use bugs::{BUGS, Bug};
+use captain::{Tale, sail};
+use plimsoll::units::Money;
+
+/// Voyages of an ordinary test run.
+const VOYAGES: u64 = 100;
+/// Each planted bug is found in fewer.
+const VOYAGES_FOR_A_BUG: u64 = 300;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What people need to look into it.
+fn wreck(seed: u64, tale: &Tale, what: &str) -> String {
+    let named = |line: &&str| what.contains(line.split(' ').next().unwrap_or_default());
+    let of_tree: Vec<&str> = tale.log.lines().filter(named).collect();
+    let lines = if of_tree.is_empty() { tale.log.lines().collect() } else { of_tree };
+    let short: Vec<String> = lines.into_iter().map(|line| line.chars().take(700).collect()).collect();
+    format!("PLIMSOLL_SEED={seed}: {what}\n{}", short.join("\n"))
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures that the voyages came to")]
+fn voyages_keep_every_invariant() {
+    let one = number("PLIMSOLL_SEED");
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PLIMSOLL_VOYAGES").unwrap_or(VOYAGES),
+    };
+    let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
+    let (mut runs, mut commits, mut invoiced) = (0, 0, Money::ZERO);
+    for seed in seeds.clone() {
+        let tale = sail(seed, None);
+        if let Some(what) = &tale.broken {
+            panic!("{}", wreck(seed, &tale, what));
+        }
+        if one.is_some() {
+            println!("{}", tale.log);
+        }
+        for (what, count) in &tale.seen {
+            *seen.entry(what).or_default() += count;
+        }
+        runs += tale.runs;
+        commits += tale.commits;
+        invoiced = invoiced.plus(tale.invoiced);
+    }
+    println!("{seeds:?}: {runs} runs, {commits} commits, {invoiced} invoiced; {seen:?}");
+    if one.is_none() {
+        for what in ["landing", "wait", "person asked", "person answered", "unknown", "new period", "over-bill"] {
+            assert!(seen.contains_key(what), "no voyage came to: {what}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_tells_the_same_tale_twice() {
+    for seed in [3, 11, 42, 77] {
+        let (first, second) = (sail(seed, None), sail(seed, None));
+        assert!(!first.log.is_empty() && first.log == second.log, "seed {seed}");
+        assert_ne!(first.log, sail(seed + 1, None).log);
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "how soon each bug is found")]
+fn planted_bugs_are_found() {
+    for bug in BUGS {
+        let found = (0..VOYAGES_FOR_A_BUG).find_map(|seed| Some((seed, sail(seed, Some(bug)).broken?)));
+        let Some((seed, what)) = found else { panic!("{bug:?} isn't found") };
+        println!("{bug:?}: seed {seed}, {what}");
+        assert_ne!((bug, what.as_str()), (Bug::Stall, ""), "it says what it found");
+    }
+}
