@@ -22,7 +22,7 @@ pub(super) enum Bug {
     ResumeResetsACounter,
     /// An ask is lost on its way: its run waits for nothing.
     Stall,
-    /// A run that waits for a person keeps its landing reserve.
+    /// A run that waits for a person holds a landing reserve.
     WaitForAPersonHoldsMoney,
     /// A resumed run settles once more what it had settled.
     SettledTwiceAfterRestart,
@@ -36,8 +36,8 @@ pub(super) enum Bug {
     UnknownIsVoid,
     /// A settlement doesn't reach the ledger.
     SettlementLost,
-    /// A reservation is placed after the run was asked to end: the request is lost.
-    CancelLost,
+    /// A wait for budget may take as long as it likes.
+    WaitOutlastsItsLimit,
 }
 
 pub(super) const BUGS: [Bug; 10] = [
@@ -50,7 +50,7 @@ pub(super) const BUGS: [Bug; 10] = [
     Bug::UnknownIsFree,
     Bug::UnknownIsVoid,
     Bug::SettlementLost,
-    Bug::CancelLost,
+    Bug::WaitOutlastsItsLimit,
 ];
 
 /// What one life's store is watched by.
@@ -88,6 +88,17 @@ impl Deck {
             op.events.push((op.run, settled.event.clone()));
         }
     }
+
+    fn hold_while_asking(&self, op: &mut Op) {
+        let asks = |(_, event): &(RunId, Event)| matches!(event, Event::PersonAsked(_));
+        let Some(place) = op.events.iter().position(asks) else { return };
+        op.events.retain(|(_, event)| !matches!(event, Event::LandingReleased(_)));
+        let judge = lock(&self.judge);
+        if let Some(known) = judge.runs.get(&op.run) {
+            let admitted = known.admitted_again(op.run, Money::from_micro(10));
+            op.events.insert(place.min(op.events.len()), (op.run, Event::Admitted(admitted)));
+        }
+    }
 }
 
 impl Tap for Deck {
@@ -106,16 +117,18 @@ impl Tap for Deck {
         if self.has(Bug::SettledTwiceAfterRestart, 30) {
             self.settle_again(op);
         }
-        if self.has(Bug::CancelLost, 100) {
-            op.events.retain(|(_, event)| !matches!(event, Event::CancelRequested(_)));
+        for ask in &mut op.asks {
+            if let Ask::Reserve(ask) = ask
+                && self.bug == Some(Bug::WaitOutlastsItsLimit)
+            {
+                ask.wait_until = ask.wait_until.map(|until| until.after(Millis::from_secs(600)));
+            }
         }
         if self.has(Bug::SettlementLost, 5) {
             op.events.retain(|(_, event)| !matches!(event, Event::Settled(_)));
         }
-        if self.bug == Some(Bug::WaitForAPersonHoldsMoney)
-            && op.events.iter().any(|(_, event)| matches!(event, Event::PersonAsked(_)))
-        {
-            op.events.retain(|(_, event)| !matches!(event, Event::LandingReleased(_)));
+        if self.has(Bug::WaitForAPersonHoldsMoney, 100) {
+            self.hold_while_asking(op);
         }
         for (_, event) in &mut op.events {
             let Event::Settled(settled) = event else { continue };

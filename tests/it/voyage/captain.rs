@@ -90,9 +90,7 @@ pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
 
 fn tell(judge: &Judge) -> String {
     let lines = judge.runs.iter().flat_map(|(run, known)| known.log.iter().map(move |recorded| (run, recorded)));
-    lines
-        .map(|(run, recorded)| format!("{run} {}\n", serde_json::to_string(recorded).expect("JSON")))
-        .collect()
+    lines.map(|(run, recorded)| format!("{run} {}\n", serde_json::to_string(recorded).expect("JSON"))).collect()
 }
 
 impl Voyage {
@@ -217,8 +215,7 @@ fn edition(sheet: &Sheet, agents: &[String]) -> Option<Edition> {
     };
     let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
     let book = PriceBook::of(prices.clone());
-    let worst =
-        |model: &ModelName, input, output| Some(book.find(model, sheet.start)?.worst_case(input, output));
+    let worst = |model: &ModelName, input, output| Some(book.find(model, sheet.start)?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     Some(Edition { project, plans, prices, load_lines })
 }

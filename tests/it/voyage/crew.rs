@@ -93,9 +93,9 @@ impl Crew {
     }
 
     fn begin(&self, permit: Permit, unheard: impl FnOnce(&mut Dice) -> Option<Money>) -> (Dice, Meter) {
-        let worst_case = permit.worst_case();
+        let (worst_case, limit) = (permit.worst_case(), permit.time_limit());
         let id = permit.spend();
-        lock(&self.judge).sent(id, worst_case);
+        lock(&self.judge).sent(id, worst_case, limit);
         let mut dice = self.dice(id);
         let unheard = unheard(&mut dice);
         (dice, Meter { judge: self.judge.clone(), id, unheard })
@@ -105,7 +105,9 @@ impl Crew {
         let (limit, first_limit) = (permit.time_limit(), permit.first_token_limit());
         let script = self.script(&mut self.dice(permit.reservation()), &request, permit.worst_case());
         let Script { work, mut result, mut bill } = script;
-        let (mut dice, meter) = self.begin(permit, |dice| bill.filter(|_| dice.chance(70)));
+        // Nobody can know of an over-bill that nobody is told of: providers are taken to keep to what was asked then.
+        let untold = bill.map(|bill| bill.min(permit.worst_case()));
+        let (mut dice, meter) = self.begin(permit, |dice| untold.filter(|_| dice.chance(70)));
         let reservation = meter.id;
         let first_token = Millis(work.0 * 3 / 4);
         let until = if request.stream && first_token > first_limit && first_limit < limit.min(work) {
@@ -120,7 +122,7 @@ impl Crew {
             Over::Done => {}
             Over::Late(class) => {
                 result = AnswerResult::Unknown(failure(class, None));
-                bill = bill.filter(|_| dice.chance(60));
+                bill = untold.filter(|_| dice.chance(60));
             }
             Over::Cancelled => {
                 result = AnswerResult::Unbilled(failure(ErrorClass::Interrupted, None));
@@ -256,7 +258,7 @@ fn text_bytes(message: &Message) -> usize {
 /// Tool calls, or an answer; sometimes one that isn't what was asked for.
 fn speak(dice: &mut Dice, request: &Request) -> Reply {
     let may_call = !request.tools.is_empty() && request.tool_choice == ToolChoice::Auto;
-    let calls = if may_call && dice.chance(65) { dice.between(1, 3) } else { 0 };
+    let calls = if may_call && dice.chance(75) { dice.between(1, 3) } else { 0 };
     let calls: Vec<ToolCall> = (0..calls).map(|number| tool_call(dice, request, number)).collect();
     let text = match (&request.output, calls.is_empty()) {
         (_, false) => String::new(),

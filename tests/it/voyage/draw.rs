@@ -104,10 +104,11 @@ pub(super) const TOOL_INPUT: &str =
 impl Sheet {
     pub(super) fn draw(seed: u64) -> Self {
         let dice = &mut Dice::of(seed, &[1]);
-        let budgets = draw_budgets(dice);
+        let crowd = dice.chance(35);
+        let budgets = draw_budgets(dice, crowd);
         let agents = dice.between(1, 4);
-        let editions = (0..2).map(|_| (0..agents).map(|_| draw_agent(dice)).collect()).collect();
-        let roots = (0..dice.between(1, 12)).map(|_| draw_root(dice, agents)).collect();
+        let editions = (0..2).map(|_| (0..agents).map(|_| draw_agent(dice, crowd)).collect()).collect();
+        let roots = (0..dice.between(if crowd { 5 } else { 1 }, 12)).map(|_| draw_root(dice, agents)).collect();
         let lives = if dice.chance(25) { 0 } else { dice.between(1, 3) };
         let caps = if budgets.is_empty() || dice.chance(60) { 0 } else { dice.between(1, 3) };
         let budget_count = u64::try_from(budgets.len()).expect("few");
@@ -157,16 +158,19 @@ fn decimal(pico: u128) -> String {
     format!("{}.{:012}", pico / 1_000_000_000_000, pico % 1_000_000_000_000)
 }
 
-/// From $0.004 to $1.02, small ones more often.
+/// From $0.006 to $0.77, small ones more often.
 fn draw_cap(dice: &mut Dice) -> u64 {
-    (dice.between(4_000, 16_000) << dice.between(0, 6)) + dice.between(0, 999)
+    (dice.between(6_000, 24_000) << dice.between(0, 5)) + dice.between(0, 999)
 }
 
-fn draw_budgets(dice: &mut Dice) -> Vec<BudgetDraw> {
+/// In a crowd many runs start on a budget that pays for some of them.
+fn draw_budgets(dice: &mut Dice, crowd: bool) -> Vec<BudgetDraw> {
     let all = [("all", None, "total"), ("tenants", Some("tenant"), "total"), ("hours", None, "hour")];
     let mut budgets = Vec::new();
     for (name, each, per) in all {
-        if dice.chance(45) {
+        if crowd && name == "all" {
+            budgets.push(BudgetDraw { name, each, per, cap: dice.between(12_000, 60_000) });
+        } else if dice.chance(45) {
             budgets.push(BudgetDraw { name, each, per, cap: draw_cap(dice) });
         }
     }
@@ -186,20 +190,20 @@ fn draw_weather(dice: &mut Dice) -> Weather {
     let calm = dice.chance(30);
     let mut rate = |most| if calm { 0 } else { dice.between(0, most) };
     let (throttled, broken, odd, slow, tool_errors) = (rate(25), rate(12), rate(10), rate(15), rate(25));
-    let overrun = if dice.chance(6) { 4 } else { 0 };
+    let overrun = if dice.chance(10) { 5 } else { 0 };
     let ways = if dice.chance(50) { dice.between(1, 8) } else { 0 };
     Weather { throttled, broken, odd, slow, overrun, tool_errors, ways }
 }
 
 fn draw_end(dice: &mut Dice) -> End {
     match dice.between(0, 9) {
-        0..=3 => End::KilledAfter(dice.between(1, 60)),
+        0..=3 => End::KilledAfter(dice.between(1, 30)),
         4 => End::KilledAt(Millis(dice.between(10, 8_000))),
         5..=7 => {
             let crash = dice.pick(&[Crash::Lose, Crash::Keep, Crash::Keep, Crash::Tear(0)]);
             let crash = if matches!(crash, Crash::Tear(_)) { Crash::Tear(dice.next()) } else { crash };
             let point = dice.pick(&[Failpoint::Write, Failpoint::Sync, Failpoint::Sync]);
-            End::PowerCut { commits: dice.between(1, 60), point, crash }
+            End::PowerCut { commits: dice.between(1, 30), point, crash }
         }
         _ => End::Stopped(Millis(dice.between(100, 10_000))),
     }
@@ -207,7 +211,7 @@ fn draw_end(dice: &mut Dice) -> End {
 
 fn draw_root(dice: &mut Dice, agents: u64) -> Root {
     let some = |dice: &mut Dice, percent, most| dice.chance(percent).then(|| Millis(dice.between(0, most)));
-    let spread = dice.pick(&[0, 1_000, 15_000]);
+    let spread = dice.pick(&[0, 1_000, 6_000]);
     let person = match dice.between(0, 9) {
         0..=6 => Person::Answers { rerun: dice.chance(50), after: Millis(dice.between(0, 30_000)) },
         7 => Person::Cancels { after: Millis(dice.between(0, 30_000)) },
@@ -225,9 +229,8 @@ fn draw_root(dice: &mut Dice, agents: u64) -> Root {
 }
 
 /// An agent's file: one loop for now.
-fn draw_agent(dice: &mut Dice) -> String {
-    let tools: Vec<String> =
-        TOOLS.iter().filter(|_| dice.chance(60)).map(|(name, _)| format!("'{name}'")).collect();
+fn draw_agent(dice: &mut Dice, crowd: bool) -> String {
+    let tools: Vec<String> = TOOLS.iter().filter(|_| dice.chance(60)).map(|(name, _)| format!("'{name}'")).collect();
     let model = dice.pick(&["policy = 'good'", "models = ['p/amber']", "models = ['r/cedar', 'q/birch']"]);
     let (most, least) = dice.pick(&[(64, 16), (300, 40), (800, 100), (800, 800)]);
     let words = "steady as she goes ".repeat(usize::try_from(dice.between(1, 30)).expect("few"));
@@ -246,10 +249,10 @@ fn draw_agent(dice: &mut Dice) -> String {
     if dice.chance(25) {
         text += "[output]\ntype = 'object'\nrequired = ['answer']\nproperties.answer = { type = 'string' }\n";
     }
-    text + &draw_limits(dice)
+    text + &draw_limits(dice, crowd)
 }
 
-fn draw_limits(dice: &mut Dice) -> String {
+fn draw_limits(dice: &mut Dice, crowd: bool) -> String {
     let mut text = format!("[limits]\ncost = '${}'\n", decimal(u128::from(draw_cap(dice) * 2) * 1_000_000));
     let mut limit = |name: &str, percent, least, most, unit: &str| {
         if dice.chance(percent) {
@@ -258,17 +261,17 @@ fn draw_limits(dice: &mut Dice) -> String {
             text += &format!("{name} = {quote}{value}{unit}{quote}\n");
         }
     };
-    limit("steps", 70, 3, 14, "");
-    limit("model_calls", 60, 2, 9, "");
-    limit("tool_calls", 50, 1, 10, "");
+    limit("steps", 60, 3, 20, "");
+    limit("model_calls", 50, 2, 12, "");
+    limit("tool_calls", 50, 1, 14, "");
     limit("attempts", 60, 2, 16, "");
-    limit("repeats", 60, 1, 5, "");
-    limit("tool_errors", 60, 1, 4, "");
+    limit("repeats", 60, 1, 8, "");
+    limit("tool_errors", 60, 1, 6, "");
     limit("parallel", 70, 1, 4, "");
     limit("landing_tokens", 60, 200, 3_000, "");
     limit("landing_output_tokens", 60, 16, 200, "");
     limit("tokens", 15, 4_000, 30_000, "");
-    limit("wall_time", 70, 3, 90, "s");
+    limit("wall_time", 60, 5, 90, "s");
     limit("model_call_time", 80, 1, 8, "s");
     limit("first_token_time", 40, 1, 4, "s");
     limit("tool_call_time", 60, 1, 4, "s");
@@ -277,8 +280,9 @@ fn draw_limits(dice: &mut Dice) -> String {
     if dice.chance(30) {
         text += "at_limit = 'stop'\n";
     }
-    if dice.chance(30) {
-        text += &format!("expected_cost = '${}'\n", decimal(u128::from(dice.between(1_000, 8_000)) * 1_000_000));
+    if crowd || dice.chance(50) {
+        let most = if crowd { 1_500 } else { 6_000 };
+        text += &format!("expected_cost = '${}'\n", decimal(u128::from(dice.between(500, most)) * 1_000_000));
     }
     text
 }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Event, Landing, Purpose, Recorded, Reserved, RunState, Settled,
+    AccountKey, Admitted, Call, CallRefusal, CostSource, Created, Event, Landing, Purpose, Recorded, Reserved,
+    RunState, Settled,
 };
 use plimsoll::domain::plan::Plan;
 use plimsoll::ids::{BudgetName, PlanHash, PriceId, ReservationId, RunId};
@@ -58,6 +59,7 @@ pub(super) struct Known {
     budgets: Vec<AccountKey>,
     next_number: u32,
     steps: u32,
+    /// Numbers of steps that were reserved. A refused call's may stand twice: what the ledger refuses counts for nothing.
     steps_used: BTreeSet<u32>,
     model_calls: u32,
     tool_calls: u32,
@@ -97,6 +99,14 @@ struct Book {
     settled: Money,
     held: Money,
     over: Money,
+}
+
+impl Known {
+    /// The fact that would admit it once more, with a landing reserve.
+    pub(super) fn admitted_again(&self, run: RunId, amount: Money) -> Admitted {
+        let reservation = ReservationId { run, number: self.next_number };
+        Admitted { budgets: self.budgets.clone(), landing: Some(Landing { reservation, amount }) }
+    }
 }
 
 impl Judge {
@@ -228,7 +238,7 @@ impl Judge {
                     self.place_landing(run, landing);
                 }
             }
-            Event::Reserved(reserved) => self.reserve(run, at, reserved),
+            Event::Reserved(reserved) => self.reserve(run, reserved),
             Event::Settled(settled) => self.settle(run, settled),
             Event::Voided(voided) => {
                 self.close(run, voided.reservation, None, false);
@@ -238,8 +248,6 @@ impl Judge {
                     let known = self.known(run);
                     known.steps += 1;
                     known.tool_calls += 1;
-                    let is_new = known.steps_used.insert(refused.step.step);
-                    self.check(is_new, || format!("(10) {run} refuses step {:?} again", refused.step));
                 }
             }
             Event::WaitBegan(began) => {
@@ -290,7 +298,7 @@ impl Judge {
         known.state = state;
     }
 
-    fn reserve(&mut self, run: RunId, at: Timestamp, reserved: &Reserved) {
+    fn reserve(&mut self, run: RunId, reserved: &Reserved) {
         let id = reserved.reservation;
         let known = self.known(run);
         let (state, cancelled, number) = (known.state, known.cancelled, known.next_number);
@@ -303,11 +311,11 @@ impl Judge {
             let frozen = self.frozen.contains(&call.price);
             self.check(!frozen, || format!("(5) {id} is at a frozen price"));
         }
-        self.count(run, at, reserved);
+        self.count(run, reserved);
     }
 
-    /// Steps, attempts and time go on where they were, and no limit is passed (10).
-    fn count(&mut self, run: RunId, at: Timestamp, reserved: &Reserved) {
+    /// Steps and attempts go on where they were, and no limit is passed (10).
+    fn count(&mut self, run: RunId, reserved: &Reserved) {
         let id = reserved.reservation;
         let in_flight = self.open.iter().filter(|(open, each)| open.run == run && !each.landing).count();
         let known = self.known(run);
@@ -343,12 +351,9 @@ impl Judge {
             ("repeats", repeats, limits.repeats),
             ("parallel", u32::try_from(in_flight).expect("few"), limits.parallel),
         ];
-        let left = limits.wall_time.left_after(known.active_at(at));
         for (name, count, limit) in counts {
             self.check(count <= limit, || format!("(10) {id} makes `{name}` {count} of {limit}"));
         }
-        let limit = reserved.time_limit;
-        self.check(limit <= left, || format!("(10) {id} may take {limit}, and {left} of its run's time are left"));
         if let Call::Model(call) = &reserved.call {
             match call.purpose {
                 Purpose::Landing => self.saw("landing"),
@@ -370,9 +375,14 @@ impl Judge {
         self.close(run, settled.reservation, Some(settled.bill), unknown);
     }
 
-    /// Somebody makes a call: it must be on disk, open, and nobody's before (4); and its run must go on (11).
-    pub(super) fn sent(&mut self, id: ReservationId, worst_case: Money) {
+    /// Somebody makes a call: it must be on disk, open, and nobody's before (4); its run must go on (11), and have the
+    /// time that the call may take (10).
+    pub(super) fn sent(&mut self, id: ReservationId, worst_case: Money, limit: Millis) {
         let state = self.runs.get(&id.run).map(|known| known.state);
+        if let Some(known) = self.runs.get(&id.run) {
+            let left = known.plan.limits.wall_time.left_after(known.active_at(self.now)).plus(times::SLACK);
+            self.check(limit <= left, || format!("(10) {id} may take {limit}, and {left} of its run's time are left"));
+        }
         match self.open.get_mut(&id) {
             None => self.broken(format!("(4) {id} is called and isn't on disk")),
             Some(open) => {

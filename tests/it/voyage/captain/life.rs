@@ -250,9 +250,8 @@ impl<'a> Life<'a> {
                 self.voyage.done[root].0 = true;
                 let Some(run) = self.voyage.run_of(root) else { return true };
                 let runtime = self.runtime.clone();
-                self.tasks.spawn(async move {
-                    Done::Told(root, runtime.cancel(run, "a person said so").await.map(drop))
-                });
+                self.tasks
+                    .spawn(async move { Done::Told(root, runtime.cancel(run, "a person said so").await.map(drop)) });
             }
             Deed::HangUp(root) => {
                 self.voyage.done[root].1 = true;
@@ -264,8 +263,7 @@ impl<'a> Life<'a> {
             Deed::Answer(root, rerun) => {
                 let Some(run) = self.voyage.run_of(root) else { return true };
                 let runtime = self.runtime.clone();
-                self.tasks
-                    .spawn(async move { Done::Told(root, runtime.resolve_in_flight(run, rerun, "ann").await) });
+                self.tasks.spawn(async move { Done::Told(root, runtime.resolve_in_flight(run, rerun, "ann").await) });
             }
             Deed::Cap(change) => return self.change_cap(change).await,
         }
@@ -305,9 +303,9 @@ impl<'a> Life<'a> {
     fn drive(&mut self, root: usize) {
         let Some(run) = self.voyage.run_of(root) else { return self.launch(root) };
         let (runtime, observer) = (self.runtime.clone(), self.observer());
-        let drive = self.tasks.spawn(async move {
-            Done::Driven(root, runtime.drive(run, observer).await.map(|state| (run, state)))
-        });
+        let drive = self
+            .tasks
+            .spawn(async move { Done::Driven(root, runtime.drive(run, observer).await.map(|state| (run, state))) });
         self.drives.insert(root, drive);
     }
 

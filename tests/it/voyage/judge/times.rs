@@ -8,7 +8,7 @@ use plimsoll::units::{Millis, Timestamp};
 use super::{Judge, Known};
 
 /// How late news may be: the ways to the store and back.
-const SLACK: Millis = Millis(100);
+pub(super) const SLACK: Millis = Millis(100);
 
 impl Known {
     pub(super) fn active_at(&self, now: Timestamp) -> Millis {
@@ -38,7 +38,10 @@ impl Judge {
         let runs: Vec<(RunId, RunState)> = self.runs.iter().map(|(run, known)| (*run, known.state)).collect();
         for (run, state) in runs {
             let of_run = self.open.iter().filter(|(id, _)| id.run == run);
-            let (attempts, holds) = (of_run.clone().filter(|(_, open)| !open.landing).count(), of_run.count());
+            let attempts = of_run.clone().filter(|(_, open)| !open.landing).count();
+            // Money may come while the run is being stopped: the next write gives back what nobody sends any more.
+            let kept = of_run.clone().filter(|(_, open)| open.landing || open.sent).count();
+            let holds = of_run.count();
             match state {
                 RunState::Running => {}
                 RunState::AwaitingBudget => {
@@ -49,10 +52,10 @@ impl Judge {
                     self.check(holds == 0, || format!("(17) {run} waits for a person and holds something"));
                 }
                 RunState::Queued | RunState::Interrupted => {
-                    self.check(holds == 0, || format!("(18) {run} is {state} and holds something"));
+                    self.check(kept == 0, || format!("(18) {run} is {state} and holds something"));
                 }
                 RunState::Finished | RunState::Stopped | RunState::Failed | RunState::Cancelled => {
-                    self.check(holds == 0, || format!("(11) {run} is {state} and holds something"));
+                    self.check(kept == 0, || format!("(11) {run} is {state} and holds something"));
                 }
             }
         }
@@ -76,7 +79,8 @@ fn may_hold(known: &Known, account: &AccountKey) -> bool {
 
 /// True for what a restart tells of a process that is gone.
 fn is_told_afterwards(event: &Event) -> bool {
-    let broken_off = |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.class == ErrorClass::Interrupted);
+    let broken_off =
+        |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.class == ErrorClass::Interrupted);
     matches!(event, Event::Interrupted(interrupted) if !interrupted.clean)
         || matches!(event, Event::Settled(settled) if broken_off(&settled.outcome))
 }
