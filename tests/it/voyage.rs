@@ -33,8 +33,10 @@ fn wreck(seed: u64, tale: &Tale, what: &str) -> String {
     let named = |line: &&str| what.contains(line.split(' ').next().unwrap_or_default());
     let of_tree: Vec<&str> = tale.log.lines().filter(named).collect();
     let lines = if of_tree.is_empty() { tale.log.lines().collect() } else { of_tree };
-    let short: Vec<String> = lines.into_iter().map(|line| line.chars().take(700).collect()).collect();
-    format!("PLIMSOLL_SEED={seed}: {what}\n{}", short.join("\n"))
+    let short = |line: &str| line.chars().take(700).chain(['\n']).collect::<String>();
+    let tree: String = lines.into_iter().map(short).collect();
+    let last: String = tale.last.lines().map(short).collect();
+    format!("PLIMSOLL_SEED={seed}: {what}\n{tree}the last commit:\n{last}")
 }
 
 #[test]

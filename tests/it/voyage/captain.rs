@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use plimsoll::domain::event::Recorded;
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
 use plimsoll::ids::{AgentName, ModelName, RunId};
@@ -32,6 +33,8 @@ pub(super) struct Tale {
     pub(super) broken: Option<String>,
     /// Every event, in the order of the logs.
     pub(super) log: String,
+    /// The last commit that was judged.
+    pub(super) last: String,
     pub(super) seen: BTreeMap<&'static str, u32>,
     pub(super) commits: u64,
     pub(super) runs: usize,
@@ -80,7 +83,8 @@ pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
     let judge = lock(&voyage.judge);
     Tale {
         broken: judge.broken.clone(),
-        log: tell(&judge),
+        log: tell(judge.runs.iter().flat_map(|(run, known)| known.log.iter().map(move |recorded| (run, recorded)))),
+        last: tell(judge.last.iter().map(|(run, recorded)| (run, recorded))),
         seen: judge.seen.clone(),
         commits: judge.commits,
         runs: judge.runs.len(),
@@ -88,9 +92,9 @@ pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
     }
 }
 
-fn tell(judge: &Judge) -> String {
-    let lines = judge.runs.iter().flat_map(|(run, known)| known.log.iter().map(move |recorded| (run, recorded)));
-    lines.map(|(run, recorded)| format!("{run} {}\n", serde_json::to_string(recorded).expect("JSON"))).collect()
+/// A line for each event.
+fn tell<'a>(events: impl Iterator<Item = (&'a RunId, &'a Recorded)>) -> String {
+    events.map(|(run, recorded)| format!("{run} {}\n", serde_json::to_string(recorded).expect("JSON"))).collect()
 }
 
 impl Voyage {

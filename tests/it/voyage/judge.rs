@@ -45,6 +45,8 @@ pub(super) struct Judge {
     /// The store of this life.
     pub(super) store: Option<Store>,
     pub(super) broken: Option<String>,
+    /// The commit that was judged last.
+    pub(super) last: Vec<(RunId, Recorded)>,
     pub(super) seen: BTreeMap<&'static str, u32>,
 }
 
@@ -70,7 +72,8 @@ pub(super) struct Known {
     cancelled: bool,
     asks: u32,
     answers: u32,
-    wait: Option<(AccountKey, Timestamp)>,
+    /// When its wait for budget ends by itself.
+    wait: Option<Timestamp>,
     active: Millis,
     active_since: Option<Timestamp>,
     last_at: Timestamp,
@@ -131,6 +134,9 @@ impl Judge {
         self.commits += 1;
         if self.opening {
             return;
+        }
+        if self.broken.is_none() {
+            self.last = events.to_vec();
         }
         for (run, recorded) in events {
             self.fold(*run, recorded);
@@ -255,7 +261,7 @@ impl Judge {
                 let wait = self.known(run).plan.limits.budget_wait;
                 self.check(began.until <= at.after(wait), || format!("(18) {run} may wait too long"));
                 let known = self.known(run);
-                known.wait = Some((began.account.clone(), began.until));
+                known.wait = Some(began.until);
                 known.state = RunState::AwaitingBudget;
             }
             Event::WaitEnded(_) => {
