@@ -162,6 +162,11 @@ impl Judge {
             news.extend(log.into_iter().skip(known.len()).map(|recorded| (run, recorded)));
         }
         news.sort_by_key(|(run, recorded)| (recorded.at, *run, recorded.seq));
+        // A power cut may keep a commit that nobody was told of.
+        let asked_for = |event: &Event| matches!(event, Event::Created(_) | Event::Admitted(_) | Event::Reserved(_));
+        if news.iter().any(|(_, recorded)| asked_for(&recorded.event)) {
+            self.saw("kept untold");
+        }
         self.catching_up = true;
         for (run, recorded) in news {
             self.fold(run, &recorded);
