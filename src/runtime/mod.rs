@@ -13,6 +13,7 @@ mod orchestrator;
 mod perform;
 mod progress;
 mod settle;
+mod stop;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
@@ -50,6 +51,7 @@ use checks::Checks;
 use driving::Driving;
 use expiry::Expiry;
 use orchestrator::Orchestrator;
+use stop::Stop;
 
 /// How a runtime is opened.
 #[derive(Clone, Debug)]
@@ -137,7 +139,7 @@ pub(crate) struct Shared {
     drains: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
-    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) stop: Stop,
 }
 
 impl Runtime {
@@ -213,7 +215,7 @@ impl Runtime {
             driven: Mutex::default(),
             drains: Mutex::default(),
             expiry: Expiry::default(),
-            stop,
+            stop: Stop::new(stop),
         }));
         runtime.watch_waits(waits);
         runtime
@@ -346,7 +348,7 @@ impl Runtime {
 
     /// Asks every driven run to stop cleanly: what is in flight is drained, then the runs are `interrupted`.
     pub fn request_stop(&self) {
-        self.0.stop.send_replace(true);
+        self.0.stop.say();
     }
 
     /// Lifts the freeze of one price row, or of all rows of a model; says which. The audit log keeps who and why.

@@ -118,7 +118,7 @@ impl Crew {
             (work, None)
         };
         let began = tokio::time::Instant::now();
-        match wait(until, cancel, Some(dice.chance(80)).filter(|sent| *sent).map(|_| DRAIN)).await {
+        match wait(until, cancel, dice.chance(80).then_some(DRAIN), reservation).await {
             Over::Done => {}
             Over::Late(class) => {
                 result = AnswerResult::Unknown(failure(class, None));
@@ -207,7 +207,7 @@ impl Crew {
         let slow = dice.chance(self.weather.slow);
         let work = Millis(if slow { dice.between(500, 5_000) } else { dice.between(0, 700) });
         let until = if work > limit { (limit, Some(ErrorClass::TimedOut)) } else { (work, None) };
-        let over = wait(until, cancel, None).await;
+        let over = wait(until, cancel, None, meter.id).await;
         outcome.is_error |= !matches!(over, Over::Done);
         outcome.latency = until.0;
         meter.charge(Some(price));
@@ -216,17 +216,29 @@ impl Crew {
 }
 
 /// Until then; or until nobody wants it any more, and then as long as it is read on.
-async fn wait((until, late): (Millis, Option<ErrorClass>), mut cancel: CancelSignal, drain: Option<Millis>) -> Over {
-    let end = tokio::time::Instant::now() + until.duration();
+async fn wait(
+    (until, late): (Millis, Option<ErrorClass>),
+    mut cancel: CancelSignal,
+    drain: Option<Millis>,
+    id: ReservationId,
+) -> Over {
+    let now = tokio::time::Instant::now;
+    let end = now() + until.duration();
     let over = |late: Option<ErrorClass>| late.map_or(Over::Done, Over::Late);
     tokio::select! {
         biased;
         () = tokio::time::sleep_until(end) => return over(late),
         Ok(_) = cancel.wait_for(|cancelled| *cancelled) => {}
     }
-    let Some(drain) = drain else { return Over::Cancelled };
-    let drained = tokio::time::Instant::now() + drain.duration();
-    tokio::time::sleep_until(end.min(drained)).await;
+    // Calls that hear of it at once are woken in any order: each takes it at a time of its own.
+    let own = Millis(1 + u64::from(id.number % 64));
+    let cancelled = now() + own.duration();
+    let Some(drain) = drain else {
+        tokio::time::sleep_until(cancelled).await;
+        return Over::Cancelled;
+    };
+    let drained = cancelled + drain.duration();
+    tokio::time::sleep_until(end.max(cancelled).min(drained)).await;
     if end <= drained { over(late) } else { Over::Late(ErrorClass::Interrupted) }
 }
 
