@@ -89,11 +89,7 @@ impl Runtime {
                 }
                 dry.worst_case = draft.reserved.amount;
                 dry.landing_reserve = draft.reserved.landing;
-                let client =
-                    self.0.simulated.as_ref().or_else(|| self.0.providers.get(&draft.request.model.provider()));
-                dry.wire = client
-                    .and_then(|client| client.body(&draft.request).ok())
-                    .and_then(|body| serde_json::from_slice(&body).ok());
+                dry.wire = self.0.answers.wire(&draft.request);
                 dry.request = Some(draft.request);
             }
             Prepared::Refused(refusal) => dry.refusal = Some(*refusal),

@@ -88,6 +88,7 @@ async fn end_when_due(shared: Weak<Shared>, waits: Arc<Waits>, clock: Clock) {
                 }
             }
             Err(Some(left)) => tokio::select! {
+                biased;
                 () = tokio::time::sleep(left.duration()) => {}
                 () = waits.changed.notified() => {}
             },

@@ -3,6 +3,7 @@
 //! Invariants: one task drives a run; nothing is performed before the store holds it; whatever a run started is drained
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
+mod answers;
 mod checks;
 mod driving;
 mod dry_run;
@@ -12,7 +13,9 @@ mod orchestrator;
 mod perform;
 mod progress;
 mod settle;
+mod stop;
 
+pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
 pub use error::RuntimeError;
 pub use progress::{Observer, Progress, silent};
@@ -43,10 +46,12 @@ use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Q
 use crate::store::Store;
 use crate::tool::ToolContext;
 use crate::units::Money;
+use answers::Live;
 use checks::Checks;
 use driving::Driving;
 use expiry::Expiry;
 use orchestrator::Orchestrator;
+use stop::Stop;
 
 /// How a runtime is opened.
 #[derive(Clone, Debug)]
@@ -103,13 +108,25 @@ impl Drop for Entered {
     }
 }
 
+/// What differs with who answers.
+struct Parts {
+    store: Store,
+    known: Providers,
+    answers: Arc<dyn Answers>,
+    simulated: bool,
+    stop: watch::Sender<bool>,
+    tools: ToolContext,
+}
+
 /// What all runs share.
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) clock: Clock,
-    pub(crate) providers: BTreeMap<ProviderName, Client>,
-    /// Answers for every provider.
-    pub(crate) simulated: Option<Client>,
+    /// Performs what was granted.
+    pub(crate) answers: Arc<dyn Answers>,
+    /// True where nobody is asked who bills.
+    simulated: bool,
+    /// For the builtins that run at once.
     pub(crate) tools: ToolContext,
     pub(crate) checks: Checks,
     agents: BTreeMap<AgentName, Agent>,
@@ -122,7 +139,7 @@ pub(crate) struct Shared {
     drains: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
-    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) stop: Stop,
 }
 
 impl Runtime {
@@ -154,18 +171,40 @@ impl Runtime {
             Some(_) => Providers::Any(Providers::pinned()),
             None => Providers::Configured(Arc::new(terms)),
         };
+        let (stop, tools) = tools_of(&options.clock);
+        let is_simulated = simulated.is_some();
+        let live = Live { providers, simulated, tools: tools.clone() };
+        let parts = Parts { store, known, answers: Arc::new(live), simulated: is_simulated, stop, tools };
+        Ok(Self::assembled(parts, project, plans, options))
+    }
+
+    /// A runtime over a store that is open, whose calls somebody else answers: a simulation. Its runs are marked as
+    /// simulated, and models have the ordinary terms, whoever their provider is.
+    #[must_use]
+    pub fn answered_by(
+        answers: Arc<dyn Answers>,
+        store: Store,
+        project: &Project,
+        plans: BTreeMap<AgentName, Plan>,
+        options: RuntimeOptions,
+    ) -> Self {
+        let (stop, tools) = tools_of(&options.clock);
+        let known = Providers::Any(Providers::pinned());
+        Self::assembled(Parts { store, known, answers, simulated: true, stop, tools }, project, plans, options)
+    }
+
+    fn assembled(parts: Parts, project: &Project, plans: BTreeMap<AgentName, Plan>, options: RuntimeOptions) -> Self {
+        let Parts { store, known, answers, simulated, stop, tools } = parts;
         let book = if options.prices.is_empty() {
             PriceBook::builtin().clone()
         } else {
             PriceBook::builtin().with_overrides(options.prices)
         };
-        let (stop, _) = watch::channel(false);
-        let tools = ToolContext::new(options.clock.clone(), stop.subscribe());
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
             gate: Gate::new(store, Arc::new(book), known, options.clock.clone()),
             clock: options.clock,
-            providers,
+            answers,
             simulated,
             tools,
             checks: Checks::default(),
@@ -176,10 +215,10 @@ impl Runtime {
             driven: Mutex::default(),
             drains: Mutex::default(),
             expiry: Expiry::default(),
-            stop,
+            stop: Stop::new(stop),
         }));
         runtime.watch_waits(waits);
-        Ok(runtime)
+        runtime
     }
 
     /// Makes a run, durably, and leaves it in `queued`.
@@ -315,7 +354,7 @@ impl Runtime {
 
     /// Asks every driven run to stop cleanly: what is in flight is drained, then the runs are `interrupted`.
     pub fn request_stop(&self) {
-        self.0.stop.send_replace(true);
+        self.0.stop.say();
     }
 
     /// Lifts the freeze of one price row, or of all rows of a model; says which. The audit log keeps who and why.
@@ -390,7 +429,7 @@ impl Runtime {
             expected: plan.limits.expected_cost,
             parent: None,
             key: new.key.clone(),
-            simulated: self.0.simulated.is_some(),
+            simulated: self.0.simulated,
         };
         Ok((self.0.clock.run_id(), created, agent))
     }
@@ -417,6 +456,12 @@ impl Runtime {
 fn render(plan: &Plan, form: Arc<Form>, created: &Created) -> Result<Rendered, RuntimeError> {
     Rendered::of(plan, form, &created.input)
         .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })
+}
+
+/// The signal that ends everything, and what tools share.
+fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
+    let (stop, stopped) = watch::channel(false);
+    (stop, ToolContext::new(clock.clone(), stopped))
 }
 
 /// Simulated runs never touch real budgets: they have a store of their own beside the real one.

@@ -47,7 +47,6 @@ pub(crate) struct Orchestrator {
     cancel: watch::Sender<bool>,
     /// Requests of people to end the run.
     requests: watch::Receiver<Option<String>>,
-    stop: watch::Receiver<bool>,
     /// Nobody waits for this run any more.
     hung_up: watch::Receiver<bool>,
     effort: Effort,
@@ -94,7 +93,6 @@ impl Orchestrator {
     ) -> Self {
         let notices = shared.gate.store().attach(run.id);
         let (cancel, _) = watch::channel(false);
-        let stop = shared.stop.subscribe();
         Self {
             shared,
             run,
@@ -107,7 +105,6 @@ impl Orchestrator {
             in_flight: BTreeMap::new(),
             cancel,
             requests,
-            stop,
             hung_up,
             effort: Effort::default(),
             pending: None,
@@ -128,7 +125,7 @@ impl Orchestrator {
         let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
         loop {
             // A run that is left as it stands, because it waits for a person, isn't interrupted in that.
-            if !matches!(flow, Flow::Leave) && (*self.stop.borrow() || *self.hung_up.borrow()) {
+            if !matches!(flow, Flow::Leave) && (self.shared.stop.is_said() || *self.hung_up.borrow()) {
                 return self.interrupt().await;
             }
             if self.run.cancelled.is_none() && self.requests.borrow().is_some() {

@@ -13,6 +13,7 @@ mod codec;
 pub mod engine;
 mod error;
 pub mod format;
+pub mod inline;
 pub mod keys;
 mod load;
 pub mod lock;
@@ -40,6 +41,7 @@ use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
 use crate::store::engine::Engine;
 use crate::store::format::{Folder, Head};
+use crate::store::inline::{Inline, Tap};
 use crate::store::keys::Table;
 use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
@@ -61,10 +63,17 @@ struct Handle {
     head: Head,
     recovered: Vec<(RunId, Recorded)>,
     waits: Vec<(Timestamp, RunId)>,
-    commands: Option<mpsc::Sender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    writing: Writing,
     /// Dropped last: the next process may only come in when our files are closed.
     _lock: Option<StoreLock>,
+}
+
+/// Who writes.
+enum Writing {
+    /// A thread of its own; ended by the end of its queue.
+    Thread { commands: Option<mpsc::Sender<Command>>, thread: Option<JoinHandle<()>> },
+    /// The caller.
+    Inline(Box<Inline>),
 }
 
 impl std::fmt::Debug for Store {
@@ -76,8 +85,9 @@ impl std::fmt::Debug for Store {
 impl Drop for Handle {
     /// Lets the writer finish what has queued, then frees the lock.
     fn drop(&mut self) {
-        drop(self.commands.take());
-        if let Some(thread) = self.thread.take() {
+        let Writing::Thread { commands, thread } = &mut self.writing else { return };
+        drop(commands.take());
+        if let Some(thread) = thread.take() {
             // A writer that panicked has closed its queue already.
             drop(thread.join());
         }
@@ -113,14 +123,49 @@ impl Store {
         Self::on(Box::new(disk.open()), "memory", None, policy, clock)
     }
 
-    /// Opens a store on an engine.
+    /// Opens a store on a disk in memory whose writer works in the caller's place, so that what is written when depends
+    /// on nothing but who calls when.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_memory_inline(
+        disk: &MemoryDisk,
+        policy: LedgerPolicy,
+        clock: Clock,
+        tap: Arc<dyn Tap>,
+    ) -> Result<Self, StoreError> {
+        let (mut handle, writer) = Self::opened(Box::new(disk.open()), "memory", policy, clock, Some(tap.clone()))?;
+        handle.writing = Writing::Inline(Box::new(Inline::new(writer, tap)));
+        Ok(Self(Arc::new(handle)))
+    }
+
+    /// Opens a store on an engine, with a thread that writes.
     fn on(
-        mut engine: Box<dyn Engine>,
+        engine: Box<dyn Engine>,
         place: &str,
         lock: Option<StoreLock>,
         policy: LedgerPolicy,
         clock: Clock,
     ) -> Result<Self, StoreError> {
+        let (mut handle, writer) = Self::opened(engine, place, policy, clock, None)?;
+        let (sender, receiver) = mpsc::channel(QUEUE_OPS_MAX);
+        let builder = std::thread::Builder::new().name("plimsoll-store".to_owned());
+        let thread = builder
+            .spawn(move || writer.run(receiver))
+            .map_err(|error| StoreError::io("start the writer of", Path::new(place), &error))?;
+        handle.writing = Writing::Thread { commands: Some(sender), thread: Some(thread) };
+        handle._lock = lock;
+        Ok(Self(Arc::new(handle)))
+    }
+
+    /// What an engine holds, read and settled, with a writer that nobody has called yet.
+    fn opened(
+        mut engine: Box<dyn Engine>,
+        place: &str,
+        policy: LedgerPolicy,
+        clock: Clock,
+        tap: Option<Arc<dyn Tap>>,
+    ) -> Result<(Handle, Writer), StoreError> {
         let head = format::settle(&mut *engine, place, clock.run_id(), format::MIGRATIONS)?;
         let reader = engine.reader();
         let (snapshot, open) = load::load(&*reader)?;
@@ -128,19 +173,13 @@ impl Store {
         let ledger = Ledger::restore(policy, snapshot);
         let books = Books::new(Arc::clone(&reader), open)?;
         let shared = Arc::new(Shared::new(reader));
-        let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared) };
+        let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared), tap, tapped: Vec::new() };
         let recovered = writer.start(&waiting)?;
         let ended = |run: &Run| recovered.iter().any(|(ended, _)| *ended == run.id);
         let waits =
             waiting.iter().filter(|run| !ended(run)).filter_map(|run| Some((run.expires_at()?, run.id))).collect();
-        let (sender, receiver) = mpsc::channel(QUEUE_OPS_MAX);
-        let builder = std::thread::Builder::new().name("plimsoll-store".to_owned());
-        let thread = builder
-            .spawn(move || writer.run(receiver))
-            .map_err(|error| StoreError::io("start the writer of", Path::new(place), &error))?;
-        let handle =
-            Handle { shared, head, recovered, waits, commands: Some(sender), thread: Some(thread), _lock: lock };
-        Ok(Self(Arc::new(handle)))
+        let writing = Writing::Thread { commands: None, thread: None };
+        Ok((Handle { shared, head, recovered, waits, writing, _lock: None }, writer))
     }
 
     /// Hands an op to the writer, and waits until what it comes to is on disk. Dropping the future ends the wait, not
@@ -177,9 +216,20 @@ impl Store {
         command: Command,
         answer: oneshot::Receiver<Result<Committed, StoreError>>,
     ) -> Result<Committed, StoreError> {
-        let commands = self.0.commands.as_ref().ok_or(StoreError::Closed)?;
-        commands.send(command).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        match &self.0.writing {
+            Writing::Thread { commands, .. } => {
+                let commands = commands.as_ref().ok_or(StoreError::Closed)?;
+                commands.send(command).await.map_err(|_| StoreError::Closed)?;
+                answer.await.map_err(|_| StoreError::Closed)?
+            }
+            Writing::Inline(inline) => {
+                let (there, back) = inline.tap.ways();
+                inline::pass(there).await;
+                inline.write(command);
+                inline::pass(back).await;
+                answer.await.map_err(|_| StoreError::Closed)?
+            }
+        }
     }
 
     /// Listens for what other runs' ops bring to a tree of runs. A receiver that is [`NOTICES_MAX`] behind, or whose
@@ -214,7 +264,11 @@ impl Store {
     /// When a record is damaged or missing.
     pub fn events(&self, run: RunId) -> Result<Vec<Recorded>, StoreError> {
         let view = self.shared()?.reader.view()?;
-        Ok(read::log(&*view, run)?.0)
+        let mut log = read::log(&*view, run)?.0;
+        if let Writing::Inline(inline) = &self.0.writing {
+            inline.tap.log(run, &mut log);
+        }
+        Ok(log)
     }
 
     /// A run in one line.

@@ -19,6 +19,7 @@ use crate::ids::{PriceId, RunId};
 use crate::store::books::{Books, Published};
 use crate::store::engine::{Engine, Reader};
 use crate::store::error::StoreError;
+use crate::store::inline::Tap;
 use crate::units::Timestamp;
 
 /// Ops that may queue for the writer; a sender waits for a place.
@@ -131,6 +132,10 @@ pub(crate) struct Writer {
     pub(crate) books: Books,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
+    /// Who watches, at an inline store.
+    pub(crate) tap: Option<Arc<dyn Tap>>,
+    /// What it is told of after the commit.
+    pub(crate) tapped: Vec<(RunId, Recorded)>,
 }
 
 /// An op that is decided, and waits for its group's sync.
@@ -184,6 +189,23 @@ impl Writer {
             let room = decided.len() < GROUP_OPS_MAX && self.books.bytes() < GROUP_BYTES_MAX && failed.is_none();
             next = room.then(|| commands.try_recv().ok()).flatten();
         }
+        self.close(decided, failed);
+    }
+
+    /// Decides and commits one command, without company.
+    pub(crate) fn alone(&mut self, command: Command) {
+        match self.decide(command) {
+            Ok(one) => self.close(vec![one], None),
+            Err((reply, error)) => {
+                let error = self.shared.poison(&error);
+                answer(reply, Err(error.clone()));
+                self.close(vec![], Some(error));
+            }
+        }
+    }
+
+    /// Commits a group, and tells everybody.
+    fn close(&mut self, decided: Vec<Decided>, failed: Option<StoreError>) {
         let outcome = failed.map_or_else(|| self.commit(), Err).map_err(|error| self.shared.poison(&error));
         for one in decided {
             if outcome.is_ok() {
@@ -248,6 +270,9 @@ impl Writer {
         let mut events = Vec::with_capacity(decision.appended.len());
         for (run, event) in decision.appended {
             let recorded = self.books.record(run, now, event)?;
+            if self.tap.is_some() {
+                self.tapped.push((run, recorded.clone()));
+            }
             let tree = self.books.root(run);
             match notices.iter_mut().find(|(told, _)| *told == tree && tree != root) {
                 Some((_, notice)) => notice.events.push((run, recorded)),
@@ -266,6 +291,11 @@ impl Writer {
             failpoint::reach("store.committed");
         }
         self.shared.publish(published);
+        if let Some(tap) = &self.tap
+            && !self.tapped.is_empty()
+        {
+            tap.committed(&std::mem::take(&mut self.tapped));
+        }
         Ok(())
     }
 }

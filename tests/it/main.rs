@@ -24,4 +24,5 @@ mod spec;
 mod store;
 mod tokenize;
 mod tool;
+mod voyage;
 mod world;

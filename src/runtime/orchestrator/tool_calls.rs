@@ -53,14 +53,14 @@ impl Orchestrator {
             })
             .collect();
         let passages = self.submit(asks).await?;
-        let mut flow = Flow::On;
         for (pending, passage) in asked.into_iter().zip(passages) {
             match passage {
                 Passage::Granted(pass) => self.perform(pass, pending.work),
-                Passage::Short(short) if short.own_tree => flow = Flow::Wait,
-                Passage::Behind => flow = Flow::Wait,
-                Passage::Short(short) => self.refuse_tool(&pending.reserved, &short),
-                Passage::Admitted(_)
+                Passage::Short(short) if !short.own_tree => self.refuse_tool(&pending.reserved, &short),
+                // Asked for again once what is in flight is over; or at once, where it was behind one that is refused.
+                Passage::Short(_)
+                | Passage::Behind
+                | Passage::Admitted(_)
                 | Passage::Queued
                 | Passage::TurnedAway(_)
                 | Passage::Waiting
@@ -71,7 +71,7 @@ impl Orchestrator {
                 Passage::NotRunning => return Err(self.not_running()),
             }
         }
-        Ok(if self.run.is_busy() { Flow::Wait } else { flow })
+        Ok(if self.run.is_busy() { Flow::Wait } else { Flow::On })
     }
 
     /// A paid tool that the money isn't there for: the model is told.

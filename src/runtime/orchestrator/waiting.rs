@@ -15,7 +15,9 @@ impl Orchestrator {
     /// Until an attempt is over, news come, or a time has come.
     pub(super) async fn wait(&mut self) -> Result<Flow, RuntimeError> {
         let timer = self.timer();
+        let shared = self.shared.clone();
         tokio::select! {
+            biased;
             done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                 if let Some(done) = done {
                     self.take_done(done);
@@ -30,10 +32,7 @@ impl Orchestrator {
                     None => Ok(Flow::Wait),
                 }
             }
-            changed = self.stop.changed() => {
-                drop(changed);
-                Ok(Flow::On)
-            }
+            () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
             Ok(()) = self.requests.changed() => Ok(Flow::Wait),
             () = sleep_for(timer) => self.time_came().await,
@@ -98,8 +97,9 @@ impl Orchestrator {
     pub(super) async fn sleep_until(&mut self, until: Timestamp) -> bool {
         let time = until.since(self.now());
         tokio::select! {
+            biased;
             () = sleep_for(Some(time)) => true,
-            Ok(()) = self.stop.changed() => false,
+            () = self.shared.stop.heard() => false,
             Ok(()) = self.requests.changed() => false,
         }
     }

@@ -1,0 +1,111 @@
+//! Who answers: the providers and tools behind an attempt that the gate granted. Live here; a simulation or a recording
+//! stands in their place.
+//!
+//! Invariants: whoever answers takes the permit by value, so a granted attempt is performed once at most; whatever comes
+//! of it is an answer, never an error of ours. Deliberately absent: prices, limits and retries.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use serde_json::Value;
+
+use crate::domain::message::Request;
+use crate::domain::plan::ToolPlan;
+use crate::domain::retry::{ErrorClass, Failure};
+use crate::gate::Permit;
+use crate::ids::ProviderName;
+use crate::provider::{Answer, AnswerResult, CancelSignal, Client, Listener};
+use crate::tool::{self, ToolContext, ToolOutcome};
+use crate::units::Millis;
+
+/// An answer on its way.
+pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Performs what was granted.
+pub trait Answers: Send + Sync + 'static {
+    /// Makes one attempt at a model: one request at most, within the permit's time limits. A stream's text goes to
+    /// `listener` as it comes; after `cancel` nobody wants the answer, but its usage is still wanted.
+    fn model(
+        &self,
+        permit: Permit,
+        request: Request,
+        listener: Option<Listener>,
+        cancel: CancelSignal,
+    ) -> Answering<'_, Answer>;
+
+    /// Makes one call of a tool, within its own time limit and the permit's; it ends on `cancel`.
+    fn tool(
+        &self,
+        permit: Permit,
+        plan: ToolPlan,
+        arguments: Value,
+        cancel: CancelSignal,
+    ) -> Answering<'_, ToolOutcome>;
+
+    /// A request as it would go out, for people to see; `None` where nothing would.
+    fn wire(&self, request: &Request) -> Option<Value> {
+        let _ = request;
+        None
+    }
+}
+
+/// The configured providers, or the simulated one in all their places, and the tools.
+pub(crate) struct Live {
+    pub(crate) providers: BTreeMap<ProviderName, Client>,
+    /// Answers for every provider.
+    pub(crate) simulated: Option<Client>,
+    pub(crate) tools: ToolContext,
+}
+
+impl Live {
+    fn client(&self, provider: &ProviderName) -> Option<&Client> {
+        self.simulated.as_ref().or_else(|| self.providers.get(provider))
+    }
+}
+
+impl Answers for Live {
+    fn model(
+        &self,
+        permit: Permit,
+        request: Request,
+        listener: Option<Listener>,
+        cancel: CancelSignal,
+    ) -> Answering<'_, Answer> {
+        Box::pin(async move {
+            let provider = request.model.provider();
+            match self.client(&provider) {
+                Some(client) => client.call(permit, &request, listener.as_ref(), cancel).await,
+                None => not_configured(permit, provider.as_str()),
+            }
+        })
+    }
+
+    fn tool(
+        &self,
+        permit: Permit,
+        plan: ToolPlan,
+        arguments: Value,
+        cancel: CancelSignal,
+    ) -> Answering<'_, ToolOutcome> {
+        let context = self.tools.with_cancel(cancel);
+        Box::pin(async move { tool::call(permit, &plan, &arguments, &context).await })
+    }
+
+    fn wire(&self, request: &Request) -> Option<Value> {
+        let body = self.client(&request.model.provider())?.body(request).ok()?;
+        serde_json::from_slice(&body).ok()
+    }
+}
+
+fn not_configured(permit: Permit, provider: &str) -> Answer {
+    let failure = Failure {
+        class: ErrorClass::NotSent,
+        status: None,
+        code: None,
+        message: format!("provider `{provider}` is not configured"),
+        retry_after: None,
+    };
+    let result = AnswerResult::Unbilled(failure);
+    Answer { reservation: permit.spend(), latency: Millis::ZERO, first_token: None, result }
+}

@@ -1,0 +1,104 @@
+//! Voyages: the whole runtime in virtual time, drawn from one printed seed.
+//!
+//! Agents, budgets, runs, faults, people, cancels, clean stops, crashes and power cuts follow from the seed; so does the
+//! log, byte for byte. After every commit a judge with books of its own checks the invariants of DURABILITY §7.
+//!
+//! `PLIMSOLL_VOYAGES=2000` sails as many; `PLIMSOLL_SEED=n` sails one again and tells its log:
+//! `PLIMSOLL_SEED=7 cargo test --test it -- voyage::voyages --nocapture`.
+//!
+//! To sail with more of the world:
+//! - a kind of stage, a sub-agent, a tool that needs a yes: add it to `draw_agent` and `TOOLS` in `draw.rs`, as text of the
+//!   agent's file; `crew.rs` answers whatever model or tool is asked, by the request alone;
+//! - a new fact: an arm in `Judge::fold_event`, and its part of the money in `judge/money.rs`. Node paths follow
+//!   `Created::parent` already, and accounts are compared with the store's after every commit;
+//! - a new question to people: `Life::driven` notes what the person does, `Life::act` does it;
+//! - a bug: a variant of `Bug`, which changes an op (`Tap::op`), a log that is read (`Tap::log`), or what the runtime is given.
+
+mod bugs;
+mod captain;
+mod crew;
+mod dice;
+mod draw;
+mod invoice;
+mod judge;
+
+use std::collections::BTreeMap;
+
+use bugs::BUGS;
+use captain::{Tale, sail};
+use plimsoll::units::Money;
+
+/// Voyages of an ordinary test run.
+const VOYAGES: u64 = 100;
+/// Voyages that are told twice.
+const VOYAGES_TOLD_TWICE: u64 = 25;
+/// Each planted bug is found in fewer.
+const VOYAGES_FOR_A_BUG: u64 = 300;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What people need to look into it.
+fn wreck(seed: u64, tale: &Tale, what: &str) -> String {
+    let named = |line: &&str| what.contains(line.split(' ').next().unwrap_or_default());
+    let of_tree: Vec<&str> = tale.log.lines().filter(named).collect();
+    let lines = if of_tree.is_empty() { tale.log.lines().collect() } else { of_tree };
+    let short = |line: &str| line.chars().take(700).chain(['\n']).collect::<String>();
+    let tree: String = lines.into_iter().map(short).collect();
+    let last: String = tale.last.lines().map(short).collect();
+    format!("PLIMSOLL_SEED={seed}: {what}\n{tree}the last commit:\n{last}")
+}
+
+#[test]
+fn voyages_keep_every_invariant() {
+    let one = number("PLIMSOLL_SEED");
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PLIMSOLL_VOYAGES").unwrap_or(VOYAGES),
+    };
+    let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
+    let (mut runs, mut commits, mut invoiced) = (0, 0, Money::ZERO);
+    for seed in seeds.clone() {
+        let tale = sail(seed, None);
+        if let Some(what) = &tale.broken {
+            panic!("{}", wreck(seed, &tale, what));
+        }
+        if one.is_some() {
+            println!("{}", tale.log);
+        }
+        for (what, count) in &tale.seen {
+            *seen.entry(what).or_default() += count;
+        }
+        runs += tale.runs;
+        commits += tale.commits;
+        invoiced = invoiced.plus(tale.invoiced);
+    }
+    println!("{seeds:?}: {runs} runs, {commits} commits, {invoiced} invoiced; {seen:?}");
+    if one.is_none() {
+        for what in
+            ["landing", "wait", "person asked", "person answered", "unknown", "new period", "over-bill", "kept untold"]
+        {
+            assert!(seen.contains_key(what), "no voyage came to: {what}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_tells_the_same_tale_twice() {
+    let told: Vec<String> = (0..VOYAGES_TOLD_TWICE).map(|seed| sail(seed, None).log).collect();
+    for (seed, log) in (0..).zip(&told) {
+        assert!(!log.is_empty() && sail(seed, None).log == *log, "PLIMSOLL_SEED={seed} tells another tale");
+    }
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]));
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in BUGS {
+        let found = (0..VOYAGES_FOR_A_BUG).find_map(|seed| Some((seed, sail(seed, Some(bug)).broken?)));
+        let Some((seed, what)) = found else { panic!("{bug:?} isn't found") };
+        println!("{bug:?}: seed {seed}, {what}");
+        assert_eq!(sail(seed, None).broken, None, "seed {seed} is sound without it");
+    }
+}

@@ -1,0 +1,175 @@
+//! Faults of ours that are planted, between the runtime and the ledger or between the log and the core: the judge must
+//! find each of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plimsoll::domain::event::{CostSource, Event, Outcome, Recorded, Voided};
+use plimsoll::domain::ledger::{Ask, Op};
+use plimsoll::domain::retry::{ErrorClass, Failure};
+use plimsoll::ids::RunId;
+use plimsoll::store::inline::Tap;
+use plimsoll::units::{Millis, Money};
+use tokio::sync::Notify;
+
+use super::crew::lock;
+use super::dice::Dice;
+use super::judge::Judge;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// A run that is read from its log has forgotten its steps before the interruption.
+    ResumeResetsACounter,
+    /// An ask is lost on its way: its run waits for nothing.
+    Stall,
+    /// A run that waits for a person holds a landing reserve.
+    WaitForAPersonHoldsMoney,
+    /// A resumed run settles once more what it had settled.
+    SettledTwiceAfterRestart,
+    /// Budgets give one small call more than they have.
+    CapPassedByACall,
+    /// Agents make one step, call and attempt more than they may.
+    LimitPassedByOne,
+    /// What isn't known is booked as nothing.
+    UnknownIsFree,
+    /// What isn't known is voided.
+    UnknownIsVoid,
+    /// A settlement doesn't reach the ledger.
+    SettlementLost,
+    /// A wait for budget may take as long as it likes.
+    WaitOutlastsItsLimit,
+}
+
+pub(super) const BUGS: [Bug; 10] = [
+    Bug::ResumeResetsACounter,
+    Bug::Stall,
+    Bug::WaitForAPersonHoldsMoney,
+    Bug::SettledTwiceAfterRestart,
+    Bug::CapPassedByACall,
+    Bug::LimitPassedByOne,
+    Bug::UnknownIsFree,
+    Bug::UnknownIsVoid,
+    Bug::SettlementLost,
+    Bug::WaitOutlastsItsLimit,
+];
+
+/// What one life's store is watched by.
+pub(super) struct Deck {
+    pub(super) judge: Arc<Mutex<Judge>>,
+    pub(super) bug: Option<Bug>,
+    pub(super) dice: Mutex<Dice>,
+    /// The longest way to the store and back.
+    pub(super) ways: u64,
+    /// The next op goes straight.
+    pub(super) straight: AtomicBool,
+    /// Logs are read for the judge, not for the runtime.
+    pub(super) reading: AtomicBool,
+    /// The commits after which the process is killed.
+    pub(super) left: AtomicU64,
+    /// Rung when it is, and when something is broken.
+    pub(super) alarm: Notify,
+}
+
+impl Deck {
+    fn dice(&self, percent: u64) -> bool {
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner).chance(percent)
+    }
+
+    fn has(&self, bug: Bug, percent: u64) -> bool {
+        self.bug == Some(bug) && self.dice(percent)
+    }
+
+    fn settle_again(&self, op: &mut Op) {
+        let judge = lock(&self.judge);
+        let Some(known) = judge.runs.get(&op.run) else { return };
+        let was_interrupted = known.log.iter().any(|each| matches!(each.event, Event::Interrupted(_)));
+        let settled = known.log.iter().rev().find(|each| matches!(each.event, Event::Settled(_)));
+        if let Some(settled) = settled.filter(|_| was_interrupted) {
+            op.events.push((op.run, settled.event.clone()));
+        }
+    }
+
+    fn hold_while_asking(&self, op: &mut Op) {
+        let asks = |(_, event): &(RunId, Event)| matches!(event, Event::PersonAsked(_));
+        let Some(place) = op.events.iter().position(asks) else { return };
+        op.events.retain(|(_, event)| !matches!(event, Event::LandingReleased(_)));
+        let judge = lock(&self.judge);
+        if let Some(known) = judge.runs.get(&op.run) {
+            let admitted = known.admitted_again(op.run, Money::from_micro(10));
+            op.events.insert(place.min(op.events.len()), (op.run, Event::Admitted(admitted)));
+        }
+    }
+}
+
+impl Tap for Deck {
+    fn ways(&self) -> (Millis, Millis) {
+        if self.ways == 0 || self.straight.load(Ordering::SeqCst) {
+            return (Millis::ZERO, Millis::ZERO);
+        }
+        let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
+        (Millis(dice.between(0, self.ways)), Millis(dice.between(0, self.ways)))
+    }
+
+    fn op(&self, op: &mut Op) {
+        if self.has(Bug::Stall, 4) {
+            op.asks.retain(|ask| !matches!(ask, Ask::Reserve(_)));
+        }
+        if self.has(Bug::SettledTwiceAfterRestart, 30) {
+            self.settle_again(op);
+        }
+        for ask in &mut op.asks {
+            if let Ask::Reserve(ask) = ask
+                && self.bug == Some(Bug::WaitOutlastsItsLimit)
+            {
+                ask.wait_until = ask.wait_until.map(|until| until.after(Millis::from_secs(600)));
+            }
+        }
+        if self.has(Bug::SettlementLost, 5) {
+            op.events.retain(|(_, event)| !matches!(event, Event::Settled(_)));
+        }
+        if self.has(Bug::WaitForAPersonHoldsMoney, 100) {
+            self.hold_while_asking(op);
+        }
+        for (_, event) in &mut op.events {
+            let Event::Settled(settled) = event else { continue };
+            if settled.source != CostSource::Unknown {
+                continue;
+            }
+            if self.has(Bug::UnknownIsFree, 50) {
+                settled.bill = Money::ZERO;
+            } else if self.has(Bug::UnknownIsVoid, 50) {
+                let failure = match &settled.outcome {
+                    Outcome::Failed(failure) => failure.clone(),
+                    Outcome::Reply { .. } | Outcome::ToolResult { .. } => unknown(),
+                };
+                *event = Event::Voided(Voided { reservation: settled.reservation, latency: Millis::ZERO, failure });
+            }
+        }
+    }
+
+    fn committed(&self, events: &[(RunId, Recorded)]) {
+        let mut judge = lock(&self.judge);
+        judge.committed(events);
+        let killed = !judge.opening && self.left.fetch_sub(1, Ordering::SeqCst) == 1;
+        if killed || judge.broken.is_some() {
+            self.alarm.notify_one();
+        }
+    }
+
+    fn log(&self, _: RunId, log: &mut Vec<Recorded>) {
+        if self.bug != Some(Bug::ResumeResetsACounter) || self.reading.load(Ordering::SeqCst) {
+            return;
+        }
+        let interrupted = log.iter().rposition(|each| matches!(each.event, Event::Interrupted(_))).unwrap_or(0);
+        for recorded in log.iter_mut().take(interrupted) {
+            if let Event::Reserved(reserved) = &mut recorded.event {
+                reserved.attempt = reserved.attempt.max(2);
+            }
+        }
+    }
+}
+
+fn unknown() -> Failure {
+    let message = "nobody knows".into();
+    Failure { class: ErrorClass::Garbage, status: None, code: None, message, retry_after: None }
+}
