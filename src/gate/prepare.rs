@@ -12,7 +12,7 @@ use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
-use crate::domain::plan::{Plan, StageKind, StagePlan, ToolPlan, hex};
+use crate::domain::plan::{Plan, ToolPlan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
@@ -59,7 +59,7 @@ impl Form {
     /// Takes it from a plan.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let names = plan.stages.first().map_or(&[][..], |StagePlan { kind: StageKind::Loop { tools }, .. }| tools);
+        let names = plan.stages.first().map_or(&[][..], |stage| stage.kind.tools());
         let definition = |tool: &ToolPlan| ToolDefinition {
             name: tool.name.clone(),
             description: tool.description.clone(),
@@ -200,7 +200,9 @@ impl Gate {
         let priced = Priced { gate: self, row, terms, turns: &turns, effort };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
-            Purpose::Turn | Purpose::Last | Purpose::Repair => priced.turn(run, rendered, intent, chosen),
+            Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
+                priced.turn(run, rendered, intent, chosen)
+            }
         };
         match drafted {
             Ok(draft) => Prepared::Ready(Box::new(draft)),
@@ -352,8 +354,10 @@ impl Priced<'_> {
         }
         let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
         let landing = match intent.purpose {
-            Purpose::Turn | Purpose::Repair if run.can_land() => self.landing_amount(run, rendered, &chosen.model),
-            Purpose::Turn | Purpose::Repair | Purpose::Last | Purpose::Landing => Money::ZERO,
+            Purpose::Turn | Purpose::Repair | Purpose::Summary if run.can_land() => {
+                self.landing_amount(run, rendered, &chosen.model)
+            }
+            Purpose::Turn | Purpose::Repair | Purpose::Summary | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
         let request = request(run, rendered, &chosen.model, messages, tools, max_output);

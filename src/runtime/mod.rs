@@ -385,6 +385,8 @@ impl Runtime {
             parent: None,
             key: new.key.clone(),
             simulated: self.0.simulated.is_some(),
+            stage_caps: plan.stage_caps(),
+            thread: None,
         };
         Ok((self.0.clock.run_id(), created, agent))
     }

@@ -65,8 +65,10 @@ pub(crate) fn resolve(
     let input = json_schema::read(&agent.node, "input", faults);
     let output = json_schema::read(&agent.node, "output", faults);
     let prompt = agent.prompt(input.as_ref(), faults);
-    let stage =
-        StagePlan { id: StageName::from("main"), kind: StageKind::Loop { tools: agent.tool_order(tools.as_ref()?) } };
+    let stage = StagePlan::new(
+        StageName::from("main"),
+        StageKind::Loop { tools: agent.tool_order(tools.as_ref()?), call: None },
+    );
     Some(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
@@ -83,6 +85,9 @@ pub(crate) fn resolve(
         context,
         tools: tools?,
         stages: vec![stage],
+        agents: BTreeMap::new(),
+        output_from: None,
+        documents: None,
     })
 }
 
@@ -173,6 +178,7 @@ impl Agent<'_> {
             tool_output: Tokens(tool_output),
             overflow: if refuses { Overflow::Refuse } else { Overflow::Trim },
             declared: declared_or_default(node.as_ref()),
+            summary_model: None,
         }
     }
 

@@ -17,7 +17,15 @@ impl Run {
             self.last_at = self.last_at.max(at);
         }
         match event {
-            Event::Created(_) | Event::LandingReleased(_) => {}
+            Event::Created(_)
+            | Event::LandingReleased(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
             Event::Admitted(admitted) => {
                 self.landing.clone_from(&admitted.landing);
                 let after = admitted.landing.as_ref().map_or(0, |landing| landing.reservation.number + 1);
@@ -35,7 +43,7 @@ impl Run {
             Event::CancelRequested(asked) => self.cancelled = Some(asked.reason.clone()),
             Event::Interrupted(_) => self.pause(RunState::Interrupted),
             Event::PersonAsked(asked) => {
-                self.asked = Some(asked.call_id.clone());
+                self.asked.clone_from(&asked.call_id);
                 self.ask_person(at, &asked.question, RunState::AwaitingApproval);
             }
             Event::InFlightResolved(resolved) => self.apply_resolved(resolved),
@@ -335,6 +343,13 @@ fn is_told_by_recovery(event: &Event) -> bool {
         | Event::CancelRequested(_)
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_)
         | Event::Ended(_) => false,
     }
 }

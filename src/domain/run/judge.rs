@@ -108,7 +108,7 @@ impl Run {
 
     /// True where a landing call's share of steps, attempts, time and tokens must be left over.
     fn keeps_back(&self, purpose: Purpose) -> bool {
-        self.can_land() && matches!(purpose, Purpose::Turn | Purpose::Repair)
+        self.can_land() && matches!(purpose, Purpose::Turn | Purpose::Repair | Purpose::Summary)
     }
 
     fn judge_time(&self, now: Timestamp, kept: bool) -> Result<Millis, Refusal> {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::domain::event::{Created, Ended, Labels, Landing, Purpose, RunState, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
 use crate::domain::message::{Assistant, Message, StopReason, ToolAnswer, ToolCall};
-use crate::domain::plan::{Plan, StageKind, StagePlan};
+use crate::domain::plan::{Plan, StagePlan};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, ReservationId, RunId, StageName, ToolName};
@@ -268,8 +268,8 @@ impl Run {
 
 impl Stage {
     fn new(plan: &StagePlan) -> Self {
-        let StageKind::Loop { tools } = &plan.kind;
-        Self { id: plan.id.clone(), tools: tools.clone(), turns: Vec::new(), step: None, repairs: 0 }
+        let tools = plan.kind.tools();
+        Self { id: plan.id.clone(), tools: tools.to_vec(), turns: Vec::new(), step: None, repairs: 0 }
     }
 }
 

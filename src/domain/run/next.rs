@@ -146,7 +146,11 @@ impl Run {
         let judged = self.judge_model(now, &self.counters, Purpose::Landing, last.is_none());
         match judged {
             Ok(time_limit) if may_try && self.can_land() => Intent::Model(ModelIntent {
-                step: StepKey { stage: self.last_stage(), step: self.counters.steps + u32::from(last.is_none()) },
+                step: StepKey {
+                    stage: self.last_stage(),
+                    step: self.counters.steps + u32::from(last.is_none()),
+                    item: None,
+                },
                 attempt: tries + 1,
                 purpose: Purpose::Landing,
                 tries: self.landing_tries.clone(),
@@ -195,7 +199,7 @@ impl Run {
         match self.judge_model(now, &self.counters, purpose, tries.is_empty()) {
             Err(refusal) => Intent::Land(refusal),
             Ok(time_limit) => Intent::Model(ModelIntent {
-                step: StepKey { stage: stage.id.clone(), step },
+                step: StepKey { stage: stage.id.clone(), step, item: None },
                 attempt: u32::try_from(tries.len()).unwrap_or(u32::MAX).saturating_add(1),
                 purpose,
                 tries: tries.to_vec(),
@@ -235,7 +239,7 @@ impl Run {
         check: &dyn CallCheck,
     ) -> Intent {
         let call = &progress.call;
-        let step = StepKey { stage: stage.id.clone(), step: progress.step.unwrap_or(tally.steps + 1) };
+        let step = StepKey { stage: stage.id.clone(), step: progress.step.unwrap_or(tally.steps + 1), item: None };
         let refuse = |step, why| {
             let (call_id, tool) = (call.id.clone(), call.name.clone());
             Intent::Refuse(CallRefused { step, call_id, tool, why })
@@ -325,5 +329,6 @@ fn unknown_tool(name: &ToolName) -> ToolPlan {
         idempotent: true,
         price: crate::units::Money::ZERO,
         kind: crate::domain::plan::ToolKind::Builtin(crate::domain::plan::Builtin::Now),
+        approval: crate::domain::plan::Approval::Never,
     }
 }

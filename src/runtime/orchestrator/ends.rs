@@ -44,7 +44,7 @@ impl Orchestrator {
             "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
         );
         self.release_landing("the run waits for a person");
-        self.note(Event::PersonAsked(PersonAsked { call_id, tool, question }));
+        self.note(Event::PersonAsked(PersonAsked::in_flight(call_id, tool, question)));
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }

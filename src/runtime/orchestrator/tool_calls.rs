@@ -28,6 +28,7 @@ impl Orchestrator {
                 tool: intent.call.name.clone(),
                 arguments_hash: intent.hash,
                 idempotent: plan.idempotent,
+                arguments: None,
             },
         };
         let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {

@@ -8,8 +8,8 @@ use plimsoll::domain::event::{
 use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
 use plimsoll::domain::plan::{
-    Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan,
-    ToolKind, ToolPlan,
+    Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
+    StagePlan, ToolKind, ToolPlan,
 };
 use plimsoll::domain::pricing::Usage;
 use plimsoll::domain::retry::{ErrorClass, Failure};
@@ -81,6 +81,8 @@ pub(super) fn created(plan: &Plan) -> Created {
         parent: None,
         key: None,
         simulated: true,
+        stage_caps: Default::default(),
+        thread: None,
     }
 }
 
@@ -94,6 +96,7 @@ fn tool(name: &str, idempotent: bool) -> ToolPlan {
         idempotent,
         price: Money::ZERO,
         kind: ToolKind::Builtin(Builtin::Now),
+        approval: Approval::Never,
     }
 }
 
@@ -131,8 +134,12 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             tool_output: Tokens(500),
             overflow: Overflow::Trim,
             declared: Declared::Default,
+            summary_model: None,
         },
         tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
-        stages: vec![StagePlan { id: "main".into(), kind: StageKind::Loop { tools: names } }],
+        stages: vec![StagePlan::new("main".into(), StageKind::Loop { tools: names, call: None })],
+        agents: BTreeMap::new(),
+        output_from: None,
+        documents: None,
     }
 }

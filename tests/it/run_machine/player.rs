@@ -226,6 +226,7 @@ impl Player {
                         tool: intent.call.name.clone(),
                         arguments_hash: intent.hash,
                         idempotent: self.plan.tools[&intent.call.name].idempotent,
+                        arguments: None,
                     };
                     self.reserve(intent.step, intent.attempt, intent.time_limit, call);
                 }
@@ -279,7 +280,7 @@ impl Player {
         self.meet("person", true);
         self.in_doubt.remove(&call_id);
         self.release_landing();
-        let asked = PersonAsked { call_id: call_id.clone(), tool: "write".into(), question: "again?".into() };
+        let asked = PersonAsked::in_flight(call_id.clone(), "write".into(), "again?".into());
         self.apply(Event::PersonAsked(asked));
         if self.draw(3) == 0 {
             return self.expire();
