@@ -29,7 +29,7 @@
 
 mod prepare;
 
-pub use prepare::{Draft, Effort, Form, Prepared, Providers, Rendered};
+pub use prepare::{Beside, Draft, Effort, Form, Forms, Prepared, Providers, Rendered};
 
 use std::sync::Arc;
 

@@ -23,4 +23,5 @@ mod spec;
 mod store;
 mod tokenize;
 mod tool;
+mod workflow;
 mod world;

@@ -13,7 +13,7 @@ use plimsoll::domain::plan::{
 };
 use plimsoll::domain::pricing::Usage;
 use plimsoll::domain::retry::{ErrorClass, Failure};
-use plimsoll::ids::ReservationId;
+use plimsoll::ids::{ReservationId, ToolName};
 use plimsoll::units::{Millis, Money, Tokens};
 use serde_json::json;
 
@@ -100,6 +100,15 @@ fn tool(name: &str, idempotent: bool) -> ToolPlan {
     }
 }
 
+fn stages(several: bool, tools: Vec<ToolName>) -> Vec<StagePlan> {
+    let stage = |id: &str, tools| StagePlan::new(id.into(), StageKind::Loop { tools, call: None });
+    if !several {
+        return vec![stage("main", tools)];
+    }
+    let last = StagePlan { needs: vec!["left".into(), "right".into()], ..stage("last", vec![]) };
+    vec![stage("left", tools.clone()), stage("right", tools), last]
+}
+
 pub(super) fn plan(sheet: Sheet) -> Plan {
     let tools = if sheet.tools { vec![tool("read", true), tool("write", false)] } else { vec![] };
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
@@ -137,7 +146,7 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             summary_model: None,
         },
         tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
-        stages: vec![StagePlan::new("main".into(), StageKind::Loop { tools: names, call: None })],
+        stages: stages(sheet.stages, names),
         agents: BTreeMap::new(),
         output_from: None,
         documents: None,

@@ -132,7 +132,9 @@ fn old_head(engine: &dyn Engine) -> (Vec<u8>, Vec<u8>) {
     let reader = engine.reader();
     let (key, record) =
         reader.view().expect("a view").scan(&Span::prefix(&[1]), Order::Ascending, 1).expect("it reads").remove(0);
-    let json = String::from_utf8(record[5..].to_vec()).expect("JSON").replace(r#""format":1"#, r#""format":0"#);
+    let json = String::from_utf8(record[5..].to_vec())
+        .expect("JSON")
+        .replace(&format!(r#""format":{FORMAT_VERSION}"#), r#""format":0"#);
     let mut sum = crc32fast::Hasher::new();
     [&record[..1], &key[..], json.as_bytes()].iter().for_each(|part| sum.update(part));
     (key, [&record[..1], &sum.finalize().to_be_bytes()[..], json.as_bytes()].concat())
