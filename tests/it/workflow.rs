@@ -81,9 +81,9 @@ fn recipe() -> Recipe {
 
 /// How each stage was over, in the order of the log.
 fn ends(told: &Told) -> Vec<(String, StageEnd)> {
-    let end = |event: &Event| match event {
-        Event::StageEnded(ended) => Some((ended.place.to_string(), ended.end)),
-        _ => None,
+    let end = |event: &Event| {
+        let Event::StageEnded(ended) = event else { return None };
+        Some((ended.place.to_string(), ended.end))
     };
     told.events().filter_map(end).collect()
 }
@@ -96,11 +96,8 @@ fn stages_called(told: &Told) -> Vec<String> {
 fn most_open(told: &Told) -> usize {
     let (mut open, mut most) = (0usize, 0);
     for event in told.events() {
-        match event {
-            Event::Reserved(_) => open += 1,
-            Event::Settled(_) | Event::Voided(_) => open -= 1,
-            _ => {}
-        }
+        open += usize::from(matches!(event, Event::Reserved(_)));
+        open -= usize::from(matches!(event, Event::Settled(_) | Event::Voided(_)));
         most = most.max(open);
     }
     most

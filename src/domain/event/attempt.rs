@@ -37,7 +37,7 @@ impl StepKey {
     }
 }
 
-/// See [`Event::Reserved`].
+/// See [`Event::Reserved`](super::Event::Reserved).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reserved {
     /// The reservation.
@@ -169,7 +169,7 @@ pub enum Pot {
     ToolOutput,
 }
 
-/// See [`Event::Settled`].
+/// See [`Event::Settled`](super::Event::Settled).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settled {
     /// The reservation.
@@ -240,7 +240,7 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// See [`Event::Voided`].
+/// See [`Event::Voided`](super::Event::Voided).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Voided {
     /// The reservation.
@@ -251,7 +251,7 @@ pub struct Voided {
     pub failure: Failure,
 }
 
-/// See [`Event::CallRefused`].
+/// See [`Event::CallRefused`](super::Event::CallRefused).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallRefused {
     /// The step that would have been.

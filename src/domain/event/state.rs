@@ -19,7 +19,7 @@ pub enum EndState {
     Cancelled,
 }
 
-/// See [`Event::Ended`].
+/// See [`Event::Ended`](super::Event::Ended).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     /// How.

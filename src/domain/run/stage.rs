@@ -33,7 +33,7 @@ pub(super) enum StageState {
 pub(super) enum LaneSlot {
     Waiting,
     Open(Box<Lane>),
-    Over(StageOver),
+    Over(Box<StageOver>),
 }
 
 /// How a stage, or one item of a map, was over, and what it gave.
@@ -115,7 +115,7 @@ impl Stage {
     /// How the items were over that are, in their order.
     pub(super) fn items_over(&self) -> impl Iterator<Item = &StageOver> {
         let slots = if let StageState::Open { lanes, .. } = &self.state { &lanes[..] } else { &[] };
-        slots.iter().filter_map(|slot| if let LaneSlot::Over(over) = slot { Some(over) } else { None })
+        slots.iter().filter_map(|slot| if let LaneSlot::Over(over) = slot { Some(&**over) } else { None })
     }
 
     /// The lanes under way, in order.
@@ -172,7 +172,7 @@ impl Stage {
         match (&mut self.state, ended.place.item) {
             (StageState::Open { lanes, .. }, item @ Some(_)) => {
                 if let Some(slot) = lanes.get_mut(index(item)) {
-                    *slot = LaneSlot::Over(over);
+                    *slot = LaneSlot::Over(Box::new(over));
                 }
             }
             (state, _) => *state = StageState::Over(over),

@@ -105,7 +105,7 @@ fn replies_over_what_was_asked_are_booked_in_full_and_freeze_the_price() {
         later.talk
     );
     later.covers(50);
-    let looked = ["prices", "unfreeze", TOKENS, "--reason", "looked at it"];
+    let looked = ["prices", "unfreeze", TOKENS, "--reason", "looked at it", "--by", "the test"];
     assert_eq!(yard.run(&looked).end, End::Exit(0));
     let last = yard.each(4, &["--label", "batch=last"]);
     assert!(last.documents.iter().any(|told| told["limit"] != "frozen_price"), "{:?}", last.talk);

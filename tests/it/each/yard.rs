@@ -125,8 +125,7 @@ pub(super) fn reservations(log: &[Recorded]) -> impl Iterator<Item = &Reserved> 
 }
 
 pub(super) fn settlements(log: &[Recorded]) -> impl Iterator<Item = (Timestamp, &Settled)> {
-    log.iter().filter_map(|recorded| match &recorded.event {
-        Event::Settled(settled) => Some((recorded.at, &**settled)),
-        _ => None,
+    log.iter().filter_map(|recorded| {
+        if let Event::Settled(settled) = &recorded.event { Some((recorded.at, &**settled)) } else { None }
     })
 }

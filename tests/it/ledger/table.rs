@@ -150,7 +150,7 @@ fn a_tree_queues_in_itself() {
     assert_eq!((refusal.limit, refusal.value.as_str()), (LimitKind::Cost, "$0.000000000015"));
 }
 
-/// A child counts in every ancestor once, and its last call isn't the run's.
+/// A child counts in every ancestor once, and its last call isn't the run's. (pitfall 4, as far as money goes)
 #[test]
 fn a_child_counts_in_every_ancestor() {
     let mut desk = Desk::new(all(100));

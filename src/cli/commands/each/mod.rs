@@ -36,9 +36,9 @@ use crate::spec::project::Project;
 
 /// The most characters of an answer that stand in a line of text, and the fewest on a terminal.
 const ANSWER_CHARS_MAX: usize = 200;
-const ANSWER_CHARS_MIN: usize = 20;
+const ANSWER_CHARS_MIN: usize = 16;
 /// What stands before it on a terminal, at most.
-const COLUMNS_BEFORE: usize = 48;
+const COLUMNS_BEFORE: usize = 49;
 
 /// What one line came to.
 struct Done {

@@ -70,18 +70,24 @@ impl Pass<'_> {
                 break;
             }
             match self.tool(lane, call, plan, &mut errors) {
-                intent @ Intent::Tool(_) => self.ask(intent),
-                refusal => self.intents.push(refusal),
+                Ok(intent) => self.ask(Intent::Tool(intent)),
+                Err(refused) => self.intents.push(Intent::Refuse(*refused)),
             }
         }
     }
 
-    fn tool(&mut self, lane: &Lane, progress: &CallProgress, plan: &StagePlan, errors: &mut u32) -> Intent {
+    fn tool(
+        &mut self,
+        lane: &Lane,
+        progress: &CallProgress,
+        plan: &StagePlan,
+        errors: &mut u32,
+    ) -> Result<ToolIntent, Box<CallRefused>> {
         let call = &progress.call;
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
         let refuse = |step, why| {
             let (call_id, tool) = (call.id.clone(), call.name.clone());
-            Intent::Refuse(CallRefused { step, call_id, tool, why })
+            Err(Box::new(CallRefused { step, call_id, tool, why }))
         };
         let new_step = progress.step.is_none();
         let hash = hash_call(&call.name, &call.arguments);
@@ -104,7 +110,7 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
-        Intent::Tool(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
+        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
     }
 
     fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {
