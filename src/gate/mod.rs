@@ -27,9 +27,11 @@
 //! }
 //! ```
 
+mod form;
 mod prepare;
 
-pub use prepare::{Beside, Draft, Effort, Form, Forms, Prepared, Providers, Rendered};
+pub use form::{Beside, Form, Forms, Rendered};
+pub use prepare::{Draft, Effort, Prepared, Providers};
 
 use std::sync::Arc;
 
