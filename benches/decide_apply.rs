@@ -15,8 +15,8 @@ use plimsoll::domain::ledger::{Ledger, LedgerPolicy, Snapshot, Verdict};
 use plimsoll::domain::limits::{Declared, Limits};
 use plimsoll::domain::message::Sampling;
 use plimsoll::domain::plan::{
-    Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan,
-    ToolKind, ToolPlan,
+    Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
+    StagePlan, ToolKind, ToolPlan,
 };
 use plimsoll::domain::run::{CallCheck, Run};
 use plimsoll::ids::ReservationId;
@@ -104,6 +104,7 @@ fn tool_facts(run: &Run, number: u32) -> [Event; 2] {
         tool: "calculate".into(),
         arguments_hash: "0123456789abcdef".to_owned(),
         idempotent: true,
+        arguments: None,
     };
     let reserved = Reserved { amount: Money::ZERO, call, ..facts::reserved(run.id, number) };
     let outcome = Outcome::ToolResult { content: "53.193".to_owned(), is_error: false, cut_bytes: 0 };
@@ -122,6 +123,7 @@ fn plan() -> Plan {
         idempotent: true,
         price: Money::ZERO,
         kind: ToolKind::Builtin(Builtin::Calculate),
+        approval: Approval::Never,
     };
     Plan {
         version: PLAN_VERSION,
@@ -154,9 +156,13 @@ fn plan() -> Plan {
             tool_output: Tokens(2_000),
             overflow: Overflow::Trim,
             declared: Declared::Default,
+            summary_model: None,
         },
         tools: BTreeMap::from([(tool.name.clone(), tool)]),
-        stages: vec![StagePlan { id: "main".into(), kind: StageKind::Loop { tools: vec!["calculate".into()] } }],
+        stages: vec![StagePlan::new("main".into(), StageKind::Loop { tools: vec!["calculate".into()], call: None })],
+        agents: BTreeMap::new(),
+        output_from: None,
+        documents: None,
     }
 }
 

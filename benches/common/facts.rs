@@ -57,6 +57,8 @@ pub(crate) fn created() -> Created {
         parent: None,
         key: None,
         simulated: false,
+        stage_caps: Default::default(),
+        thread: None,
     }
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn reserved(run: RunId, number: u32) -> Reserved {
     });
     Reserved {
         reservation: ReservationId { run, number },
-        step: StepKey { stage: "main".into(), step: number },
+        step: StepKey { stage: "main".into(), step: number, item: None },
         attempt: 1,
         amount: WORST,
         landing: Money::from_micro(900),

@@ -179,7 +179,15 @@ impl State {
             Event::CancelRequested(asked) => Some(format!("cancel asked for: {}", one_line(&asked.reason, 160))),
             Event::Interrupted(interrupted) => Some(format!("interrupted: {}", interrupted.why)),
             Event::PersonAsked(asked) => Some(format!("a person must decide: {}", one_line(&asked.question, 300))),
-            Event::InFlightResolved(_) | Event::Ended(_) => None,
+            Event::InFlightResolved(_)
+            | Event::Ended(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => None,
         }
     }
 

@@ -17,6 +17,9 @@ pub const PATH_CHARS_MAX: usize = 1_000;
 /// The most lines that `read_file` gives in one call.
 pub const LINES_MAX: u64 = 10_000;
 
+/// The longest question to a person.
+const QUESTION_CHARS_MAX: usize = 2_000;
+
 /// The names that a tool file may give as `builtin`.
 pub const NAMES: [&str; 5] = ["search_files", "read_file", "now", "calculate", "template"];
 
@@ -29,6 +32,7 @@ pub const fn name(builtin: &Builtin) -> &'static str {
         Builtin::Now => "now",
         Builtin::Calculate => "calculate",
         Builtin::Template { .. } => "template",
+        Builtin::AskUser => "ask_user",
     }
 }
 
@@ -45,6 +49,7 @@ pub const fn default_description(builtin: &Builtin) -> &'static str {
             "Calculates exactly: + - * / % ** ( ), min(a, b), max(a, b) and round(x, digits). % is the remainder."
         }
         Builtin::Template { .. } => "Answers with a fixed text.",
+        Builtin::AskUser => "Asks the user a question, where only they can know; the answer may take long.",
     }
 }
 
@@ -76,6 +81,17 @@ pub fn default_input(builtin: &Builtin) -> Value {
             &["expression"],
         ),
         Builtin::Template { .. } => json!({ "type": "object" }),
+        Builtin::AskUser => object(
+            &json!({
+                "question": {
+                    "type": "string",
+                    "description": "The question, whole: the user may not see the conversation",
+                    "minLength": 1,
+                    "maxLength": QUESTION_CHARS_MAX,
+                },
+            }),
+            &["question"],
+        ),
     }
 }
 

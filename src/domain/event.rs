@@ -4,13 +4,19 @@
 //! Adding a field: old readers meet new bytes and the other way round, so give it a default and raise [`EVENT_VERSION`].
 
 mod attempt;
+mod person;
 mod state;
+mod tree;
 
 pub use attempt::{
     BoundMethod, Call, CallRefusal, CallRefused, CostSource, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
     Reserved, Settled, StepKey, Voided,
 };
+pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
 pub use state::{EndState, Ended, RunState};
+pub use tree::{
+    ChildBegan, ChildCall, ChildEnded, MapBegan, PeriodMoved, Place, Spent, StageEnd, StageEnded, ThreadLink,
+};
 
 use std::collections::BTreeMap;
 
@@ -18,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::limits::Refusal;
-use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageName, ToolName};
+use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp};
 
 /// The version of the events' form; raised with every field.
-pub const EVENT_VERSION: u16 = 1;
+pub const EVENT_VERSION: u16 = 2;
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,10 +106,24 @@ pub enum Event {
     CancelRequested(CancelRequested),
     /// The process that ran it went down, or was asked to stop.
     Interrupted(Interrupted),
-    /// The run waits for a person: a tool call that may have had its effect was in flight when the process went down.
+    /// A person is asked: whether a call may be made (again), for a stage's approval, or for an answer.
     PersonAsked(PersonAsked),
-    /// A person decided on a tool call that was in flight when the process went down.
+    /// A person decided on a tool call that was in flight when the process went down. Version 1's answer.
     InFlightResolved(InFlightResolved),
+    /// A person answered, or the time for it was up.
+    PersonAnswered(PersonAnswered),
+    /// Nothing moves until a person answers: the tree's driver leaves, and nothing is held.
+    Parked(Parked),
+    /// A map knows its items.
+    MapBegan(MapBegan),
+    /// A stage, or one item of a map, is over: its conversation is dropped, its output kept.
+    StageEnded(StageEnded),
+    /// A sub-agent's run hangs below this one.
+    ChildBegan(ChildBegan),
+    /// A sub-agent's run is over; what it spent counts here.
+    ChildEnded(ChildEnded),
+    /// A child's attempt met a new period of a budget: the tree's accounts from here on. In the root's log.
+    PeriodMoved(PeriodMoved),
     /// The run has ended. Nothing but settlements and corrections follows.
     Ended(Ended),
 }
@@ -138,6 +158,12 @@ pub struct Created {
     /// True where the simulated provider answers.
     #[serde(default)]
     pub simulated: bool,
+    /// Caps of stages that have accounts of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stage_caps: BTreeMap<StageName, Money>,
+    /// The conversation that the run goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadLink>,
 }
 
 /// Where a sub-agent's run hangs.
@@ -232,26 +258,4 @@ pub struct Interrupted {
     /// True where the run's own process wrote it: its active time counts up to here. A restart can't know that time.
     #[serde(default)]
     pub clean: bool,
-}
-
-/// See [`Event::PersonAsked`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PersonAsked {
-    /// The call.
-    pub call_id: String,
-    /// The tool.
-    pub tool: ToolName,
-    /// The question, in words.
-    pub question: String,
-}
-
-/// See [`Event::InFlightResolved`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InFlightResolved {
-    /// The call.
-    pub call_id: String,
-    /// Run it again, or tell the model that its outcome is unknown.
-    pub rerun: bool,
-    /// Who says so.
-    pub by: String,
 }

@@ -3,7 +3,12 @@
 //! Built by [`crate::spec`], stored by content hash; a run keeps the plan that it started with.
 //! Deliberately absent: keys, base URLs and budgets. They are live project configuration.
 
+mod stage;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use stage::{CallPlan, CallView, OnError, StageKind, StagePlan};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +20,7 @@ use crate::ids::{AgentName, ModelName, PlanHash, PolicyName, StageName, ToolName
 use crate::units::{Millis, Money, Tokens};
 
 /// The version of the plan's form; raised with every field.
-pub const PLAN_VERSION: u16 = 1;
+pub const PLAN_VERSION: u16 = 2;
 
 /// A resolved agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +55,15 @@ pub struct Plan {
     pub tools: BTreeMap<ToolName, ToolPlan>,
     /// Stages in the order of the file; an agent without `[[stage]]` has one loop named `main`.
     pub stages: Vec<StagePlan>,
+    /// Sub-agents by name, whole: the hash pins them. A plan can't hold itself, so circles are a fault of `check`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<AgentName, Arc<Plan>>,
+    /// The stage whose output is the run's; `None`: the only stage that nothing needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_from: Option<StageName>,
+    /// Documents that go with the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<DocumentsPlan>,
 }
 
 impl Plan {
@@ -169,6 +183,8 @@ pub enum Overflow {
     Trim,
     /// Refuse the step.
     Refuse,
+    /// Have a model sum up what is oldest; cut it where that can't be had.
+    Summarise,
 }
 
 /// The context budget of one request, in tokens.
@@ -186,25 +202,26 @@ pub struct ContextPlan {
     pub overflow: Overflow,
     /// Where the context budget was declared.
     pub declared: Declared,
+    /// Who sums up, with `overflow = "summarise"`; `None`: the last model of the downgrade, else the lane's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary_model: Option<ModelName>,
 }
 
-/// A stage of the workflow.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StagePlan {
-    /// Its id.
-    pub id: StageName,
-    /// What it does.
-    pub kind: StageKind,
-}
-
-/// What a stage does. More kinds follow with workflows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum StageKind {
-    /// Model calls and tool calls in turn, until the model answers without a call.
-    Loop {
-        /// The tools that the model may call.
-        tools: Vec<ToolName>,
+/// Documents that go with the input, ranked within their pot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum DocumentsPlan {
+    /// Files.
+    Files {
+        /// The folder that the patterns start from: absolute.
+        folder: String,
+        /// Globs, such as `docs/**/*.md`.
+        patterns: Vec<String>,
+    },
+    /// Texts of the input.
+    Input {
+        /// An expression, such as `input.documents`: a text, or a list of texts or of `{name, text}`.
+        expression: String,
     },
 }
 
@@ -227,13 +244,36 @@ pub struct ToolPlan {
     pub price: Money,
     /// How it is called.
     pub kind: ToolKind,
+    /// Whether a person must say yes to each call.
+    #[serde(default, skip_serializing_if = "Approval::is_never")]
+    pub approval: Approval,
+}
+
+/// Whether a person must say yes before a tool is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Nobody is asked.
+    #[default]
+    Never,
+    /// Each call waits for a person.
+    Always,
+}
+
+impl Approval {
+    /// True where nobody is asked.
+    #[must_use]
+    pub const fn is_never(&self) -> bool {
+        matches!(self, Self::Never)
+    }
 }
 
 impl ToolPlan {
     /// True for a free, idempotent tool that runs in the process: its result may ride in the next write (LEDGER rule 3).
     #[must_use]
     pub fn is_instant(&self) -> bool {
-        self.price.is_zero() && self.idempotent && matches!(self.kind, ToolKind::Builtin(_))
+        let runs_here = matches!(self.kind, ToolKind::Builtin(_));
+        self.price.is_zero() && self.idempotent && self.approval.is_never() && runs_here
     }
 }
 
@@ -271,6 +311,11 @@ pub enum ToolKind {
     },
     /// Runs in the process.
     Builtin(Builtin),
+    /// A sub-agent that is offered to the model: a call is a run below this one.
+    Agent {
+        /// The sub-agent: a key of the plan's `agents`.
+        agent: AgentName,
+    },
 }
 
 /// The tools that run in the process.
@@ -296,4 +341,6 @@ pub enum Builtin {
         /// The template.
         template: String,
     },
+    /// Puts a question to a person, whose answer is the result; argument `question`. It is never performed.
+    AskUser,
 }

@@ -161,6 +161,13 @@ pub fn fold<E>(
         | Event::CancelRequested(_)
         | Event::Interrupted(_)
         | Event::PersonAsked(_)
-        | Event::InFlightResolved(_) => Ok(()),
+        | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_) => Ok(()),
     }
 }

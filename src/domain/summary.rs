@@ -140,7 +140,15 @@ impl RunSummary {
         self.events += 1;
         self.tick(at, event);
         match event {
-            Event::Created(_) | Event::CancelRequested(_) => {}
+            Event::Created(_)
+            | Event::CancelRequested(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
             Event::PersonAsked(_) => self.enter(RunState::AwaitingApproval),
             Event::InFlightResolved(_) => self.enter(RunState::Interrupted),
             Event::Admitted(admitted) => {
@@ -245,7 +253,14 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::LandingBegan(_)
         | Event::LandingReleased(_)
         | Event::CancelRequested(_)
-        | Event::InFlightResolved(_) => None,
+        | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_) => None,
     }
 }
 
@@ -269,6 +284,13 @@ fn is_sign_of_life(event: &Event) -> bool {
         | Event::Interrupted(_)
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_)
         | Event::Ended(_) => None,
     };
     failure.is_none_or(|failure| failure.class != ErrorClass::Interrupted)

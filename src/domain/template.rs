@@ -112,6 +112,53 @@ pub fn render_escaped(template: &str, context: &Value, escape: Escape) -> Result
     }
 }
 
+/// Evaluates an expression, without braces, over the members of `context`.
+///
+/// # Errors
+/// As [`render`]; an undefined value is a fault here too.
+pub fn evaluate(expression: &str, context: &Value) -> Result<Value, TemplateError> {
+    let value = evaluated(expression, context)?;
+    serde_json::to_value(&value).map_err(|error| TemplateError::Failed { line: 1, reason: error.to_string() })
+}
+
+/// Whether an expression holds: all but false, none, 0 and what is empty does.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn holds(expression: &str, context: &Value) -> Result<bool, TemplateError> {
+    Ok(evaluated(expression, context)?.is_true())
+}
+
+fn evaluated(expression: &str, context: &Value) -> Result<Rendered, TemplateError> {
+    if expression.len() > TEMPLATE_BYTES_MAX {
+        return Err(TemplateError::TooLong(expression.len()));
+    }
+    let compiled = PLAIN.compile_expression(expression).map_err(|error| fault(&error, expression))?;
+    let value = compiled.eval(context).map_err(|error| fault(&error, expression))?;
+    if value.is_undefined() {
+        return Err(TemplateError::Undefined { line: 1, expression: format!("`{}`", shortened(expression)) });
+    }
+    Ok(value)
+}
+
+fn shortened(expression: &str) -> String {
+    expression.chars().take(QUOTE_CHARS_MAX).collect()
+}
+
+/// Reads an expression and says which values it uses: `input.ticket`, `stages.read.output`, …
+///
+/// # Errors
+/// Where it is too long or can't be read.
+pub fn expression_uses(expression: &str) -> Result<BTreeSet<String>, Unread> {
+    if expression.len() > TEMPLATE_BYTES_MAX {
+        return Err(Unread { error: TemplateError::TooLong(expression.len()), range: None });
+    }
+    match PLAIN.compile_expression(expression) {
+        Ok(compiled) => Ok(compiled.undeclared_variables(true).into_iter().collect()),
+        Err(error) => Err(Unread { range: error.range(), error: fault(&error, expression) }),
+    }
+}
+
 /// Reads a template and says which values it uses: `input.ticket`, `args.order`, …
 ///
 /// # Errors
@@ -226,6 +273,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_expression_gives_its_value_or_says_what_is_undefined() {
+        let context =
+            json!({ "input": { "n": 3, "list": [1, 2] }, "stages": { "a": { "output": { "kind": "spam" } } } });
+        assert_eq!(evaluate("input.list", &context), Ok(json!([1, 2])));
+        assert_eq!(evaluate("input.n + 1", &context), Ok(json!(4)));
+        assert_eq!(holds("stages.a.output.kind != 'spam'", &context), Ok(false));
+        assert_eq!(holds("input.n > 2 and input.list", &context), Ok(true));
+        for undefined in ["input.m", "input.m == 1", "stages.b.output"] {
+            let error = evaluate(undefined, &context).expect_err(undefined);
+            assert!(matches!(error, TemplateError::Undefined { .. }), "{undefined}: {error}");
+        }
+        assert!(matches!(evaluate("input.n +", &context), Err(TemplateError::Syntax { .. })));
+        assert_eq!(expression_uses("input.n > stages.a.output.kind").map(|uses| uses.len()), Ok(2));
+    }
 
     #[test]
     fn values_are_filled_in() {

@@ -27,9 +27,11 @@
 //! }
 //! ```
 
+mod form;
 mod prepare;
 
-pub use prepare::{Draft, Effort, Form, Prepared, Providers, Rendered};
+pub use form::{Beside, Form, Forms, Rendered};
+pub use prepare::{Draft, Effort, Prepared, Providers};
 
 use std::sync::Arc;
 

@@ -3,23 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Gate;
+use super::form::{Beside, Rendered};
 use crate::domain::context::{self, Fitted, LandingRoom, Sizer, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{Message, OutputSchema, Pots, Request, ToolChoice, ToolDefinition};
-use crate::domain::plan::{Plan, StageKind, StagePlan, ToolPlan, hex};
+use crate::domain::message::{Message, Pots, Request, ToolChoice, ToolDefinition};
+use crate::domain::plan::{ModelPlan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
-use crate::domain::template::{self, TemplateError};
 use crate::ids::{ModelName, ProviderName};
-use crate::tokenize::{Encoding, Prepared as Fixed, RequestSizer};
+use crate::tokenize::{Encoding, RequestSizer};
 use crate::units::{Money, Timestamp, Tokens};
 
 /// The providers that can be asked, each with what its requests allow it to charge for.
@@ -43,76 +42,6 @@ impl Providers {
             Self::Any(terms) => Some(*terms),
             Self::Configured(known) => known.get(provider).copied(),
         }
-    }
-}
-
-/// What every request of a plan has in common, measured once: tool definitions and the answer's form.
-#[derive(Clone, Debug)]
-pub struct Form {
-    tools: Arc<[ToolDefinition]>,
-    output: Option<Arc<OutputSchema>>,
-    with_tools: Fixed,
-    without_tools: Fixed,
-}
-
-impl Form {
-    /// Takes it from a plan.
-    #[must_use]
-    pub fn of(plan: &Plan) -> Self {
-        let names = plan.stages.first().map_or(&[][..], |StagePlan { kind: StageKind::Loop { tools }, .. }| tools);
-        let definition = |tool: &ToolPlan| ToolDefinition {
-            name: tool.name.clone(),
-            description: tool.description.clone(),
-            parameters: tool.input.clone(),
-        };
-        let tools: Arc<[ToolDefinition]> =
-            names.iter().filter_map(|name| plan.tools.get(name)).map(definition).collect();
-        let output = |schema: &serde_json::Value| OutputSchema { name: "answer".into(), schema: schema.clone() };
-        let output = plan.output.as_ref().map(|schema| Arc::new(output(schema)));
-        let extra = &plan.model.sampling.extra;
-        Self {
-            with_tools: Fixed::new(&tools, output.as_deref(), extra),
-            without_tools: Fixed::new(&[], output.as_deref(), extra),
-            tools,
-            output,
-        }
-    }
-}
-
-/// What every request of a run has in common: the plan's form, and the rendered texts.
-#[derive(Clone, Debug)]
-pub struct Rendered {
-    /// The rendered system text.
-    pub system: String,
-    /// The rendered user text.
-    pub user: String,
-    form: Arc<Form>,
-}
-
-impl Rendered {
-    /// Renders a plan's prompt over an input; `form` is the plan's.
-    ///
-    /// # Errors
-    /// A template that can't be rendered over this input.
-    pub fn of(plan: &Plan, form: Arc<Form>, input: &serde_json::Value) -> Result<Self, TemplateError> {
-        let context = json!({ "input": input });
-        Ok(Self {
-            system: template::render(&plan.prompt.system, &context)?,
-            user: template::render(&plan.prompt.user, &context)?,
-            form,
-        })
-    }
-
-    /// True where the conversation is longer in bytes than one of its pots allows in tokens.
-    fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
-        let context = &run.plan.context;
-        let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
-        let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
-        texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step.stage)) > smallest
-    }
-
-    fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
-        context::Draft { system: &self.system, user: &self.user, turns }
     }
 }
 
@@ -177,30 +106,51 @@ impl Gate {
     /// Counting tokens may load a tokenizer (up to 190 ms) and read long texts: where that may happen, the thread is
     /// given back to the runtime for the time.
     #[must_use]
-    pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
+    pub fn prepare(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        intent: &ModelIntent,
+        effort: &Effort,
+        beside: Beside,
+    ) -> Prepared {
         let may_count = effort.tight || rendered.may_count(run, intent);
         let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
         if may_count && matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
-            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort));
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort, beside));
         }
-        self.prepared(run, rendered, intent, effort)
+        self.prepared(run, rendered, intent, effort, beside)
     }
 
-    fn prepared(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, effort: &Effort) -> Prepared {
+    fn prepared(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        intent: &ModelIntent,
+        effort: &Effort,
+        beside: Beside,
+    ) -> Prepared {
         let now = self.clock.now();
-        let chosen = match self.choose(run, intent, effort, now) {
+        let chosen = match self.choose(run, rendered.model(run), intent, effort, now) {
             Ok(chosen) => chosen,
             Err(answer) => return answer,
         };
         let Some((row, terms)) = self.row(&chosen.model, now) else {
             return Prepared::GiveUp(format!("model `{}` has no price", chosen.model));
         };
-        let mut turns = run.turns(&intent.step.stage);
+        let mut turns = match intent.purpose {
+            Purpose::Landing => run.landing_turns(),
+            Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
+                run.turns_of(&intent.step.stage, intent.step.item)
+            }
+        };
         turns.extend(intent.remark.iter().map(|text| Message::User { text: text.clone() }));
-        let priced = Priced { gate: self, row, terms, turns: &turns, effort };
+        let priced = Priced { gate: self, row, terms, turns: &turns, effort, beside };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
-            Purpose::Turn | Purpose::Last | Purpose::Repair => priced.turn(run, rendered, intent, chosen),
+            Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
+                priced.turn(run, rendered, intent, chosen)
+            }
         };
         match drafted {
             Ok(draft) => Prepared::Ready(Box::new(draft)),
@@ -212,8 +162,8 @@ impl Gate {
     #[must_use]
     pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName, effort: &Effort) -> Money {
         let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
-        let turns = run.stage_names().last().map(|stage| run.turns(stage)).unwrap_or_default();
-        let priced = Priced { gate: self, row, terms, turns: &turns, effort };
+        let turns = run.landing_turns();
+        let priced = Priced { gate: self, row, terms, turns: &turns, effort, beside: Beside::default() };
         priced.landing_amount(run, rendered, model)
     }
 
@@ -236,14 +186,20 @@ impl Gate {
         Standing { barred, window: row.and_then(|row| row.context_window) }
     }
 
-    fn choose(&self, run: &Run, intent: &ModelIntent, effort: &Effort, now: Timestamp) -> Result<Chosen, Prepared> {
-        let plan = &run.plan.model;
+    fn choose(
+        &self,
+        run: &Run,
+        plan: &ModelPlan,
+        intent: &ModelIntent,
+        effort: &Effort,
+        now: Timestamp,
+    ) -> Result<Chosen, Prepared> {
         let standing = |model: &ModelName| self.standing(model, effort, now);
         if intent.purpose == Purpose::Landing {
             return Ok(Chosen { model: landing_model(run), instead: None });
         }
         let Some(last) = intent.tries.last() else {
-            return first_choice(run, effort, policy::first(plan, effort.stance, standing));
+            return first_choice(plan, effort, policy::first(plan, effort.stance, standing));
         };
         let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, effort.stance, &tried, standing);
@@ -291,20 +247,19 @@ fn give_up(last: &Try, why: retry::StopWhy) -> String {
 }
 
 fn landing_model(run: &Run) -> ModelName {
-    let primary = || run.plan.model.candidates.first().cloned().unwrap_or_else(|| ModelName::from(""));
-    run.latest_model.clone().unwrap_or_else(primary)
+    run.landing_model().cloned().unwrap_or_else(|| ModelName::from(""))
 }
 
-fn first_choice(run: &Run, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
+fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
     let skipped: Vec<String> = choice.skipped.iter().map(ToString::to_string).collect();
     let Some(model) = choice.model else {
         let frozen = choice.skipped.iter().any(|skipped| skipped.why == policy::SkipWhy::Barred(Barred::FrozenPrice));
         return Err(Prepared::Refused(Box::new(Refusal {
             limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
-            subject: run.plan.model.policy.as_ref().map(|policy| format!("policy {policy}")),
+            subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
             value: "approved models".into(),
             observed: format!("none can be asked: {}", skipped.join("; ")),
-            declared: run.plan.model.declared.clone(),
+            declared: plan.declared.clone(),
         })));
     };
     let mut reasons = skipped;
@@ -321,6 +276,7 @@ struct Priced<'a> {
     terms: Terms,
     turns: &'a [Message],
     effort: &'a Effort,
+    beside: Beside,
 }
 
 impl Priced<'_> {
@@ -332,7 +288,7 @@ impl Priced<'_> {
         intent: &ModelIntent,
         chosen: Chosen,
     ) -> Result<Draft, Box<Refusal>> {
-        let max_output = self.max_output(run, run.plan.model.max_output_tokens);
+        let max_output = self.max_output(rendered.model(run), u32::MAX);
         let encoding = Encoding::of(&chosen.model);
         let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.form.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
@@ -340,8 +296,10 @@ impl Priced<'_> {
         if self.effort.tight && fitted.method == BoundMethod::Bytes && encoding.is_some() {
             fitted = tightened(fitted, &sizer);
         }
-        let judge =
-            |fitted: &Fitted| run.judge_tokens(intent.purpose, fitted.bound().tokens, Tokens(max_output.into()));
+        let asked = (self.beside.input, self.beside.output);
+        let judge = |fitted: &Fitted| {
+            run.judge_tokens_after(asked, intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))
+        };
         if let Err(refusal) = judge(&fitted) {
             // Counting may show that the run's token limits leave room.
             if fitted.method != BoundMethod::Bytes || encoding.is_none() {
@@ -352,12 +310,15 @@ impl Priced<'_> {
         }
         let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
         let landing = match intent.purpose {
-            Purpose::Turn | Purpose::Repair if run.can_land() => self.landing_amount(run, rendered, &chosen.model),
-            Purpose::Turn | Purpose::Repair | Purpose::Last | Purpose::Landing => Money::ZERO,
+            Purpose::Turn | Purpose::Repair | Purpose::Summary if run.plan.is_workflow() => held_for_landing(run),
+            Purpose::Turn | Purpose::Repair | Purpose::Summary if run.can_land() => {
+                self.landing_amount(run, rendered, &chosen.model)
+            }
+            Purpose::Turn | Purpose::Repair | Purpose::Summary | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
         let request = request(run, rendered, &chosen.model, messages, tools, max_output);
-        Ok(self.draft(run, intent, chosen, request, fitted, landing, can_tighten))
+        Ok(self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten))
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -381,7 +342,7 @@ impl Priced<'_> {
         let mut fitted = context::landing(&rendered.draft(self.turns), &room, &sizer)?;
         let messages = std::mem::take(&mut fitted.messages);
         let request = request(run, rendered, &chosen.model, messages, [].into(), max_output);
-        Ok(self.draft(run, intent, chosen, request, fitted, Money::ZERO, false))
+        Ok(self.draft(run, rendered, intent, chosen, request, fitted, Money::ZERO, false))
     }
 
     fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
@@ -397,15 +358,17 @@ impl Priced<'_> {
         };
         let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
         let bound = context::landing_bound(&rendered.draft(self.turns), &room, method, &sizer);
+        // A workflow's outputs come late: its reserve is enough for the whole room from the start.
+        let bound = if run.plan.is_workflow() { bound.map(|_| room.tokens) } else { bound };
         bound.map_or(Money::ZERO, |input| self.bound(input).worst_case(self.landing_output(run)))
     }
 
-    fn max_output(&self, run: &Run, wanted: u32) -> u32 {
-        wanted.min(self.row.max_output.unwrap_or(u32::MAX)).min(run.plan.model.max_output_tokens)
+    fn max_output(&self, model: &ModelPlan, wanted: u32) -> u32 {
+        wanted.min(self.row.max_output.unwrap_or(u32::MAX)).min(model.max_output_tokens)
     }
 
     fn landing_output(&self, run: &Run) -> u32 {
-        self.max_output(run, run.plan.limits.landing_output_tokens)
+        self.max_output(&run.plan.model, run.plan.limits.landing_output_tokens)
     }
 
     fn bound(&self, input: Tokens) -> CallBound {
@@ -416,6 +379,7 @@ impl Priced<'_> {
     fn draft(
         &self,
         run: &Run,
+        rendered: &Rendered,
         intent: &ModelIntent,
         chosen: Chosen,
         request: Request,
@@ -437,7 +401,7 @@ impl Priced<'_> {
             instead: chosen.instead,
         };
         let reserved = Reserved {
-            reservation: run.next_reservation(),
+            reservation: self.beside.next_reservation(run),
             step: intent.step.clone(),
             attempt: intent.attempt,
             amount: bound.worst_case(request.max_output_tokens),
@@ -446,9 +410,14 @@ impl Priced<'_> {
             time_limit: intent.time_limit,
             call: Call::Model(call),
         };
-        let output_min = run.plan.model.min_output_tokens.min(request.max_output_tokens);
+        let output_min = rendered.model(run).min_output_tokens.min(request.max_output_tokens);
         Draft { reserved, lower: Lower { rate: bound.output_rate, output_min }, request, can_tighten }
     }
+}
+
+/// A workflow's reserve stays as it was placed.
+fn held_for_landing(run: &Run) -> Money {
+    run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount)
 }
 
 /// The same request, measured in tokens: what would be counted as bytes was within its pots already.
@@ -485,8 +454,8 @@ fn request(
         tools,
         output: rendered.form.output.clone(),
         max_output_tokens,
-        sampling: run.plan.model.sampling.clone(),
-        stream: run.plan.model.stream,
+        sampling: rendered.model(run).sampling.clone(),
+        stream: rendered.model(run).stream,
     }
 }
 

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::{NewRun, Runtime, RuntimeError};
-use crate::domain::event::{Cut, InputBound};
+use crate::domain::event::{Cut, InputBound, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Pots, Request};
 use crate::domain::run::{Intent, Next, Run};
-use crate::gate::{Effort, Prepared, Rendered};
+use crate::gate::{Beside, Effort, Prepared, Rendered};
 use crate::ids::{ModelName, PriceId};
 use crate::units::Money;
 
@@ -47,10 +47,18 @@ impl Runtime {
     /// As [`Runtime::create`].
     pub fn dry_run(&self, new: &NewRun) -> Result<DryRun, RuntimeError> {
         let (id, created, known) = self.created(new)?;
-        let rendered = Rendered::of(&known.plan, known.form.clone(), &created.input)
-            .map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })?;
         let now = self.0.clock.now();
-        let run = Run::new(id, known.plan.clone(), &created, now);
+        let mut run = Run::new(id, known.plan.clone(), &created, now);
+        while let Next::Note(facts) = run.next(now, &self.0.checks) {
+            facts.iter().for_each(|fact| run.apply(now, fact));
+        }
+        let render = |place: Option<Place>| {
+            let rendered = match place {
+                Some(place) => Rendered::at(&run, &known.forms, &place),
+                None => Rendered::of(&known.plan, known.forms.own.clone(), &created.input),
+            };
+            rendered.map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })
+        };
         let mut dry = DryRun {
             model: None,
             price: None,
@@ -69,7 +77,9 @@ impl Runtime {
         match intents.into_iter().next() {
             Some(Intent::Model(intent)) => {
                 let effort = Effort { tight: true, ..Effort::default() };
-                self.fill(&mut dry, self.0.gate.prepare(&run, &rendered, &intent, &effort));
+                let rendered = render(known.plan.is_workflow().then(|| intent.step.place()))?;
+                let prepared = self.0.gate.prepare(&run, &rendered, &intent, &effort, Beside::default());
+                self.fill(&mut dry, prepared);
             }
             Some(Intent::Land(refusal)) => dry.refusal = Some(refusal),
             Some(_) | None => {}

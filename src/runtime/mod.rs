@@ -5,11 +5,11 @@
 
 mod answers;
 mod checks;
+mod conductor;
 mod driving;
 mod dry_run;
 mod error;
 mod expiry;
-mod orchestrator;
 mod perform;
 mod progress;
 mod settle;
@@ -39,7 +39,7 @@ use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::run::Run;
 use crate::failpoint;
-use crate::gate::{Form, Gate, Providers, Rendered};
+use crate::gate::{Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
@@ -48,9 +48,9 @@ use crate::tool::ToolContext;
 use crate::units::Money;
 use answers::Live;
 use checks::Checks;
+use conductor::Conductor;
 use driving::Driving;
 use expiry::Expiry;
-use orchestrator::Orchestrator;
 use stop::Stop;
 
 /// How a runtime is opened.
@@ -87,12 +87,12 @@ pub struct Runtime(Arc<Shared>);
 pub(crate) struct Agent {
     plan: Arc<Plan>,
     hash: PlanHash,
-    form: Arc<Form>,
+    forms: Arc<Forms>,
 }
 
 impl Agent {
     fn new(plan: Plan) -> Self {
-        Self { hash: plan.hash(), form: Arc::new(Form::of(&plan)), plan: Arc::new(plan) }
+        Self { hash: plan.hash(), forms: Arc::new(Forms::of(&plan)), plan: Arc::new(plan) }
     }
 }
 
@@ -242,7 +242,7 @@ impl Runtime {
     /// As [`Runtime::create`].
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
         let (run, created, agent) = self.created(new)?;
-        let rendered = render(&agent.plan, agent.form.clone(), &created)?;
+        let rendered = render(&agent.plan, agent.forms.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
         let entered = self.enter(run)?;
@@ -260,7 +260,7 @@ impl Runtime {
         if state.state.is_ended() {
             return Ok(state.state);
         }
-        let rendered = render(&state.plan, Arc::new(Form::of(&state.plan)), &created)?;
+        let rendered = render(&state.plan, Arc::new(Forms::of(&state.plan)), &created)?;
         failpoint::reach("run.resume");
         self.drive_state(entered, state, rendered, observer, None).await
     }
@@ -269,18 +269,18 @@ impl Runtime {
         &self,
         (entered, requests): (Entered, watch::Receiver<Option<String>>),
         run: Run,
-        rendered: Rendered,
+        rendered: (Arc<Forms>, Rendered),
         observer: Observer,
         created: Option<Event>,
     ) -> Result<RunState, RuntimeError> {
         let id = run.id;
         let (hang_up, hung_up) = watch::channel(false);
-        let mut orchestrator = Orchestrator::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
+        let mut conductor = Conductor::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
         let drive = async move {
-            let driven = orchestrator.drive().await;
+            let driven = conductor.drive().await;
             drop(entered);
-            runtime.watch_waits(orchestrator.waits_until().map(|until| (until, id)));
+            runtime.watch_waits(conductor.waits_until().map(|until| (until, id)));
             driven
         };
         Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
@@ -430,6 +430,8 @@ impl Runtime {
             parent: None,
             key: new.key.clone(),
             simulated: self.0.simulated,
+            stage_caps: plan.stage_caps(),
+            thread: None,
         };
         Ok((self.0.clock.run_id(), created, agent))
     }
@@ -453,9 +455,10 @@ impl Runtime {
     }
 }
 
-fn render(plan: &Plan, form: Arc<Form>, created: &Created) -> Result<Rendered, RuntimeError> {
-    Rendered::of(plan, form, &created.input)
-        .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })
+fn render(plan: &Plan, forms: Arc<Forms>, created: &Created) -> Result<(Arc<Forms>, Rendered), RuntimeError> {
+    let rendered = Rendered::of(plan, forms.own.clone(), &created.input)
+        .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
+    Ok((forms, rendered))
 }
 
 /// The signal that ends everything, and what tools share.

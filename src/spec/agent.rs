@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -23,6 +22,7 @@ use crate::spec::model;
 use crate::spec::names::{NAME_FORM, Providers, is_label_value, is_name, unique};
 use crate::spec::project::Project;
 use crate::spec::reader::Node;
+use crate::spec::stage::{self, Inherited};
 use crate::spec::template::{self, Exact, Names, Place};
 use crate::units::{Tokens, grouped};
 
@@ -64,9 +64,20 @@ pub(crate) fn resolve(
     let tools = agent.tools(tools, &limits, faults);
     let input = json_schema::read(&agent.node, "input", faults);
     let output = json_schema::read(&agent.node, "output", faults);
-    let prompt = agent.prompt(input.as_ref(), faults);
-    let stage =
-        StagePlan { id: StageName::from("main"), kind: StageKind::Loop { tools: agent.tool_order(tools.as_ref()?) } };
+    let names = Names::of_schema("input", input.as_ref());
+    let section = agent.node.section("prompt");
+    let user = json_schema::default_user_template(input.as_ref());
+    let prompt = agent.prompt(section.as_ref(), &names, ("", &user), faults);
+    let order = agent.tool_order(tools.as_ref()?);
+    let prompt = prompt?;
+    let inherited = Inherited { tools: &order, names: &names };
+    let texts = (prompt.system.as_str(), prompt.user.as_str());
+    let of_stage =
+        |node: Option<&Node<'_>>, names: &Names, faults: &mut Faults| agent.prompt(node, names, texts, faults);
+    let mut stages = stage::resolve(&agent.node, &inherited, of_stage, faults);
+    if stages.is_empty() {
+        stages.push(StagePlan::new(StageName::from("main"), StageKind::Loop { tools: order, call: None }));
+    }
     Some(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
@@ -75,14 +86,17 @@ pub(crate) fn resolve(
         feature: agent.label("feature", faults),
         unit: agent.label("unit", faults),
         model: model?,
-        prompt: prompt?,
+        prompt,
         input,
         output,
         limits,
         retry: agent.retry(),
         context,
         tools: tools?,
-        stages: vec![stage],
+        stages,
+        agents: BTreeMap::new(),
+        output_from: None,
+        documents: None,
     })
 }
 
@@ -104,8 +118,15 @@ impl Agent<'_> {
 
     /// The agent's tools, each inside the agent's own limits; `None` where one can't be had.
     fn tools(&self, shelf: &mut Shelf, limits: &Limits, faults: &mut Faults) -> Option<BTreeMap<ToolName, ToolPlan>> {
-        let names = self.node.texts("tools").map(|names| names.value).unwrap_or_default();
+        let mut names = self.node.texts("tools").map(|names| names.value).unwrap_or_default();
         unique(&self.node, &names, "the tool", faults);
+        for of_stage in self.node.sections("stage").iter().filter_map(|stage| stage.texts("tools")) {
+            for name in of_stage.value {
+                if names.iter().all(|known| known.value != name.value) {
+                    names.push(name);
+                }
+            }
+        }
         let mut plans = Some(BTreeMap::new());
         for name in names {
             match shelf.find(self.surroundings.root, &name.value) {
@@ -173,6 +194,7 @@ impl Agent<'_> {
             tool_output: Tokens(tool_output),
             overflow: if refuses { Overflow::Refuse } else { Overflow::Trim },
             declared: declared_or_default(node.as_ref()),
+            summary_model: None,
         }
     }
 
@@ -207,18 +229,23 @@ impl Agent<'_> {
         limits
     }
 
-    fn prompt(&self, input: Option<&Value>, faults: &mut Faults) -> Option<PromptPlan> {
-        let node = self.node.section("prompt");
-        let names = Names::of_schema("input", input);
-        let (system, user) = match &node {
+    /// A prompt; what is left out is what stands there by default.
+    fn prompt(
+        &self,
+        node: Option<&Node<'_>>,
+        names: &Names,
+        (default_system, default_user): (&str, &str),
+        faults: &mut Faults,
+    ) -> Option<PromptPlan> {
+        let (system, user) = match node {
             Some(node) => (
-                self.prompt_text(node, "system", "system_file", &names, faults),
-                self.prompt_text(node, "user", "user_file", &names, faults),
+                self.prompt_text(node, "system", "system_file", names, faults),
+                self.prompt_text(node, "user", "user_file", names, faults),
             ),
             None => (Ok(None), Ok(None)),
         };
-        let system = system.ok()?.unwrap_or_default();
-        let user = user.ok()?.unwrap_or_else(|| json_schema::default_user_template(input));
+        let system = system.ok()?.unwrap_or_else(|| default_system.to_owned());
+        let user = user.ok()?.unwrap_or_else(|| default_user.to_owned());
         let version = node.and_then(|node| node.text("version")).map(|version| version.value);
         // Lengths keep the two texts apart: no shift of words between them gives the same hash.
         let hashed = Sha256::new().chain_update(system.len().to_le_bytes()).chain_update(&system).chain_update(&user);

@@ -21,5 +21,6 @@ pub mod project;
 mod reader;
 pub mod schema;
 mod secrets;
+mod stage;
 mod template;
 mod tool;

@@ -95,13 +95,14 @@ mod tests {
     use super::*;
 
     /// The files that read values: each key must stand there as it is read.
-    const READERS: [&str; 6] = [
+    const READERS: [&str; 7] = [
         include_str!("agent.rs"),
         include_str!("model.rs"),
         include_str!("tool.rs"),
         include_str!("configuration.rs"),
         include_str!("limits.rs"),
         include_str!("load.rs"),
+        include_str!("stage.rs"),
     ];
 
     fn keys(section: &'static Section, found: &mut Vec<&'static str>) {

@@ -21,6 +21,12 @@ impl Names {
         Self(BTreeMap::from([(variable, schema.and_then(closed_properties))]))
     }
 
+    /// With one more variable, of which nothing is known.
+    pub(crate) fn open(mut self, variable: &'static str) -> Self {
+        self.0.insert(variable, None);
+        self
+    }
+
     /// With one more variable, which has these fields.
     pub(crate) fn with(mut self, variable: &'static str, fields: impl IntoIterator<Item = String>) -> Self {
         self.0.insert(variable, Some(fields.into_iter().collect()));
@@ -62,10 +68,25 @@ pub(crate) enum Exact {
 
 /// Finds what is wrong with a template.
 pub(crate) fn check(text: &str, place: &Place<'_>, names: &Names, faults: &mut Faults) {
+    check_uses(template::uses(text), text, place, names, faults);
+}
+
+/// Finds what is wrong with an expression.
+pub(crate) fn check_expression(text: &str, place: &Place<'_>, names: &Names, faults: &mut Faults) {
+    check_uses(template::expression_uses(text), text, place, names, faults);
+}
+
+fn check_uses(
+    uses: Result<BTreeSet<String>, Unread>,
+    text: &str,
+    place: &Place<'_>,
+    names: &Names,
+    faults: &mut Faults,
+) {
     let mut report = |span: Range<usize>, message: String, help: String| {
         faults.push(place.source.fault(code::BAD_TEMPLATE, span, message, help));
     };
-    match template::uses(text) {
+    match uses {
         Err(Unread { error, range }) => {
             let span = range.filter(|_| place.exact == Exact::Yes);
             let (message, help) = unread(&error, span.is_some());

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::domain::builtin;
-use crate::domain::plan::{Builtin, ToolKind, ToolPlan};
+use crate::domain::plan::{Approval, Builtin, ToolKind, ToolPlan};
 use crate::ids::ToolName;
 use crate::spec::configuration::{check_header, is_secret_header};
 use crate::spec::fault::{Faults, Source, code};
@@ -79,7 +79,9 @@ impl Tool<'_> {
                 described.or_else(|| Some(builtin::default_description(tool).to_owned())),
                 schema.or_else(|| Some(builtin::default_input(tool))),
             ),
-            Some(ToolKind::Command { .. } | ToolKind::Http { .. }) | None => (described, schema),
+            Some(ToolKind::Command { .. } | ToolKind::Http { .. } | ToolKind::Agent { .. }) | None => {
+                (described, schema)
+            }
         };
         if !self.node.has("builtin") {
             self.must_have("description", "the model reads what the tool does", faults);
@@ -95,6 +97,7 @@ impl Tool<'_> {
             idempotent: node.boolean("idempotent").unwrap_or(matches!(kind, Some(ToolKind::Builtin(_)))),
             price: node.money("price").map_or(Money::ZERO, |price| price.value),
             kind: kind?,
+            approval: Approval::Never,
         })
     }
 

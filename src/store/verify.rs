@@ -139,7 +139,14 @@ impl Audit {
                 | Event::LandingBegan(_)
                 | Event::CancelRequested(_)
                 | Event::PersonAsked(_)
-                | Event::InFlightResolved(_) => {}
+                | Event::InFlightResolved(_)
+                | Event::PersonAnswered(_)
+                | Event::Parked(_)
+                | Event::MapBegan(_)
+                | Event::StageEnded(_)
+                | Event::ChildBegan(_)
+                | Event::ChildEnded(_)
+                | Event::PeriodMoved(_) => {}
             }
         }
         for reservation in open.into_values() {
@@ -274,6 +281,13 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
         | Event::Interrupted(_)
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_)
         | Event::Ended(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::{ToolContext, ToolOutcome};
 use crate::clock::Clock;
-use crate::domain::plan::{Builtin, ToolKind, ToolPlan};
+use crate::domain::plan::{Approval, Builtin, ToolKind, ToolPlan};
 use crate::gate::Permit;
 use crate::units::{Millis, Money};
 
@@ -19,6 +19,7 @@ pub(super) fn tool(kind: ToolKind) -> ToolPlan {
         idempotent: true,
         price: Money::ZERO,
         kind,
+        approval: Approval::Never,
     }
 }
 

@@ -87,7 +87,8 @@ pub async fn call(
     let given = match &tool.kind {
         ToolKind::Command { .. } => Box::pin(command::call(tool, arguments, context, stop)).await,
         ToolKind::Http { .. } => Box::pin(http::call(tool, arguments, context, stop)).await,
-        ToolKind::Builtin(_) => builtin::call(tool, arguments, context, stop).await,
+        // A sub-agent's run is no call of a tool: `builtin` says so, should one come here.
+        ToolKind::Builtin(_) | ToolKind::Agent { .. } => builtin::call(tool, arguments, context, stop).await,
     };
     given.outcome(reservation, tool, context.clock.now().since(began))
 }

@@ -67,6 +67,7 @@ fn plan(tokens: u64, history: u64, tool_output: u64) -> ContextPlan {
         tool_output: Tokens(tool_output),
         overflow: Overflow::Trim,
         declared: Declared::At { file: "agents/a.toml".to_owned(), line: 24 },
+        summary_model: None,
     }
 }
 

@@ -294,7 +294,14 @@ fn timeline(runs: &[Told]) -> String {
                 | Event::CancelRequested(_)
                 | Event::Interrupted(_)
                 | Event::PersonAsked(_)
-                | Event::InFlightResolved(_)) => format!("{other:?}"),
+                | Event::InFlightResolved(_)
+                | Event::PersonAnswered(_)
+                | Event::Parked(_)
+                | Event::MapBegan(_)
+                | Event::StageEnded(_)
+                | Event::ChildBegan(_)
+                | Event::ChildEnded(_)
+                | Event::PeriodMoved(_)) => format!("{other:?}"),
             };
             lines.push((recorded.at, index, recorded.seq, text));
         }

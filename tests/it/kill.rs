@@ -13,7 +13,7 @@ use plimsoll::units::Millis;
 
 use books::Books;
 use process::{End, Ship};
-use project::{AGENT, Project, rough_sea};
+use project::{AGENT, Project, WORKFLOW, rough_sea};
 
 /// Kills of one test run, unless `PLIMSOLL_KILLS` says otherwise.
 const KILLS: u64 = 24;
@@ -77,7 +77,9 @@ impl Fleet {
     fn voyage(&mut self, first: Plan) {
         let at_start = matches!(first, Plan::Point(point, _) if of_restarts(point));
         let before = if at_start { Plan::Instant(self.instant()) } else { first.clone() };
-        let mut end = self.sail(&["run", AGENT, "--input", "Weigh, note and stamp.", "--events"], Some(before));
+        let in_stages = matches!(first, Plan::Point("stage.ended", _)) || self.dice.roll(3) == 0;
+        let agent = if in_stages { WORKFLOW } else { AGENT };
+        let mut end = self.sail(&["run", agent, "--input", "Weigh, note and stamp.", "--events"], Some(before));
         let mut next = at_start.then_some(first);
         let mut resumed = 0;
         // A run that waits for a person goes on only when one has decided: so the last resume is one that decides.

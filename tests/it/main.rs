@@ -25,4 +25,5 @@ mod store;
 mod tokenize;
 mod tool;
 mod voyage;
+mod workflow;
 mod world;

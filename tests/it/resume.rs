@@ -250,16 +250,24 @@ fn hoarder(run: RunId) -> Op {
         parent: None,
         key: None,
         simulated: true,
+        stage_caps: Default::default(),
+        thread: None,
     };
     let reserved = Reserved {
         reservation: ReservationId { run, number: 0 },
-        step: StepKey { stage: "main".into(), step: 1 },
+        step: StepKey { stage: "main".into(), step: 1, item: None },
         attempt: 1,
         amount: Money::from_micro(99_000),
         landing: Money::ZERO,
         budgets: None,
         time_limit: Millis::from_secs(60),
-        call: Call::Tool { call_id: "1".into(), tool: "hoard".into(), arguments_hash: "0".into(), idempotent: true },
+        call: Call::Tool {
+            call_id: "1".into(),
+            tool: "hoard".into(),
+            arguments_hash: "0".into(),
+            idempotent: true,
+            arguments: None,
+        },
     };
     let first = ReserveAsk { reserved, lower: None, wait_until: None };
     let ask =

@@ -31,7 +31,7 @@ fn the_plays_meet_every_hard_case() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = (sheet(), prop::collection::vec(any::<u8>(), 40..400));
     let mut seen = std::collections::BTreeMap::<&str, u32>::new();
-    for _ in 0..1_200 {
+    for _ in 0..2_400 {
         let (sheet, draws): (Sheet, Vec<u8>) = strategy.new_tree(&mut runner).expect("a case").current();
         let mut player = Player::new(sheet, draws);
         player.play();

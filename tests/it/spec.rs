@@ -6,7 +6,7 @@ mod project_faults;
 use std::path::Path;
 
 use plimsoll::domain::limits::{AtLimit, Declared, LimitKind};
-use plimsoll::domain::plan::{Builtin, Overflow, StageKind, ToolKind};
+use plimsoll::domain::plan::{Builtin, Overflow, ToolKind};
 use plimsoll::ids::{AgentName, ModelName, ToolName};
 use plimsoll::spec::load::{
     Answering, LoadOptions, find_project, load_agent, load_configuration, load_project, survey_project,
@@ -187,7 +187,7 @@ fn a_whole_project_loads() {
         (Tokens(16_000), Tokens(6_000), Tokens(2_000))
     );
     assert_eq!((plan.context.overflow, plan.retry.attempts), (Overflow::Refuse, 2));
-    let StageKind::Loop { tools } = &plan.stages[0].kind;
+    let tools = plan.stages[0].kind.tools();
     assert_eq!(tools, &[ToolName::from("search_help"), ToolName::from("lookup_order")]);
     assert_eq!(project.environment, "production");
     assert_eq!(project.budgets[0].time_zone.iana_name(), Some("Europe/Berlin"));

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plimsoll::domain::builtin;
-use plimsoll::domain::plan::{Builtin, ToolKind, ToolPlan};
+use plimsoll::domain::plan::{Approval, Builtin, ToolKind, ToolPlan};
 use plimsoll::domain::template;
 use plimsoll::tool::arguments::check_schema;
 use plimsoll::tool::check_arguments;
@@ -49,6 +49,7 @@ fn tool(name: &str) -> ToolPlan {
         idempotent: true,
         price: Money::ZERO,
         kind: ToolKind::Builtin(builtin),
+        approval: Approval::Never,
     }
 }
 

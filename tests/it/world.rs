@@ -119,6 +119,14 @@ impl World {
         self.told(run)
     }
 
+    /// Runs agent `a` once on this input.
+    pub(crate) async fn run_on(&self, input: serde_json::Value) -> Told {
+        let new = NewRun { input, ..new_run(Labels::new()) };
+        let run = tokio::time::timeout(TEST_TIME_MAX, self.runtime.run(&new, silent()));
+        let (run, _) = run.await.expect("it ends in time").expect("it runs");
+        self.told(run)
+    }
+
     /// Runs agent `a` many times at once.
     pub(crate) async fn run_many(&self, count: usize) -> Vec<Told> {
         let mut tasks = JoinSet::new();

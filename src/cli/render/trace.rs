@@ -96,7 +96,8 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
         TimelineEntry::CancelRequested { reason, .. } => vec![format!("cancel asked for: {}", one_line(reason, 200))],
         TimelineEntry::Interrupted { why, .. } => vec![format!("interrupted: {why}")],
         TimelineEntry::PersonAsked { tool, question, .. } => {
-            vec![format!("a person is asked about {tool}: {}", one_line(question, 200))]
+            let about = tool.as_ref().map_or(String::new(), |tool| format!(" about {tool}"));
+            vec![format!("a person is asked{about}: {}", one_line(question, 200))]
         }
         TimelineEntry::PersonDecided { rerun, by, .. } => {
             let what = if *rerun { "make the call again" } else { "leave the call" };
@@ -156,6 +157,7 @@ const fn purpose(purpose: Purpose) -> &'static str {
         Purpose::Last => " (last call)",
         Purpose::Landing => " (landing)",
         Purpose::Repair => " (mending the answer)",
+        Purpose::Summary => " (summing up)",
     }
 }
 

@@ -94,7 +94,9 @@ pub fn fit(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn Si
         Overflow::Refuse => {
             Err(room.refuse(plan, &format!("the request needs {}", measured.shown(measured.pots().total()))))
         }
-        Overflow::Trim => trim::trim(measured, &room).map_err(|needed| room.refuse(plan, &needed)),
+        Overflow::Trim | Overflow::Summarise => {
+            trim::trim(measured, &room).map_err(|needed| room.refuse(plan, &needed))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::AccountKey;
+use super::{AccountKey, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
 use crate::domain::pricing::Usage;
@@ -11,13 +11,30 @@ use crate::domain::retry::Failure;
 use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
 
-/// Where a step stands: its stage, and its number there.
+/// Where a step stands: its stage, its number, and its item where the stage is a map.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StepKey {
     /// The stage.
     pub stage: StageName,
     /// The step's number in the run, from 1, in the order in which steps passed the gate.
     pub step: u32,
+    /// The item of a map, from 0; `None` for the stage itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
+}
+
+impl StepKey {
+    /// Where the step stands, without its number.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { stage: self.stage.clone(), item: self.item }
+    }
+
+    /// True where the step stands there.
+    #[must_use]
+    pub fn is_at(&self, place: &Place) -> bool {
+        self.item == place.item && self.stage == place.stage
+    }
 }
 
 /// See [`Event::Reserved`](super::Event::Reserved).
@@ -58,6 +75,9 @@ pub enum Call {
         arguments_hash: String,
         /// True where calling again loses nothing.
         idempotent: bool,
+        /// The arguments, where no model's reply has them: those of a stage's own call, or edited by a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments: Option<Value>,
     },
 }
 
@@ -73,6 +93,8 @@ pub enum Purpose {
     Landing,
     /// The one repair of an answer that doesn't fit its schema.
     Repair,
+    /// A summary of earlier turns, in whose place it is sent from then on.
+    Summary,
 }
 
 /// A model call as it was admitted.

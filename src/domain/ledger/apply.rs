@@ -37,7 +37,14 @@ impl Ledger {
             | Event::LandingBegan(_)
             | Event::CancelRequested(_)
             | Event::PersonAsked(_)
-            | Event::InFlightResolved(_) => {}
+            | Event::InFlightResolved(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
         }
     }
 
@@ -62,7 +69,17 @@ impl Ledger {
             Event::Ended(ended) => self.track_ended(run, ended),
             Event::PersonAsked(_) => self.with_root(run, |open| open.state = RunState::AwaitingApproval),
             Event::InFlightResolved(_) => self.with_root(run, |open| open.state = RunState::Interrupted),
-            Event::Settled(_) | Event::Voided(_) | Event::CallRefused(_) | Event::LandingBegan(_) => {}
+            Event::Settled(_)
+            | Event::Voided(_)
+            | Event::CallRefused(_)
+            | Event::LandingBegan(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
         }
         if matches!(event, Event::Interrupted(_) | Event::Ended(_)) {
             self.stop_waiting(run);

@@ -414,6 +414,13 @@ fn frees_money(event: &Event) -> bool {
         | Event::WaitBegan(_)
         | Event::CancelRequested(_)
         | Event::PersonAsked(_)
-        | Event::InFlightResolved(_) => false,
+        | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_) => false,
     }
 }

@@ -13,8 +13,8 @@ use crate::domain::event::{
 use crate::domain::limits::{Declared, LimitKind, Limits, Refusal};
 use crate::domain::message::{Assistant, Pots, Sampling, StopReason, ToolCall};
 use crate::domain::plan::{
-    Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan,
-    ToolKind, ToolPlan,
+    Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
+    StagePlan, ToolKind, ToolPlan,
 };
 use crate::domain::pricing::Usage;
 use crate::domain::retry::{ErrorClass, Failure};
@@ -46,6 +46,7 @@ pub(crate) fn plan() -> Arc<Plan> {
         idempotent: true,
         price: Money::ZERO,
         kind: ToolKind::Builtin(Builtin::Now),
+        approval: Approval::Never,
     };
     Arc::new(Plan {
         version: PLAN_VERSION,
@@ -83,12 +84,16 @@ pub(crate) fn plan() -> Arc<Plan> {
             tool_output: Tokens(2_000),
             overflow: Overflow::Trim,
             declared: Declared::Default,
+            summary_model: None,
         },
         tools: BTreeMap::from([(tool.name.clone(), tool)]),
-        stages: vec![StagePlan {
-            id: StageName::from("main"),
-            kind: StageKind::Loop { tools: vec![ToolName::from("lookup_order")] },
-        }],
+        stages: vec![StagePlan::new(
+            StageName::from("main"),
+            StageKind::Loop { tools: vec![ToolName::from("lookup_order")], call: None },
+        )],
+        agents: BTreeMap::new(),
+        output_from: None,
+        documents: None,
     })
 }
 
@@ -118,6 +123,8 @@ impl Log {
                 parent: None,
                 key: None,
                 simulated: true,
+                stage_caps: Default::default(),
+                thread: None,
             }),
         );
         log
@@ -146,7 +153,7 @@ impl Log {
     /// Money is set aside for an attempt.
     pub(crate) fn reserve(&mut self, step: u32, attempt: u32, amount: Money, call: Call) -> ReservationId {
         let reservation = self.reservation();
-        let step = StepKey { stage: StageName::from("main"), step };
+        let step = StepKey { stage: StageName::from("main"), step, item: None };
         let landing = Money::from_micro(2_000);
         let time_limit = Millis::from_secs(60);
         let reserved = Reserved { reservation, step, attempt, amount, landing, budgets: None, time_limit, call };
@@ -204,7 +211,7 @@ pub(crate) fn model_call(purpose: Purpose) -> Call {
 /// A call of the tool.
 pub(crate) fn tool_call(call_id: &str) -> Call {
     let tool = ToolName::from("lookup_order");
-    Call::Tool { call_id: call_id.into(), tool, arguments_hash: "00ff".into(), idempotent: true }
+    Call::Tool { call_id: call_id.into(), tool, arguments_hash: "00ff".into(), idempotent: true, arguments: None }
 }
 
 /// A reply that asks for tool calls, or answers.
@@ -238,7 +245,7 @@ pub(crate) fn eventful() -> Vec<Recorded> {
     log.push(
         0,
         Event::CallRefused(CallRefused {
-            step: StepKey { stage: StageName::from("main"), step: 3 },
+            step: StepKey { stage: StageName::from("main"), step: 3, item: None },
             call_id: "call_2".into(),
             tool: ToolName::from("lookup_order"),
             why: CallRefusal::Limit { refusal },

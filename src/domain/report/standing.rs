@@ -86,7 +86,14 @@ impl Peaks {
             | Event::LandingBegan(_)
             | Event::LandingReleased(_)
             | Event::CancelRequested(_)
-            | Event::Interrupted(_) => {}
+            | Event::Interrupted(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
         }
     }
 

@@ -141,10 +141,10 @@ pub enum TimelineEntry {
         /// When.
         #[serde(with = "text")]
         at: Timestamp,
-        /// The tool.
-        tool: ToolName,
-        /// The provider's id of the call.
-        call_id: String,
+        /// The tool, if it is about a call.
+        tool: Option<ToolName>,
+        /// The provider's id of the call, if it is about one.
+        call_id: Option<String>,
         /// The question.
         question: String,
     },
@@ -398,7 +398,15 @@ impl Fold {
         let at = recorded.at;
         self.peaks.apply(at, &recorded.event);
         match &recorded.event {
-            Event::Created(_) | Event::Ended(_) => {}
+            Event::Created(_)
+            | Event::Ended(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
             Event::Admitted(admitted) => {
                 let landing_usd = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
                 self.timeline.push(TimelineEntry::Admitted { at, landing_usd, budgets: admitted.budgets.clone() });
@@ -491,10 +499,10 @@ impl Fold {
                 instead: call.instead.clone(),
                 remark: call.remark.clone(),
             }),
-            Call::Tool { call_id, tool, idempotent, .. } => AttemptCall::Tool(ToolLine {
+            Call::Tool { call_id, tool, idempotent, arguments, .. } => AttemptCall::Tool(ToolLine {
                 tool: tool.clone(),
                 call_id: call_id.clone(),
-                arguments: self.arguments.get(call_id).cloned(),
+                arguments: arguments.as_ref().map(ToString::to_string).or_else(|| self.arguments.get(call_id).cloned()),
                 idempotent: *idempotent,
             }),
         }

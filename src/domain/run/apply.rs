@@ -1,9 +1,10 @@
 //! Folds one event into the run. Total: no clock, no IO, no refusal.
 
-use super::{Attempt, AttemptKind, CallProgress, CallStatus, ModelStep, Run, Try, Turn};
+use super::stage::{CallStatus, Lane, ModelStep, Stage, Turn};
+use super::{Attempt, AttemptKind, Run, Try};
 use crate::domain::event::{
     Call, CallRefusal, CallRefused, CostSource, Event, InFlightResolved, Outcome, Purpose, Reserved, RunState, Settled,
-    Voided,
+    StepKey, Voided,
 };
 use crate::domain::message::{Assistant, StopReason, ToolAnswer};
 use crate::domain::retry::{ErrorClass, Failure};
@@ -17,7 +18,23 @@ impl Run {
             self.last_at = self.last_at.max(at);
         }
         match event {
-            Event::Created(_) | Event::LandingReleased(_) => {}
+            Event::Created(_)
+            | Event::LandingReleased(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
+            Event::MapBegan(began) => {
+                if let Some(stage) = self.stage_mut(&began.stage) {
+                    stage.begin_map(began);
+                }
+            }
+            Event::StageEnded(ended) => {
+                if let Some(stage) = self.stage_mut(&ended.place.stage) {
+                    stage.end(ended);
+                }
+            }
             Event::Admitted(admitted) => {
                 self.landing.clone_from(&admitted.landing);
                 let after = admitted.landing.as_ref().map_or(0, |landing| landing.reservation.number + 1);
@@ -35,7 +52,7 @@ impl Run {
             Event::CancelRequested(asked) => self.cancelled = Some(asked.reason.clone()),
             Event::Interrupted(_) => self.pause(RunState::Interrupted),
             Event::PersonAsked(asked) => {
-                self.asked = Some(asked.call_id.clone());
+                self.asked.clone_from(&asked.call_id);
                 self.ask_person(at, &asked.question, RunState::AwaitingApproval);
             }
             Event::InFlightResolved(resolved) => self.apply_resolved(resolved),
@@ -96,30 +113,31 @@ impl Run {
     }
 
     fn begin_model_try(&mut self, reserved: &Reserved, remark: Option<&String>) {
-        let Some(stage) = self.stage_mut(&reserved.step.stage) else { return };
-        if let (Some(turn), Some(remark)) = (stage.turns.last_mut(), remark) {
+        let Some(lane) = self.stage_mut(&reserved.step.stage).and_then(|stage| stage.enter(&reserved.step)) else {
+            return;
+        };
+        if let (Some(turn), Some(remark)) = (lane.turns.last_mut(), remark) {
             turn.remark = Some(remark.clone());
         }
-        match &mut stage.step {
+        match &mut lane.step {
             Some(step) => {
                 step.step = reserved.step.step;
                 step.in_flight = true;
             }
-            None => stage.step = Some(ModelStep { step: reserved.step.step, tries: Vec::new(), in_flight: true }),
+            None => lane.step = Some(ModelStep { step: reserved.step.step, tries: Vec::new(), in_flight: true }),
         }
     }
 
     fn begin_tool_try(&mut self, reserved: &Reserved, call_id: &str) {
-        if let Some(call) = self.call_mut(reserved, call_id) {
+        if let Some(call) = self.lane_mut(&reserved.step).and_then(|lane| lane.call_mut(call_id)) {
             call.step = Some(reserved.step.step);
             call.tries = reserved.attempt;
             call.status = CallStatus::InFlight;
         }
     }
 
-    fn call_mut(&mut self, reserved: &Reserved, call_id: &str) -> Option<&mut CallProgress> {
-        let stage = self.stage_mut(&reserved.step.stage)?;
-        stage.turns.last_mut()?.calls.iter_mut().find(|call| call.call.id == call_id)
+    fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
+        self.stage_mut(&step.stage)?.lane_mut(step.item)
     }
 
     fn apply_settled(&mut self, at: Timestamp, settled: &Settled) {
@@ -170,22 +188,22 @@ impl Run {
             self.take_failure(at, id, attempt, &failure, false);
             return;
         }
-        let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
-        stage.step = None;
-        stage.repairs += u32::from(purpose == Purpose::Repair);
-        stage.turns.push(Turn::of(message, stop));
+        let Some(lane) = self.lane_mut(&attempt.step) else { return };
+        lane.step = None;
+        lane.repairs += u32::from(purpose == Purpose::Repair);
+        lane.turns.push(Turn::of(message, stop));
     }
 
     fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
-        self.counters.tool_errors = if is_error { self.counters.tool_errors + 1 } else { 0 };
         let AttemptKind::Tool { call_id } = &attempt.kind else { return };
-        self.answer(attempt.step.stage.as_str(), call_id, content, is_error);
+        self.answer(&attempt.step, call_id, content, is_error);
+        if let Some(lane) = self.lane_mut(&attempt.step) {
+            lane.tool_errors = if is_error { lane.tool_errors + 1 } else { 0 };
+        }
     }
 
-    fn answer(&mut self, stage: &str, call_id: &str, content: &str, is_error: bool) {
-        let stage = self.stages.iter_mut().find(|each| each.id.as_str() == stage);
-        let calls = stage.and_then(|stage| stage.turns.last_mut()).map(|turn| &mut turn.calls);
-        if let Some(call) = calls.and_then(|calls| calls.iter_mut().find(|call| call.call.id == call_id)) {
+    fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
+        if let Some(call) = self.lane_mut(step).and_then(|lane| lane.call_mut(call_id)) {
             let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
             call.status = CallStatus::Answered(ToolAnswer { call_id, name, content: content.to_owned(), is_error });
         }
@@ -206,8 +224,8 @@ impl Run {
                     self.landing_tries.push(tried);
                     return;
                 }
-                let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
-                if let Some(step) = &mut stage.step {
+                let Some(lane) = self.lane_mut(&attempt.step) else { return };
+                if let Some(step) = &mut lane.step {
                     step.in_flight = false;
                     step.tries.push(tried);
                 }
@@ -219,20 +237,16 @@ impl Run {
     /// A tool call ends without a result only where the process went down: then it is made again if it is idempotent.
     fn take_tool_failure(&mut self, attempt: &Attempt, call_id: &str, failure: &Failure) {
         let interrupted = failure.class == ErrorClass::Interrupted;
-        let idempotent = {
-            let tools = &self.plan.tools;
-            let called = self.stages.iter().flat_map(|stage| stage.turns.last()).flat_map(|turn| &turn.calls);
-            let name = called.filter(|call| call.call.id == call_id).map(|call| &call.call.name).next();
-            name.and_then(|name| tools.get(name)).is_some_and(|tool| tool.idempotent)
-        };
         if !interrupted {
-            self.counters.tool_errors += 1;
-            self.answer(attempt.step.stage.as_str(), call_id, &failure.message, true);
+            if let Some(lane) = self.lane_mut(&attempt.step) {
+                lane.tool_errors += 1;
+            }
+            self.answer(&attempt.step, call_id, &failure.message, true);
             return;
         }
-        let Some(stage) = self.stage_mut(&attempt.step.stage) else { return };
-        let calls = stage.turns.last_mut().map(|turn| &mut turn.calls);
-        if let Some(call) = calls.and_then(|calls| calls.iter_mut().find(|call| call.call.id == call_id)) {
+        let plan = self.plan.clone();
+        if let Some(call) = self.lane_mut(&attempt.step).and_then(|lane| lane.call_mut(call_id)) {
+            let idempotent = plan.tools.get(&call.call.name).is_some_and(|tool| tool.idempotent);
             call.status = if idempotent { CallStatus::Pending } else { CallStatus::InDoubt };
         }
     }
@@ -243,30 +257,32 @@ impl Run {
             CallRefusal::Invalid { message } => {
                 self.counters.steps += 1;
                 self.counters.tool_calls += 1;
-                self.counters.tool_errors += 1;
+                if let Some(lane) = self.lane_mut(&refused.step) {
+                    lane.tool_errors += 1;
+                }
                 message.clone()
             }
         };
-        self.answer(refused.step.stage.as_str(), &refused.call_id, &text, true);
+        self.answer(&refused.step, &refused.call_id, &text, true);
     }
 
     fn apply_resolved(&mut self, resolved: &InFlightResolved) {
         (self.asked, self.person) = (None, None);
         self.state = RunState::Interrupted;
-        let in_doubt = |call: &&mut CallProgress| call.call.id == resolved.call_id;
-        let calls = self.stages.iter_mut().filter_map(|stage| stage.turns.last_mut()).flat_map(|turn| &mut turn.calls);
-        for call in calls.filter(in_doubt) {
-            call.status = if resolved.rerun {
-                CallStatus::Pending
-            } else {
-                CallStatus::Answered(ToolAnswer {
-                    call_id: call.call.id.clone(),
-                    name: call.call.name.clone(),
-                    content: "the call was interrupted; whether it took effect is not known".into(),
-                    is_error: true,
-                })
-            };
-        }
+        // Servers may number calls from zero: of several lanes the first that is in doubt has asked.
+        let lanes = self.stages.iter_mut().flat_map(Stage::lanes_mut);
+        let mut called = lanes.filter_map(|lane| lane.call_mut(&resolved.call_id));
+        let Some(call) = called.find(|call| matches!(call.status, CallStatus::InDoubt)) else { return };
+        call.status = if resolved.rerun {
+            CallStatus::Pending
+        } else {
+            CallStatus::Answered(ToolAnswer {
+                call_id: call.call.id.clone(),
+                name: call.call.name.clone(),
+                content: "the call was interrupted; whether it took effect is not known".into(),
+                is_error: true,
+            })
+        };
     }
 
     /// The open attempts' reservations, for tests and recovery.
@@ -287,18 +303,6 @@ impl Run {
     /// What is left of a length of time, after what is kept back.
     pub(super) fn time_left(&self, now: Timestamp, kept_back: Millis) -> Millis {
         self.plan.limits.wall_time.left_after(self.active(now)).left_after(kept_back)
-    }
-}
-
-impl Turn {
-    fn of(message: &Assistant, stop: &StopReason) -> Self {
-        let calls = message.calls.iter().map(|call| CallProgress {
-            call: call.clone(),
-            step: None,
-            tries: 0,
-            status: CallStatus::Pending,
-        });
-        Self { said: message.clone(), stop: stop.clone(), calls: calls.collect(), remark: None }
     }
 }
 
@@ -335,6 +339,13 @@ fn is_told_by_recovery(event: &Event) -> bool {
         | Event::CancelRequested(_)
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_)
+        | Event::PersonAnswered(_)
+        | Event::Parked(_)
+        | Event::MapBegan(_)
+        | Event::StageEnded(_)
+        | Event::ChildBegan(_)
+        | Event::ChildEnded(_)
+        | Event::PeriodMoved(_)
         | Event::Ended(_) => false,
     }
 }

@@ -22,12 +22,56 @@ pub fn hash_call(tool: &ToolName, arguments: &str) -> String {
     hex(hasher.finalize().get(..8).unwrap_or_default())
 }
 
+/// What a run has used, with what was asked for since the look over its lanes began.
+pub(super) struct Tally<'a> {
+    counters: &'a Counters,
+    steps: u32,
+    model_calls: u32,
+    tool_calls: u32,
+    attempts: u32,
+    repeats: Vec<String>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) const fn of(counters: &'a Counters) -> Self {
+        Self { counters, steps: 0, model_calls: 0, tool_calls: 0, attempts: 0, repeats: Vec::new() }
+    }
+
+    pub(super) const fn steps(&self) -> u32 {
+        self.counters.steps + self.steps
+    }
+
+    fn repeats(&self, hash: &str) -> u32 {
+        let asked = self.repeats.iter().filter(|asked| *asked == hash).count();
+        let used = self.counters.repeats.get(hash).copied().unwrap_or_default();
+        used.saturating_add(u32::try_from(asked).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn count_model(&mut self, new_step: bool) {
+        self.steps += u32::from(new_step);
+        self.model_calls += u32::from(new_step);
+        self.attempts += 1;
+    }
+
+    pub(super) fn count_tool(&mut self, new_step: bool) {
+        self.steps += u32::from(new_step);
+        self.tool_calls += u32::from(new_step);
+    }
+
+    pub(super) fn count_repeat(&mut self, hash: &str, new_step: bool) {
+        if new_step {
+            self.repeats.push(hash.to_owned());
+        }
+    }
+}
+
 impl Run {
     /// The time limit of a model call, or the limit that refuses it.
     pub(super) fn judge_model(
         &self,
         now: Timestamp,
-        tally: &Counters,
+        tally: &Tally<'_>,
+        tool_errors: u32,
         purpose: Purpose,
         new_step: bool,
     ) -> Result<Millis, Refusal> {
@@ -35,12 +79,17 @@ impl Run {
         let time = self.judge_time(now, kept)?;
         let limits = &self.plan.limits;
         if new_step {
-            self.judge_count(LimitKind::Steps, limits.steps, tally.steps, kept)?;
-            self.judge_count(LimitKind::ModelCalls, limits.model_calls, tally.model_calls, kept)?;
+            self.judge_count(LimitKind::Steps, limits.steps, tally.steps(), kept)?;
+            self.judge_count(
+                LimitKind::ModelCalls,
+                limits.model_calls,
+                tally.counters.model_calls + tally.model_calls,
+                kept,
+            )?;
         }
-        self.judge_count(LimitKind::Attempts, limits.attempts, tally.attempts, kept)?;
+        self.judge_count(LimitKind::Attempts, limits.attempts, tally.counters.attempts + tally.attempts, kept)?;
         if purpose != Purpose::Landing {
-            self.judge_errors(tally)?;
+            self.judge_errors(tool_errors)?;
         }
         Ok(time.min(limits.model_call_time))
     }
@@ -49,7 +98,8 @@ impl Run {
     pub(super) fn judge_tool(
         &self,
         now: Timestamp,
-        tally: &Counters,
+        tally: &Tally<'_>,
+        tool_errors: u32,
         tool: &ToolPlan,
         hash: &str,
         new_step: bool,
@@ -58,9 +108,14 @@ impl Run {
         let time = self.judge_time(now, kept)?;
         let limits = &self.plan.limits;
         if new_step {
-            self.judge_count(LimitKind::Steps, limits.steps, tally.steps, kept)?;
-            self.judge_count(LimitKind::ToolCalls, limits.tool_calls, tally.tool_calls, false)?;
-            let repeats = tally.repeats.get(hash).copied().unwrap_or_default();
+            self.judge_count(LimitKind::Steps, limits.steps, tally.steps(), kept)?;
+            self.judge_count(
+                LimitKind::ToolCalls,
+                limits.tool_calls,
+                tally.counters.tool_calls + tally.tool_calls,
+                false,
+            )?;
+            let repeats = tally.repeats(hash);
             if repeats >= limits.repeats {
                 let mut refusal =
                     self.refusal(LimitKind::Repeats, limits.repeats, format!("{repeats} such calls made"));
@@ -68,7 +123,7 @@ impl Run {
                 return Err(refusal);
             }
         }
-        self.judge_errors(tally)?;
+        self.judge_errors(tool_errors)?;
         Ok(time.min(limits.tool_call_time).min(tool.timeout))
     }
 
@@ -77,8 +132,22 @@ impl Run {
     /// # Errors
     /// The limit that refuses it.
     pub fn judge_tokens(&self, purpose: Purpose, input: Tokens, output: Tokens) -> Result<(), Refusal> {
+        self.judge_tokens_after((Tokens::ZERO, Tokens::ZERO), purpose, input, output)
+    }
+
+    /// The same, with the input and output at worst of calls that are asked for in the same write.
+    ///
+    /// # Errors
+    /// The limit that refuses it.
+    pub fn judge_tokens_after(
+        &self,
+        asked: (Tokens, Tokens),
+        purpose: Purpose,
+        input: Tokens,
+        output: Tokens,
+    ) -> Result<(), Refusal> {
         let limits = &self.plan.limits;
-        let (mut used_in, mut used_out) = (self.counters.input, self.counters.output);
+        let (mut used_in, mut used_out) = (self.counters.input.plus(asked.0), self.counters.output.plus(asked.1));
         for attempt in self.open.values() {
             if let AttemptKind::Model { input, output, .. } = attempt.kind {
                 (used_in, used_out) = (used_in.plus(input), used_out.plus(output));
@@ -108,7 +177,7 @@ impl Run {
 
     /// True where a landing call's share of steps, attempts, time and tokens must be left over.
     fn keeps_back(&self, purpose: Purpose) -> bool {
-        self.can_land() && matches!(purpose, Purpose::Turn | Purpose::Repair)
+        self.can_land() && matches!(purpose, Purpose::Turn | Purpose::Repair | Purpose::Summary)
     }
 
     fn judge_time(&self, now: Timestamp, kept: bool) -> Result<Millis, Refusal> {
@@ -135,11 +204,11 @@ impl Run {
         Err(self.refusal(kind, limit, format!("{used} used{kept}")))
     }
 
-    fn judge_errors(&self, tally: &Counters) -> Result<(), Refusal> {
+    fn judge_errors(&self, tool_errors: u32) -> Result<(), Refusal> {
         let limit = self.plan.limits.tool_errors;
-        if tally.tool_errors < limit {
+        if tool_errors < limit {
             return Ok(());
         }
-        Err(self.refusal(LimitKind::ToolErrors, limit, format!("{} tool errors in a row", tally.tool_errors)))
+        Err(self.refusal(LimitKind::ToolErrors, limit, format!("{tool_errors} tool errors in a row")))
     }
 }

@@ -5,26 +5,31 @@
 
 mod apply;
 mod judge;
+mod lane;
 mod next;
 mod person;
+mod stage;
+mod words;
 
 pub use judge::hash_call;
 pub use next::{CallCheck, Intent, ModelIntent, Next, ToolIntent};
+pub use stage::StageOver;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::domain::event::{Created, Ended, Labels, Landing, Purpose, RunState, StepKey};
+use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
-use crate::domain::message::{Assistant, Message, StopReason, ToolAnswer, ToolCall};
-use crate::domain::plan::{Plan, StageKind, StagePlan};
+use crate::domain::message::{Assistant, Message};
+use crate::domain::plan::{Plan, StageKind};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
-use crate::ids::{ModelName, ReservationId, RunId, StageName, ToolName};
+use crate::ids::{ModelName, ReservationId, RunId, StageName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 use person::PersonWait;
+use stage::{CallProgress, Lane, Stage, Turn};
 
 /// What limits count. None of it ever falls; a resume resets nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +42,6 @@ pub struct Counters {
     pub tool_calls: u32,
     /// Tries of model calls.
     pub attempts: u32,
-    /// Tool errors in a row.
-    pub tool_errors: u32,
     /// Calls of one tool with the same arguments, by their hash.
     pub repeats: BTreeMap<String, u32>,
     /// Tokens of all attempts that reported them.
@@ -66,6 +69,8 @@ pub struct Run {
     pub labels: Labels,
     /// True where the simulated provider answers.
     pub simulated: bool,
+    /// What it hangs below; `None` for a root.
+    pub parent: Option<Parent>,
     /// Where it stands.
     pub state: RunState,
     /// What limits count.
@@ -111,53 +116,6 @@ pub(crate) enum AttemptKind {
     Tool { call_id: String },
 }
 
-/// One stage's progress.
-#[derive(Clone, Debug)]
-struct Stage {
-    id: StageName,
-    tools: Vec<ToolName>,
-    turns: Vec<Turn>,
-    /// The model step under way, with the tries that failed.
-    step: Option<ModelStep>,
-    repairs: u32,
-}
-
-/// What a model said, and the answers to its calls.
-#[derive(Clone, Debug)]
-struct Turn {
-    said: Assistant,
-    stop: StopReason,
-    calls: Vec<CallProgress>,
-    /// What the runtime said afterwards: the request to mend an answer.
-    remark: Option<String>,
-}
-
-/// Where one tool call stands.
-#[derive(Clone, Debug)]
-struct CallProgress {
-    call: ToolCall,
-    step: Option<u32>,
-    tries: u32,
-    status: CallStatus,
-}
-
-#[derive(Clone, Debug)]
-enum CallStatus {
-    Pending,
-    InFlight,
-    /// It was in flight when the process went down, and isn't idempotent.
-    InDoubt,
-    Answered(ToolAnswer),
-}
-
-/// A model step that has no reply yet.
-#[derive(Clone, Debug)]
-struct ModelStep {
-    step: u32,
-    tries: Vec<Try>,
-    in_flight: bool,
-}
-
 /// A try of a model step that gave no reply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Try {
@@ -177,13 +135,14 @@ impl Run {
     /// A run from its first event.
     #[must_use]
     pub fn new(id: RunId, plan: Arc<Plan>, created: &Created, at: Timestamp) -> Self {
-        let stages = plan.stages.iter().map(Stage::new).collect();
+        let stages = plan.stages.iter().map(|stage| Stage::new(stage.id.clone())).collect();
         Self {
             id,
             plan,
             input: created.input.clone(),
             labels: created.labels.clone(),
             simulated: created.simulated,
+            parent: created.parent.clone(),
             state: RunState::Queued,
             counters: Counters::default(),
             landing: None,
@@ -235,17 +194,27 @@ impl Run {
     }
 
     /// The conversation of a stage so far, without system and user text: turns, tool answers, remarks. A turn whose
-    /// calls aren't all answered is left out with `whole_turns`, so that no call stands without its answer.
+    /// calls aren't all answered is left out, so that no call stands without its answer. Empty where the stage isn't open.
     #[must_use]
     pub fn turns(&self, stage: &StageName) -> Vec<Message> {
-        let turns = self.stages.iter().filter(|each| each.id == *stage).flat_map(|stage| &stage.turns);
+        self.turns_of(stage, None)
+    }
+
+    /// The same of one place in a workflow.
+    #[must_use]
+    pub fn turns_at(&self, place: &Place) -> Vec<Message> {
+        self.turns_of(&place.stage, place.item)
+    }
+
+    pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Message> {
+        let turns = self.lane(stage, item).into_iter().flat_map(|lane| &lane.turns);
         turns.filter(|turn| turn.calls.iter().all(CallProgress::is_answered)).flat_map(Turn::messages).collect()
     }
 
-    /// About how many bytes a stage's conversation has: the texts, without frames.
+    /// About how many bytes the conversation at a step has: the texts, without frames.
     #[must_use]
-    pub fn bytes(&self, stage: &StageName) -> Tokens {
-        let turns = self.stages.iter().filter(|each| each.id == *stage).flat_map(|stage| &stage.turns);
+    pub fn bytes(&self, step: &StepKey) -> Tokens {
+        let turns = self.lane(&step.stage, step.item).into_iter().flat_map(|lane| &lane.turns);
         let bytes = turns.map(Turn::bytes).fold(0usize, usize::saturating_add);
         Tokens(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
@@ -253,7 +222,19 @@ impl Run {
     /// True where the first call will be the only one: no tools, one stage, no form that might need mending.
     #[must_use]
     pub fn first_call_is_last(&self) -> bool {
-        matches!(self.stages.as_slice(), [stage] if stage.tools.is_empty())
+        match self.plan.stages.as_slice() {
+            [stage] => self.call_is_last(&stage.id, None),
+            _ => false,
+        }
+    }
+
+    /// True where nothing can come after a call there: a root's stage without tools, and every other stage is over.
+    fn call_is_last(&self, stage: &StageName, item: Option<u32>) -> bool {
+        let others_are_over = || self.stages.iter().all(|other| other.id == *stage || other.over().is_some());
+        let calls_a_model = |kind: &StageKind| matches!(kind, StageKind::Loop { .. } | StageKind::Model { .. });
+        let has_no_tools =
+            || self.plan.stage(stage).is_some_and(|plan| calls_a_model(&plan.kind) && plan.kind.tools().is_empty());
+        self.parent.is_none() && item.is_none() && has_no_tools() && others_are_over()
     }
 
     /// The stages, in order.
@@ -261,40 +242,40 @@ impl Run {
         self.stages.iter().map(|stage| &stage.id)
     }
 
+    /// How a stage was over, once it is.
+    #[must_use]
+    pub fn stage_over(&self, id: &StageName) -> Option<&StageOver> {
+        self.stage(id)?.over()
+    }
+
+    /// The items of a map that has begun.
+    #[must_use]
+    pub fn map_items(&self, id: &StageName) -> Option<&[Value]> {
+        self.stage(id)?.items()
+    }
+
+    /// How the items of a map were over that are, in their order.
+    pub fn items_over(&self, id: &StageName) -> impl Iterator<Item = &StageOver> {
+        self.stage(id).into_iter().flat_map(Stage::items_over)
+    }
+
+    /// The model whose last answer the landing reserve is for: of a single loop the one that it asked last, of a workflow
+    /// always the agent's first, so that what is reserved at the start is enough to the end.
+    #[must_use]
+    pub fn landing_model(&self) -> Option<&ModelName> {
+        let latest = self.latest_model.as_ref().filter(|_| !self.plan.is_workflow());
+        latest.or_else(|| self.plan.model.candidates.first())
+    }
+
+    fn stage(&self, id: &StageName) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.id == *id)
+    }
+
+    fn lane(&self, stage: &StageName, item: Option<u32>) -> Option<&Lane> {
+        self.stage(stage)?.lane(item)
+    }
+
     fn stage_mut(&mut self, id: &StageName) -> Option<&mut Stage> {
         self.stages.iter_mut().find(|stage| stage.id == *id)
-    }
-}
-
-impl Stage {
-    fn new(plan: &StagePlan) -> Self {
-        let StageKind::Loop { tools } = &plan.kind;
-        Self { id: plan.id.clone(), tools: tools.clone(), turns: Vec::new(), step: None, repairs: 0 }
-    }
-}
-
-impl CallProgress {
-    fn is_answered(&self) -> bool {
-        matches!(self.status, CallStatus::Answered(_))
-    }
-}
-
-impl Turn {
-    fn bytes(&self) -> usize {
-        let calls = self.calls.iter().map(|call| match &call.status {
-            CallStatus::Answered(answer) => call.call.arguments.len() + answer.content.len(),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => call.call.arguments.len(),
-        });
-        calls.fold(self.said.text.len(), usize::saturating_add)
-    }
-
-    fn messages(&self) -> Vec<Message> {
-        let mut messages = vec![Message::Assistant(self.said.clone())];
-        messages.extend(self.calls.iter().filter_map(|call| match &call.status {
-            CallStatus::Answered(answer) => Some(Message::Tool(answer.clone())),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => None,
-        }));
-        messages.extend(self.remark.iter().map(|text| Message::User { text: text.clone() }));
-        messages
     }
 }

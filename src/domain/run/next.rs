@@ -2,20 +2,22 @@
 
 use serde_json::Value;
 
-use super::{CallProgress, CallStatus, Counters, Run, Stage, Try, Turn, hash_call};
-use crate::domain::event::{CallRefusal, CallRefused, EndState, Ended, Purpose, StepKey};
+use super::judge::Tally;
+use super::lane::Pass;
+use super::{Run, Try};
+use crate::domain::event::{CallRefused, EndState, Ended, Event, Purpose, StageEnd, StepKey};
 use crate::domain::limits::Refusal;
-use crate::domain::message::{StopReason, ToolCall};
+use crate::domain::message::ToolCall;
 use crate::domain::plan::ToolPlan;
 use crate::ids::{StageName, ToolName};
 use crate::units::{Millis, Timestamp};
 
-/// Times that the model is asked to mend an answer that doesn't fit its form.
-const REPAIRS_MAX: u32 = 1;
-
 /// What a run should do now.
 #[derive(Clone, Debug)]
 pub enum Next {
+    /// These facts follow from the state: they are folded, ride in the next write, and then this is asked again. Each moves
+    /// the state on, so this comes to an end.
+    Note(Vec<Event>),
     /// These, in order.
     Do(Vec<Intent>),
     /// Nothing, until something in flight is over.
@@ -112,10 +114,44 @@ impl Run {
         if let Some(refusal) = &self.lands {
             return one(self.land(now, refusal));
         }
-        match self.stages.iter().find(|stage| !stage.is_done()) {
-            Some(stage) => self.advance(now, stage, check),
-            None => self.finish(now, check),
+        self.go_on(now, check)
+    }
+
+    fn go_on(&self, now: Timestamp, check: &dyn CallCheck) -> Next {
+        if let Some(intent) = self.breaks_off() {
+            return if self.is_busy() { Next::Wait } else { one(intent) };
         }
+        let mut pass = Pass::new(self, now, check);
+        pass.look();
+        let Pass { notes, intents, doubt, .. } = pass;
+        match doubt {
+            _ if !notes.is_empty() => Next::Note(notes),
+            _ if !intents.is_empty() => Next::Do(intents),
+            _ if self.is_busy() => Next::Wait,
+            Some((call_id, tool)) => one(Intent::AskPerson { call_id, tool }),
+            None if self.stages.iter().all(|stage| stage.over().is_some()) => one(Intent::End(self.finished())),
+            None => Next::Wait,
+        }
+    }
+
+    /// A stage failed, or was stopped, and isn't one that the run can do without.
+    fn breaks_off(&self) -> Option<Intent> {
+        let (id, over) = self.broken_stage()?;
+        if over.end == StageEnd::Stopped
+            && let Some(refusal) = &over.refusal
+        {
+            let subject = refusal.subject.clone().or_else(|| Some(format!("stage {id}")));
+            return Some(Intent::Land(Refusal { subject, ..refusal.clone() }));
+        }
+        let why = over.error.as_deref().unwrap_or("it failed");
+        Some(Intent::End(self.failed(format!("stage `{id}`: {why}"))))
+    }
+
+    /// Every stage is over: the run's answer is that of its result stage.
+    fn finished(&self) -> Ended {
+        let Some(result) = self.plan.result_stage() else { return self.failed("the agent has no stage".into()) };
+        let output = self.stage_over(&result.id).map_or(Value::Null, |over| over.output.clone());
+        self.end(EndState::Finished, None, Some(output))
     }
 
     /// How a run ends that met a limit before it could start, or that can't land.
@@ -143,10 +179,14 @@ impl Run {
         let last = self.landing_tries.last();
         let tries = u32::try_from(self.landing_tries.len()).unwrap_or(u32::MAX);
         let may_try = last.is_none_or(|tried| tried.unbilled) && tries < self.plan.retry.attempts.max(1);
-        let judged = self.judge_model(now, &self.counters, Purpose::Landing, last.is_none());
+        let judged = self.judge_model(now, &Tally::of(&self.counters), 0, Purpose::Landing, last.is_none());
         match judged {
             Ok(time_limit) if may_try && self.can_land() => Intent::Model(ModelIntent {
-                step: StepKey { stage: self.last_stage(), step: self.counters.steps + u32::from(last.is_none()) },
+                step: StepKey {
+                    stage: self.last_stage(),
+                    step: self.counters.steps + u32::from(last.is_none()),
+                    item: None,
+                },
                 attempt: tries + 1,
                 purpose: Purpose::Landing,
                 tries: self.landing_tries.clone(),
@@ -167,163 +207,12 @@ impl Run {
         json.unwrap_or_else(|| Value::String(text.to_owned()))
     }
 
+    /// The stage in whose name the last answer is given.
     fn last_stage(&self) -> StageName {
-        self.stages.last().map_or_else(|| StageName::from("main"), |stage| stage.id.clone())
-    }
-
-    fn advance(&self, now: Timestamp, stage: &Stage, check: &dyn CallCheck) -> Next {
-        if stage.step.as_ref().is_some_and(|step| step.in_flight) {
-            return Next::Wait;
-        }
-        match stage.turns.last() {
-            Some(turn) if turn.calls.iter().any(|call| !call.is_answered()) => self.tools(now, stage, turn, check),
-            _ => one(self.model(now, stage, self.purpose(stage), None)),
-        }
-    }
-
-    fn purpose(&self, stage: &Stage) -> Purpose {
-        match stage.turns.last() {
-            Some(turn) if turn.remark.is_some() => Purpose::Repair,
-            _ if self.first_call_is_last() => Purpose::Last,
-            _ => Purpose::Turn,
-        }
-    }
-
-    fn model(&self, now: Timestamp, stage: &Stage, purpose: Purpose, remark: Option<String>) -> Intent {
-        let tries = stage.step.as_ref().map_or(&[][..], |step| &step.tries);
-        let step = stage.step.as_ref().map_or(self.counters.steps + 1, |step| step.step);
-        match self.judge_model(now, &self.counters, purpose, tries.is_empty()) {
-            Err(refusal) => Intent::Land(refusal),
-            Ok(time_limit) => Intent::Model(ModelIntent {
-                step: StepKey { stage: stage.id.clone(), step },
-                attempt: u32::try_from(tries.len()).unwrap_or(u32::MAX).saturating_add(1),
-                purpose,
-                tries: tries.to_vec(),
-                time_limit,
-                remark,
-            }),
-        }
-    }
-
-    /// The calls of a turn, in their order, as many at once as `parallel` allows.
-    fn tools(&self, now: Timestamp, stage: &Stage, turn: &Turn, check: &dyn CallCheck) -> Next {
-        if let Some(doubt) = turn.calls.iter().find(|call| matches!(call.status, CallStatus::InDoubt)) {
-            let (call_id, tool) = (doubt.call.id.clone(), doubt.call.name.clone());
-            return if self.is_busy() { Next::Wait } else { one(Intent::AskPerson { call_id, tool }) };
-        }
-        let in_flight = turn.calls.iter().filter(|call| matches!(call.status, CallStatus::InFlight)).count();
-        let mut free = usize::try_from(self.plan.limits.parallel).unwrap_or(usize::MAX).saturating_sub(in_flight);
-        let mut tally = self.counters.clone();
-        let mut intents = Vec::new();
-        for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
-            if free == 0 {
-                break;
-            }
-            let intent = self.tool(now, stage, call, &mut tally, check);
-            free -= usize::from(matches!(intent, Intent::Tool(_)));
-            intents.push(intent);
-        }
-        if intents.is_empty() { Next::Wait } else { Next::Do(intents) }
-    }
-
-    fn tool(
-        &self,
-        now: Timestamp,
-        stage: &Stage,
-        progress: &CallProgress,
-        tally: &mut Counters,
-        check: &dyn CallCheck,
-    ) -> Intent {
-        let call = &progress.call;
-        let step = StepKey { stage: stage.id.clone(), step: progress.step.unwrap_or(tally.steps + 1) };
-        let refuse = |step, why| {
-            let (call_id, tool) = (call.id.clone(), call.name.clone());
-            Intent::Refuse(CallRefused { step, call_id, tool, why })
-        };
-        let new_step = progress.step.is_none();
-        let hash = hash_call(&call.name, &call.arguments);
-        let known = self.plan.tools.get(&call.name).filter(|_| stage.tools.contains(&call.name));
-        let stand_in;
-        let tool = match known {
-            Some(tool) => tool,
-            None => {
-                stand_in = unknown_tool(&call.name);
-                &stand_in
-            }
-        };
-        let time_limit = match self.judge_tool(now, tally, tool, &hash, new_step) {
-            Ok(time_limit) => time_limit,
-            Err(refusal) => return refuse(step, CallRefusal::Limit { refusal }),
-        };
-        tally.steps += u32::from(new_step);
-        tally.tool_calls += u32::from(new_step);
-        if let Err(message) = self.check_call(stage, known, call, check) {
-            tally.tool_errors += 1;
-            return refuse(step, CallRefusal::Invalid { message });
-        }
-        *tally.repeats.entry(hash.clone()).or_default() += u32::from(new_step);
-        Intent::Tool(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
-    }
-
-    fn check_call(
-        &self,
-        stage: &Stage,
-        known: Option<&ToolPlan>,
-        call: &ToolCall,
-        check: &dyn CallCheck,
-    ) -> Result<(), String> {
-        let Some(tool) = known else {
-            let names: Vec<&str> = stage.tools.iter().map(ToolName::as_str).collect();
-            return Err(format!("there is no tool `{}`; the tools are: {}", call.name, names.join(", ")));
-        };
-        check.arguments(tool, &call.arguments)
-    }
-
-    fn finish(&self, now: Timestamp, check: &dyn CallCheck) -> Next {
-        let Some((stage, turn)) = self.stages.last().and_then(|stage| Some((stage, stage.turns.last()?))) else {
-            return one(Intent::End(self.failed("the agent has no stage".into())));
-        };
-        if turn.said.text.is_empty() && turn.stop == StopReason::Length {
-            let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
-            return one(Intent::End(self.failed(error.into())));
-        }
-        let Some(schema) = &self.plan.output else {
-            let output = Value::String(turn.said.text.clone());
-            return one(Intent::End(self.end(EndState::Finished, None, Some(output))));
-        };
-        match check.output(schema, &turn.said.text) {
-            Ok(output) => one(Intent::End(self.end(EndState::Finished, None, Some(output)))),
-            Err(fault) if stage.repairs < REPAIRS_MAX => {
-                let remark =
-                    format!("Your answer doesn't have the form that is needed: {fault}. Answer again, with JSON only.");
-                one(self.model(now, stage, Purpose::Repair, Some(remark)))
-            }
-            Err(fault) => one(Intent::End(self.failed(format!("the answer doesn't have its declared form: {fault}")))),
-        }
-    }
-}
-
-impl Stage {
-    /// True once the model has answered without a call, and nothing is asked of it since.
-    fn is_done(&self) -> bool {
-        self.step.is_none() && self.turns.last().is_some_and(|turn| turn.calls.is_empty() && turn.remark.is_none())
+        self.plan.result_stage().map_or_else(|| StageName::from("main"), |stage| stage.id.clone())
     }
 }
 
 fn one(intent: Intent) -> Next {
     Next::Do(vec![intent])
-}
-
-/// Stands in for a tool that the agent doesn't have, so that such calls count like any other.
-fn unknown_tool(name: &ToolName) -> ToolPlan {
-    ToolPlan {
-        name: name.clone(),
-        description: String::new(),
-        input: Value::Null,
-        timeout: Millis::from_secs(1),
-        output_bytes: 0,
-        idempotent: true,
-        price: crate::units::Money::ZERO,
-        kind: crate::domain::plan::ToolKind::Builtin(crate::domain::plan::Builtin::Now),
-    }
 }

@@ -75,11 +75,11 @@ mod tests {
         log.admit(Money::ZERO);
         log.push(
             1_000,
-            Event::PersonAsked(PersonAsked {
-                call_id: "call_1".into(),
-                tool: "stamp".into(),
-                question: "`stamp` may have taken effect".into(),
-            }),
+            Event::PersonAsked(PersonAsked::in_flight(
+                "call_1".into(),
+                "stamp".into(),
+                "`stamp` may have taken effect".into(),
+            )),
         );
         let at = log.recorded.last().expect("a fact").at;
         (replay(fixture::run_id(), fixture::plan(), &log.recorded).expect("a run"), at)

@@ -1,6 +1,7 @@
 //! The keys of `agents/*.toml`.
 
 use super::{AGENT_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
+use crate::spec::stage::STAGE;
 use crate::units::Millis;
 
 /// The most models that a policy or an agent may name.
@@ -44,8 +45,8 @@ pub(crate) static AGENT: Section = Section {
         optional("context", Kind::Table(&CONTEXT), "The token budget of one request"),
         optional(
             "stage",
-            Kind::Later("an agent is one loop: leave the stages out"),
-            "Workflows come with a later version",
+            Kind::Tables(&STAGE),
+            "Stages of a workflow, in parallel where none needs the other; without any the agent is one loop",
         ),
         optional(
             "documents",
@@ -85,7 +86,7 @@ static MODEL: Section = Section {
     ],
 };
 
-static PROMPT: Section = Section {
+pub(crate) static PROMPT: Section = Section {
     doc: "The prompt: templates (minijinja, strict) over `input`",
     fields: &[
         optional("version", Kind::Text, "A name of this version; the text is hashed anyway"),

@@ -37,9 +37,10 @@ pub(super) async fn call(tool: &ToolPlan, arguments: &Value, context: &ToolConte
 fn reads_files(tool: &ToolPlan) -> bool {
     match &tool.kind {
         ToolKind::Builtin(Builtin::SearchFiles { .. } | Builtin::ReadFile { .. }) => true,
-        ToolKind::Builtin(Builtin::Now | Builtin::Calculate | Builtin::Template { .. })
+        ToolKind::Builtin(Builtin::Now | Builtin::Calculate | Builtin::Template { .. } | Builtin::AskUser)
         | ToolKind::Command { .. }
-        | ToolKind::Http { .. } => false,
+        | ToolKind::Http { .. }
+        | ToolKind::Agent { .. } => false,
     }
 }
 
@@ -57,6 +58,7 @@ pub(super) fn answer(tool: &ToolPlan, arguments: &Value, until: &Until) -> Given
         Builtin::Template { template } => {
             template::render(template, &json!({ "args": arguments })).map_err(|error| error.to_string())
         }
+        Builtin::AskUser => return Given::never_began("a question is put to a person, not called".to_owned()),
     };
     answer.map_or_else(Given::error, Given::result)
 }

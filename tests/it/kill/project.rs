@@ -1,4 +1,4 @@
-//! A small project in a temporary folder: an agent with a builtin and two programs that leave their mark in a file.
+//! A small project in a temporary folder: an agent, and a workflow of the same work, with a builtin and two programs that leave their mark in a file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,6 +8,8 @@ use super::process::Sim;
 
 /// The agent of the project.
 pub(crate) const AGENT: &str = "purser";
+/// The same work as a stage, with another beside it and a third after both.
+pub(crate) const WORKFLOW: &str = "convoy";
 
 /// A project, and the simulated provider that answers it as a process of its own.
 pub(crate) struct Project {
@@ -28,6 +30,7 @@ impl Project {
         let files = [
             ("plimsoll.toml".to_owned(), configuration(&sim.base_url)),
             (format!("agents/{AGENT}.toml"), AGENT_FILE.to_owned()),
+            (format!("agents/{WORKFLOW}.toml"), format!("{AGENT_FILE}{STAGES}")),
             ("tools/weigh.toml".to_owned(), "kind = \"builtin\"\nbuiltin = \"calculate\"\n".to_owned()),
             ("tools/note.toml".to_owned(), program("Notes a word", "note", true)),
             ("tools/stamp.toml".to_owned(), program("Stamps a word", "stamp", false)),
@@ -97,6 +100,23 @@ attempts = 6
 backoff = "1ms..5ms"
 "#;
 
+const STAGES: &str = r#"
+[[stage]]
+id = "work"
+kind = "loop"
+
+[[stage]]
+id = "glance"
+kind = "model"
+prompt = { user = "GLANCE at the sea." }
+
+[[stage]]
+id = "report"
+kind = "model"
+needs = ["work", "glance"]
+prompt = { user = "REPORT {{ stages.work.output }} {{ stages.glance.output }}" }
+"#;
+
 /// The mark is made early and the program ends late, so that kills fall between.
 const APPEND: &str = r#"#!/bin/sh
 printf '%s\n' "$2" >> "$1.txt"
@@ -134,6 +154,14 @@ pub(crate) fn calm_sea(latency: &str) -> String {
 const VOYAGE: &str = r#"
 chunk_latency = "1ms"
 chunk_bytes = 8
+
+[[rule]]
+when = { contains = "GLANCE" }
+text = "The sea is rough."
+
+[[rule]]
+when = { contains = "REPORT" }
+text = "All is stowed."
 
 [[reply]]
 tool_calls = [{ name = "weigh", arguments = { expression = "2 * 21" } }, { name = "note", arguments = { word = "a" } }]

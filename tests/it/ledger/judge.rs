@@ -286,7 +286,14 @@ impl Judge {
             | Event::CallRefused(_)
             | Event::LandingBegan(_)
             | Event::PersonAsked(_)
-            | Event::InFlightResolved(_) => {}
+            | Event::InFlightResolved(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => {}
         }
         self.caps_hold(&before, event);
     }

@@ -70,6 +70,8 @@ pub(super) fn created(birth: Birth) -> Event {
         parent: birth.parent,
         key: None,
         simulated: true,
+        stage_caps: Default::default(),
+        thread: None,
     })
 }
 
@@ -77,7 +79,7 @@ pub(super) fn created(birth: Birth) -> Event {
 pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpose, landing: Money) -> Reserved {
     Reserved {
         reservation,
-        step: StepKey { stage: "main".into(), step: 1 },
+        step: StepKey { stage: "main".into(), step: 1, item: None },
         attempt: 1,
         amount,
         landing,

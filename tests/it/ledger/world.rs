@@ -394,7 +394,7 @@ impl<S: Subject> World<S> {
         match attempt.purpose {
             Purpose::Last if self.trees[tree].in_flight() == 0 => self.finish(tree),
             Purpose::Last | Purpose::Landing => self.trees[tree].phase = Phase::Stopping,
-            Purpose::Turn | Purpose::Repair => {}
+            Purpose::Turn | Purpose::Repair | Purpose::Summary => {}
         }
         self.stop_if_drained(tree);
         self.spread_news();

@@ -8,12 +8,12 @@ use plimsoll::domain::event::{
 use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
 use plimsoll::domain::plan::{
-    Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan,
-    ToolKind, ToolPlan,
+    Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
+    StagePlan, ToolKind, ToolPlan,
 };
 use plimsoll::domain::pricing::Usage;
 use plimsoll::domain::retry::{ErrorClass, Failure};
-use plimsoll::ids::ReservationId;
+use plimsoll::ids::{ReservationId, ToolName};
 use plimsoll::units::{Millis, Money, Tokens};
 use serde_json::json;
 
@@ -81,6 +81,8 @@ pub(super) fn created(plan: &Plan) -> Created {
         parent: None,
         key: None,
         simulated: true,
+        stage_caps: Default::default(),
+        thread: None,
     }
 }
 
@@ -94,7 +96,17 @@ fn tool(name: &str, idempotent: bool) -> ToolPlan {
         idempotent,
         price: Money::ZERO,
         kind: ToolKind::Builtin(Builtin::Now),
+        approval: Approval::Never,
     }
+}
+
+fn stages(several: bool, tools: Vec<ToolName>) -> Vec<StagePlan> {
+    let stage = |id: &str, tools| StagePlan::new(id.into(), StageKind::Loop { tools, call: None });
+    if !several {
+        return vec![stage("main", tools)];
+    }
+    let last = StagePlan { needs: vec!["left".into(), "right".into()], ..stage("last", vec![]) };
+    vec![stage("left", tools.clone()), stage("right", tools), last]
 }
 
 pub(super) fn plan(sheet: Sheet) -> Plan {
@@ -131,8 +143,12 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             tool_output: Tokens(500),
             overflow: Overflow::Trim,
             declared: Declared::Default,
+            summary_model: None,
         },
         tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
-        stages: vec![StagePlan { id: "main".into(), kind: StageKind::Loop { tools: names } }],
+        stages: stages(sheet.stages, names),
+        agents: BTreeMap::new(),
+        output_from: None,
+        documents: None,
     }
 }

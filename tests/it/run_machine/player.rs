@@ -33,6 +33,8 @@ pub(super) struct Sheet {
     pub(super) tries: u32,
     pub(super) form: bool,
     pub(super) tools: bool,
+    /// Two loops beside each other, and a third that needs them both.
+    pub(super) stages: bool,
 }
 
 pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
@@ -44,8 +46,9 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
         prop::bool::weighted(0.85),
         300u64..6_000,
         prop::option::of(2_000u64..9_000),
+        prop::bool::weighted(0.4),
     );
-    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens))| {
+    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens, stages))| {
         let (steps, model_calls, tool_calls, attempts, repeats, tool_errors, parallel) = counts;
         let limits = Limits {
             steps,
@@ -65,7 +68,7 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
             at_limit: if lands { AtLimit::Land } else { AtLimit::Stop },
             ..Limits::default()
         };
-        Sheet { limits, tries, form, tools }
+        Sheet { limits, tries, form, tools, stages }
     })
 }
 
@@ -92,7 +95,7 @@ pub(super) struct Player {
     log: Vec<(Timestamp, Event)>,
     /// What is in flight, with its latest end.
     open: BTreeMap<ReservationId, (Reserved, Timestamp)>,
-    /// Answers to the calls of the newest turn, by call.
+    /// Answers to the calls of the newest turn of each lane, by stage and call.
     answered: BTreeMap<String, u32>,
     /// Steps that gave a reply or a result.
     settled_steps: BTreeSet<u32>,
@@ -139,6 +142,8 @@ impl Player {
             "repair",
             "batch",
             "wall",
+            "stages",
+            "beside",
         ];
         all.into_iter().map(|case| (case, self.seen.get(case).copied().unwrap_or_default()))
     }
@@ -174,6 +179,10 @@ impl Player {
             _ => {}
         }
         match self.run.next(self.now, &Check) {
+            Next::Note(facts) => {
+                self.meet("stages", true);
+                facts.into_iter().for_each(|fact| self.apply(fact));
+            }
             Next::Do(intents) => {
                 self.meet("batch", intents.len() > 2);
                 self.take(intents);
@@ -218,7 +227,7 @@ impl Player {
                     self.reserve(intent.step, intent.attempt, intent.time_limit, Call::Model(call));
                 }
                 Intent::Tool(intent) => {
-                    let known = self.in_doubt.contains(&intent.call.id);
+                    let known = self.in_doubt.contains(&named(&intent.step, &intent.call.id));
                     self.fault_unless(!known, || format!("promise 7: `{}` is called again by itself", intent.call.id));
                     self.meet("rerun", intent.attempt > 1);
                     let call = Call::Tool {
@@ -226,6 +235,7 @@ impl Player {
                         tool: intent.call.name.clone(),
                         arguments_hash: intent.hash,
                         idempotent: self.plan.tools[&intent.call.name].idempotent,
+                        arguments: None,
                     };
                     self.reserve(intent.step, intent.attempt, intent.time_limit, call);
                 }
@@ -249,7 +259,7 @@ impl Player {
     }
 
     fn refuse(&mut self, refused: CallRefused) {
-        *self.answered.entry(refused.call_id.clone()).or_default() += 1;
+        *self.answered.entry(named(&refused.step, &refused.call_id)).or_default() += 1;
         self.apply(Event::CallRefused(refused));
     }
 
@@ -277,9 +287,12 @@ impl Player {
 
     fn ask(&mut self, call_id: String) {
         self.meet("person", true);
-        self.in_doubt.remove(&call_id);
+        // The first lane in doubt is the one that asks.
+        let named = self.run.stage_names().map(|stage| format!("{stage}/{call_id}"));
+        let named = named.into_iter().find(|named| self.in_doubt.contains(named)).expect("a call in doubt");
+        self.in_doubt.remove(&named);
         self.release_landing();
-        let asked = PersonAsked { call_id: call_id.clone(), tool: "write".into(), question: "again?".into() };
+        let asked = PersonAsked::in_flight(call_id.clone(), "write".into(), "again?".into());
         self.apply(Event::PersonAsked(asked));
         if self.draw(3) == 0 {
             return self.expire();
@@ -288,7 +301,7 @@ impl Player {
         self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
         let rerun = self.draw(2) == 0;
         if !rerun {
-            *self.answered.entry(call_id.clone()).or_default() += 1;
+            *self.answered.entry(named).or_default() += 1;
         }
         self.apply(Event::InFlightResolved(InFlightResolved { call_id, rerun, by: "me".into() }));
         self.admit();
@@ -307,7 +320,9 @@ impl Player {
                 self.fault_unless(stops, || format!("a wait for a person doesn't end: {intents:?}"));
                 self.take(intents);
             }
-            Next::Wait | Next::Ended => self.faults.push("promise 8: a wait for a person doesn't end".into()),
+            Next::Note(_) | Next::Wait | Next::Ended => {
+                self.faults.push("promise 8: a wait for a person doesn't end".into())
+            }
         }
     }
 
@@ -336,7 +351,7 @@ impl Player {
         self.pass(10_000);
         for (id, (reserved, _)) in std::mem::take(&mut self.open) {
             if let Call::Tool { call_id, idempotent: false, .. } = &reserved.call {
-                self.in_doubt.insert(call_id.clone());
+                self.in_doubt.insert(named(&reserved.step, call_id));
             }
             let failure = failure(ErrorClass::Interrupted);
             self.apply(settled(id, CostSource::Unknown, None, Outcome::Failed(failure)));
@@ -360,7 +375,7 @@ impl Player {
         let event = match &reserved.call {
             Call::Model(call) => self.model_ends(id, call.purpose),
             Call::Tool { call_id, .. } => {
-                *self.answered.entry(call_id.clone()).or_default() += 1;
+                *self.answered.entry(named(&reserved.step, call_id)).or_default() += 1;
                 self.settled_steps.insert(reserved.step.step);
                 let is_error = self.draw(3) == 0;
                 settled(
@@ -374,7 +389,8 @@ impl Player {
         let replied = matches!(&event, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }));
         if replied && self.was_taken(&event) {
             self.settled_steps.insert(reserved.step.step);
-            self.answered.clear();
+            let stage = named(&reserved.step, "");
+            self.answered.retain(|call, _| !call.starts_with(&stage));
         }
         self.apply(event);
         if self.run.lands.is_some()
@@ -461,4 +477,9 @@ impl Player {
             self.faults.push(fault());
         }
     }
+}
+
+/// A call's name among all lanes: servers may number the calls of every turn from zero.
+fn named(step: &StepKey, call_id: &str) -> String {
+    format!("{}/{call_id}", step.stage)
 }

@@ -67,10 +67,10 @@ agents/a.toml:13:8: `5 cents` is no decimal amount, such as `0.05`
      |        ^^^^^^^^^
   help: expected dollars as text, such as `"$0.05"`
 
-agents/a.toml:15:3: `stage` is not supported by this version
+agents/a.toml:15:1: `kind` is missing in `[stage]`
   15 | [[stage]]
-     |   ^^^^^
-  help: an agent is one loop: leave the stages out
+     | ^^^^^^^^^
+  help: add `kind`: what it does: `model` (one call, without tools) or `loop` (calls and tools in turn)
 "#);
 }
 

@@ -90,6 +90,8 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         parent: None,
         key: key.map(str::to_owned),
         simulated: true,
+        stage_caps: Default::default(),
+        thread: None,
     })
 }
 
@@ -116,7 +118,7 @@ pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: 
     });
     Event::Reserved(Box::new(Reserved {
         reservation: ReservationId { run, number },
-        step: StepKey { stage: "main".into(), step },
+        step: StepKey { stage: "main".into(), step, item: None },
         attempt,
         amount: Money::from_micro(micro),
         landing: Money::from_micro(LANDING),

@@ -1,9 +1,12 @@
 //! What holds whatever was played: limits, replay, ends with their reasons, one answer for each call.
 
+use std::collections::BTreeSet;
+
 use plimsoll::domain::event::{Call, EndState, Event, Purpose};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::message::Message;
 use plimsoll::domain::run::{Counters, Next, Run};
+use plimsoll::ids::StageName;
 use plimsoll::units::Timestamp;
 
 use super::{Check, Player};
@@ -22,8 +25,11 @@ impl Player {
         ] {
             self.fault_unless(count <= limit, || format!("limit {kind} is {limit} and {count} were made"));
         }
-        let tools = self.open.values().filter(|(reserved, _)| matches!(reserved.call, Call::Tool { .. })).count();
-        self.fault_unless(tools <= limits.parallel as usize, || format!("{tools} calls at once"));
+        let calls = self.open.len();
+        self.fault_unless(calls <= limits.parallel as usize, || format!("{calls} calls at once"));
+        let stages: BTreeSet<_> = self.open.values().map(|(reserved, _)| &reserved.step.stage).collect();
+        let beside = stages.len() > 1;
+        self.meet("beside", beside);
         if let Some(tokens) = limits.tokens {
             let used = counters.input.plus(counters.output);
             self.fault_unless(used <= tokens, || format!("{used} tokens of {tokens}"));
@@ -57,7 +63,7 @@ impl Player {
         self.meet(case, true);
         self.fault_unless(right, || format!("an end without its reason: {ended:?}"));
         let repairs = self.log.iter().filter(|(_, event)| is_first_repair(event)).count();
-        self.fault_unless(repairs <= 1, || format!("{repairs} repairs"));
+        self.fault_unless(repairs <= self.plan.stages.len(), || format!("{repairs} repairs"));
         let twice = self.answered.iter().find(|(_, count)| **count > 1);
         let twice = twice.map(|(call, count)| format!("call `{call}` has {count} answers"));
         self.faults.extend(twice);
@@ -66,7 +72,12 @@ impl Player {
 
     /// Every call of a whole turn has one answer, right behind it and in order.
     fn judge_pairs(&mut self) {
-        let turns = self.run.turns(&"main".into());
+        let stages: Vec<_> = self.run.stage_names().cloned().collect();
+        stages.iter().for_each(|stage| self.judge_pairs_of(stage));
+    }
+
+    fn judge_pairs_of(&mut self, stage: &StageName) {
+        let turns = self.run.turns(stage);
         let mut due: Vec<String> = Vec::new();
         for message in &turns {
             match message {

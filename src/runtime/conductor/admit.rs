@@ -1,20 +1,27 @@
 //! The way into the running state: a landing reserve and the first call, or being turned away (LEDGER rule 7).
 
-use super::{Flow, Orchestrator, Pending, Work};
-use crate::domain::event::{Call, Landing, Purpose, RunState};
-use crate::domain::ledger::{AdmitAsk, Ask};
+use super::{Conductor, Flow, Pending, Work};
+use crate::domain::event::{Call, Landing, Purpose, Reserved, RunState};
+use crate::domain::ledger::{AdmitAsk, Ask, ReserveAsk};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, Next};
 use crate::failpoint;
-use crate::gate::{Passage, Prepared};
+use crate::gate::{Beside, Passage, Prepared};
 use crate::runtime::RuntimeError;
 use crate::runtime::progress::Progress;
 use crate::units::Money;
 
-impl Orchestrator {
+impl Conductor {
     pub(super) async fn admit(&mut self) -> Result<Flow, RuntimeError> {
         failpoint::reach("run.admission");
-        match self.run.next(self.now(), &self.shared.checks) {
+        let next = loop {
+            match self.run.next(self.now(), &self.shared.checks) {
+                Next::Note(facts) => self.take_notes(facts),
+                next @ (Next::Do(_) | Next::Wait | Next::Ended) => break next,
+            }
+        };
+        match next {
+            Next::Note(_) => Ok(Flow::On),
             Next::Ended => Ok(Flow::Leave),
             Next::Wait => Ok(Flow::On),
             Next::Do(intents) => match intents.into_iter().next() {
@@ -29,13 +36,17 @@ impl Orchestrator {
     /// Asks to start with the first call at hand: its reservation rides in the same write.
     pub(super) async fn admit_with(&mut self, intent: &ModelIntent) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(intent.purpose);
-        let draft = match self.prepare_after_landing(intent, landing.as_ref()) {
+        let draft = match self.prepare_after_landing(intent, landing.as_ref()).unwrap_or_else(Prepared::GiveUp) {
             Prepared::Ready(draft) => draft,
             Prepared::Refused(refusal) if self.run.state == RunState::Queued => {
                 return self.stop_before_start(*refusal).await;
             }
             // A run that goes on meets its limit as any running one: it lands.
             Prepared::Refused(_) => return self.admit_without_call().await,
+            Prepared::GiveUp(error) if self.key(intent).is_some() => {
+                self.fail_place(intent.step.place(), error);
+                return Box::pin(self.admit()).await;
+            }
             Prepared::GiveUp(error) => {
                 let ended = self.run.failed(error);
                 return self.end(ended).await;
@@ -46,15 +57,18 @@ impl Orchestrator {
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
         // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
-        let lower = !can_tighten && self.downgrade().is_none();
-        let first = Some(Box::new(self.reserve_ask(&draft, lower)));
+        let key = self.key(intent);
+        let lower = !can_tighten && self.downgrade(key.as_ref()).is_none();
+        let lower = lower.then_some(draft.lower);
+        let first = Some(Box::new(ReserveAsk { reserved: draft.reserved.clone(), lower, wait_until: None }));
         let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
-        self.pending = Some(Pending { reserved: draft.reserved, work: Work::Model(Box::new(draft.request)) });
+        let work = Work::Model(Box::new(draft.request));
+        self.pending = Some(Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten });
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
             Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
                 // A tighter bound may let the run start, or start sooner.
-                self.effort.tight = true;
+                self.effort(key.as_ref()).tight = true;
                 Box::pin(self.admit_with(intent)).await
             }
             Some(passage) => self.follow(passage).await,
@@ -64,21 +78,23 @@ impl Orchestrator {
 
     /// Not with this call, perhaps with another: not at a frozen price, or by the policy's downgrade.
     pub(super) async fn turned_away(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
-        let asked = self.pending.take().and_then(|pending| match pending.reserved.call {
-            Call::Model(call) => Some(call.model),
-            Call::Tool { .. } => None,
-        });
+        let (asked, key) = match self.pending.take() {
+            Some(Pending { reserved: Reserved { call: Call::Model(call), .. }, key, .. }) => (Some(call.model), key),
+            Some(_) | None => (None, None),
+        };
+        let stance = self.downgrade(key.as_ref());
+        let effort = self.effort(key.as_ref());
         if refusal.limit == LimitKind::FrozenPrice
-            && let Some(model) = asked.filter(|model| !self.effort.frozen.contains(model))
+            && let Some(model) = asked.filter(|model| !effort.frozen.contains(model))
         {
-            self.effort.frozen.push(model);
+            effort.frozen.push(model);
             return Box::pin(self.admit()).await;
         }
         if matches!(refusal.limit, LimitKind::Cost | LimitKind::Budget)
-            && let Some(stance) = self.downgrade()
+            && let Some(stance) = stance
         {
-            self.effort.settle();
-            self.effort.stance = stance;
+            effort.settle();
+            effort.stance = stance;
             return Box::pin(self.admit()).await;
         }
         self.stop_before_start(refusal).await
@@ -102,18 +118,25 @@ impl Orchestrator {
         if last || !self.run.can_land() {
             return None;
         }
-        let model = self.run.latest_model.clone().or_else(|| self.run.plan.model.candidates.first().cloned())?;
-        let amount = self.shared.gate.landing_amount(&self.run, &self.rendered, &model, &self.effort);
+        let model = self.run.landing_model()?;
+        let amount = self.shared.gate.landing_amount(&self.run, &self.own.rendered, model, &self.own.effort);
         (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
     }
 
     /// The first call's number follows the landing reserve's.
-    pub(super) fn prepare_after_landing(&self, intent: &ModelIntent, landing: Option<&Landing>) -> Prepared {
-        let mut prepared = self.shared.gate.prepare(&self.run, &self.rendered, intent, &self.effort);
+    pub(super) fn prepare_after_landing(
+        &mut self,
+        intent: &ModelIntent,
+        landing: Option<&Landing>,
+    ) -> Result<Prepared, String> {
+        let mut prepared = self.prepare(intent, Beside::default())?;
         if let (Prepared::Ready(draft), Some(landing)) = (&mut prepared, landing) {
             draft.reserved.reservation.number = landing.reservation.number + 1;
+            if self.run.plan.is_workflow() {
+                draft.reserved.landing = landing.amount;
+            }
         }
-        prepared
+        Ok(prepared)
     }
 
     pub(super) async fn stop_before_start(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {

@@ -1,6 +1,6 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
-use super::{Flow, Orchestrator};
+use super::{Conductor, Flow};
 use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, PersonAsked, RunState};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
@@ -13,7 +13,7 @@ use crate::units::Millis;
 /// How long a clean stop waits for what is in flight before it gives it up as unknown.
 const STOP_DRAIN: Millis = Millis::from_secs(12);
 
-impl Orchestrator {
+impl Conductor {
     pub(super) async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
         self.note(Event::Ended(ended));
         failpoint::reach("run.end");
@@ -31,7 +31,7 @@ impl Orchestrator {
             let ended = self.run.stopped(refusal);
             return self.end(ended).await;
         }
-        self.effort = Effort::default();
+        self.own.effort = Effort::default();
         self.note(Event::LandingBegan(LandingBegan { refusal }));
         Ok(Flow::On)
     }
@@ -44,7 +44,7 @@ impl Orchestrator {
             "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
         );
         self.release_landing("the run waits for a person");
-        self.note(Event::PersonAsked(PersonAsked { call_id, tool, question }));
+        self.note(Event::PersonAsked(PersonAsked::in_flight(call_id, tool, question)));
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::domain::event::{Call, CostSource, Labels, Outcome, Reserved};
-    use crate::gate::Form;
+    use crate::gate::Forms;
     use crate::runtime::{NewRun, Runtime, RuntimeOptions, render, silent};
     use crate::spec::load::{Answering, LoadOptions, load_agent};
     use crate::units::Money;
@@ -131,11 +131,11 @@ mod tests {
     }
 
     /// An attempt that doesn't even hear of the stop.
-    fn replace_by_deaf(orchestrator: &mut Orchestrator) -> Reserved {
-        let (_, reserved) = orchestrator.in_flight.pop_first().expect("a call");
-        orchestrator.tasks = tokio::task::JoinSet::new();
-        let deaf = orchestrator.tasks.spawn(std::future::pending());
-        orchestrator.in_flight.insert(deaf.id(), reserved.clone());
+    fn replace_by_deaf(conductor: &mut Conductor) -> Reserved {
+        let (_, reserved) = conductor.in_flight.pop_first().expect("a call");
+        conductor.tasks = tokio::task::JoinSet::new();
+        let deaf = conductor.tasks.spawn(std::future::pending());
+        conductor.in_flight.insert(deaf.id(), reserved.clone());
         reserved
     }
 
@@ -148,15 +148,15 @@ mod tests {
         let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None };
         let id = runtime.create(&new).await.expect("a run");
         let (run, created) = runtime.load(id).expect("it loads");
-        let rendered = render(&run.plan, Arc::new(Form::of(&run.plan)), &created).expect("it renders");
+        let rendered = render(&run.plan, Arc::new(Forms::of(&run.plan)), &created).expect("it renders");
         let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
-        let mut orchestrator = Orchestrator::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
-        assert!(matches!(orchestrator.admit().await, Ok(Flow::Wait)), "its first call is in flight");
-        let reserved = replace_by_deaf(&mut orchestrator);
+        let mut conductor = Conductor::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
+        assert!(matches!(conductor.admit().await, Ok(Flow::Wait)), "its first call is in flight");
+        let reserved = replace_by_deaf(&mut conductor);
         assert!(matches!(reserved.call, Call::Model(_)));
         tokio::time::pause();
         let asked = tokio::time::Instant::now();
-        let state = orchestrator.interrupt().await.expect("it stops");
+        let state = conductor.interrupt().await.expect("it stops");
         assert_eq!((state, asked.elapsed().as_secs()), (RunState::Interrupted, 12));
         let log = runtime.store().events(id).expect("a log");
         let settled = log

@@ -1,6 +1,6 @@
 //! Waiting: for what is in flight, for news of the ledger, for time, and for people.
 
-use super::{Flow, Orchestrator};
+use super::{Conductor, Flow};
 use crate::domain::event::{CancelRequested, Event, WaitEnd};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::run::{Intent, Next};
@@ -11,7 +11,7 @@ use crate::units::{Millis, Timestamp};
 /// How often a queued run has the ledger look whether a new period began.
 const QUEUE_LOOK: Millis = Millis::from_secs(5);
 
-impl Orchestrator {
+impl Conductor {
     /// Until an attempt is over, news come, or a time has come.
     pub(super) async fn wait(&mut self) -> Result<Flow, RuntimeError> {
         let timer = self.timer();
@@ -45,7 +45,7 @@ impl Orchestrator {
         if self.queued {
             return Some(QUEUE_LOOK);
         }
-        let at = self.later.or(self.wait_until)?;
+        let at = self.later.into_iter().chain(self.wait_until).min()?;
         Some(at.since(now).min(self.run.time_to_wait(now)))
     }
 
@@ -53,7 +53,9 @@ impl Orchestrator {
         if self.queued {
             return self.look_at_queue().await;
         }
-        if self.later.take().is_some() {
+        // A back-off beside a wait for budget is over by itself: what comes next is asked when the wait is.
+        let until = self.wait_until;
+        if self.later.take_if(|later| until.is_none_or(|until| *later <= until)).is_some() {
             return Ok(Flow::On);
         }
         self.wait_until = None;

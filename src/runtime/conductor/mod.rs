@@ -3,10 +3,10 @@
 //! The task that drives a run is the only one that writes to its log. Facts ride together: what an attempt gave is
 //! written with the next attempt's reservation, in one durable write.
 
-mod admission;
+mod admit;
+mod concede;
 mod ends;
-mod model_calls;
-mod tool_calls;
+mod step;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -18,23 +18,28 @@ use tokio::task::{self, JoinSet};
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
 use super::{RuntimeError, Shared, settle};
-use crate::domain::event::{Call, Event, Purpose, Recorded, Reserved, RunState};
+use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::message::{Request, ToolCall};
-use crate::domain::run::{Intent, Next, Run};
+use crate::domain::run::{Next, Run};
 use crate::failpoint;
-use crate::gate::{Effort, Pass, Passage, Rendered, Submitted};
+use crate::gate::{Effort, Forms, Pass, Passage, Rendered, Submitted};
 use crate::ids::RunId;
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
-use tool_calls::arguments_of;
+use step::arguments_of;
 
 /// Drives one run.
-pub(crate) struct Orchestrator {
+pub(crate) struct Conductor {
     shared: Arc<Shared>,
     run: Run,
-    rendered: Rendered,
+    /// The forms of the plan's requests.
+    forms: Arc<Forms>,
+    /// The conversation of a single loop, or of a workflow's own last answer.
+    own: Talk,
+    /// The conversations of a workflow's places, each from its first call to its end.
+    talks: BTreeMap<Place, Talk>,
     observer: Observer,
     /// Facts that are folded and not yet written; they ride in the next write.
     draft: Vec<Event>,
@@ -49,7 +54,6 @@ pub(crate) struct Orchestrator {
     requests: watch::Receiver<Option<String>>,
     /// Nobody waits for this run any more.
     hung_up: watch::Receiver<bool>,
-    effort: Effort,
     /// What waits for a permit: the request of the model call that was asked for.
     pending: Option<Pending>,
     /// Back-off ends then.
@@ -60,10 +64,20 @@ pub(crate) struct Orchestrator {
     queued: bool,
 }
 
+/// What a conversation's requests have in common, and how far its next step goes to get its money.
+struct Talk {
+    rendered: Rendered,
+    effort: Effort,
+}
+
 /// What is to be performed once it is granted.
 struct Pending {
     reserved: Reserved,
     work: Work,
+    /// The place whose conversation it is; `None` for the run's own, and for tools.
+    key: Option<Place>,
+    /// True where counting tokens would give a tighter bound.
+    can_tighten: bool,
 }
 
 enum Work {
@@ -81,11 +95,11 @@ enum Flow {
     Leave,
 }
 
-impl Orchestrator {
+impl Conductor {
     pub(crate) fn new(
         shared: Arc<Shared>,
         run: Run,
-        rendered: Rendered,
+        (forms, rendered): (Arc<Forms>, Rendered),
         observer: Observer,
         created: Option<Event>,
         requests: watch::Receiver<Option<String>>,
@@ -96,7 +110,9 @@ impl Orchestrator {
         Self {
             shared,
             run,
-            rendered,
+            forms,
+            own: Talk { rendered, effort: Effort::default() },
+            talks: BTreeMap::new(),
             observer,
             is_new: created.is_some(),
             draft: created.into_iter().collect(),
@@ -106,7 +122,6 @@ impl Orchestrator {
             cancel,
             requests,
             hung_up,
-            effort: Effort::default(),
             pending: None,
             later: None,
             wait_until: None,
@@ -165,42 +180,29 @@ impl Orchestrator {
 
     /// Asks the run what comes next and takes it as far as the gate.
     async fn advance(&mut self) -> Result<Flow, RuntimeError> {
+        if self.queued || self.wait_until.is_some() {
+            // Nothing is asked for beside an ask that waits; what came in meanwhile is written.
+            self.submit(vec![]).await?;
+            return Ok(Flow::Wait);
+        }
         let next = self.run.next(self.now(), &self.shared.checks);
         match next {
+            Next::Note(facts) => {
+                self.take_notes(facts);
+                Ok(Flow::On)
+            }
             Next::Ended | Next::Wait => {
                 self.submit(vec![]).await?;
                 if self.run.ended.is_some() && !self.run.is_busy() {
                     return Ok(Flow::Leave);
                 }
-                if self.tasks.is_empty() && self.wait_until.is_none() && !self.queued {
+                if self.tasks.is_empty() {
                     return Err(RuntimeError::Task(format!("run `{}` waits for nothing", self.run.id)));
                 }
                 Ok(Flow::Wait)
             }
             Next::Do(intents) => self.take(intents).await,
         }
-    }
-
-    async fn take(&mut self, intents: Vec<Intent>) -> Result<Flow, RuntimeError> {
-        let mut asked: Vec<Pending> = Vec::new();
-        for intent in intents {
-            match intent {
-                Intent::Refuse(refused) => self.note(Event::CallRefused(refused)),
-                Intent::End(ended) => return self.end(ended).await,
-                Intent::Land(refusal) => return self.land(refusal).await,
-                Intent::AskPerson { call_id, tool } => return self.ask_person(call_id, tool).await,
-                Intent::Model(intent) => return self.call_model(&intent).await,
-                Intent::Tool(intent) => {
-                    // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
-                    let at_once = asked.is_empty();
-                    asked.extend(self.take_tool(intent, at_once));
-                }
-            }
-        }
-        if asked.is_empty() {
-            return Ok(Flow::On);
-        }
-        self.ask_tools(asked).await
     }
 
     /// Writes the draft and the asks in one durable write, folds what was granted, and shows it.
@@ -243,9 +245,10 @@ impl Orchestrator {
                 self.queued = false;
                 self.wait_until = None;
                 if let Some(pending) = self.pending.take() {
-                    self.perform(pass, pending.work);
+                    self.perform(pass, pending);
                 }
-                Ok(Flow::Wait)
+                // Other lanes of a workflow may begin beside it.
+                Ok(if self.run.plan.is_workflow() { Flow::On } else { Flow::Wait })
             }
             Passage::Admitted(None) => {
                 self.queued = false;
@@ -262,12 +265,19 @@ impl Orchestrator {
             }
             Passage::Stalled | Passage::WaitEnded => {
                 self.wait_until = None;
-                self.effort.waited = true;
+                let key = self.pending.take().and_then(|pending| pending.key);
+                self.effort(key.as_ref()).waited = true;
                 Ok(Flow::On)
             }
-            Passage::Frozen(refusal) => self.avoid_frozen(refusal).await,
+            Passage::Frozen(refusal) => match self.pending.take() {
+                Some(pending) => self.avoid_frozen(&pending, refusal).await,
+                None => Ok(Flow::On),
+            },
             Passage::NotRunning => Err(self.not_running()),
-            Passage::Short(short) => self.concede(Purpose::Turn, false, short).await,
+            Passage::Short(short) => match self.pending.take() {
+                Some(pending) => self.concede(&pending, short).await,
+                None => Ok(Flow::On),
+            },
         }
     }
 
@@ -276,17 +286,17 @@ impl Orchestrator {
         RuntimeError::Task(format!("run `{}` is not running in the store's books", self.run.id))
     }
 
-    fn perform(&mut self, pass: Pass, work: Work) {
+    fn perform(&mut self, pass: Pass, pending: Pending) {
         let Pass { reserved, permit } = pass;
         let cancel = self.cancel.subscribe();
         let shared = self.shared.clone();
-        match work {
+        match pending.work {
             Work::Model(mut request) => {
-                self.effort.settle();
+                self.effort(pending.key.as_ref()).settle();
                 if let Call::Model(call) = &reserved.call {
                     request.max_output_tokens = call.max_output_tokens;
                 }
-                let (observer, run) = (self.observer.clone(), self.run.id);
+                let (observer, run) = (self.observer_of(pending.key.as_ref()), self.run.id);
                 let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
                 self.in_flight.insert(task.id(), reserved);
             }
@@ -297,6 +307,12 @@ impl Orchestrator {
                 self.in_flight.insert(task.id(), reserved);
             }
         }
+    }
+
+    /// Whoever looks on reads the answer as it comes: the words of other stages would stand in between.
+    fn observer_of(&self, key: Option<&Place>) -> Observer {
+        let shows = key.is_none_or(|place| self.run.plan.result_stage().is_some_and(|stage| stage.id == place.stage));
+        if shows { self.observer.clone() } else { super::silent() }
     }
 
     /// Folds what an attempt came to; its fact rides in the next write. A task that broke down counts as unknown.

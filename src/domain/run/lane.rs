@@ -1,0 +1,148 @@
+//! One look over all lanes of a run, in LEDGER rule 16's order: what each wants next, as many at once as `parallel` allows.
+//!
+//! A pass changes nothing. Facts that follow from the state come first, as notes; the look is taken again once they are
+//! folded. What is asked for counts within the pass, so that the third call of it is judged after the second.
+
+mod agent;
+mod approval;
+mod map;
+mod talk;
+mod tool;
+
+use serde_json::Value;
+
+use super::judge::Tally;
+use super::stage::{Lane, Stage, StageState};
+use super::{CallCheck, Intent, Run, StageOver};
+use crate::domain::event::{EndState, Ended, Event, Place, StageEnd, StageEnded};
+use crate::domain::plan::{OnError, StageKind, StagePlan};
+use crate::domain::template;
+use crate::ids::{StageName, ToolName};
+use crate::units::Timestamp;
+
+/// A look over all lanes.
+pub(super) struct Pass<'a> {
+    run: &'a Run,
+    now: Timestamp,
+    check: &'a dyn CallCheck,
+    tally: Tally<'a>,
+    /// Calls that may still be started.
+    free: usize,
+    pub(super) intents: Vec<Intent>,
+    pub(super) notes: Vec<Event>,
+    /// A call that a person must decide on, once nothing else moves.
+    pub(super) doubt: Option<(String, ToolName)>,
+    /// What comes after a landing or an end isn't looked at.
+    halted: bool,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(run: &'a Run, now: Timestamp, check: &'a dyn CallCheck) -> Self {
+        let parallel = usize::try_from(run.plan.limits.parallel).unwrap_or(usize::MAX);
+        Self {
+            run,
+            now,
+            check,
+            tally: Tally::of(&run.counters),
+            free: parallel.saturating_sub(run.open.len()),
+            intents: Vec::new(),
+            notes: Vec::new(),
+            doubt: None,
+            halted: false,
+        }
+    }
+
+    /// Looks at every stage, in the order of the file.
+    pub(super) fn look(&mut self) {
+        let run = self.run;
+        for (stage, plan) in run.stages.iter().zip(&run.plan.stages) {
+            match &stage.state {
+                StageState::Over(_) => {}
+                StageState::Waiting => self.begin(plan),
+                StageState::Open { .. } => stage.lanes().for_each(|lane| self.advance_lane(lane, plan)),
+            }
+            if self.halted {
+                return;
+            }
+        }
+    }
+
+    /// A stage that nothing holds back any more begins, or is skipped.
+    fn begin(&mut self, plan: &StagePlan) {
+        let is_over = |id: &StageName| self.run.stage_over(id).is_some();
+        if !plan.needs.iter().all(is_over) {
+            return;
+        }
+        match self.is_wanted(plan) {
+            Ok(true) => self.advance_lane(&Lane::new(Place::stage(plan.id.clone())), plan),
+            Ok(false) => self.over(Place::stage(plan.id.clone()), StageEnd::Skipped, Value::Null, None),
+            Err(error) => self.fail(Place::stage(plan.id.clone()), format!("`when` can't be told: {error}")),
+        }
+    }
+
+    fn is_wanted(&self, plan: &StagePlan) -> Result<bool, template::TemplateError> {
+        let Some(when) = &plan.when else { return Ok(true) };
+        template::holds(when, &self.run.names_at(&plan.id))
+    }
+
+    /// One function for each kind of stage.
+    fn advance_lane(&mut self, lane: &Lane, plan: &StagePlan) {
+        if self.halted {
+            return;
+        }
+        let kind = if lane.place.item.is_some() { plan.kind.of_lane() } else { &plan.kind };
+        match kind {
+            StageKind::Loop { .. } | StageKind::Model { .. } => self.talk(lane, plan),
+            StageKind::Tool { tool, .. } => self.call_tool(lane, tool),
+            StageKind::Map { .. } => self.begin_map(lane),
+            StageKind::Approval { .. } => self.ask_approval(lane),
+            StageKind::Agent { agent, .. } => self.call_agent(lane, agent),
+        }
+    }
+
+    /// The work of a place is done: of a workflow's stage that is a fact, of a single loop the end of its run.
+    fn over(&mut self, place: Place, end: StageEnd, output: Value, error: Option<String>) {
+        if self.run.plan.is_workflow() {
+            self.notes.push(Event::StageEnded(StageEnded { place, end, output, refusal: None, error }));
+            return;
+        }
+        let (state, output) = match end {
+            StageEnd::Finished => (EndState::Finished, Some(output)),
+            StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => (EndState::Failed, None),
+        };
+        self.halt(Intent::End(Ended { state, refusal: None, output, error }));
+    }
+
+    fn fail(&mut self, place: Place, error: String) {
+        self.over(place, StageEnd::Failed, Value::Null, Some(error));
+    }
+
+    /// This, and nothing after it. What was asked for before it in the pass comes first; then it comes again, alone.
+    fn halt(&mut self, intent: Intent) {
+        self.halted = true;
+        if self.intents.is_empty() {
+            self.intents.push(intent);
+        }
+    }
+
+    fn ask(&mut self, intent: Intent) {
+        self.free = self.free.saturating_sub(1);
+        self.intents.push(intent);
+    }
+}
+
+impl Run {
+    /// What a stage that failed or was stopped means for the run; `None` where it goes on.
+    pub(super) fn broken_stage(&self) -> Option<(&StageName, &StageOver)> {
+        let fails = |stage: &Stage| {
+            let on_error = self.plan.stage(&stage.id).map_or(OnError::Fail, |plan| plan.on_error);
+            on_error == OnError::Fail
+        };
+        let broken = |over: &&StageOver| match over.end {
+            StageEnd::Failed | StageEnd::Stopped => true,
+            StageEnd::Finished | StageEnd::Skipped => false,
+        };
+        let over = self.stages.iter().filter_map(|stage| Some((stage, stage.over().filter(broken)?)));
+        over.filter(|(stage, _)| fails(stage)).map(|(stage, over)| (&stage.id, over)).next()
+    }
+}

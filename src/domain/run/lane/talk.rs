@@ -1,0 +1,161 @@
+//! Stages that talk to a model: one call, or calls and tools in turn until it answers without a call.
+
+use serde_json::Value;
+
+use super::Pass;
+use crate::domain::event::{CallRefusal, CallRefused, Purpose, StageEnd};
+use crate::domain::message::{StopReason, ToolCall};
+use crate::domain::plan::{Approval, Builtin, StagePlan, ToolKind, ToolPlan};
+use crate::domain::run::stage::{CallProgress, CallStatus, Lane, Turn};
+use crate::domain::run::{Intent, ModelIntent, ToolIntent, hash_call};
+use crate::ids::ToolName;
+use crate::units::{Millis, Money};
+
+/// Times that the model is asked to mend an answer that doesn't fit its form; of each lane.
+const REPAIRS_MAX: u32 = 1;
+
+impl Pass<'_> {
+    pub(super) fn talk(&mut self, lane: &Lane, plan: &StagePlan) {
+        if lane.step.as_ref().is_some_and(|step| step.in_flight) {
+            return;
+        }
+        match lane.turns.last() {
+            Some(turn) if turn.calls.iter().any(|call| !call.is_answered()) => self.tools(lane, turn, plan),
+            Some(turn) if lane.step.is_none() && turn.calls.is_empty() && turn.remark.is_none() => {
+                self.answered(lane, turn);
+            }
+            _ => self.model(lane, self.purpose(lane), None),
+        }
+    }
+
+    fn purpose(&self, lane: &Lane) -> Purpose {
+        match lane.turns.last() {
+            Some(turn) if turn.remark.is_some() => Purpose::Repair,
+            _ if self.run.call_is_last(&lane.place.stage, lane.place.item) => Purpose::Last,
+            _ => Purpose::Turn,
+        }
+    }
+
+    fn model(&mut self, lane: &Lane, purpose: Purpose, remark: Option<String>) {
+        if self.free == 0 {
+            return;
+        }
+        let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
+        let step = lane.step.as_ref().map_or(self.tally.steps() + 1, |step| step.step);
+        match self.run.judge_model(self.now, &self.tally, lane.tool_errors, purpose, tries.is_empty()) {
+            Err(refusal) => self.halt(Intent::Land(refusal)),
+            Ok(time_limit) => {
+                self.tally.count_model(tries.is_empty());
+                self.ask(Intent::Model(ModelIntent {
+                    step: lane.place.step(step),
+                    attempt: u32::try_from(tries.len()).unwrap_or(u32::MAX).saturating_add(1),
+                    purpose,
+                    tries: tries.to_vec(),
+                    time_limit,
+                    remark,
+                }));
+            }
+        }
+    }
+
+    /// The calls of a turn, in their order, as many at once as `parallel` allows.
+    fn tools(&mut self, lane: &Lane, turn: &Turn, plan: &StagePlan) {
+        if let Some(doubt) = turn.calls.iter().find(|call| matches!(call.status, CallStatus::InDoubt)) {
+            self.doubt.get_or_insert_with(|| (doubt.call.id.clone(), doubt.call.name.clone()));
+            return;
+        }
+        let mut errors = lane.tool_errors;
+        for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
+            if self.free == 0 {
+                break;
+            }
+            match self.tool(lane, call, plan, &mut errors) {
+                Ok(intent) => self.ask(Intent::Tool(intent)),
+                Err(refused) => self.intents.push(Intent::Refuse(*refused)),
+            }
+        }
+    }
+
+    fn tool(
+        &mut self,
+        lane: &Lane,
+        progress: &CallProgress,
+        plan: &StagePlan,
+        errors: &mut u32,
+    ) -> Result<ToolIntent, Box<CallRefused>> {
+        let call = &progress.call;
+        let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
+        let refuse = |step, why| {
+            let (call_id, tool) = (call.id.clone(), call.name.clone());
+            Err(Box::new(CallRefused { step, call_id, tool, why }))
+        };
+        let new_step = progress.step.is_none();
+        let hash = hash_call(&call.name, &call.arguments);
+        let known = self.run.plan.tools.get(&call.name).filter(|_| plan.kind.tools().contains(&call.name));
+        let stand_in;
+        let tool = match known {
+            Some(tool) => tool,
+            None => {
+                stand_in = unknown_tool(&call.name);
+                &stand_in
+            }
+        };
+        let time_limit = match self.run.judge_tool(self.now, &self.tally, *errors, tool, &hash, new_step) {
+            Ok(time_limit) => time_limit,
+            Err(refusal) => return refuse(step, CallRefusal::Limit { refusal }),
+        };
+        self.tally.count_tool(new_step);
+        if let Err(message) = self.check_call(known, call, plan) {
+            *errors += 1;
+            return refuse(step, CallRefusal::Invalid { message });
+        }
+        self.tally.count_repeat(&hash, new_step);
+        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
+    }
+
+    fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {
+        let Some(tool) = known else {
+            let names: Vec<&str> = plan.kind.tools().iter().map(ToolName::as_str).collect();
+            return Err(format!("there is no tool `{}`; the tools are: {}", call.name, names.join(", ")));
+        };
+        self.check.arguments(tool, &call.arguments)
+    }
+
+    /// The model answered without a call: the lane is over, or its answer is mended once.
+    fn answered(&mut self, lane: &Lane, turn: &Turn) {
+        let text = &turn.said.text;
+        if text.is_empty() && turn.stop == StopReason::Length {
+            let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
+            return self.fail(lane.place.clone(), error.into());
+        }
+        let Some(schema) = self.run.plan.call_of(&lane.place).output else {
+            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.clone()), None);
+        };
+        match self.check.output(schema, text) {
+            Ok(output) => self.over(lane.place.clone(), StageEnd::Finished, output, None),
+            Err(fault) if lane.repairs < REPAIRS_MAX => {
+                let remark =
+                    format!("Your answer doesn't have the form that is needed: {fault}. Answer again, with JSON only.");
+                self.model(lane, Purpose::Repair, Some(remark));
+            }
+            Err(fault) => {
+                self.fail(lane.place.clone(), format!("the answer doesn't have its declared form: {fault}"));
+            }
+        }
+    }
+}
+
+/// Stands in for a tool that the agent doesn't have, so that such calls count like any other.
+fn unknown_tool(name: &ToolName) -> ToolPlan {
+    ToolPlan {
+        name: name.clone(),
+        description: String::new(),
+        input: Value::Null,
+        timeout: Millis::from_secs(1),
+        output_bytes: 0,
+        idempotent: true,
+        price: Money::ZERO,
+        kind: ToolKind::Builtin(Builtin::Now),
+        approval: Approval::Never,
+    }
+}

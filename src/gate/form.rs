@@ -1,0 +1,166 @@
+//! What requests have in common, measured and rendered once: forms of stages, texts of conversations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::domain::context;
+use crate::domain::event::{Call, Place, Reserved};
+use crate::domain::message::{Message, OutputSchema, ToolDefinition};
+use crate::domain::plan::{CallView, ModelPlan, Plan, StageKind, StagePlan, ToolPlan};
+use crate::domain::run::{ModelIntent, Run};
+use crate::domain::template::{self, TemplateError};
+use crate::ids::{ReservationId, StageName};
+use crate::tokenize::Prepared as Fixed;
+use crate::units::Tokens;
+
+/// What every request of one stage has in common, measured once: tool definitions and the answer's form.
+#[derive(Clone, Debug)]
+pub struct Form {
+    pub(super) tools: Arc<[ToolDefinition]>,
+    pub(super) output: Option<Arc<OutputSchema>>,
+    pub(super) with_tools: Fixed,
+    pub(super) without_tools: Fixed,
+}
+
+impl Form {
+    /// Takes it from a plan: of a single loop, or of a workflow's own last answer.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let tools = match plan.stages.as_slice() {
+            [stage] if !plan.is_workflow() => stage.kind.tools(),
+            _ => &[],
+        };
+        Self::with(plan, &CallView { model: &plan.model, prompt: &plan.prompt, output: plan.output.as_ref(), tools })
+    }
+
+    fn with(plan: &Plan, call: &CallView<'_>) -> Self {
+        let names = call.tools;
+        let definition = |tool: &ToolPlan| ToolDefinition {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            parameters: tool.input.clone(),
+        };
+        let tools: Arc<[ToolDefinition]> =
+            names.iter().filter_map(|name| plan.tools.get(name)).map(definition).collect();
+        let output = |schema: &serde_json::Value| OutputSchema { name: "answer".into(), schema: schema.clone() };
+        let output = call.output.map(|schema| Arc::new(output(schema)));
+        let extra = &call.model.sampling.extra;
+        Self {
+            with_tools: Fixed::new(&tools, output.as_deref(), extra),
+            without_tools: Fixed::new(&[], output.as_deref(), extra),
+            tools,
+            output,
+        }
+    }
+}
+
+/// The forms of a plan's requests, measured once: its own, and each stage's.
+#[derive(Clone, Debug)]
+pub struct Forms {
+    /// Of a single loop, or of a workflow's own last answer.
+    pub own: Arc<Form>,
+    stages: BTreeMap<StageName, Arc<Form>>,
+}
+
+impl Forms {
+    /// Takes them from a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let form = |stage: &StagePlan| {
+            let item = matches!(stage.kind, StageKind::Map { .. }).then_some(0);
+            let place = Place { stage: stage.id.clone(), item };
+            (stage.id.clone(), Arc::new(Form::with(plan, &plan.call_of(&place))))
+        };
+        let stages = plan.stages.iter().filter(|_| plan.is_workflow()).map(form).collect();
+        Self { own: Arc::new(Form::of(plan)), stages }
+    }
+}
+
+/// What is asked for in the same write before a call: its number and its limits come after theirs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    asks: u32,
+    pub(super) input: Tokens,
+    pub(super) output: Tokens,
+}
+
+impl Beside {
+    /// One more.
+    pub fn count(&mut self, reserved: &Reserved) {
+        self.asks = self.asks.saturating_add(1);
+        if let Call::Model(call) = &reserved.call {
+            self.input = self.input.plus(call.bound.tokens);
+            self.output = self.output.plus(Tokens(call.max_output_tokens.into()));
+        }
+    }
+
+    /// The id of the run's next reservation after these.
+    #[must_use]
+    pub fn next_reservation(&self, run: &Run) -> ReservationId {
+        let next = run.next_reservation();
+        ReservationId { number: next.number.saturating_add(self.asks), ..next }
+    }
+}
+
+/// What every request of a conversation has in common: the form, and the rendered texts.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// The rendered system text.
+    pub system: String,
+    /// The rendered user text.
+    pub user: String,
+    pub(super) form: Arc<Form>,
+    /// The stage whose way of asking it is; `None` for the agent's own.
+    stage: Option<StageName>,
+}
+
+impl Rendered {
+    /// Renders a plan's prompt over an input; `form` is the plan's.
+    ///
+    /// # Errors
+    /// A template that can't be rendered over this input.
+    pub fn of(plan: &Plan, form: Arc<Form>, input: &serde_json::Value) -> Result<Self, TemplateError> {
+        let context = json!({ "input": input });
+        Ok(Self {
+            system: template::render(&plan.prompt.system, &context)?,
+            user: template::render(&plan.prompt.user, &context)?,
+            form,
+            stage: None,
+        })
+    }
+
+    /// Renders the prompt of a workflow's stage over what the run has by now.
+    ///
+    /// # Errors
+    /// A template that can't be rendered over this.
+    pub fn at(run: &Run, forms: &Forms, place: &Place) -> Result<Self, TemplateError> {
+        let (prompt, context) = (run.plan.call_of(place).prompt, run.names_at(&place.stage));
+        Ok(Self {
+            system: template::render(&prompt.system, &context)?,
+            user: template::render(&prompt.user, &context)?,
+            form: forms.stages.get(&place.stage).unwrap_or(&forms.own).clone(),
+            stage: Some(place.stage.clone()),
+        })
+    }
+
+    /// The models of this conversation.
+    pub(super) fn model<'a>(&self, run: &'a Run) -> &'a ModelPlan {
+        let stage = self.stage.as_ref().and_then(|stage| run.plan.stage(stage));
+        let call = stage.and_then(|stage| stage.kind.call());
+        call.and_then(|call| call.model.as_ref()).unwrap_or(&run.plan.model)
+    }
+
+    /// True where the conversation is longer in bytes than one of its pots allows in tokens.
+    pub(super) fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
+        let context = &run.plan.context;
+        let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
+        let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
+        texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step)) > smallest
+    }
+
+    pub(super) fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
+        context::Draft { system: &self.system, user: &self.user, turns }
+    }
+}
