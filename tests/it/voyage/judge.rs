@@ -294,6 +294,13 @@ impl Judge {
                 let once = known.answers == known.asks;
                 self.check(once && state.awaits_person(), || format!("(17) {run} is answered and didn't ask"));
             }
+            Event::StageEnded(_)
+            | Event::MapBegan(_)
+            | Event::ChildBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::PeriodMoved(_) => self.broken(format!("{run} is a single loop, and its log has {event:?}")),
             Event::Ended(ended) => {
                 self.saw(RunState::from(ended.state).name());
                 self.rest(run, ended.state.into());
@@ -370,6 +377,7 @@ impl Judge {
                 Purpose::Landing => self.saw("landing"),
                 Purpose::Last => self.saw("last call"),
                 Purpose::Repair => self.saw("repair"),
+                Purpose::Summary => self.saw("summary"),
                 Purpose::Turn => self.saw("turn"),
             }
         }
