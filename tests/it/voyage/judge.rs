@@ -261,14 +261,7 @@ impl Judge {
                     known.tool_calls += 1;
                 }
             }
-            Event::WaitBegan(began) => {
-                self.saw("wait");
-                let wait = self.known(run).plan.limits.budget_wait;
-                self.check(began.until <= at.after(wait), || format!("(18) {run} may wait too long"));
-                let known = self.known(run);
-                known.wait = Some(began.until);
-                known.state = RunState::AwaitingBudget;
-            }
+            Event::WaitBegan(began) => self.begin_wait(run, at, began.until),
             Event::WaitEnded(_) => {
                 let known = self.known(run);
                 known.wait = None;
@@ -306,6 +299,15 @@ impl Judge {
                 self.rest(run, ended.state.into());
             }
         }
+    }
+
+    fn begin_wait(&mut self, run: RunId, at: Timestamp, until: Timestamp) {
+        self.saw("wait");
+        let known = self.known(run);
+        let wait = known.plan.limits.budget_wait;
+        known.wait = Some(until);
+        known.state = RunState::AwaitingBudget;
+        self.check(until <= at.after(wait), || format!("(18) {run} may wait too long"));
     }
 
     /// The run stops: its landing reserve goes, and its wait.
