@@ -107,7 +107,7 @@ pub enum Verdict {
     Short(Short),
     /// The run waits for budget.
     Waiting,
-    /// Not judged: an earlier ask of the same op has to wait.
+    /// Not judged: an earlier ask of the same op was not placed.
     Behind,
     /// The attempt may not be made whatever the money: its price row is frozen, which bars the landing call too; or a budget
     /// counts by a label that the run hasn't, which doesn't.
@@ -301,9 +301,8 @@ impl Ledger {
                 Ask::Admit(_) if freed => self.offer_to_waiters(&mut decision, None),
                 Ask::Reserve(_) | Ask::Admit(_) | Ask::EndWait(_) => {}
             }
-            // Attempts are decided one after another (rule 16): none overtakes one that has to wait.
-            let behind =
-                matches!(decision.verdicts.last(), Some(Verdict::Short(_) | Verdict::Waiting | Verdict::Behind));
+            // Attempts are decided one after another (rule 16): none overtakes one that was not placed.
+            let behind = decision.verdicts.last().is_some_and(leaves_behind);
             let verdict = if behind { Verdict::Behind } else { self.judge_ask(&mut decision, op.run, ask) };
             decision.verdicts.push(verdict);
         }
@@ -395,6 +394,11 @@ impl Ledger {
             self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Cancelled }));
         }
     }
+}
+
+/// True where an attempt was asked for and not placed: its number is the next one's, so that a log has no gap.
+const fn leaves_behind(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Short(_) | Verdict::Waiting | Verdict::Behind | Verdict::Frozen(_))
 }
 
 /// True where an event may free money, or make somebody stop waiting.

@@ -43,6 +43,9 @@ fn an_overrun_is_booked_and_freezes_its_price() {
     assert_eq!(desk.ledger.frozen().map(|(price, _)| price.clone()).collect::<Vec<_>>(), [price(0)]);
     let landing = || at_once(reserved(id(root(1), 2), money(10), Purpose::Landing, Money::ZERO));
     assert_eq!(limit(&desk.reserve(root(1), landing())), LimitKind::FrozenPrice, "landing isn't spared");
+    let both = [2, 3].map(|attempt| Ask::Reserve(Box::new(at_once(call(1, attempt, 1, 0)))));
+    let verdicts = desk.op(root(1), vec![], both.into()).verdicts;
+    assert!(matches!(&verdicts[..], [Verdict::Frozen(_), Verdict::Behind]), "no gap in a log's numbers: {verdicts:?}");
     assert!(desk.ledger.unfreeze(&price(0)));
     assert_eq!(short(&desk.reserve(root(1), at_once(call(1, 3, 1, 0)))).asked, money(1));
     granted(&desk.reserve(root(1), landing()));
