@@ -169,9 +169,16 @@ pub struct ErrorBody {
 
 impl From<&ApiError> for ErrorBody {
     fn from(error: &ApiError) -> Self {
-        let text = error.to_string();
-        let (message, help) = text.rsplit_once("; ").unwrap_or((&text, ""));
-        Self { code: error.code().to_owned(), message: message.to_owned(), help: help.to_owned() }
+        let (message, help) = parted(&error.to_string());
+        Self { code: error.code().to_owned(), message, help }
+    }
+}
+
+/// What went wrong, and how to mend it: our messages end in that, after a `;`. Empty where nobody knows.
+pub(crate) fn parted(text: &str) -> (String, String) {
+    match text.rsplit_once("; ") {
+        Some((message, help)) if !help.contains('\n') => (message.to_owned(), help.to_owned()),
+        Some(_) | None => (text.to_owned(), String::new()),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod socket;
 mod types;
 
 pub use books::Books;
+pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub use query::{CostQuery, RunQuery};

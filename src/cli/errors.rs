@@ -5,6 +5,7 @@ use std::path::Path;
 
 use miette::{Diagnostic, LabeledSpan, SourceCode};
 
+use crate::api;
 use crate::cli::exit::Exit;
 use crate::runtime::RuntimeError;
 use crate::sim::SimError;
@@ -164,11 +165,7 @@ impl Problem {
     /// What went wrong, from a library error whose message ends in how to mend it, after a `;`.
     #[must_use]
     pub fn told(code: &'static str, error: &dyn fmt::Display, exit: Exit) -> Self {
-        let text = error.to_string();
-        let (message, help) = match text.rsplit_once("; ") {
-            Some((message, help)) if !help.contains('\n') => (message.to_owned(), help.to_owned()),
-            Some(_) | None => (text, String::new()),
-        };
+        let (message, help) = api::parted(&error.to_string());
         Self { code, message, help, exit, holder: None }
     }
 }

@@ -250,7 +250,7 @@ fn sim_price(price: &PriceOverride) -> SimPrice {
     }
 }
 
-fn price_row(price: &PriceOverride) -> PriceRow {
+pub(crate) fn price_row(price: &PriceOverride) -> PriceRow {
     let custom = CustomPrice {
         model: price.model.clone(),
         input: price.input,

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use plimsoll::domain::event::Recorded;
 use plimsoll::domain::plan::Plan;
-use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use plimsoll::domain::pricing::{PriceBook, PriceRow};
 use plimsoll::ids::{AgentName, ModelName, RunId};
 use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
-use plimsoll::spec::project::{PriceOverride, Project};
+use plimsoll::spec::project::Project;
 use plimsoll::store::memory::{Crash, MemoryDisk};
 use plimsoll::units::{Millis, Money, Timestamp};
 use tokio::sync::Notify;
@@ -22,6 +22,7 @@ use super::crew::{Crew, lock};
 use super::dice::Dice;
 use super::draw::{BudgetDraw, End, Sheet, TOOL_INPUT, TOOLS};
 use super::judge::Judge;
+use crate::world::price_row;
 use life::{Life, Outcome};
 
 /// Draws of one seed until the project has no fault: an agent may be drawn that could never begin.
@@ -222,20 +223,4 @@ fn edition(sheet: &Sheet, agents: &[String]) -> Option<Edition> {
     let worst = |model: &ModelName, input, output| Some(book.find(model, sheet.start)?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     Some(Edition { project, plans, prices, load_lines })
-}
-
-fn price_row(price: &PriceOverride) -> PriceRow {
-    let custom = CustomPrice {
-        model: price.model.clone(),
-        input: price.input,
-        output: price.output,
-        cache_read: price.cache_read,
-        cache_write: price.cache_write,
-        per_call: price.per_call,
-        context_window: None,
-        max_output: None,
-        reason: price.reason.clone(),
-        source: price.declared.to_string(),
-    };
-    PriceRow::custom(custom).expect("a price")
 }
