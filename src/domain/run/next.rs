@@ -10,7 +10,7 @@ use crate::domain::limits::Refusal;
 use crate::domain::message::ToolCall;
 use crate::domain::plan::ToolPlan;
 use crate::ids::{StageName, ToolName};
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Timestamp, Tokens};
 
 /// What a run should do now.
 #[derive(Clone, Debug)]
@@ -179,8 +179,7 @@ impl Run {
         let last = self.landing_tries.last();
         let tries = u32::try_from(self.landing_tries.len()).unwrap_or(u32::MAX);
         let may_try = last.is_none_or(|tried| tried.unbilled) && tries < self.plan.retry.attempts.max(1);
-        let judged = self.judge_model(now, &Tally::of(&self.counters), 0, Purpose::Landing, last.is_none());
-        match judged {
+        match self.judge_landing(now) {
             Ok(time_limit) if may_try && self.can_land() => Intent::Model(ModelIntent {
                 step: StepKey {
                     stage: self.last_stage(),
@@ -199,6 +198,21 @@ impl Run {
                 Intent::End(ended)
             }
         }
+    }
+
+    /// True where a last answer could still be given, and so is worth a reserve. A last call that was not to be followed by
+    /// another may have used the landing's own step or tokens; what is used up doesn't come back.
+    #[must_use]
+    pub fn has_room_to_land(&self, now: Timestamp) -> bool {
+        self.can_land() && self.judge_landing(now).is_ok()
+    }
+
+    fn judge_landing(&self, now: Timestamp) -> Result<Millis, Refusal> {
+        let limits = &self.plan.limits;
+        let (input, output) = (Tokens(limits.landing_tokens.into()), Tokens(limits.landing_output_tokens.into()));
+        self.judge_tokens(Purpose::Landing, input, output)?;
+        let new_step = self.landing_tries.is_empty();
+        self.judge_model(now, &Tally::of(&self.counters), 0, Purpose::Landing, new_step)
     }
 
     /// A landing answer is taken as it is: JSON where the agent declares a form and the text is JSON, else text.

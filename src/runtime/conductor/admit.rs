@@ -115,7 +115,7 @@ impl Conductor {
 
     pub(super) fn landing_reserve(&self, purpose: Purpose) -> Option<Landing> {
         let last = purpose == Purpose::Last;
-        if last || !self.run.can_land() {
+        if last || !self.run.has_room_to_land(self.now()) {
             return None;
         }
         let model = self.run.landing_model()?;

@@ -335,7 +335,7 @@ impl Player {
 
     fn admit(&mut self) {
         // Whose first call is the last keeps nothing back (LEDGER rule 12).
-        let kept = self.run.can_land() && !self.run.first_call_is_last();
+        let kept = self.run.has_room_to_land(self.now) && !self.run.first_call_is_last();
         let landing =
             kept.then(|| Landing { reservation: self.run.next_reservation(), amount: Money::from_pico(BOUND) });
         self.apply(Event::Admitted(Admitted { budgets: vec![], landing }));
