@@ -52,7 +52,8 @@ impl Ledger {
     pub(super) fn track(&mut self, run: RunId, event: &Event) {
         match event {
             Event::Created(created) => self.track_created(run, created),
-            Event::Admitted(admitted) => self.with_root(run, |open| {
+            // A sub-agent's run begins its active time; it has no budgets and no landing reserve of its own.
+            Event::Admitted(admitted) => self.with_root_itself(run, |open| {
                 open.budgets.clone_from(&admitted.budgets);
                 open.landing.clone_from(&admitted.landing);
                 open.state = RunState::Running;

@@ -22,9 +22,9 @@ impl Run {
             | Event::LandingReleased(_)
             | Event::PersonAnswered(_)
             | Event::Parked(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
+            Event::ChildBegan(began) => self.begin_child(began),
+            Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
                 if let Some(stage) = self.stage_mut(&began.stage) {
                     stage.begin_map(began);
@@ -84,6 +84,7 @@ impl Run {
         }
         let new_step = reserved.attempt == 1;
         self.counters.steps += u32::from(new_step);
+        self.count_for_stage(reserved);
         let kind = match &reserved.call {
             Call::Model(call) => {
                 self.counters.model_calls += u32::from(new_step);
@@ -112,10 +113,22 @@ impl Run {
         self.open.insert(reserved.reservation, attempt);
     }
 
+    fn count_for_stage(&mut self, reserved: &Reserved) {
+        let new_step = u32::from(reserved.attempt == 1);
+        let Some(stage) = self.stage_mut(&reserved.step.stage) else { return };
+        stage.spent.steps += new_step;
+        match &reserved.call {
+            Call::Model(_) => {
+                stage.spent.model_calls += new_step;
+                stage.spent.attempts += 1;
+            }
+            Call::Tool { .. } => stage.spent.tool_calls += new_step,
+        }
+    }
+
     fn begin_model_try(&mut self, reserved: &Reserved, remark: Option<&String>) {
-        let Some(lane) = self.stage_mut(&reserved.step.stage).and_then(|stage| stage.enter(&reserved.step)) else {
-            return;
-        };
+        let (place, active) = (reserved.step.place(), self.active(self.last_at));
+        let Some(lane) = self.stage_mut(&place.stage).and_then(|stage| stage.enter(&place, active)) else { return };
         if let (Some(turn), Some(remark)) = (lane.turns.last_mut(), remark) {
             turn.remark = Some(remark.clone());
         }
@@ -136,7 +149,7 @@ impl Run {
         }
     }
 
-    fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
+    pub(super) fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
         self.stage_mut(&step.stage)?.lane_mut(step.item)
     }
 
@@ -169,6 +182,10 @@ impl Run {
         let counted = settled.usage.map_or((input, output), |usage| (usage.input_total(), usage.output));
         self.counters.input = self.counters.input.plus(counted.0);
         self.counters.output = self.counters.output.plus(counted.1);
+        if let Some(stage) = self.stage_mut(&attempt.step.stage) {
+            stage.spent.input = stage.spent.input.plus(counted.0);
+            stage.spent.output = stage.spent.output.plus(counted.1);
+        }
     }
 
     fn take_reply(
@@ -202,7 +219,7 @@ impl Run {
         }
     }
 
-    fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
+    pub(super) fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
         if let Some(call) = self.lane_mut(step).and_then(|lane| lane.call_mut(call_id)) {
             let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
             call.status = CallStatus::Answered(ToolAnswer { call_id, name, content: content.to_owned(), is_error });

@@ -38,6 +38,9 @@ fn in_words(stage: &Stage) -> Option<String> {
     if let Some(over) = stage.over() {
         return match over.end {
             StageEnd::Finished => Some(format!("Stage `{}` gave: {}", stage.id, as_text(&over.output))),
+            StageEnd::Stopped if over.is_partial() => {
+                Some(format!("Stage `{}`, stopped, gave: {}", stage.id, as_text(&over.output)))
+            }
             StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => None,
         };
     }

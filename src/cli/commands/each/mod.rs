@@ -317,6 +317,7 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::DamagedLog { .. }
         | RuntimeError::Driven { .. }
         | RuntimeError::NothingAsked { .. }
+        | RuntimeError::SubAgent { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),
     }
