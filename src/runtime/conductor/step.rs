@@ -149,7 +149,9 @@ impl Conductor {
             },
         };
         // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
-        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| asked.list.is_empty()) else {
+        let Some(permit) =
+            self.shared.gate.instant(plan, &reserved).filter(|_| self.shared.instants && asked.list.is_empty())
+        else {
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until: None };
             asked.push(Pending { reserved, work: Work::Tool(intent.call), key: None, can_tighten: false }, ask);
             return false;
