@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::stage::Stage;
+use super::stage::{Stage, Turn};
 use super::{Run, StageOver};
 use crate::domain::event::StageEnd;
-use crate::domain::message::{Assistant, Message};
+use crate::domain::message::{Assistant, Message, Sent};
 use crate::ids::StageName;
 
 impl Run {
@@ -20,12 +20,12 @@ impl Run {
 
     /// The conversation that a landing answers from: that of a single loop, or what the stages of a workflow have.
     #[must_use]
-    pub fn landing_turns(&self) -> Vec<Message> {
+    pub fn landing_turns(&self) -> Vec<Sent> {
         if !self.plan.is_workflow() {
             return self.stages.last().map(|stage| self.turns(&stage.id)).unwrap_or_default();
         }
         let said = self.stages.iter().filter_map(in_words);
-        said.map(|text| Message::Assistant(Assistant { text, ..Assistant::default() })).collect()
+        said.map(|text| Message::Assistant(Assistant { text, ..Assistant::default() }).into()).collect()
     }
 }
 
@@ -41,8 +41,8 @@ fn in_words(stage: &Stage) -> Option<String> {
             StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => None,
         };
     }
-    let said = stage.lanes().filter_map(|lane| lane.turns.iter().rev().find(|turn| !turn.said.text.is_empty()));
-    let said: Vec<&str> = said.map(|turn| turn.said.text.as_str()).collect();
+    let said = stage.lanes().filter_map(|lane| lane.turns.iter().rev().find(|turn| !turn.text().is_empty()));
+    let said: Vec<&str> = said.map(Turn::text).collect();
     (!said.is_empty()).then(|| format!("Stage `{}`, not finished, said: {}", stage.id, said.join("\n")))
 }
 
