@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::Run;
 use super::stage::{CallStatus, ChildState};
-use super::{Run, StageOver};
-use crate::domain::event::{ChildBegan, ChildCall, ChildEnded, EndState, Ended, Place, Spent, StageEnd, StepKey};
+use crate::domain::event::{ChildBegan, ChildCall, ChildEnded, EndState, Ended, Place, Spent, StepKey};
 use crate::domain::limits::Refusal;
+use crate::domain::message::Message;
 use crate::ids::{RunId, StageName, ToolName};
 
 impl Run {
@@ -46,12 +47,9 @@ impl Run {
 
     fn what_it_has(&self) -> Option<String> {
         let turns = self.landing_turns();
-        let texts = turns.iter().rev().filter_map(|message| match message {
-            crate::domain::message::Message::Assistant(said) if !said.text.is_empty() => Some(said.text.clone()),
-            crate::domain::message::Message::Assistant(_)
-            | crate::domain::message::Message::System { .. }
-            | crate::domain::message::Message::User { .. }
-            | crate::domain::message::Message::Tool(_) => None,
+        let texts = turns.iter().rev().filter_map(|sent| match &**sent {
+            Message::Assistant(said) if !said.text.is_empty() => Some(said.text.clone()),
+            Message::Assistant(_) | Message::System { .. } | Message::User { .. } | Message::Tool(_) => None,
         });
         let mut texts: Vec<String> = if self.plan.is_workflow() { texts.collect() } else { texts.take(1).collect() };
         texts.reverse();
@@ -145,11 +143,4 @@ fn cut(mut text: String, bytes_max: u64) -> String {
     text.truncate(text.floor_char_boundary(bytes_max));
     text.push_str(&format!(" … ({} bytes more)", whole - text.len()));
     text
-}
-
-impl StageOver {
-    /// True where it was stopped and has something all the same.
-    pub(super) fn is_partial(&self) -> bool {
-        self.end == StageEnd::Stopped && !self.output.is_null()
-    }
 }

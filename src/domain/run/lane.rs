@@ -28,6 +28,7 @@ use crate::domain::plan::{OnError, StageKind, StagePlan, ToolPlan};
 use crate::domain::template;
 use crate::ids::{RunId, StageName, ToolName};
 use crate::units::{Millis, Timestamp};
+use tool::OwnCall;
 
 /// A look over all lanes of a run, and of those below it.
 pub(super) struct Pass<'a> {
@@ -40,6 +41,8 @@ pub(super) struct Pass<'a> {
     tally: Tally<'a>,
     /// Calls that may still be started.
     free: usize,
+    /// How many of them by the stage that is looked at.
+    free_here: usize,
     /// Intents that there were when the look at this run began.
     first: usize,
     /// The runs above it, the root first.
@@ -59,6 +62,7 @@ struct Level<'a> {
     run: &'a Run,
     tally: Tally<'a>,
     free: usize,
+    free_here: usize,
     first: usize,
     /// Where the run below was called.
     place: Place,
@@ -85,6 +89,7 @@ impl<'a> Pass<'a> {
             check,
             tally: Tally::of(run, &spent_below(runs, run)),
             free: free_of(runs, run),
+            free_here: 0,
             first: 0,
             above: Vec::new(),
             intents: Vec::new(),
@@ -117,10 +122,12 @@ impl<'a> Pass<'a> {
     fn look_at_stage(&mut self, stage: &'a Stage, plan: &'a StagePlan) {
         let intents = self.intents.len();
         self.tally.begin_stage();
+        self.free_here = self.free_at(&stage.id);
         match &stage.state {
             // A stage that was stopped may leave a run of a sub-agent behind.
             StageState::Over(over) => return self.stop_children(Some(&stage.id), ending_of(over)),
             StageState::Waiting => self.begin(plan),
+            StageState::Open { items: Some(_), .. } => self.advance_map(stage, plan),
             StageState::Open { .. } => {
                 for lane in stage.lanes() {
                     self.advance_lane(lane, plan);
@@ -150,7 +157,7 @@ impl<'a> Pass<'a> {
 
     fn is_wanted(&self, plan: &StagePlan) -> Result<bool, template::TemplateError> {
         let Some(when) = &plan.when else { return Ok(true) };
-        template::holds(when, &self.run.names_at(&plan.id))
+        template::holds(when, &self.run.names_at(&Place::stage(plan.id.clone())))
     }
 
     /// One function for each kind of stage.
@@ -161,8 +168,10 @@ impl<'a> Pass<'a> {
         let kind = if lane.place.item.is_some() { plan.kind.of_lane() } else { &plan.kind };
         match kind {
             StageKind::Loop { .. } | StageKind::Model { .. } => self.talk(lane, plan),
-            StageKind::Tool { tool, .. } => self.call_tool(lane, tool),
-            StageKind::Map { .. } => self.begin_map(lane),
+            StageKind::Tool { tool, arguments, output } => {
+                self.call_tool(lane, &OwnCall { tool, arguments, output: output.as_ref() });
+            }
+            StageKind::Map { over, .. } => self.begin_map(lane, over),
             StageKind::Approval { .. } => self.ask_approval(lane),
             StageKind::Agent { agent, input } => self.call_agent(lane, agent, input),
         }
@@ -170,6 +179,9 @@ impl<'a> Pass<'a> {
 
     /// The work of a place is done: of a workflow's stage that is a fact, of a single loop the end of its run.
     fn over(&mut self, place: Place, end: StageEnd, output: Value, error: Option<String>) {
+        if let Some(refusal) = self.is_too_much(&place, &output) {
+            return self.stop(place, refusal, Value::Null);
+        }
         if self.run.plan.is_workflow() {
             let ended = StageEnded { place, end, output, refusal: None, error };
             return self.note(Event::StageEnded(ended));
@@ -185,6 +197,22 @@ impl<'a> Pass<'a> {
         self.over(place, StageEnd::Failed, Value::Null, Some(error));
     }
 
+    /// The work of a place is stopped by a limit of its own; the run goes on where it can do without.
+    fn stop(&mut self, place: Place, refusal: Refusal, output: Value) {
+        let (end, refusal) = (StageEnd::Stopped, Some(refusal));
+        self.note(Event::StageEnded(StageEnded { place, end, output, refusal, error: None }));
+    }
+
+    /// True where no call may be started at present.
+    const fn is_full(&self) -> bool {
+        self.free == 0 || self.free_here == 0
+    }
+
+    /// True where what is left of the stage that is looked at isn't.
+    const fn is_stopped_here(&self) -> bool {
+        self.stops_stage.is_some()
+    }
+
     /// A fact of the run that is looked at.
     fn note(&mut self, fact: Event) {
         self.notes.push((self.run.id, fact));
@@ -198,6 +226,7 @@ impl<'a> Pass<'a> {
     /// A call.
     fn ask(&mut self, intent: Intent) {
         self.free = self.free.saturating_sub(1);
+        self.free_here = self.free_here.saturating_sub(1);
         self.want(intent);
     }
 }
@@ -259,12 +288,12 @@ impl<'a> Pass<'a> {
         let run = self.run;
         for (child, place) in &run.children {
             if stage.is_none_or(|stage| place.stage == *stage) {
-                self.descend(*child, place, |pass| pass.stop(ending));
+                self.descend(*child, place, |pass| pass.stop_run(ending));
             }
         }
     }
 
-    fn stop(&mut self, ending: Ending<'_>) {
+    fn stop_run(&mut self, ending: Ending<'_>) {
         self.stop_children(None, ending);
         if !self.run.is_quiet() {
             return;
@@ -323,12 +352,13 @@ impl<'a> Pass<'a> {
     /// Looks at a run below this one, where its call stands.
     fn descend(&mut self, id: RunId, place: &Place, look: impl FnOnce(&mut Self)) {
         let Some(child) = self.runs.and_then(|runs| runs.get(&id)) else { return };
-        let free = free_of(self.runs, child).min(self.free);
+        let free = free_of(self.runs, child).min(self.free).min(self.free_here);
         let tally = Tally::of(child, &spent_below(self.runs, child));
         self.above.push(Level {
             run: std::mem::replace(&mut self.run, child),
             tally: std::mem::replace(&mut self.tally, tally),
             free: std::mem::replace(&mut self.free, free),
+            free_here: std::mem::take(&mut self.free_here),
             first: std::mem::replace(&mut self.first, self.intents.len()),
             place: place.clone(),
         });
@@ -337,7 +367,9 @@ impl<'a> Pass<'a> {
             let asked = self.tally.asked();
             (self.run, self.tally, self.first) = (level.run, level.tally, level.first);
             self.tally.count_below(asked);
-            self.free = level.free.saturating_sub(free.saturating_sub(self.free));
+            let used = free.saturating_sub(self.free);
+            self.free = level.free.saturating_sub(used);
+            self.free_here = level.free_here.saturating_sub(used);
         }
         self.halted = self.halted.filter(|depth| *depth <= self.above.len());
     }
@@ -361,6 +393,17 @@ impl<'a> Pass<'a> {
             (run, tally, place) = (level.run, &level.tally, &level.place);
         }
         Ok(())
+    }
+
+    /// How many more calls a stage may have in flight, by its own `parallel`.
+    fn free_at(&self, stage: &StageName) -> usize {
+        let run = self.run;
+        let open = run.open.values().filter(|attempt| attempt.step.stage == *stage).count();
+        let children = run.children.iter().filter(|(_, place)| place.stage == *stage);
+        let children = children.filter_map(|(child, _)| self.runs?.get(child));
+        let below: usize = children.map(|child| open_below(self.runs, child)).sum();
+        let parallel = usize::try_from(run.plan.limits_of(stage).parallel).unwrap_or(usize::MAX);
+        parallel.saturating_sub(open).saturating_sub(below)
     }
 
     fn used_by_stage(&self, run: &Run, stage: &Stage) -> Used {

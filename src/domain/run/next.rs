@@ -83,6 +83,8 @@ pub struct ToolIntent {
     pub hash: String,
     /// How long it may take at most.
     pub time_limit: Millis,
+    /// The arguments, where no model's reply has them: those of a stage's own call.
+    pub arguments: Option<Value>,
 }
 
 /// See [`Intent::Child`].

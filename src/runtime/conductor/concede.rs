@@ -43,7 +43,7 @@ impl Conductor {
     }
 
     /// Whose account is short is who ends: a sub-agent's run, a stage; the root lands.
-    async fn out_of_money(&mut self, short: &Short) -> Result<Flow, RuntimeError> {
+    pub(super) async fn out_of_money(&mut self, short: &Short) -> Result<Flow, RuntimeError> {
         let refusal = short.refusal(self.cost_declared(&short.account));
         let node = match &short.account {
             AccountKey::Node { run, stage: Some(stage) } => NodeRef::Stage(*run, stage.clone()),

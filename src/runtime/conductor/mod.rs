@@ -345,6 +345,9 @@ impl Conductor {
                 self.in_flight.insert(task.id(), reserved);
             }
             Work::Tool(call) => {
+                if self.is_own_call(&reserved) {
+                    self.own.effort.waited = false;
+                }
                 let plan = self.tree.run(run).and_then(|run| run.plan.tools.get(&call.name)).cloned();
                 let Some(plan) = plan else { return };
                 let arguments = arguments_of(&call.arguments);
@@ -357,7 +360,9 @@ impl Conductor {
     /// Whoever looks on reads the answer as it comes: the words of other stages and runs would stand in between.
     fn observer_of(&self, (run, place): &Key) -> Observer {
         let root = self.root();
-        let is_result = |place: &Place| root.plan.result_stage().is_some_and(|stage| stage.id == place.stage);
+        let is_result = |place: &Place| {
+            place.item.is_none() && root.plan.result_stage().is_some_and(|stage| stage.id == place.stage)
+        };
         let shows = *run == root.id && place.as_ref().is_none_or(is_result);
         if shows { self.observer.clone() } else { super::silent() }
     }

@@ -6,6 +6,7 @@
 use super::{Conductor, Flow, Key, Pending, Talk, Work};
 use crate::domain::event::{Call, CallRefusal, CallRefused, Event, Place, Purpose, Reserved, StageEnd, StageEnded};
 use crate::domain::ledger::{Ask, ReserveAsk, Short};
+use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
 use crate::gate::{Beside, Draft, Effort, Passage, Prepared, Rendered};
@@ -131,6 +132,13 @@ impl Conductor {
                 self.wake_at(until);
                 return Ok(Taken::On);
             }
+            // What one call may carry is that call's own affair: the run may do without its place.
+            Ok(Prepared::Refused(refusal))
+                if refusal.limit == LimitKind::Context && self.key(run, intent).1.is_some() && !asked.has(run) =>
+            {
+                self.end_place(run, intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
+                return Ok(Taken::Moved);
+            }
             Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal: *refusal },
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
         };
@@ -227,8 +235,12 @@ impl Conductor {
     }
 
     pub(super) fn fail_place(&mut self, run: RunId, place: Place, error: String) {
-        let (end, output) = (StageEnd::Failed, serde_json::Value::Null);
-        self.note(run, Event::StageEnded(StageEnded { place, end, output, refusal: None, error: Some(error) }));
+        self.end_place(run, place, StageEnd::Failed, None, Some(error));
+    }
+
+    fn end_place(&mut self, run: RunId, place: Place, end: StageEnd, refusal: Option<Refusal>, error: Option<String>) {
+        let output = serde_json::Value::Null;
+        self.take_notes(vec![(run, Event::StageEnded(StageEnded { place, end, output, refusal, error }))]);
     }
 
     fn wake_at(&mut self, until: Timestamp) {
@@ -239,16 +251,27 @@ impl Conductor {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
         let wait = !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
-        let now = self.now();
-        let patience = self.tree.run(run).unwrap_or(self.root()).plan.limits.budget_wait;
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),
-            wait_until: wait.then(|| now.after(patience.min(self.tree.time_to_wait(run, now)))),
+            wait_until: wait.then(|| self.budget_wait_until(run)),
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
         asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten }, ask);
+    }
+
+    /// True for the call of a `tool` stage, which no model asks for.
+    pub(super) fn is_own_call(&self, reserved: &Reserved) -> bool {
+        let run = self.tree.run(reserved.reservation.run);
+        let stage = run.and_then(|run| run.plan.stage(&reserved.step.stage));
+        matches!(reserved.call, Call::Tool { .. }) && stage.is_some_and(|stage| stage.kind.of_lane().calls_a_tool())
+    }
+
+    fn budget_wait_until(&self, run: RunId) -> Timestamp {
+        let now = self.now();
+        let patience = self.tree.run(run).unwrap_or(self.root()).plan.limits.budget_wait;
+        now.after(patience.min(self.tree.time_to_wait(run, now)))
     }
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for. True for the former.
@@ -269,12 +292,15 @@ impl Conductor {
                 tool: intent.call.name.clone(),
                 arguments_hash: intent.hash,
                 idempotent: plan.idempotent,
-                arguments: None,
+                arguments: intent.arguments,
             },
         };
         // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
-        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| asked.list.is_empty()) else {
-            let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until: None };
+        let at_once = self.shared.instants && asked.list.is_empty();
+        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
+            let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
+            let wait_until = waits.then(|| self.budget_wait_until(id));
+            let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
             let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false };
             asked.push(&self.tree, pending, ask);
             return false;
@@ -313,6 +339,10 @@ impl Conductor {
             Passage::Granted(pass) => {
                 self.perform(pass, pending);
                 Ok(Flow::Wait)
+            }
+            // No model is there that could be told: whose account it is can't go on.
+            Passage::Short(short) if !short.own_tree && self.is_own_call(&pending.reserved) => {
+                self.out_of_money(&short).await
             }
             Passage::Short(short) if !short.own_tree && matches!(pending.work, Work::Tool(_)) => {
                 self.refuse_tool(&pending.reserved, &short);
@@ -359,7 +389,10 @@ impl Conductor {
     pub(super) fn take_notes(&mut self, facts: Vec<(RunId, Event)>) {
         for (run, fact) in facts {
             if let Event::StageEnded(ended) = &fact {
-                self.talks.remove(&(run, Some(ended.place.clone())));
+                // With a map its items are over too.
+                let Place { stage, item } = &ended.place;
+                let is_over = |place: &Place| place.stage == *stage && (item.is_none() || place.item == *item);
+                self.talks.retain(|(of, place), _| *of != run || !place.as_ref().is_some_and(is_over));
                 failpoint::reach("stage.ended");
             }
             self.note(run, fact);

@@ -1,14 +1,14 @@
 //! Sub-agents: stages that are a run of one, and calls of a model that one answers.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Pass;
-use crate::domain::event::{ChildCall, EndState, Ended, Event, Place, StageEnd, StageEnded};
+use crate::domain::event::{ChildCall, EndState, Ended, Place, StageEnd};
 use crate::domain::limits::Refusal;
 use crate::domain::plan::Plan;
 use crate::domain::run::stage::{ChildState, Lane};
 use crate::domain::run::{ChildIntent, Intent};
-use crate::domain::template::{self, TemplateError};
+use crate::domain::template;
 use crate::ids::{AgentName, RunId};
 
 impl Pass<'_> {
@@ -17,7 +17,7 @@ impl Pass<'_> {
         match &lane.child {
             Some(ChildState::Open(child)) => self.look_below(*child, &lane.place),
             Some(ChildState::Ended(ended)) => self.child_over(lane, agent, ended),
-            None if self.free == 0 => {}
+            None if self.is_full() => {}
             None => self.begin_agent(lane, agent, input),
         }
     }
@@ -32,7 +32,7 @@ impl Pass<'_> {
         let Some(plan) = self.run.plan.agents.get(agent) else {
             return self.fail(place, format!("there is no sub-agent `{agent}`"));
         };
-        let input = match rendered(input, &self.run.names_at(&place.stage)) {
+        let input = match template::fill(input, &self.run.names_at(&place)) {
             Ok(input) => input,
             Err(error) => return self.fail(place, format!("the input of agent `{agent}` can't be rendered: {error}")),
         };
@@ -41,7 +41,7 @@ impl Pass<'_> {
             Err(fault) => return self.fail(place, format!("the input doesn't fit agent `{agent}`: {fault}")),
         };
         if let Err(refusal) = self.judge_child(&place) {
-            return self.note(stopped(place, refusal, Value::Null));
+            return self.stop(place, refusal, Value::Null);
         }
         self.ask_child(ChildIntent { agent: agent.clone(), place, call: None, input });
     }
@@ -73,7 +73,7 @@ impl Pass<'_> {
             (EndState::Finished, _) => self.over(place, StageEnd::Finished, output, None),
             (EndState::Stopped, Some(refusal)) => {
                 let subject = refusal.subject.clone().or_else(|| Some(format!("agent {agent}")));
-                self.note(stopped(place, Refusal { subject, ..refusal.clone() }, output));
+                self.stop(place, Refusal { subject, ..refusal.clone() }, output);
             }
             (EndState::Stopped | EndState::Failed, _) => {
                 let why = ended.error.as_deref().unwrap_or("it gave no reason");
@@ -82,10 +82,6 @@ impl Pass<'_> {
             (EndState::Cancelled, _) => self.fail(place, format!("agent `{agent}` was cancelled")),
         }
     }
-}
-
-fn stopped(place: Place, refusal: Refusal, output: Value) -> Event {
-    Event::StageEnded(StageEnded { place, end: StageEnd::Stopped, output, refusal: Some(refusal), error: None })
 }
 
 /// Arguments of a model's call as an agent's input: whole, or their one text where the agent takes text.
@@ -98,25 +94,4 @@ fn input_of(plan: &Plan, arguments: &str) -> Value {
     let texts = value.as_object().map(|fields| fields.values().filter_map(Value::as_str).collect::<Vec<_>>());
     let text = texts.filter(|texts| texts.len() == 1).and_then(|texts| texts.first().map(|text| (*text).to_owned()));
     Value::String(text.unwrap_or_else(|| arguments.to_owned()))
-}
-
-/// A value whose texts are templates. A text that is one `{{ … }}` and nothing else keeps the value's type.
-fn rendered(value: &Value, names: &Value) -> Result<Value, TemplateError> {
-    match value {
-        Value::String(text) => match lone_expression(text) {
-            Some(expression) => template::evaluate(expression, names),
-            None => template::render(text, names).map(Value::String),
-        },
-        Value::Array(items) => items.iter().map(|item| rendered(item, names)).collect(),
-        Value::Object(fields) => {
-            let fields = fields.iter().map(|(key, value)| Ok((key.clone(), rendered(value, names)?)));
-            Ok(Value::Object(fields.collect::<Result<Map<_, _>, _>>()?))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(value.clone()),
-    }
-}
-
-fn lone_expression(text: &str) -> Option<&str> {
-    let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
-    (!inner.contains("{{") && !inner.contains("}}")).then(|| inner.trim())
 }

@@ -38,7 +38,7 @@ impl Pass<'_> {
     }
 
     fn model(&mut self, lane: &Lane, purpose: Purpose, remark: Option<String>) {
-        if self.free == 0 {
+        if self.is_full() {
             return;
         }
         let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
@@ -71,7 +71,7 @@ impl Pass<'_> {
         for call in &turn.calls {
             match &call.status {
                 CallStatus::Child(child) => self.look_below(*child, &lane.place),
-                CallStatus::Pending if doubt.is_none() && self.free > 0 => {
+                CallStatus::Pending if doubt.is_none() && !self.is_full() => {
                     if let Err(refused) = self.tool(lane, call, plan, &mut errors) {
                         self.want(Intent::Refuse(*refused));
                     }
@@ -125,7 +125,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let (call, attempt) = (call.clone(), progress.tries + 1);
-        self.ask(Intent::Tool(ToolIntent { step, attempt, call, hash, time_limit }));
+        self.ask(Intent::Tool(ToolIntent { step, attempt, call, hash, time_limit, arguments: None }));
         Ok(())
     }
 
@@ -156,13 +156,13 @@ impl Pass<'_> {
 
     /// The model answered without a call: the lane is over, or its answer is mended once.
     fn answered(&mut self, lane: &Lane, turn: &Turn) {
-        let text = &turn.said.text;
+        let text = turn.text();
         if text.is_empty() && turn.stop == StopReason::Length {
             let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
             return self.fail(lane.place.clone(), error.into());
         }
         let Some(schema) = self.run.plan.call_of(&lane.place).output else {
-            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.clone()), None);
+            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.to_owned()), None);
         };
         match self.check.output(schema, text) {
             Ok(output) => self.over(lane.place.clone(), StageEnd::Finished, output, None),
