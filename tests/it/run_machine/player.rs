@@ -199,6 +199,7 @@ impl Player {
         for intent in intents {
             match intent {
                 Intent::Refuse(refused) => self.refuse(refused),
+                Intent::Child(child) => self.faults.push(format!("nobody has a sub-agent `{}`", child.agent)),
                 Intent::End(ended) => self.apply(Event::Ended(ended)),
                 Intent::Land(refusal) => self.land(refusal),
                 Intent::AskPerson { call_id, .. } => self.ask(call_id),
