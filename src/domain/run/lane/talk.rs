@@ -37,7 +37,7 @@ impl Pass<'_> {
     }
 
     fn model(&mut self, lane: &Lane, purpose: Purpose, remark: Option<String>) {
-        if self.free == 0 {
+        if self.is_full() {
             return;
         }
         let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
@@ -66,7 +66,7 @@ impl Pass<'_> {
         }
         let mut errors = lane.tool_errors;
         for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
-            if self.free == 0 {
+            if self.is_full() {
                 break;
             }
             match self.tool(lane, call, plan, &mut errors) {
@@ -110,7 +110,7 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
-        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
+        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit, arguments: None })
     }
 
     fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {
@@ -123,13 +123,13 @@ impl Pass<'_> {
 
     /// The model answered without a call: the lane is over, or its answer is mended once.
     fn answered(&mut self, lane: &Lane, turn: &Turn) {
-        let text = &turn.said.text;
+        let text = turn.text();
         if text.is_empty() && turn.stop == StopReason::Length {
             let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
             return self.fail(lane.place.clone(), error.into());
         }
         let Some(schema) = self.run.plan.call_of(&lane.place).output else {
-            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.clone()), None);
+            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.to_owned()), None);
         };
         match self.check.output(schema, text) {
             Ok(output) => self.over(lane.place.clone(), StageEnd::Finished, output, None),
