@@ -251,6 +251,8 @@ impl Conductor {
                 Ok(if self.run.plan.is_workflow() { Flow::On } else { Flow::Wait })
             }
             Passage::Admitted(None) => {
+                // Its first call doesn't fit on a stage's own account: it asks again, and hears which.
+                self.pending = None;
                 self.queued = false;
                 Ok(Flow::On)
             }
