@@ -130,7 +130,7 @@ const fn wait_end(why: WaitEnd) -> &'static str {
 }
 
 fn step_lines(step: &StepLine) -> Vec<String> {
-    let stage = if step.stage.as_str() == "main" { String::new() } else { format!("  stage {}", step.stage) };
+    let stage = step.place().map_or(String::new(), |place| format!("  stage {place}"));
     let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
     for attempt in &step.attempts {
         lines.push(attempt_line(attempt));
@@ -289,27 +289,33 @@ fn limits(standings: &[LimitStanding], width: Option<u16>) -> String {
 /// What stands at the end of a run: each step's cost, and the limits that matter to everyone.
 #[must_use]
 pub fn ending(trace: &Trace, width: Option<u16>) -> String {
-    let mut table = Table::new([
-        Column::number("STEP"),
-        Column::text("CALL"),
-        Column::number("TRIES"),
-        Column::number("TOKENS IN"),
-        Column::number("OUT"),
-        Column::number("COST"),
-        Column::number("TIME"),
-    ]);
-    trace.steps().for_each(|step| table.push(step_row(step)));
+    // A single loop has one stage, which nobody named.
+    let staged = trace.steps().any(|step| step.place().is_some());
+    let mut table =
+        Table::new([Column::number("STEP")].into_iter().chain(staged.then(|| Column::id("STAGE"))).chain([
+            Column::text("CALL"),
+            Column::number("TRIES"),
+            Column::number("TOKENS IN"),
+            Column::number("OUT"),
+            Column::number("COST"),
+            Column::number("TIME"),
+        ]));
+    for step in trace.steps() {
+        let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
+        table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
+    }
     let head = &trace.head;
     let input = head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write);
-    table.push([
-        String::new(),
+    let total = [
         "total".to_owned(),
         trace.attempts().count().to_string(),
         input.to_string(),
         head.tokens.output.to_string(),
         head.cost.settled_usd.to_string(),
         head.wall_ms.to_string(),
-    ]);
+    ];
+    let blank = std::iter::repeat_n(String::new(), 1 + usize::from(staged));
+    table.push(blank.chain(total));
     let kinds = [LimitKind::Steps, LimitKind::ModelCalls, LimitKind::ToolCalls, LimitKind::Cost, LimitKind::WallTime];
     let standings = kinds.iter().filter_map(|kind| trace.limit(*kind));
     let stood = standings.map(|standing| {
@@ -322,14 +328,13 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     format!("{}{}\n{}: {cost}\n{because}{error}", table.render(width), stood.join(" · "), state(head))
 }
 
-fn step_row(step: &StepLine) -> [String; 7] {
+fn step_row(step: &StepLine) -> [String; 6] {
     let input = |tokens: &TokenDocument| tokens.input.plus(tokens.cache_read).plus(tokens.cache_write);
     let used: Vec<&TokenDocument> = step.attempts.iter().filter_map(|attempt| attempt.tokens.as_ref()).collect();
     let count = |tokens: Tokens| if used.is_empty() { "-".to_owned() } else { tokens.to_string() };
     let latency = step.attempts.iter().filter_map(|attempt| attempt.latency_ms).fold(Millis::ZERO, Millis::plus);
     let unknown = step.attempts.iter().any(|attempt| attempt.cost_state == CostState::Unknown);
     [
-        step.step.to_string(),
         call(step),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),

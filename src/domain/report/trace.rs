@@ -10,8 +10,8 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Event, InputBound, Labels, Outcome, Purpose, Recorded,
-    Reserved, Settled, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Event, InputBound, Labels, Outcome, Place, Purpose,
+    Recorded, Reserved, Settled, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -169,6 +169,9 @@ pub struct StepLine {
     pub step: u32,
     /// Its stage.
     pub stage: StageName,
+    /// Its item, from 0, where the stage is a map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
     /// What its attempts cost together.
     pub cost_usd: Money,
     /// Its attempts, in order.
@@ -317,6 +320,14 @@ pub struct ReplyLine {
     pub service_tier: Option<String>,
     /// The provider's id of the request.
     pub request_id: Option<String>,
+}
+
+impl StepLine {
+    /// Where it stands in a workflow: `read[3]`; `None` for a single loop, whose one stage nobody named.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        (self.stage.as_str() != "main").then(|| Place { stage: self.stage.clone(), item: self.item })
+    }
 }
 
 impl Trace {
@@ -476,8 +487,8 @@ impl Fold {
         let next = self.timeline.len();
         let place = *self.steps.entry(number).or_insert(next);
         if place == next {
-            let stage = reserved.step.stage.clone();
-            let step = StepLine { step: number, stage, cost_usd: Money::ZERO, attempts: Vec::new() };
+            let (stage, item) = (reserved.step.stage.clone(), reserved.step.item);
+            let step = StepLine { step: number, stage, item, cost_usd: Money::ZERO, attempts: Vec::new() };
             self.timeline.push(TimelineEntry::Step(step));
         }
         if let Some(TimelineEntry::Step(step)) = self.timeline.get_mut(place) {
