@@ -165,7 +165,8 @@ impl Conductor {
             },
         };
         // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
-        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| asked.list.is_empty()) else {
+        let at_once = self.shared.instants && asked.list.is_empty();
+        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
             let wait_until = waits.then(|| self.budget_wait_until());
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
