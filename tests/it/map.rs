@@ -134,14 +134,12 @@ async fn items_run_beside_each_other_and_the_list_is_in_their_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_runs_own_parallel_holds_for_items_too() {
-    let world = recipe().amend("agents/a.toml", "parallel = 4", "parallel = 2").start();
-    let world = {
-        // The stage's own is the larger one here: the smaller of both counts.
-        let told = world.run_on(sections(ITEMS)).await;
-        assert_eq!(end_of(&told, "read").1, found(ITEMS), "{}", told.show());
-        assert_eq!(most_open(&told, "read"), 2, "{}", told.show());
-        world
-    };
+    let recipe = recipe().amend("agents/a.toml", "parallel = 4", "parallel = 2");
+    let world =
+        recipe.amend("agents/a.toml", "limits = { items = 20, parallel = 3 }", "limits = { items = 20 }").start();
+    let told = world.run_on(sections(ITEMS)).await;
+    assert_eq!(end_of(&told, "read").1, found(ITEMS), "{}", told.show());
+    assert_eq!(most_open(&told, "read"), 2, "{}", told.show());
     world.verify();
 }
 

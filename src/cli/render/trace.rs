@@ -2,8 +2,8 @@
 
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::event::{AccountKey, CallRefusal, Pot, Purpose, WaitEnd};
-use crate::domain::limits::LimitKind;
+use crate::domain::event::{AccountKey, CallRefusal, Place, Pot, Purpose, StageEnd, WaitEnd};
+use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
     AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
     TimelineEntry, TokenDocument, Trace,
@@ -19,10 +19,11 @@ const EXCERPT_CHARS_MAX: usize = 120;
 pub fn trace(trace: &Trace, width: Option<u16>) -> String {
     let mut text = head(trace);
     text.push('\n');
-    let last = trace.timeline.len().saturating_sub(1);
-    for (index, entry) in trace.timeline.iter().enumerate() {
+    let told: Vec<Vec<String>> = trace.timeline.iter().map(entry_lines).filter(|lines| !lines.is_empty()).collect();
+    let last = told.len().saturating_sub(1);
+    for (index, lines) in told.into_iter().enumerate() {
         let (branch, stem) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        for (number, line) in entry_lines(entry).into_iter().enumerate() {
+        for (number, line) in lines.into_iter().enumerate() {
             text.push_str(if number == 0 { branch } else { stem });
             text.push_str(&line);
             text.push('\n');
@@ -82,6 +83,13 @@ pub fn as_words(value: &serde_json::Value) -> String {
 fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
     match entry {
         TimelineEntry::Step(step) => step_lines(step),
+        TimelineEntry::Map { stage, items, finished, lost, .. } => {
+            let lost = if *lost == 0 { String::new() } else { format!(", {lost} without an output") };
+            vec![format!("stage {stage}  {finished}/{items} items{lost}")]
+        }
+        TimelineEntry::StageEnded { stage, item, end, refusal, error, .. } => {
+            stage_ended(&Place { stage: stage.clone(), item: *item }, *end, refusal.as_ref(), error.as_deref())
+        }
         TimelineEntry::Admitted { landing_usd, budgets, .. } => vec![admitted(*landing_usd, budgets)],
         TimelineEntry::Refused { tool, reason, .. } => vec![refused(&one_line(tool.as_str(), 64), reason)],
         TimelineEntry::Waited { account, asked_usd, until, waited_ms, why, .. } => {
@@ -102,6 +110,18 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
         TimelineEntry::PersonDecided { rerun, by, .. } => {
             let what = if *rerun { "make the call again" } else { "leave the call" };
             vec![format!("{} decided: {what}", one_line(by, 64))]
+        }
+    }
+}
+
+/// What is over in the usual way is told by its steps.
+fn stage_ended(place: &Place, end: StageEnd, refusal: Option<&Refusal>, error: Option<&str>) -> Vec<String> {
+    let why = refusal.map(ToString::to_string).or_else(|| error.map(|error| one_line(error, 200)));
+    let why = why.map_or(String::new(), |why| format!(": {why}"));
+    match end {
+        StageEnd::Finished => vec![],
+        StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => {
+            vec![format!("stage {place}  {}{why}", end.name())]
         }
     }
 }
