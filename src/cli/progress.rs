@@ -208,7 +208,7 @@ impl State {
             StageEnd::Finished => None,
             StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => {
                 let why = why.map_or(String::new(), |why| format!(": {why}"));
-                Some(format!("{place}  {}{why}", end.name()))
+                Some(format!("{place} {}{why}", end.name()))
             }
         };
         if place.item.is_none() {
@@ -296,6 +296,7 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::{MapBegan, Place};
     use crate::domain::report::fixture;
 
     fn watch() -> State {
@@ -310,6 +311,40 @@ mod tests {
         let log = fixture::eventful();
         let lines: Vec<String> = log.iter().filter_map(|recorded| state.fold(recorded.at, &recorded.event)).collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn stages_and_items_are_named_and_a_map_is_counted() {
+        let mut state = watch();
+        let item = |item| Place { stage: "read".into(), item: Some(item) };
+        let over = |item_of: Place, end, error: Option<&str>| {
+            let (output, error) = (serde_json::Value::Null, error.map(str::to_owned));
+            Event::StageEnded(StageEnded { place: item_of, end, output, refusal: None, error })
+        };
+        let mut log = fixture::Log::new();
+        log.push(1, Event::MapBegan(MapBegan { stage: "read".into(), items: vec![1.into(), 2.into()] }));
+        log.reserve(1, 1, Money::from_micro(10), fixture::tool_call("call_1"));
+        let Some(Event::Reserved(reserved)) = log.recorded.last_mut().map(|last| &mut last.event) else { return };
+        reserved.step = item(1).step(1);
+        let reservation = reserved.reservation;
+        log.settle(
+            reservation,
+            Money::from_micro(10),
+            CostSource::Reported,
+            Outcome::ToolResult { content: "so".into(), is_error: false, cut_bytes: 0 },
+        );
+        log.push(1, over(item(1), StageEnd::Finished, None));
+        log.push(1, over(item(0), StageEnd::Failed, Some("no answer")));
+        let mut lines: Vec<String> = Vec::new();
+        for recorded in &log.recorded {
+            lines.extend(state.fold(recorded.at, &recorded.event));
+        }
+        let named = lines.iter().any(|line| line.starts_with("step 1  read[1]  lookup_order  $0.00001"));
+        assert!(named && lines[0] == "read 0/2", "{lines:?}");
+        assert_eq!(lines[2..], ["read 1/2", "read 2/2, read[0] failed: no answer"]);
+        assert!(state.live().text(fixture::START, 120).contains(" · read 2/2 · lookup_order · "));
+        state.fold(fixture::START, &over(Place::stage("read".into()), StageEnd::Finished, None));
+        assert!(!state.live().text(fixture::START, 120).contains("read"));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::stage::{Lane, Stage};
+use super::stage::{Lane, Stage, Turn};
 use super::{Run, StageOver};
 use crate::domain::event::{Place, StageEnd};
-use crate::domain::message::{Assistant, Message};
+use crate::domain::message::{Assistant, Message, Sent};
 
 impl Run {
     /// What the templates and expressions of a place are rendered over: `input`, and `stages` with `output`, `state` and
@@ -29,12 +29,12 @@ impl Run {
 
     /// The conversation that a landing answers from: that of a single loop, or what the stages of a workflow have.
     #[must_use]
-    pub fn landing_turns(&self) -> Vec<Message> {
+    pub fn landing_turns(&self) -> Vec<Sent> {
         if !self.plan.is_workflow() {
             return self.stages.last().map(|stage| self.turns(&stage.id)).unwrap_or_default();
         }
         let said = self.stages.iter().filter_map(in_words);
-        said.map(|text| Message::Assistant(Assistant { text, ..Assistant::default() })).collect()
+        said.map(|text| Message::Assistant(Assistant { text, ..Assistant::default() }).into()).collect()
     }
 }
 
@@ -67,7 +67,7 @@ fn items_in_words(stage: &Stage, all: usize) -> Option<String> {
 
 /// What was said last in each lane under way; of an item of a map behind its index.
 fn said_in_words(stage: &Stage) -> Option<String> {
-    let last = |lane: &Lane| lane.turns.iter().rev().map(|turn| &turn.said.text).find(|text| !text.is_empty()).cloned();
+    let last = |lane: &Lane| lane.turns.iter().rev().map(Turn::text).find(|text| !text.is_empty()).map(str::to_owned);
     let said = |lane: &Lane| {
         let text = last(lane)?;
         Some(lane.place.item.map_or_else(|| text.clone(), |index| format!("{index}: {text}")))
