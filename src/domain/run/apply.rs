@@ -8,7 +8,7 @@ use crate::domain::event::{
     Call, CallRefusal, CallRefused, CostSource, Event, InFlightResolved, Outcome, Purpose, Reserved, RunState, Settled,
     StepKey, Voided,
 };
-use crate::domain::message::{Assistant, StopReason, ToolAnswer, ToolCall};
+use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::{ReservationId, ToolName};
 use crate::units::{Millis, Timestamp, Tokens};
@@ -122,7 +122,7 @@ impl Run {
             return;
         };
         if let (Some(turn), Some(remark)) = (lane.turns.last_mut(), remark) {
-            turn.remark = Some(remark.clone());
+            turn.remark = Some(Sent::from(Message::User { text: remark.clone() }));
         }
         match &mut lane.step {
             Some(step) => {
@@ -224,7 +224,8 @@ impl Run {
     fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
         if let Some(call) = self.lane_mut(step).and_then(|lane| lane.call_mut(call_id)) {
             let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
-            call.status = CallStatus::Answered(ToolAnswer { call_id, name, content: content.to_owned(), is_error });
+            let answer = ToolAnswer { call_id, name, content: content.to_owned(), is_error };
+            call.status = CallStatus::Answered(answer.into());
         }
     }
 
@@ -295,12 +296,13 @@ impl Run {
         call.status = if resolved.rerun {
             CallStatus::Pending
         } else {
-            CallStatus::Answered(ToolAnswer {
+            let answer = ToolAnswer {
                 call_id: call.call.id.clone(),
                 name: call.call.name.clone(),
                 content: "the call was interrupted; whether it took effect is not known".into(),
                 is_error: true,
-            })
+            };
+            CallStatus::Answered(answer.into())
         };
     }
 

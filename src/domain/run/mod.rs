@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
-use crate::domain::message::{Assistant, Message};
+use crate::domain::message::{Assistant, Sent};
 use crate::domain::plan::{Plan, StageKind};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
@@ -196,17 +196,17 @@ impl Run {
     /// The conversation of a stage so far, without system and user text: turns, tool answers, remarks. A turn whose
     /// calls aren't all answered is left out, so that no call stands without its answer. Empty where the stage isn't open.
     #[must_use]
-    pub fn turns(&self, stage: &StageName) -> Vec<Message> {
+    pub fn turns(&self, stage: &StageName) -> Vec<Sent> {
         self.turns_of(stage, None)
     }
 
     /// The same of one place in a workflow.
     #[must_use]
-    pub fn turns_at(&self, place: &Place) -> Vec<Message> {
+    pub fn turns_at(&self, place: &Place) -> Vec<Sent> {
         self.turns_of(&place.stage, place.item)
     }
 
-    pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Message> {
+    pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Sent> {
         let turns = self.lane(stage, item).into_iter().flat_map(|lane| &lane.turns);
         turns.filter(|turn| turn.calls.iter().all(CallProgress::is_answered)).flat_map(Turn::messages).collect()
     }

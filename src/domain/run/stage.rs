@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::domain::event::{MapBegan, Place, StageEnd, StageEnded, StepKey};
 use crate::domain::limits::Refusal;
-use crate::domain::message::{Assistant, Message, StopReason, ToolAnswer, ToolCall};
+use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolCall};
 use crate::ids::StageName;
 
 use super::Try;
@@ -71,11 +71,11 @@ pub(super) struct Lane {
 /// What a model said, and the answers to its calls.
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
-    pub(super) said: Assistant,
+    said: Sent,
     pub(super) stop: StopReason,
     pub(super) calls: Vec<CallProgress>,
     /// What the runtime said afterwards: the request to mend an answer.
-    pub(super) remark: Option<String>,
+    pub(super) remark: Option<Sent>,
 }
 
 /// Where one tool call stands.
@@ -93,7 +93,8 @@ pub(super) enum CallStatus {
     InFlight,
     /// It was in flight when the process went down, and isn't idempotent.
     InDoubt,
-    Answered(ToolAnswer),
+    /// With a tool's answer.
+    Answered(Sent),
 }
 
 /// A model step that has no reply yet.
@@ -245,24 +246,33 @@ impl Turn {
             tries: 0,
             status: CallStatus::Pending,
         });
-        Self { said: message.clone(), stop: stop.clone(), calls: calls.collect(), remark: None }
+        let said = Sent::from(Message::Assistant(message.clone()));
+        Self { said, stop: stop.clone(), calls: calls.collect(), remark: None }
+    }
+
+    /// The text that the model said; empty where there was none.
+    pub(super) fn text(&self) -> &str {
+        if let Message::Assistant(said) = &*self.said { &said.text } else { "" }
     }
 
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| match &call.status {
-            CallStatus::Answered(answer) => call.call.arguments.len() + answer.content.len(),
+            CallStatus::Answered(answer) => call.call.arguments.len() + length(answer),
             CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => call.call.arguments.len(),
         });
-        calls.fold(self.said.text.len(), usize::saturating_add)
+        calls.fold(self.text().len(), usize::saturating_add)
     }
 
-    pub(super) fn messages(&self) -> Vec<Message> {
-        let mut messages = vec![Message::Assistant(self.said.clone())];
-        messages.extend(self.calls.iter().filter_map(|call| match &call.status {
-            CallStatus::Answered(answer) => Some(Message::Tool(answer.clone())),
+    /// What was said, the answers to its calls, and what the runtime said then.
+    pub(super) fn messages(&self) -> impl Iterator<Item = Sent> {
+        let answers = self.calls.iter().filter_map(|call| match &call.status {
+            CallStatus::Answered(answer) => Some(answer),
             CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => None,
-        }));
-        messages.extend(self.remark.iter().map(|text| Message::User { text: text.clone() }));
-        messages
+        });
+        std::iter::once(&self.said).chain(answers).chain(&self.remark).cloned()
     }
+}
+
+fn length(answer: &Sent) -> usize {
+    if let Message::Tool(answer) = &**answer { answer.content.len() } else { 0 }
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::stage::Stage;
+use super::stage::{Stage, Turn};
 use super::{Run, StageOver};
 use crate::domain::event::{Place, StageEnd};
-use crate::domain::message::{Assistant, Message};
+use crate::domain::message::{Assistant, Message, Sent};
 
 impl Run {
     /// What the templates and expressions of a place are rendered over: `input`, and `stages` with `output`, `state` and
@@ -29,12 +29,12 @@ impl Run {
 
     /// The conversation that a landing answers from: that of a single loop, or what the stages of a workflow have.
     #[must_use]
-    pub fn landing_turns(&self) -> Vec<Message> {
+    pub fn landing_turns(&self) -> Vec<Sent> {
         if !self.plan.is_workflow() {
             return self.stages.last().map(|stage| self.turns(&stage.id)).unwrap_or_default();
         }
         let said = self.stages.iter().filter_map(in_words);
-        said.map(|text| Message::Assistant(Assistant { text, ..Assistant::default() })).collect()
+        said.map(|text| Message::Assistant(Assistant { text, ..Assistant::default() }).into()).collect()
     }
 }
 
@@ -67,8 +67,8 @@ fn items_in_words(stage: &Stage) -> Option<String> {
 }
 
 fn said_in_words(stage: &Stage) -> Option<String> {
-    let said = stage.lanes().filter_map(|lane| lane.turns.iter().rev().find(|turn| !turn.said.text.is_empty()));
-    let said: Vec<&str> = said.map(|turn| turn.said.text.as_str()).collect();
+    let said = stage.lanes().filter_map(|lane| lane.turns.iter().rev().find(|turn| !turn.text().is_empty()));
+    let said: Vec<&str> = said.map(Turn::text).collect();
     (!said.is_empty()).then(|| format!("Stage `{}`, not finished, said: {}", stage.id, said.join("\n")))
 }
 

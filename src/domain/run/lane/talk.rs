@@ -123,13 +123,13 @@ impl Pass<'_> {
 
     /// The model answered without a call: the lane is over, or its answer is mended once.
     fn answered(&mut self, lane: &Lane, turn: &Turn) {
-        let text = &turn.said.text;
+        let text = turn.text();
         if text.is_empty() && turn.stop == StopReason::Length {
             let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
             return self.fail(lane.place.clone(), error.into());
         }
         let Some(schema) = self.run.plan.call_of(&lane.place).output else {
-            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.clone()), None);
+            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.to_owned()), None);
         };
         match self.check.output(schema, text) {
             Ok(output) => self.over(lane.place.clone(), StageEnd::Finished, output, None),

@@ -80,7 +80,7 @@ impl Player {
         let turns = self.run.turns(stage);
         let mut due: Vec<String> = Vec::new();
         for message in &turns {
-            match message {
+            match &**message {
                 Message::Assistant(said) => {
                     self.fault_unless(due.is_empty(), || format!("calls without an answer: {due:?}"));
                     due = said.calls.iter().rev().map(|call| call.id.clone()).collect();
