@@ -142,7 +142,7 @@ pub fn fill(form: &Value, context: &Value) -> Result<Value, TemplateError> {
 }
 
 /// The expression of a template that is nothing else. `{{ a }}{{ b }}` has the braces too, but can't be read as one.
-fn sole_expression(text: &str) -> Option<&str> {
+pub(crate) fn sole_expression(text: &str) -> Option<&str> {
     let inner = text.strip_prefix("{{")?.strip_suffix("}}")?;
     // Beside the braces these are marks for the white space around them.
     let inner = inner.strip_prefix(['-', '+']).unwrap_or(inner);
