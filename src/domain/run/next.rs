@@ -78,6 +78,8 @@ pub struct ToolIntent {
     pub hash: String,
     /// How long it may take at most.
     pub time_limit: Millis,
+    /// The arguments, where no model's reply has them: those of a stage's own call.
+    pub arguments: Option<Value>,
 }
 
 /// Checks JSON against a schema. Pure: the same text gives the same answer.

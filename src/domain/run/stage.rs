@@ -23,7 +23,12 @@ pub(super) enum StageState {
     /// Something that it needs isn't over, or there is no place free.
     Waiting,
     /// Its lanes in order: one, or one for each item of a map.
-    Open { lanes: Vec<LaneSlot>, items: Option<Arc<[Value]>> },
+    Open {
+        lanes: Vec<LaneSlot>,
+        items: Option<Arc<[Value]>>,
+        /// What the outputs of the items that are over have in bytes, as JSON.
+        bytes: usize,
+    },
     /// Its lanes are dropped.
     Over(StageOver),
 }
@@ -59,6 +64,8 @@ pub(super) struct Lane {
     pub(super) repairs: u32,
     /// Tool errors in a row: lanes beside it don't end the row.
     pub(super) tool_errors: u32,
+    /// The stage's own call of a tool, from its first reservation.
+    pub(super) call: Option<CallProgress>,
 }
 
 /// What a model said, and the answers to its calls.
@@ -115,14 +122,28 @@ impl Stage {
 
     /// How the items were over that are, in their order.
     pub(super) fn items_over(&self) -> impl Iterator<Item = &StageOver> {
-        let slots = if let StageState::Open { lanes, .. } = &self.state { &lanes[..] } else { &[] };
-        slots.iter().filter_map(|slot| if let LaneSlot::Over(over) = slot { Some(&**over) } else { None })
+        self.slots_over().map(|(_, over)| over)
+    }
+
+    /// The same, each with its index.
+    pub(super) fn slots_over(&self) -> impl Iterator<Item = (usize, &StageOver)> {
+        let over = |slot| if let &LaneSlot::Over(ref over) = slot { Some(&**over) } else { None };
+        self.slots().iter().enumerate().filter_map(move |(index, slot)| Some((index, over(slot)?)))
+    }
+
+    /// The lanes in order, whether they have begun or not.
+    pub(super) fn slots(&self) -> &[LaneSlot] {
+        if let StageState::Open { lanes, .. } = &self.state { lanes } else { &[] }
+    }
+
+    /// What the outputs of its items have in bytes so far.
+    pub(super) const fn item_bytes(&self) -> usize {
+        if let StageState::Open { bytes, .. } = &self.state { *bytes } else { 0 }
     }
 
     /// The lanes under way, in order.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        let slots = if let StageState::Open { lanes, .. } = &self.state { &lanes[..] } else { &[] };
-        slots.iter().filter_map(|slot| if let LaneSlot::Open(lane) = slot { Some(&**lane) } else { None })
+        self.slots().iter().filter_map(|slot| if let LaneSlot::Open(lane) = slot { Some(&**lane) } else { None })
     }
 
     pub(super) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
@@ -132,8 +153,7 @@ impl Stage {
 
     /// The lane of an item, or of the stage itself, where it is under way.
     pub(super) fn lane(&self, item: Option<u32>) -> Option<&Lane> {
-        let StageState::Open { lanes, .. } = &self.state else { return None };
-        let slot = lanes.get(index(item))?;
+        let slot = self.slots().get(index(item))?;
         if let LaneSlot::Open(lane) = slot { Some(lane) } else { None }
     }
 
@@ -146,7 +166,7 @@ impl Stage {
     /// The lane that a step stands in, which its first reservation opens.
     pub(super) fn enter(&mut self, step: &StepKey) -> Option<&mut Lane> {
         if matches!(self.state, StageState::Waiting) {
-            self.state = StageState::Open { lanes: vec![LaneSlot::Waiting], items: None };
+            self.state = StageState::Open { lanes: vec![LaneSlot::Waiting], items: None, bytes: 0 };
         }
         if let StageState::Open { lanes, .. } = &mut self.state
             && let Some(slot @ LaneSlot::Waiting) = lanes.get_mut(index(step.item))
@@ -159,7 +179,7 @@ impl Stage {
     /// A map knows its items: none of them has begun.
     pub(super) fn begin_map(&mut self, began: &MapBegan) {
         let lanes = began.items.iter().map(|_| LaneSlot::Waiting).collect();
-        self.state = StageState::Open { lanes, items: Some(began.items.clone().into()) };
+        self.state = StageState::Open { lanes, items: Some(began.items.clone().into()), bytes: 0 };
     }
 
     /// The stage, or one item of it, is over.
@@ -171,14 +191,20 @@ impl Stage {
             error: ended.error.clone(),
         };
         match (&mut self.state, ended.place.item) {
-            (StageState::Open { lanes, .. }, item @ Some(_)) => {
+            (StageState::Open { lanes, bytes, .. }, item @ Some(_)) => {
                 if let Some(slot) = lanes.get_mut(index(item)) {
+                    *bytes = bytes.saturating_add(json_bytes(&over.output));
                     *slot = LaneSlot::Over(Box::new(over));
                 }
             }
             (state, _) => *state = StageState::Over(over),
         }
     }
+}
+
+/// What a value has in bytes, as JSON.
+pub(super) fn json_bytes(value: &Value) -> usize {
+    value.to_string().len()
 }
 
 /// A stage that is no map has one lane.
@@ -188,11 +214,20 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0 }
+        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None }
     }
 
-    /// A call of the latest turn.
+    /// True where a person must say whether a call of it is made again.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let calls = self.turns.last().into_iter().flat_map(|turn| &turn.calls).chain(&self.call);
+        calls.into_iter().any(|call| matches!(call.status, CallStatus::InDoubt))
+    }
+
+    /// The stage's own call, or one of the latest turn.
     pub(super) fn call_mut(&mut self, call_id: &str) -> Option<&mut CallProgress> {
+        if self.call.is_some() {
+            return self.call.as_mut().filter(|call| call.call.id == call_id);
+        }
         self.turns.last_mut()?.calls.iter_mut().find(|call| call.call.id == call_id)
     }
 }

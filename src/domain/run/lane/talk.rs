@@ -37,7 +37,7 @@ impl Pass<'_> {
     }
 
     fn model(&mut self, lane: &Lane, purpose: Purpose, remark: Option<String>) {
-        if self.free == 0 {
+        if self.is_full() {
             return;
         }
         let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
@@ -66,7 +66,7 @@ impl Pass<'_> {
         }
         let mut errors = lane.tool_errors;
         for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
-            if self.free == 0 {
+            if self.is_full() {
                 break;
             }
             match self.tool(lane, call, plan, &mut errors) {
@@ -110,7 +110,7 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
-        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
+        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit, arguments: None })
     }
 
     fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {
