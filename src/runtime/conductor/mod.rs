@@ -294,7 +294,7 @@ impl Conductor {
             }
             Passage::Admitted(None) => {
                 // Its first call doesn't fit on a stage's own account: it asks again, and hears which.
-                self.pending = None;
+                self.pending.clear();
                 self.queued = false;
                 self.admit_children();
                 Ok(Flow::On)
