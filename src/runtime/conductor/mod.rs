@@ -293,6 +293,8 @@ impl Conductor {
                 Ok(if self.root().plan.is_workflow() || self.tree.runs().len() > 1 { Flow::On } else { Flow::Wait })
             }
             Passage::Admitted(None) => {
+                // Its first call doesn't fit on a stage's own account: it asks again, and hears which.
+                self.pending.clear();
                 self.queued = false;
                 self.admit_children();
                 Ok(Flow::On)
