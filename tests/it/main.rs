@@ -25,6 +25,7 @@ mod spec;
 mod store;
 mod tokenize;
 mod tool;
+mod tree;
 mod voyage;
 mod workflow;
 mod world;

@@ -8,7 +8,6 @@ use crate::domain::event::{
 };
 use crate::domain::limits::Refusal;
 use crate::domain::run::{ChildIntent, NodeRef};
-use crate::failpoint;
 use crate::ids::RunId;
 use crate::runtime::Agent;
 
@@ -44,7 +43,6 @@ impl Conductor {
         self.note(parent, Event::ChildBegan(ChildBegan { child, agent: name, place, call }));
         self.note(child, Event::Created(created));
         self.note(child, Event::Admitted(Admitted { budgets: vec![], landing: None }));
-        failpoint::reach("child.began");
     }
 
     /// What follows from a run's plan: for a run below, as its parent's agent has it.
