@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::{Labels, RunState};
 use crate::domain::limits::LimitKind;
 use crate::domain::report::{CostDocument, TokenDocument};
-use crate::domain::summary::RunSummary;
+use crate::domain::summary::{AskLine, RunSummary};
 use crate::ids::{AgentName, RunId};
 use crate::units::{Millis, Money};
 
@@ -56,6 +56,12 @@ pub struct RunRow {
     /// The error in words, for `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The run that called it, for a sub-agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// The questions to people that are open, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskLine>,
     /// When it was created.
     pub created: String,
     /// When it ended.
@@ -84,6 +90,8 @@ impl From<&RunSummary> for RunRow {
             tokens: TokenDocument::from(&run.usage),
             wall_ms: run.active,
             error: run.error.as_deref().map(str::to_owned),
+            parent: run.parent.as_ref().map(|parent| parent.run),
+            asked: run.asked.clone(),
             created: run.created.to_string(),
             ended: run.ended.map(|ended| ended.to_string()),
             labels: Arc::clone(&run.labels),
