@@ -22,7 +22,7 @@ use crate::spec::model;
 use crate::spec::names::{NAME_FORM, Providers, is_label_value, is_name, unique};
 use crate::spec::project::Project;
 use crate::spec::prompt::{self, Texts};
-use crate::spec::reader::Node;
+use crate::spec::reader::{At, Node};
 use crate::spec::shape::TEXT;
 use crate::spec::stage::{self, Around};
 use crate::spec::template::Names;
@@ -80,10 +80,7 @@ pub(crate) fn resolve(
     }
     let input = json_schema::read(&agent.node, "input", faults);
     let (output, from) = json_schema::read_answer(&agent.node, "output", faults);
-    let names = match &input {
-        None if !agent.node.has("input") => Names::default().with("input", TEXT),
-        schema => Names::of_schema("input", schema.as_ref()),
-    };
+    let names = agent.names(input.as_ref());
     let section = agent.node.section("prompt");
     let user = json_schema::default_user_template(input.as_ref());
     let default = Texts { system: "", user: &user };
@@ -101,20 +98,7 @@ pub(crate) fn resolve(
         tool_plans: tools.as_ref().unwrap_or(&no_tools),
         agents: agents.as_ref().unwrap_or(&no_agents),
     };
-    let mut stages = stage::resolve(&agent.node, &around, from.as_ref().map(|from| from.value.as_str()), faults);
-    let workflow = Workflow {
-        agent: &agent.node,
-        stages: &stages,
-        agents: around.agents,
-        tools: around.tool_plans,
-        limits: &limits,
-        output: output.as_ref(),
-        from: from.as_ref(),
-    };
-    workflow.check(faults);
-    if stages.is_empty() {
-        stages.push(StagePlan::new(StageName::from("main"), StageKind::Loop { tools: order, call: None }));
-    }
+    let stages = agent.stages(&around, from.as_ref(), faults);
     Some(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
@@ -144,6 +128,34 @@ struct Agent<'a> {
 }
 
 impl Agent<'_> {
+    /// The names that the agent's own templates may use.
+    fn names(&self, input: Option<&Value>) -> Names {
+        match input {
+            None if !self.node.has("input") => Names::default().with("input", TEXT),
+            schema => Names::of_schema("input", schema),
+        }
+    }
+
+    /// The stages of the file, or the one loop of a file without any.
+    fn stages(&self, around: &Around<'_>, from: Option<&At<String>>, faults: &mut Faults) -> Vec<StagePlan> {
+        let mut stages = stage::resolve(&self.node, around, from.map(|from| from.value.as_str()), faults);
+        let workflow = Workflow {
+            agent: &self.node,
+            stages: &stages,
+            agents: around.agents,
+            tools: around.tool_plans,
+            limits: around.limits,
+            output: around.output,
+            from,
+        };
+        workflow.check(faults);
+        if stages.is_empty() {
+            let kind = StageKind::Loop { tools: around.tools.to_vec(), call: None };
+            stages.push(StagePlan::new(StageName::from("main"), kind));
+        }
+        stages
+    }
+
     fn label(&self, key: &str, faults: &mut Faults) -> Option<String> {
         let text = self.node.text(key)?;
         if !is_label_value(&text.value) {
