@@ -13,8 +13,8 @@ use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::one_line;
 use crate::clock::Clock;
 use crate::domain::event::{
-    Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, CostSource, Created, Event, Outcome, Reserved, Settled,
-    StageEnd, StageEnded, StepKey, Voided,
+    Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, CostSource, Created, Event, Outcome, Reserved, RunState,
+    Settled, StageEnd, StageEnded, StepKey, Voided,
 };
 use crate::domain::limits::Limits;
 use crate::ids::{AgentName, ReservationId, RunId, StageName};

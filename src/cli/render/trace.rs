@@ -351,18 +351,14 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
             Column::number("TIME"),
         ]));
     for entry in &trace.timeline {
-        match entry {
-            TimelineEntry::Step(step) => {
-                let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
-                table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
-            }
-            TimelineEntry::Child(child) => {
-                let place = Place { stage: child.stage.clone(), item: child.item };
-                let place = staged.then(|| place.to_string());
-                let step = child.step.map_or_else(|| "-".to_owned(), |step| step.to_string());
-                table.push([step].into_iter().chain(place).chain(child_row(child)));
-            }
-            _ => {}
+        if let TimelineEntry::Step(step) = entry {
+            let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
+            table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
+        } else if let TimelineEntry::Child(child) = entry {
+            let place = Place { stage: child.stage.clone(), item: child.item };
+            let place = staged.then(|| place.to_string());
+            let step = child.step.map_or_else(|| "-".to_owned(), |step| step.to_string());
+            table.push([step].into_iter().chain(place).chain(child_row(child)));
         }
     }
     let head = &trace.head;

@@ -10,8 +10,8 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, ChildEnded, CostSource, Created, Cut, EndState, Event, InputBound, Labels, Outcome,
-    Place, Purpose, Recorded, Reserved, Settled, Spent, StageEnd, StageEnded, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, ChildBegan, ChildEnded, CostSource, Created, Cut, EndState, Event, InputBound,
+    Labels, Outcome, Place, Purpose, Recorded, Reserved, Settled, Spent, StageEnd, StageEnded, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -384,6 +384,22 @@ pub struct ReplyLine {
     pub request_id: Option<String>,
 }
 
+impl ChildLine {
+    fn of(at: Timestamp, began: &ChildBegan) -> Self {
+        Self {
+            at,
+            run: began.child,
+            agent: began.agent.clone(),
+            stage: began.place.stage.clone(),
+            item: began.place.item,
+            step: began.call.as_ref().map(|call| call.step),
+            end: None,
+            cost_usd: Money::ZERO,
+            trace: None,
+        }
+    }
+}
+
 impl StepLine {
     /// Where it stands in a workflow: `read[3]`; `None` for a single loop, whose one stage nobody named.
     #[must_use]
@@ -516,17 +532,7 @@ impl Fold {
             | Event::PersonAnswered(_)
             | Event::Parked(_)
             | Event::PeriodMoved(_) => {}
-            Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine {
-                at,
-                run: began.child,
-                agent: began.agent.clone(),
-                stage: began.place.stage.clone(),
-                item: began.place.item,
-                step: began.call.as_ref().map(|call| call.step),
-                end: None,
-                cost_usd: Money::ZERO,
-                trace: None,
-            }))),
+            Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine::of(at, began)))),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
                 let (stage, items) = (began.stage.clone(), began.items.len());
