@@ -213,6 +213,7 @@ impl From<RuntimeError> for CliError {
             RuntimeError::NothingAsked { .. } | RuntimeError::Driven { .. } => (code::STATE, Exit::Usage),
             RuntimeError::Input { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::Prompt { .. } => (code::PROMPT, Exit::Usage),
+            RuntimeError::Documents { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::MissingLabel(_) => (code::MISSING_LABEL, Exit::Usage),
             RuntimeError::Task(_) => (code::RUNTIME, Exit::Failed),
         };

@@ -72,6 +72,7 @@ pub(super) fn created(birth: Birth) -> Event {
         simulated: true,
         stage_caps: Default::default(),
         thread: None,
+        documents: None,
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Pass;
 use crate::domain::event::StageEnd;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{ToolAnswer, ToolCall};
+use crate::domain::message::{Message, ToolAnswer, ToolCall};
 use crate::domain::plan::ToolPlan;
 use crate::domain::run::stage::{CallProgress, CallStatus, Lane};
 use crate::domain::run::{Intent, ToolIntent, hash_call};
@@ -34,7 +34,10 @@ impl Pass<'_> {
             CallStatus::InDoubt => {
                 self.doubt.get_or_insert_with(|| (progress.call.id.clone(), progress.call.name.clone()));
             }
-            CallStatus::Answered(answer) => self.take_result(lane, own, answer),
+            CallStatus::Answered(sent) => match &**sent {
+                Message::Tool(answer) => self.take_result(lane, own, answer),
+                Message::System { .. } | Message::User { .. } | Message::Assistant(_) => {}
+            },
         }
     }
 
