@@ -120,6 +120,7 @@ impl From<RuntimeError> for ApiError {
             | RuntimeError::NothingAsked { .. }
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
+            | RuntimeError::Documents { .. }
             | RuntimeError::MissingLabel(_)
             | RuntimeError::Task(_)) => Self::Runtime(other),
         }

@@ -211,7 +211,8 @@ impl Conductor {
         let run = self.tree.run(*id).ok_or("it is over")?;
         let rendered = match place {
             Some(place) => Rendered::at(run, &agent.forms, place),
-            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input),
+            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
+                .map(|rendered| rendered.with_documents(run.documents.clone())),
         };
         rendered.map_err(|error| format!("its prompt can't be rendered: {error}"))
     }
