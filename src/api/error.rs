@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, PROGRAM_VERSION};
 use crate::domain::event::RunState;
+use crate::domain::run::AnswerFault;
 use crate::ids::RunId;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
@@ -65,6 +66,14 @@ pub enum ApiError {
         /// How.
         state: RunState,
     },
+    /// An answer isn't taken.
+    #[error("run `{run}`: {fault}")]
+    Answer {
+        /// The run.
+        run: RunId,
+        /// Why.
+        fault: AnswerFault,
+    },
     /// A log without its beginning or its plan.
     #[error("the log of run `{0}` has no beginning, or its plan is missing; go on from a backup or an export")]
     DamagedLog(RunId),
@@ -105,10 +114,10 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::Store(error) => Self::Store(error),
             RuntimeError::NoSuchRun { run } => Self::NoSuchRun(run.to_string()),
             RuntimeError::DamagedLog { run } => Self::DamagedLog(run),
+            RuntimeError::Answer { run, fault } => Self::Answer { run, fault },
             other @ (RuntimeError::Provider(_)
             | RuntimeError::NoSuchAgent { .. }
             | RuntimeError::Driven { .. }
-            | RuntimeError::NothingAsked { .. }
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
             | RuntimeError::MissingLabel(_)
@@ -124,7 +133,8 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) => code::NO_SUCH_RUN,
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
-            Self::Ended { .. } => code::STATE,
+            Self::Answer { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
+            Self::Ended { .. } | Self::Answer { .. } => code::STATE,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
                 code::STORE_DAMAGED
             }
@@ -145,7 +155,8 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) | Self::NoSuchPath(_) => StatusCode::NOT_FOUND,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
-            Self::Ended { .. } => StatusCode::CONFLICT,
+            Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
+            Self::Ended { .. } | Self::Answer { .. } => StatusCode::CONFLICT,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -21,7 +21,7 @@ pub const LINES_MAX: u64 = 10_000;
 const QUESTION_CHARS_MAX: usize = 2_000;
 
 /// The names that a tool file may give as `builtin`.
-pub const NAMES: [&str; 5] = ["search_files", "read_file", "now", "calculate", "template"];
+pub const NAMES: [&str; 6] = ["search_files", "read_file", "now", "calculate", "template", "ask_user"];
 
 /// What a tool file names it by.
 #[must_use]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{
-    Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, Reserved, RunState, Settled,
+    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Reserved, RunState,
+    Settled,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::Usage;
@@ -142,15 +143,15 @@ impl RunSummary {
         match event {
             Event::Created(_)
             | Event::CancelRequested(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
-            Event::PersonAsked(_) => self.enter(RunState::AwaitingApproval),
-            Event::InFlightResolved(_) => self.enter(RunState::Interrupted),
+            Event::PersonAsked(asked) => self.ask(asked),
+            Event::Parked(parked) => self.enter(parked.state),
+            Event::PersonAnswered(_) if !self.state.awaits_person() => {}
+            Event::PersonAnswered(_) | Event::InFlightResolved(_) => self.enter(RunState::Interrupted),
             Event::Admitted(admitted) => {
                 self.landing = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
                 self.enter(RunState::Running);
@@ -184,6 +185,18 @@ impl RunSummary {
             }
         }
         self.held = self.in_flight.values().map(|attempt| attempt.amount).sum::<Money>().plus(self.landing);
+    }
+
+    /// Version 1 waits at once. A question of the model's own is a call that was made, though nobody performs it.
+    fn ask(&mut self, asked: &PersonAsked) {
+        match asked.what {
+            None => self.enter(RunState::AwaitingApproval),
+            Some(AskKind::Input) => {
+                self.steps += 1;
+                self.tool_calls += 1;
+            }
+            Some(AskKind::InFlight | AskKind::Call | AskKind::Stage) => {}
+        }
     }
 
     /// A run that ended stays as it ended, whatever follows.
@@ -241,7 +254,8 @@ impl RunSummary {
 fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
     match event {
         Event::Interrupted(interrupted) => Some(interrupted.clean.then_some(at)),
-        Event::PersonAsked(_) | Event::Ended(_) => Some(Some(at)),
+        Event::PersonAsked(asked) => asked.what.is_none().then_some(Some(at)),
+        Event::Parked(_) | Event::Ended(_) => Some(Some(at)),
         Event::Created(_)
         | Event::Admitted(_)
         | Event::Reserved(_)
@@ -255,7 +269,6 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::CancelRequested(_)
         | Event::InFlightResolved(_)
         | Event::PersonAnswered(_)
-        | Event::Parked(_)
         | Event::MapBegan(_)
         | Event::StageEnded(_)
         | Event::ChildBegan(_)

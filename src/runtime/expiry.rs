@@ -1,5 +1,5 @@
 //! The end of waits for people that take too long (limit `expires`), while the process lives. Those that a start finds
-//! past their time have been ended by the store.
+//! past their time have been ended by the store. Whoever drives a run meets that limit there.
 //!
 //! One timer for all waits. It holds the runtime only while it ends a run, so that a store closes with its last user.
 
@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 
 use super::{Runtime, RuntimeError, Shared};
 use crate::clock::Clock;
-use crate::domain::event::Event;
 use crate::domain::ledger::Op;
 use crate::ids::RunId;
 use crate::units::{Millis, Timestamp};
@@ -48,7 +47,7 @@ impl Waits {
 }
 
 impl Runtime {
-    /// Has these runs end when their waits are over.
+    /// Has these waits end when their time is over.
     pub(super) fn watch_waits(&self, waits: impl IntoIterator<Item = (Timestamp, RunId)>) {
         let expiry = &self.0.expiry;
         expiry.waits.due().extend(waits);
@@ -66,12 +65,13 @@ impl Runtime {
         }
     }
 
-    /// Ends a run whose wait for a person has been too long. Whoever drives it meets the limit there.
+    /// Notes of a run that nobody drives which of its questions nobody answered in time. It goes on when it is resumed.
     pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
         let Ok((_entered, _)) = self.enter(run) else { return Ok(()) };
         let (state, _) = self.load(run)?;
-        if let Some(ended) = state.expired(self.0.clock.now()) {
-            let events = vec![(run, Event::Ended(ended))];
+        let late = state.expired(self.0.clock.now());
+        if !late.is_empty() {
+            let events = late.into_iter().map(|fact| (run, fact)).collect();
             self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         }
         Ok(())
@@ -84,7 +84,7 @@ async fn end_when_due(shared: Weak<Shared>, waits: Arc<Waits>, clock: Clock) {
             Ok(run) => {
                 let Some(runtime) = shared.upgrade().map(Runtime) else { return };
                 if let Err(error) = runtime.expire(run).await {
-                    tracing::error!(%run, %error, "a run that waits for a person for too long can't be ended");
+                    tracing::error!(%run, %error, "a run that waits for a person for too long can't be told so");
                 }
             }
             Err(Some(left)) => tokio::select! {

@@ -10,6 +10,7 @@ mod driving;
 mod dry_run;
 mod error;
 mod expiry;
+mod people;
 mod perform;
 mod progress;
 mod settle;
@@ -25,15 +26,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{
-    CancelRequested, Created, EVENT_VERSION, EndState, Ended, Event, InFlightResolved, Labels, RunState,
-};
+use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, EndState, Ended, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
@@ -51,6 +50,7 @@ use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
 use expiry::Expiry;
+use people::{Driver, Request};
 use stop::Stop;
 
 /// How a runtime is opened.
@@ -133,8 +133,8 @@ pub(crate) struct Shared {
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
     budgets: Vec<Budget>,
-    /// The runs that are driven now, each with the way to ask it to end.
-    driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
+    /// The runs that are driven now, each with the way to whoever drives it.
+    driven: Mutex<BTreeMap<RunId, Driver>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
@@ -267,7 +267,7 @@ impl Runtime {
 
     async fn drive_state(
         &self,
-        (entered, requests): (Entered, watch::Receiver<Option<String>>),
+        (entered, requests): (Entered, mpsc::Receiver<Request>),
         run: Run,
         rendered: (Arc<Forms>, Rendered),
         observer: Observer,
@@ -293,17 +293,17 @@ impl Runtime {
     }
 
     /// One task drives a run, or decides on it; until it lets go nobody else does.
-    fn enter(&self, run: RunId) -> Result<(Entered, watch::Receiver<Option<String>>), RuntimeError> {
+    fn enter(&self, run: RunId) -> Result<(Entered, mpsc::Receiver<Request>), RuntimeError> {
         let mut driven = self.driven();
         if driven.contains_key(&run) {
             return Err(RuntimeError::Driven { run });
         }
-        let (sender, requests) = watch::channel(None);
-        driven.insert(run, sender);
+        let (driver, requests) = Driver::new();
+        driven.insert(run, driver);
         Ok((Entered { runtime: self.clone(), run }, requests))
     }
 
-    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<Option<String>>>> {
+    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, Driver>> {
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -313,9 +313,7 @@ impl Runtime {
     /// There is no such run, or the store can't write.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
         let Ok((_entered, _)) = self.enter(run) else {
-            if let Some(driven) = self.driven().get(&run) {
-                driven.send_replace(Some(reason.to_owned()));
-            }
+            self.request(run, Request::Cancel { reason: reason.to_owned() }).await;
             return Ok(self.load(run)?.0.state);
         };
         let (state, _) = self.load(run)?;
@@ -331,25 +329,8 @@ impl Runtime {
 
     /// Waits until nobody drives a run; at once where nobody does.
     pub async fn let_go(&self, run: RunId) {
-        let Some(mut driven) = self.driven().get(&run).map(watch::Sender::subscribe) else { return };
-        while driven.changed().await.is_ok() {}
-    }
-
-    /// Decides on a tool call that was in flight when a process went down: make it again, or tell the model that its
-    /// outcome isn't known.
-    ///
-    /// # Errors
-    /// There is no such run, it doesn't wait for this (any more: a wait that was too long ends it), or the store can't
-    /// write.
-    pub async fn resolve_in_flight(&self, run: RunId, rerun: bool, by: &str) -> Result<(), RuntimeError> {
-        self.expire(run).await?;
-        let (_entered, _) = self.enter(run)?;
-        let (state, _) = self.load(run)?;
-        let Some(call_id) = state.asked else { return Err(RuntimeError::NothingAsked { run }) };
-        let resolved = InFlightResolved { call_id, rerun, by: by.to_owned() };
-        let events = vec![(run, Event::InFlightResolved(resolved))];
-        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
-        Ok(())
+        let Some(mut present) = self.driven().get(&run).map(Driver::presence) else { return };
+        while present.changed().await.is_ok() {}
     }
 
     /// Asks every driven run to stop cleanly: what is in flight is drained, then the runs are `interrupted`.

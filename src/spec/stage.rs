@@ -18,17 +18,19 @@ const STAGES_MAX: usize = 64;
 /// `[[stage]]`.
 pub(crate) static STAGE: Section = Section { doc: "A stage of the workflow", fields: &FIELDS };
 
-static FIELDS: [Field; 7] = [
+static FIELDS: [Field; 9] = [
     required("id", Kind::Text, "Its name, for `needs`, for templates (`stages.ID.output`) and for traces"),
     required(
         "kind",
-        Kind::Choice { now: &["model", "loop"], later: &["tool", "map", "approval", "agent"] },
-        "What it does: `model` (one call, without tools) or `loop` (calls and tools in turn)",
+        Kind::Choice { now: &["model", "loop", "approval"], later: &["tool", "map", "agent"] },
+        "What it does: `model` (one call, without tools), `loop` (calls and tools in turn) or `approval` (a person's yes)",
     ),
     optional("needs", Kind::Texts { min: 0, max: STAGES_MAX }, "The stages that must be over before it"),
     optional("when", Kind::Text, "An expression, without braces; where it is false the stage is skipped"),
     optional("prompt", Kind::Table(&PROMPT), "Its prompt; what is left out is the agent's"),
     optional("tools", Kind::Texts { min: 0, max: TOOLS_MAX }, "Tools of a `loop`; the agent's by default"),
+    optional("ask", Kind::AnyText, "Template of an `approval`'s question"),
+    optional("show", Kind::Text, "An expression, without braces: what is approved, and may be edited"),
     optional("output", Kind::JsonSchema, "JSON Schema of its answer; without it the answer is plain text"),
 ];
 
@@ -64,10 +66,13 @@ pub(crate) fn resolve(
         let prompt = section.as_ref().and_then(|section| prompt(Some(section), &names, faults));
         let call = CallPlan { model: None, prompt, output: json_schema::read(node, "output", faults) };
         let call = (call != CallPlan::default()).then(|| Box::new(call));
-        let kind = if node.text("kind").is_some_and(|kind| kind.value == "loop") {
-            StageKind::Loop { tools: tools(node, inherited), call }
-        } else {
-            StageKind::Model { call }
+        let kind = match node.text("kind").map(|kind| kind.value).as_deref() {
+            Some("loop") => StageKind::Loop { tools: tools(node, inherited), call },
+            Some("approval") => StageKind::Approval {
+                ask: node.text("ask").map(|ask| ask.value).unwrap_or_default(),
+                show: node.text("show").map(|show| show.value),
+            },
+            _ => StageKind::Model { call },
         };
         let needs = node.texts("needs").map(|needs| needs.value).unwrap_or_default();
         let needs = needs.into_iter().map(|need| StageName::from(need.value)).collect();

@@ -97,13 +97,17 @@ impl Tool<'_> {
             idempotent: node.boolean("idempotent").unwrap_or(matches!(kind, Some(ToolKind::Builtin(_)))),
             price: node.money("price").map_or(Money::ZERO, |price| price.value),
             kind: kind?,
-            approval: Approval::Never,
+            approval: self.approval(),
         })
     }
 
-    /// Reports keys that tools of this kind don't have. `approval` has one word yet.
+    fn approval(&self) -> Approval {
+        let is_always = self.node.text("approval").is_some_and(|word| word.value == "always");
+        if is_always { Approval::Always } else { Approval::Never }
+    }
+
+    /// Reports keys that tools of this kind don't have.
     fn check_keys(&self, kind: &str, faults: &mut Faults) {
-        self.node.text("approval");
         for (key, kinds) in KEYS_OF_KINDS {
             if self.node.has(key) && !kinds.contains(&kind) {
                 let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
@@ -241,16 +245,20 @@ impl Tool<'_> {
     }
 
     fn builtin(&self, schema: Option<&Value>, faults: &mut Faults) -> Option<Builtin> {
-        self.must_have("builtin", "name it: `search_files`, `read_file`, `now`, `calculate` or `template`", faults);
+        self.must_have("builtin", "name it: `search_files`, `read_file`, `now`, `calculate`, `template` or `ask_user`", faults);
         let word = self.node.text("builtin")?.value;
         let takes_folders = matches!(word.as_str(), "search_files" | "read_file");
         self.check_builtin_key("folders", &word, takes_folders, faults);
         self.check_builtin_key("template", &word, word == "template", faults);
+        if word == "ask_user" {
+            self.check_question(faults);
+        }
         Some(match word.as_str() {
             "search_files" => Builtin::SearchFiles { folders: self.folders(faults) },
             "read_file" => Builtin::ReadFile { folders: self.folders(faults) },
             "now" => Builtin::Now,
             "calculate" => Builtin::Calculate,
+            "ask_user" => Builtin::AskUser,
             _ => Builtin::Template { template: self.template("template", &Names::of_schema("args", schema), faults)? },
         })
     }
@@ -261,6 +269,19 @@ impl Tool<'_> {
         } else if self.node.has(key) {
             let message = format!("the builtin `{word}` has no `{key}`");
             self.node.fault(faults, code::CONFLICT, &self.node.key_span(key), message, "leave it out");
+        }
+    }
+
+    /// What a question to a person hasn't.
+    fn check_question(&self, faults: &mut Faults) {
+        let never = [
+            ("price", "a question to a person costs nothing"),
+            ("timeout", "a person has as long as the limit `expires` says"),
+            ("approval", "the question goes to a person anyway"),
+        ];
+        for (key, why) in never.into_iter().filter(|(key, _)| self.node.has(key)) {
+            let message = format!("the builtin `ask_user` has no `{key}`");
+            self.node.fault(faults, code::CONFLICT, &self.node.key_span(key), message, format!("leave it out: {why}"));
         }
     }
 

@@ -14,11 +14,12 @@ use crate::cli::progress::{Quiet, Watch};
 use crate::cli::project::{clock, configuration};
 use crate::cli::remote::{Reached, Way};
 use crate::cli::render;
-use crate::cli::render::text::one_line;
+use crate::cli::ask::who;
 use crate::cli::session::{Session, SimChoice, block_on};
 use crate::cli::tally::{Bar, Tally};
-use crate::domain::event::RunState;
+use crate::domain::event::{AskKind, Decision, RunState};
 use crate::domain::report::{RunDocument, Trace};
+use crate::domain::run::Given;
 use crate::ids::RunId;
 use crate::runtime::{Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
@@ -157,7 +158,7 @@ fn elsewhere(run: &RunDocument, holder: &Holder) -> CliError {
     }
 }
 
-/// Drives a run; where it asks what to do with a call in flight, and the command line says it, decides and goes on.
+/// Drives a run; where it asks what to do with calls in flight, and the command line says it, decides and goes on.
 async fn decide_and_drive(
     runtime: &Runtime,
     run: RunId,
@@ -166,9 +167,21 @@ async fn decide_and_drive(
 ) -> Result<RunState, RuntimeError> {
     let mut state = runtime.drive(run, observer.clone()).await?;
     for _ in 0..DECISIONS_MAX {
-        let (RunState::AwaitingApproval, Some(what)) = (state, in_flight) else { break };
-        let by = std::env::var("USER").unwrap_or_else(|_| "the command line".to_owned());
-        runtime.resolve_in_flight(run, what == InFlight::Rerun, &one_line(&by, 64)).await?;
+        let (true, Some(what)) = (state.awaits_person(), in_flight) else { break };
+        let (asked, _) = runtime.load(run)?;
+        let in_doubt = asked.unanswered().filter(|asking| asking.kind == AskKind::InFlight);
+        let in_doubt: Vec<u32> = in_doubt.map(|asking| asking.number).collect();
+        if in_doubt.is_empty() {
+            break;
+        }
+        for ask in in_doubt {
+            let decision = match what {
+                InFlight::Rerun => Decision::Allow { edited: None },
+                InFlight::Skip => Decision::Deny,
+            };
+            let given = Given { ask: Some(ask), decision, by: who(), reason: None, shown_hash: None };
+            runtime.answer(run, &given).await?;
+        }
         state = runtime.drive(run, observer.clone()).await?;
     }
     Ok(state)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Hold, Ledger, Node, OpenRun};
 use crate::domain::audit::{Overrun, PriceFrozen};
 use crate::domain::event::{
-    AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, Purpose, Reserved, RunState,
+    AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, PersonAsked, Purpose, Reserved, RunState,
     Settled,
 };
 use crate::ids::{PriceId, ReservationId, RunId};
@@ -67,24 +67,28 @@ impl Ledger {
             }),
             Event::CancelRequested(_) => self.with_root_itself(run, |open| open.cancelled = true),
             Event::Ended(ended) => self.track_ended(run, ended),
-            Event::PersonAsked(_) => self.with_root(run, |open| open.state = RunState::AwaitingApproval),
+            // Version 1 waits at once; since then the lane waits, and `Parked` tells when nothing else moves.
+            Event::PersonAsked(PersonAsked { what: None, .. }) => {
+                self.with_root_itself(run, |open| open.state = RunState::AwaitingApproval);
+            }
+            Event::Parked(parked) => self.with_root_itself(run, |open| open.state = parked.state),
             Event::InFlightResolved(_) => self.with_root(run, |open| open.state = RunState::Interrupted),
             Event::Settled(_)
             | Event::Voided(_)
             | Event::CallRefused(_)
             | Event::LandingBegan(_)
+            | Event::PersonAsked(_)
             | Event::PersonAnswered(_)
-            | Event::Parked(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
         }
-        if matches!(event, Event::Interrupted(_) | Event::Ended(_)) {
+        if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::Parked(_)) {
             self.stop_waiting(run);
         }
-        if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::CancelRequested(_)) {
+        if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::Parked(_) | Event::CancelRequested(_)) {
             self.queue.retain(|queued| queued.run != run);
         }
     }

@@ -1,10 +1,10 @@
 //! Folds one event into the run. Total: no clock, no IO, no refusal.
 
-use super::stage::{CallStatus, Lane, ModelStep, Stage, Turn};
+use super::stage::{CallStatus, Lane, ModelStep, Turn};
 use super::{Attempt, AttemptKind, Run, Try};
 use crate::domain::event::{
-    Call, CallRefusal, CallRefused, CostSource, Event, InFlightResolved, Outcome, Purpose, Reserved, RunState, Settled,
-    StepKey, Voided,
+    Call, CallRefusal, CallRefused, CostSource, Decision, Event, InFlightResolved, Outcome, PersonAnswered, Purpose,
+    Reserved, RunState, Settled, StepKey, Voided,
 };
 use crate::domain::message::{Assistant, StopReason, ToolAnswer};
 use crate::domain::retry::{ErrorClass, Failure};
@@ -20,8 +20,6 @@ impl Run {
         match event {
             Event::Created(_)
             | Event::LandingReleased(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
@@ -51,13 +49,11 @@ impl Run {
             Event::LandingBegan(began) => self.lands = Some(began.refusal.clone()),
             Event::CancelRequested(asked) => self.cancelled = Some(asked.reason.clone()),
             Event::Interrupted(_) => self.pause(RunState::Interrupted),
-            Event::PersonAsked(asked) => {
-                self.asked.clone_from(&asked.call_id);
-                self.ask_person(at, &asked.question, RunState::AwaitingApproval);
-            }
+            Event::PersonAsked(asked) => self.apply_asked(at, asked),
+            Event::PersonAnswered(answered) => self.apply_answered(answered),
+            Event::Parked(parked) => self.pause(parked.state),
             Event::InFlightResolved(resolved) => self.apply_resolved(resolved),
             Event::Ended(ended) => {
-                (self.asked, self.person) = (None, None);
                 self.pause(ended.state.into());
                 self.ended = Some(ended.clone());
             }
@@ -196,7 +192,15 @@ impl Run {
 
     fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
         let AttemptKind::Tool { call_id } = &attempt.kind else { return };
-        self.answer(&attempt.step, call_id, content, is_error);
+        let edited = self.lane_mut(&attempt.step).and_then(|lane| lane.call_mut(call_id)?.edited.clone());
+        match edited {
+            // Else the model would take the result for that of its own arguments.
+            Some(edited) => {
+                let content = format!("a person changed the arguments to {edited}; the result:\n{content}");
+                self.answer(&attempt.step, call_id, &content, is_error);
+            }
+            None => self.answer(&attempt.step, call_id, content, is_error),
+        }
         if let Some(lane) = self.lane_mut(&attempt.step) {
             lane.tool_errors = if is_error { lane.tool_errors + 1 } else { 0 };
         }
@@ -266,23 +270,11 @@ impl Run {
         self.answer(&refused.step, &refused.call_id, &text, true);
     }
 
+    /// Version 1's answer about a call in flight.
     fn apply_resolved(&mut self, resolved: &InFlightResolved) {
-        (self.asked, self.person) = (None, None);
-        self.state = RunState::Interrupted;
-        // Servers may number calls from zero: of several lanes the first that is in doubt has asked.
-        let lanes = self.stages.iter_mut().flat_map(Stage::lanes_mut);
-        let mut called = lanes.filter_map(|lane| lane.call_mut(&resolved.call_id));
-        let Some(call) = called.find(|call| matches!(call.status, CallStatus::InDoubt)) else { return };
-        call.status = if resolved.rerun {
-            CallStatus::Pending
-        } else {
-            CallStatus::Answered(ToolAnswer {
-                call_id: call.call.id.clone(),
-                name: call.call.name.clone(),
-                content: "the call was interrupted; whether it took effect is not known".into(),
-                is_error: true,
-            })
-        };
+        let decision = if resolved.rerun { Decision::Allow { edited: None } } else { Decision::Deny };
+        let by = resolved.by.clone();
+        self.apply_answered(&PersonAnswered { ask: None, decision, by, reason: None, shown_hash: None });
     }
 
     /// The open attempts' reservations, for tests and recovery.

@@ -58,6 +58,12 @@ impl<'a> Tally<'a> {
         self.tool_calls += u32::from(new_step);
     }
 
+    /// A call that a person was asked about: allowed, it is one more. Its step has no number before it is made.
+    pub(super) fn count_asked(&mut self, hash: &str) {
+        self.tool_calls += 1;
+        self.repeats.push(hash.to_owned());
+    }
+
     pub(super) fn count_repeat(&mut self, hash: &str, new_step: bool) {
         if new_step {
             self.repeats.push(hash.to_owned());

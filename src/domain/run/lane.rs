@@ -17,7 +17,7 @@ use super::{CallCheck, Intent, Run, StageOver};
 use crate::domain::event::{EndState, Ended, Event, Place, StageEnd, StageEnded};
 use crate::domain::plan::{OnError, StageKind, StagePlan};
 use crate::domain::template;
-use crate::ids::{StageName, ToolName};
+use crate::ids::StageName;
 use crate::units::Timestamp;
 
 /// A look over all lanes.
@@ -30,8 +30,6 @@ pub(super) struct Pass<'a> {
     free: usize,
     pub(super) intents: Vec<Intent>,
     pub(super) notes: Vec<Event>,
-    /// A call that a person must decide on, once nothing else moves.
-    pub(super) doubt: Option<(String, ToolName)>,
     /// What comes after a landing or an end isn't looked at.
     halted: bool,
 }
@@ -47,7 +45,6 @@ impl<'a> Pass<'a> {
             free: parallel.saturating_sub(run.open.len()),
             intents: Vec::new(),
             notes: Vec::new(),
-            doubt: None,
             halted: false,
         }
     }
@@ -95,7 +92,7 @@ impl<'a> Pass<'a> {
             StageKind::Loop { .. } | StageKind::Model { .. } => self.talk(lane, plan),
             StageKind::Tool { tool, .. } => self.call_tool(lane, tool),
             StageKind::Map { .. } => self.begin_map(lane),
-            StageKind::Approval { .. } => self.ask_approval(lane),
+            StageKind::Approval { ask, show } => self.approval(lane, ask, show.as_deref()),
             StageKind::Agent { agent, .. } => self.call_agent(lane, agent),
         }
     }

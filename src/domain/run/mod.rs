@@ -3,6 +3,7 @@
 //! Invariants: the same events give the same state; a counter never falls; nothing starts after the end.
 //! Deliberately absent: prices, requests and effects. The runtime performs what [`Run::next`] names.
 
+mod answer;
 mod apply;
 mod judge;
 mod lane;
@@ -11,8 +12,10 @@ mod person;
 mod stage;
 mod words;
 
+pub use answer::{ANSWER_BYTES_MAX, AnswerFault, Given};
 pub use judge::hash_call;
 pub use next::{CallCheck, Intent, ModelIntent, Next, ToolIntent};
+pub use person::{Asking, NOBODY, hash_shown};
 pub use stage::StageOver;
 
 use std::collections::BTreeMap;
@@ -28,7 +31,6 @@ use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, ReservationId, RunId, StageName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
-use person::PersonWait;
 use stage::{CallProgress, Lane, Stage, Turn};
 
 /// What limits count. None of it ever falls; a resume resets nothing.
@@ -83,16 +85,14 @@ pub struct Run {
     pub latest_model: Option<ModelName>,
     /// Why it was asked to end.
     pub cancelled: Option<String>,
-    /// The call that a person must decide on.
-    pub asked: Option<String>,
-    /// What a person was asked, while nobody has answered.
-    person: Option<PersonWait>,
     /// How it ended.
     pub ended: Option<Ended>,
     /// What the landing call said.
     landed: Option<Assistant>,
     /// Tries of the landing call that gave no reply.
     landing_tries: Vec<Try>,
+    /// Questions to people, by number.
+    asks: Vec<Asking>,
     stages: Vec<Stage>,
     open: BTreeMap<ReservationId, Attempt>,
     next_reservation: u32,
@@ -149,11 +149,10 @@ impl Run {
             lands: None,
             latest_model: None,
             cancelled: None,
-            asked: None,
-            person: None,
             ended: None,
             landed: None,
             landing_tries: Vec::new(),
+            asks: Vec::new(),
             stages,
             open: BTreeMap::new(),
             next_reservation: 0,

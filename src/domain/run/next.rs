@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::judge::Tally;
 use super::lane::Pass;
 use super::{Run, Try};
-use crate::domain::event::{CallRefused, EndState, Ended, Event, Purpose, StageEnd, StepKey};
+use crate::domain::event::{CallRefused, EndState, Ended, Event, Parked, Purpose, StageEnd, StepKey};
 use crate::domain::limits::Refusal;
 use crate::domain::message::ToolCall;
 use crate::domain::plan::ToolPlan;
-use crate::ids::{StageName, ToolName};
+use crate::ids::StageName;
 use crate::units::{Millis, Timestamp, Tokens};
 
 /// What a run should do now.
@@ -20,6 +20,8 @@ pub enum Next {
     Note(Vec<Event>),
     /// These, in order.
     Do(Vec<Intent>),
+    /// Nothing, until a person answers: what is held is given back, and nobody needs to be there meanwhile.
+    Park(Parked),
     /// Nothing, until something in flight is over.
     Wait,
     /// Nothing more, ever.
@@ -37,13 +39,6 @@ pub enum Intent {
     Refuse(CallRefused),
     /// Land: this limit was met.
     Land(Refusal),
-    /// Ask a person about a call that was in flight.
-    AskPerson {
-        /// The call.
-        call_id: String,
-        /// The tool.
-        tool: ToolName,
-    },
     /// End.
     End(Ended),
 }
@@ -78,6 +73,8 @@ pub struct ToolIntent {
     pub hash: String,
     /// How long it may take at most.
     pub time_limit: Millis,
+    /// The arguments, where no model's reply has them: those that a person put in their place.
+    pub arguments: Option<Value>,
 }
 
 /// Checks JSON against a schema. Pure: the same text gives the same answer.
@@ -108,9 +105,6 @@ impl Run {
         if self.cancelled.is_some() {
             return one(Intent::End(self.end(EndState::Cancelled, None, None)));
         }
-        if let Some(ended) = self.expired(now) {
-            return if self.is_busy() { Next::Wait } else { one(Intent::End(ended)) };
-        }
         if let Some(refusal) = &self.lands {
             return one(self.land(now, refusal));
         }
@@ -118,17 +112,21 @@ impl Run {
     }
 
     fn go_on(&self, now: Timestamp, check: &dyn CallCheck) -> Next {
+        let expired = self.expired(now);
+        if !expired.is_empty() {
+            return Next::Note(expired);
+        }
         if let Some(intent) = self.breaks_off() {
             return if self.is_busy() { Next::Wait } else { one(intent) };
         }
         let mut pass = Pass::new(self, now, check);
         pass.look();
-        let Pass { notes, intents, doubt, .. } = pass;
-        match doubt {
+        let Pass { notes, intents, .. } = pass;
+        match self.parked() {
             _ if !notes.is_empty() => Next::Note(notes),
             _ if !intents.is_empty() => Next::Do(intents),
             _ if self.is_busy() => Next::Wait,
-            Some((call_id, tool)) => one(Intent::AskPerson { call_id, tool }),
+            Some(parked) => Next::Park(parked),
             None if self.stages.iter().all(|stage| stage.over().is_some()) => one(Intent::End(self.finished())),
             None => Next::Wait,
         }

@@ -59,6 +59,8 @@ pub(super) struct Lane {
     pub(super) repairs: u32,
     /// Tool errors in a row: lanes beside it don't end the row.
     pub(super) tool_errors: u32,
+    /// The question that an approval waits for.
+    pub(super) asked: Option<u32>,
 }
 
 /// What a model said, and the answers to its calls.
@@ -78,11 +80,17 @@ pub(super) struct CallProgress {
     pub(super) step: Option<u32>,
     pub(super) tries: u32,
     pub(super) status: CallStatus,
+    /// True once a person said yes to it.
+    pub(super) is_allowed: bool,
+    /// The arguments that a person put in the place of the model's.
+    pub(super) edited: Option<Value>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum CallStatus {
     Pending,
+    /// A person was asked: the question's number.
+    Asked(u32),
     InFlight,
     /// It was in flight when the process went down, and isn't idempotent.
     InDoubt,
@@ -187,18 +195,29 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0 }
+        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, asked: None }
     }
 
     /// A call of the latest turn.
     pub(super) fn call_mut(&mut self, call_id: &str) -> Option<&mut CallProgress> {
-        self.turns.last_mut()?.calls.iter_mut().find(|call| call.call.id == call_id)
+        self.calls_mut().find(|call| call.call.id == call_id)
+    }
+
+    /// The calls of the latest turn.
+    pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut CallProgress> {
+        self.turns.last_mut().into_iter().flat_map(|turn| &mut turn.calls)
     }
 }
 
 impl CallProgress {
     pub(super) const fn is_answered(&self) -> bool {
         matches!(self.status, CallStatus::Answered(_))
+    }
+
+    /// The call as it is made: with the arguments that a person put in the place of the model's, if one did.
+    pub(super) fn to_make(&self) -> ToolCall {
+        let arguments = self.edited.as_ref().map_or_else(|| self.call.arguments.clone(), Value::to_string);
+        ToolCall { arguments, ..self.call.clone() }
     }
 }
 
@@ -209,6 +228,8 @@ impl Turn {
             step: None,
             tries: 0,
             status: CallStatus::Pending,
+            is_allowed: false,
+            edited: None,
         });
         Self { said: message.clone(), stop: stop.clone(), calls: calls.collect(), remark: None }
     }
@@ -216,7 +237,9 @@ impl Turn {
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| match &call.status {
             CallStatus::Answered(answer) => call.call.arguments.len() + answer.content.len(),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => call.call.arguments.len(),
+            CallStatus::Pending | CallStatus::Asked(_) | CallStatus::InFlight | CallStatus::InDoubt => {
+                call.call.arguments.len()
+            }
         });
         calls.fold(self.said.text.len(), usize::saturating_add)
     }
@@ -225,7 +248,7 @@ impl Turn {
         let mut messages = vec![Message::Assistant(self.said.clone())];
         messages.extend(self.calls.iter().filter_map(|call| match &call.status {
             CallStatus::Answered(answer) => Some(Message::Tool(answer.clone())),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => None,
+            CallStatus::Pending | CallStatus::Asked(_) | CallStatus::InFlight | CallStatus::InDoubt => None,
         }));
         messages.extend(self.remark.iter().map(|text| Message::User { text: text.clone() }));
         messages

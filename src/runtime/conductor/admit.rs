@@ -17,16 +17,16 @@ impl Conductor {
         let next = loop {
             match self.run.next(self.now(), &self.shared.checks) {
                 Next::Note(facts) => self.take_notes(facts),
-                next @ (Next::Do(_) | Next::Wait | Next::Ended) => break next,
+                next @ (Next::Do(_) | Next::Park(_) | Next::Wait | Next::Ended) => break next,
             }
         };
         match next {
             Next::Note(_) => Ok(Flow::On),
             Next::Ended => Ok(Flow::Leave),
+            Next::Park(parked) => self.park(parked).await,
             Next::Wait => Ok(Flow::On),
             Next::Do(intents) => match intents.into_iter().next() {
                 Some(Intent::End(ended)) => self.end(ended).await,
-                Some(Intent::AskPerson { call_id, tool }) => self.ask_person(call_id, tool).await,
                 Some(Intent::Model(intent)) if intent.purpose != Purpose::Landing => self.admit_with(&intent).await,
                 _ => self.admit_without_call().await,
             },

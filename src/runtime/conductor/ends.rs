@@ -1,11 +1,10 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
 use super::{Conductor, Flow};
-use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, PersonAsked, RunState};
+use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, RunState};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
 use crate::gate::{Effort, Passage, Submitted};
-use crate::ids::ToolName;
 use crate::runtime::{RuntimeError, settle};
 use crate::store::NoticeCommitted;
 use crate::units::Millis;
@@ -36,16 +35,16 @@ impl Conductor {
         Ok(Flow::On)
     }
 
-    pub(super) async fn ask_person(&mut self, call_id: String, tool: ToolName) -> Result<Flow, RuntimeError> {
-        if self.run.state == RunState::AwaitingApproval {
+    /// Only people can move the run: what is held is given back, and whoever drives it goes (LEDGER rule 13).
+    pub(super) async fn park(&mut self, parked: Parked) -> Result<Flow, RuntimeError> {
+        if self.run.state.awaits_person() && self.draft.is_empty() {
             return Ok(Flow::Leave);
         }
-        let question = format!(
-            "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
-        );
         self.release_landing("the run waits for a person");
-        self.note(Event::PersonAsked(PersonAsked::in_flight(call_id, tool, question)));
+        self.note(Event::Parked(parked));
+        failpoint::reach("run.park");
         self.submit(vec![]).await?;
+        failpoint::reach("run.parked");
         Ok(Flow::Leave)
     }
 
@@ -149,7 +148,7 @@ mod tests {
         let id = runtime.create(&new).await.expect("a run");
         let (run, created) = runtime.load(id).expect("it loads");
         let rendered = render(&run.plan, Arc::new(Forms::of(&run.plan)), &created).expect("it renders");
-        let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
+        let ((_cancel, requests), (_hang_up, hung_up)) = (tokio::sync::mpsc::channel(1), watch::channel(false));
         let mut conductor = Conductor::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
         assert!(matches!(conductor.admit().await, Ok(Flow::Wait)), "its first call is in flight");
         let reserved = replace_by_deaf(&mut conductor);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 
+use super::people;
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
 use super::{RuntimeError, Shared, settle};
@@ -50,8 +51,10 @@ pub(crate) struct Conductor {
     /// What each task was granted, should it break down.
     in_flight: BTreeMap<task::Id, Reserved>,
     cancel: watch::Sender<bool>,
-    /// Requests of people to end the run.
-    requests: watch::Receiver<Option<String>>,
+    /// Requests of people.
+    requests: mpsc::Receiver<people::Request>,
+    /// One that came while nothing could be done about it.
+    heard: Option<people::Request>,
     /// Nobody waits for this run any more.
     hung_up: watch::Receiver<bool>,
     /// What waits for a permit: the request of the model call that was asked for.
@@ -102,7 +105,7 @@ impl Conductor {
         (forms, rendered): (Arc<Forms>, Rendered),
         observer: Observer,
         created: Option<Event>,
-        requests: watch::Receiver<Option<String>>,
+        requests: mpsc::Receiver<people::Request>,
         hung_up: watch::Receiver<bool>,
     ) -> Self {
         let notices = shared.gate.store().attach(run.id);
@@ -121,6 +124,7 @@ impl Conductor {
             in_flight: BTreeMap::new(),
             cancel,
             requests,
+            heard: None,
             hung_up,
             pending: None,
             later: None,
@@ -143,8 +147,10 @@ impl Conductor {
             if !matches!(flow, Flow::Leave) && (self.shared.stop.is_said() || *self.hung_up.borrow()) {
                 return self.interrupt().await;
             }
-            if self.run.cancelled.is_none() && self.requests.borrow().is_some() {
-                flow = self.take_request().await?;
+            if !matches!(flow, Flow::Leave)
+                && let Some(request) = self.heard.take().or_else(|| self.requests.try_recv().ok())
+            {
+                flow = self.take_request(request).await?;
             }
             flow = match flow {
                 Flow::Leave => break,
@@ -191,6 +197,7 @@ impl Conductor {
                 self.take_notes(facts);
                 Ok(Flow::On)
             }
+            Next::Park(parked) => self.park(parked).await,
             Next::Ended | Next::Wait => {
                 self.submit(vec![]).await?;
                 if self.run.ended.is_some() && !self.run.is_busy() {

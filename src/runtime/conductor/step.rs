@@ -40,7 +40,6 @@ impl Conductor {
                 }
                 Intent::End(ended) => return self.end(ended).await,
                 Intent::Land(refusal) => return self.land(refusal).await,
-                Intent::AskPerson { call_id, tool } => return self.ask_person(call_id, tool).await,
                 Intent::Model(intent) => match self.prepare(&intent, asked.beside) {
                     Ok(Prepared::Ready(draft)) => self.push_model(&intent, *draft, &mut asked),
                     Ok(Prepared::Later(until)) => self.wake_at(until),
@@ -145,7 +144,7 @@ impl Conductor {
                 tool: intent.call.name.clone(),
                 arguments_hash: intent.hash,
                 idempotent: plan.idempotent,
-                arguments: None,
+                arguments: intent.arguments,
             },
         };
         // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.

@@ -1,11 +1,15 @@
 //! Waiting: for what is in flight, for news of the ledger, for time, and for people.
 
 use super::{Conductor, Flow};
-use crate::domain::event::{CancelRequested, Event, WaitEnd};
+use tokio::sync::oneshot;
+
+use crate::domain::event::{CancelRequested, Event, PersonAnswered, WaitEnd};
 use crate::domain::ledger::{Ask, Op};
-use crate::domain::run::{Intent, Next};
+use crate::domain::run::{Given, Intent, Next};
+use crate::failpoint;
 use crate::gate::Submitted;
 use crate::runtime::RuntimeError;
+use crate::runtime::people::Request;
 use crate::units::{Millis, Timestamp};
 
 /// How often a queued run has the ledger look whether a new period began.
@@ -34,7 +38,10 @@ impl Conductor {
             }
             () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
-            Ok(()) = self.requests.changed() => Ok(Flow::Wait),
+            Some(request) = self.requests.recv() => {
+                self.heard = Some(request);
+                Ok(Flow::Wait)
+            }
             () = sleep_for(timer) => self.time_came().await,
         }
     }
@@ -45,7 +52,9 @@ impl Conductor {
         if self.queued {
             return Some(QUEUE_LOOK);
         }
-        let at = self.later.into_iter().chain(self.wait_until).min()?;
+        // Beside a wait for budget nothing is asked for, and so no question is looked at.
+        let late = self.run.next_expiry().filter(|_| self.wait_until.is_none());
+        let at = self.later.into_iter().chain(self.wait_until).chain(late).min()?;
         Some(at.since(now).min(self.run.time_to_wait(now)))
     }
 
@@ -58,7 +67,9 @@ impl Conductor {
         if self.later.take_if(|later| until.is_none_or(|until| *later <= until)).is_some() {
             return Ok(Flow::On);
         }
-        self.wait_until = None;
+        if self.wait_until.take().is_none() {
+            return Ok(Flow::On);
+        }
         self.stop_waiting(WaitEnd::Expired).await
     }
 
@@ -82,9 +93,17 @@ impl Conductor {
         Ok(Flow::Wait)
     }
 
+    /// What a person wants of the run.
+    pub(super) async fn take_request(&mut self, request: Request) -> Result<Flow, RuntimeError> {
+        match request {
+            Request::Cancel { reason } if self.run.cancelled.is_none() => self.take_cancel(reason).await,
+            Request::Cancel { .. } => Ok(Flow::On),
+            Request::Answer { given, reply } => self.take_answer(&given, reply).await,
+        }
+    }
+
     /// A person asked the run to end: nothing new starts, what is in flight is drained.
-    pub(super) async fn take_request(&mut self) -> Result<Flow, RuntimeError> {
-        let reason = self.requests.borrow().clone().unwrap_or_default();
+    async fn take_cancel(&mut self, reason: String) -> Result<Flow, RuntimeError> {
         self.cancel.send_replace(true);
         self.later = None;
         self.queued = false;
@@ -95,6 +114,25 @@ impl Conductor {
         Ok(Flow::On)
     }
 
+    /// A person answered one of the run's questions while others of its lanes go on.
+    async fn take_answer(
+        &mut self,
+        given: &Given,
+        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
+    ) -> Result<Flow, RuntimeError> {
+        let answered = self.run.judge_answer(self.now(), given, &self.shared.checks);
+        if let Ok(answered) = &answered {
+            failpoint::reach("answer.given");
+            self.note(Event::PersonAnswered(answered.clone()));
+            self.submit(vec![]).await?;
+            failpoint::reach("answer.written");
+        }
+        let run = self.run.id;
+        // Who has gone meanwhile finds the answer in the log.
+        reply.send(answered.map_err(|fault| RuntimeError::Answer { run, fault })).unwrap_or_default();
+        Ok(Flow::On)
+    }
+
     /// False where the run was asked to stop or to end before that.
     pub(super) async fn sleep_until(&mut self, until: Timestamp) -> bool {
         let time = until.since(self.now());
@@ -102,7 +140,10 @@ impl Conductor {
             biased;
             () = sleep_for(Some(time)) => true,
             () = self.shared.stop.heard() => false,
-            Ok(()) = self.requests.changed() => false,
+            Some(request) = self.requests.recv() => {
+                self.heard = Some(request);
+                false
+            }
         }
     }
 }

@@ -33,8 +33,8 @@ pub(crate) static TOOL: Section = Section {
         optional("price", Kind::Money, "Dollars of one call; $0 by default"),
         optional(
             "approval",
-            Kind::Choice { now: &["never"], later: &["always"] },
-            "Whether a person must approve a call: `never`",
+            Kind::Choice { now: &["never", "always"], later: &[] },
+            "Whether a person must approve each call: `never` (the default) or `always`",
         ),
         optional(
             "command",
@@ -77,7 +77,7 @@ pub(crate) static TOOL: Section = Section {
         optional(
             "builtin",
             Kind::Choice { now: &builtin::NAMES, later: &[] },
-            "Which builtin: `search_files`, `read_file`, `now`, `calculate` or `template`",
+            "Which builtin: `search_files`, `read_file`, `now`, `calculate`, `template` or `ask_user`",
         ),
         optional(
             "folders",

@@ -316,7 +316,7 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::NoSuchRun { .. }
         | RuntimeError::DamagedLog { .. }
         | RuntimeError::Driven { .. }
-        | RuntimeError::NothingAsked { .. }
+        | RuntimeError::Answer { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),
     }

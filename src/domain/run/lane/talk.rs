@@ -60,16 +60,14 @@ impl Pass<'_> {
 
     /// The calls of a turn, in their order, as many at once as `parallel` allows.
     fn tools(&mut self, lane: &Lane, turn: &Turn, plan: &StagePlan) {
-        if let Some(doubt) = turn.calls.iter().find(|call| matches!(call.status, CallStatus::InDoubt)) {
-            self.doubt.get_or_insert_with(|| (doubt.call.id.clone(), doubt.call.name.clone()));
-            return;
-        }
+        self.ask_about(lane, &turn.calls);
         let mut errors = lane.tool_errors;
         for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
             if self.free == 0 {
                 break;
             }
             match self.tool(lane, call, plan, &mut errors) {
+                Ok(intent) if self.waits_for_a_yes(call) => self.ask_before(lane, &intent),
                 Ok(intent) => self.ask(Intent::Tool(intent)),
                 Err(refused) => self.intents.push(Intent::Refuse(*refused)),
             }
@@ -83,7 +81,7 @@ impl Pass<'_> {
         plan: &StagePlan,
         errors: &mut u32,
     ) -> Result<ToolIntent, Box<CallRefused>> {
-        let call = &progress.call;
+        let call = &progress.to_make();
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
         let refuse = |step, why| {
             let (call_id, tool) = (call.id.clone(), call.name.clone());
@@ -110,7 +108,8 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
-        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit })
+        let arguments = progress.edited.clone();
+        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit, arguments })
     }
 
     fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {

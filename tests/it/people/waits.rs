@@ -1,0 +1,1 @@
+//! What a wait for a person holds, how long it lasts, and what goes on meanwhile.
