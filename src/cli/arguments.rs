@@ -60,6 +60,15 @@ The same --each again skips the lines that ended, however they ended, and resume
 A line is known by its number, the file's contents, the agent, the environment and the labels:
 a changed file, or other labels, is another job, and all its lines run.")]
     Run(Box<RunArguments>),
+    /// Run an agent, and record what models and tools answer into a cassette
+    #[command(after_help = "\
+Example:
+  plimsoll record hello --input 'Where is order 4711?' --to tests/hello.cassette
+  plimsoll run hello --input 'Where is order 4711?' --cassette tests/hello.cassette
+
+A cassette answers without a call, a key or a bill, for as long as the agent asks the same: in a CI, say. Values of the
+variables that providers and tools are given are left out of it; what models and tools said is not.")]
+    Record(Box<RecordArguments>),
     /// List runs, newest first
     #[command(
         after_help = "Examples:\n  plimsoll runs --state stopped --since 7d\n  plimsoll runs --label tenant=acme --json"
@@ -131,7 +140,7 @@ pub struct CheckArguments {
 }
 
 /// See [`Command::Run`].
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct RunArguments {
     /// The agent: a file's name in agents/, without .toml
     pub agent: String,
@@ -156,6 +165,15 @@ pub struct RunArguments {
     /// Let the simulated provider keep its invoice in this file
     #[arg(long, value_name = "FILE")]
     pub invoice: Option<PathBuf>,
+    /// Take every answer of a model or a tool from a cassette: no call, no key, no bill
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "invoice", "dry_run"])]
+    pub cassette: Option<PathBuf>,
+    /// With --cassette: call tools all the same
+    #[arg(long, requires = "cassette")]
+    pub live_tools: bool,
+    /// What `record` sets: the file, and whether it may be replaced.
+    #[arg(skip)]
+    pub record: Option<(PathBuf, bool)>,
     /// Show the plan, the first request and its worst case, and send nothing
     #[arg(long, conflicts_with_all = ["events", "each"])]
     pub dry_run: bool,
@@ -172,6 +190,20 @@ pub struct RunArguments {
     /// Say nothing but errors
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// See [`Command::Record`].
+#[derive(Clone, Debug, Args)]
+pub struct RecordArguments {
+    /// The cassette
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace one that is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
 }
 
 /// See [`Command::Runs`].

@@ -33,6 +33,8 @@ pub mod code {
     pub const MODEL: &str = "plimsoll::cli::model";
     /// A scenario or an invoice of the simulated provider.
     pub const SIM: &str = "plimsoll::cli::sim";
+    /// A cassette that can't be read, understood or written.
+    pub const CASSETTE: &str = "plimsoll::cli::cassette";
     /// The result can't be written.
     pub const OUTPUT: &str = "plimsoll::cli::output";
     /// The machine refuses what the process needs.
@@ -54,7 +56,8 @@ pub mod code {
     /// Something in the runtime broke down.
     pub const RUNTIME: &str = "plimsoll::runtime::failed";
     /// Every code.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 20] = [
+        CASSETTE,
         USAGE,
         LABEL,
         INPUT,

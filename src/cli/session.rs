@@ -21,15 +21,17 @@ use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::Trace;
 use crate::ids::{AgentName, RunId};
+use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
 use crate::spec::project::Project;
+use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
 
 /// How long a process that is done still answers others.
 const LAST_ANSWERS_TIME_MAX: Millis = Millis::from_secs(2);
 
-/// What the simulated provider is given.
+/// Who answers, where it isn't the configured providers.
 #[derive(Clone, Debug, Default)]
 pub struct SimChoice {
     /// `--sim`.
@@ -38,6 +40,12 @@ pub struct SimChoice {
     pub scenario: Option<PathBuf>,
     /// `--invoice`.
     pub invoice: Option<PathBuf>,
+    /// `--cassette`.
+    pub cassette: Option<PathBuf>,
+    /// `--live-tools`.
+    pub live_tools: bool,
+    /// The file that is recorded, and whether it may be replaced.
+    pub record: Option<(PathBuf, bool)>,
 }
 
 /// An open runtime, with the simulated provider beside it.
@@ -45,6 +53,9 @@ pub struct Session {
     /// The runtime.
     pub runtime: Runtime,
     sim: Option<SimHandle>,
+    /// True where a cassette answers.
+    plays: bool,
+    recorder: Option<Recorder>,
     stopping: Stopping,
     folder: PathBuf,
     budgets: Vec<Budget>,
@@ -73,13 +84,18 @@ impl Session {
     pub fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, choice: &SimChoice) -> Result<Self, CliError> {
         let prices = price_rows(project)?;
         let load_lines = load_lines(&plans, &prices);
-        let sim = start_sim(project, choice)?;
+        let tape = tape(project, &plans, choice)?;
+        let plays = matches!(tape, Tape::Play(_));
+        let recorder = if let Tape::Record(recorder) = &tape { Some(recorder.clone()) } else { None };
+        let sim = if plays { None } else { start_sim(project, choice)? };
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
         Ok(Self {
-            runtime: Runtime::open(project, plans, options)?,
-            folder: books::folder(project, sim.is_some()),
+            runtime: Runtime::open_with(tape, project, plans, options)?,
+            folder: books::folder(project, sim.is_some() || plays),
             sim,
+            plays,
+            recorder,
             stopping: Stopping::default(),
             budgets: project.budgets.clone(),
             served: JoinSet::new(),
@@ -117,12 +133,14 @@ impl Session {
     /// True where the simulated provider answers.
     #[must_use]
     pub fn is_simulated(&self) -> bool {
-        self.sim.is_some()
+        self.sim.is_some() || self.plays
     }
 
     /// Says, where the simulated provider answers, that no money is spent.
     pub fn tell_of_simulation(&self, output: &Output, choice: &SimChoice) {
-        if self.is_simulated() {
+        if self.plays {
+            output.talk("a cassette answers: costs are those of the recording, no call is made and no money is spent");
+        } else if self.is_simulated() {
             let why = if choice.sim { "" } else { ", since no provider is configured in plimsoll.toml" };
             output.talk(&format!(
                 "the simulated provider answers{why}: costs are shown at the models' prices, no money is spent"
@@ -157,6 +175,15 @@ impl Session {
         }
     }
 
+    /// Puts what was recorded in its place; says how many answers it holds. Nothing where nothing is recorded.
+    ///
+    /// # Errors
+    /// It couldn't be written.
+    pub fn finish_recording(&self) -> Result<Option<usize>, CliError> {
+        let Some(recorder) = &self.recorder else { return Ok(None) };
+        recorder.finish().map(Some).map_err(|error| cassette_problem(&error))
+    }
+
     /// Answers those who have asked already, closes the store, and then the simulated provider.
     pub async fn close(mut self) {
         self.runtime.drain().await;
@@ -184,6 +211,28 @@ fn load_lines(
     let book = own.as_ref().unwrap_or_else(|| PriceBook::builtin());
     let now = clock().now();
     plans.iter().map(|(name, plan)| (name.clone(), load_line_of(plan, book, now).amount)).collect()
+}
+
+fn tape(project: &Project, plans: &BTreeMap<AgentName, Plan>, choice: &SimChoice) -> Result<Tape, CliError> {
+    let secrets = || Secrets::of(project, plans, &Variables::system());
+    let told = |error: CassetteError| cassette_problem(&error);
+    match (&choice.cassette, &choice.record) {
+        (Some(path), _) => Player::read(path, choice.live_tools, secrets()).map(Tape::Play).map_err(told),
+        (None, Some((path, overwrite))) => Recorder::new(path, *overwrite, secrets()).map(Tape::Record).map_err(told),
+        (None, None) => Ok(Tape::None),
+    }
+}
+
+fn cassette_problem(error: &CassetteError) -> CliError {
+    let help = match error {
+        CassetteError::Exists { .. } => "add `--overwrite` to record it anew",
+        CassetteError::Write { .. } => "look whether its folder is there and may be written to",
+        CassetteError::Read { .. }
+        | CassetteError::TooLarge { .. }
+        | CassetteError::Form { .. }
+        | CassetteError::Version { .. } => "`plimsoll record AGENT --input TEXT --to FILE` makes one",
+    };
+    Problem::told(code::CASSETTE, error, Exit::Usage).help(help).into()
 }
 
 fn start_sim(project: &Project, choice: &SimChoice) -> Result<Option<SimHandle>, CliError> {

@@ -1,7 +1,8 @@
 //! Cost by UTC day and dimension, as exact sums: what reports read.
 //!
 //! An attempt counts on the day of its *reservation*, as in the accounts, so that the sums equal theirs; a run's end
-//! counts on its own day. Custom labels are deliberately no dimensions.
+//! counts on its own day. A child's attempts count for the child's own agent, under its root's labels, and nowhere else:
+//! its `ChildEnded` adds nothing. Custom labels are deliberately no dimensions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! One run in one line: what lists, filters and result documents read. A pure fold of the run's own events.
 //!
-//! Deliberately absent: children. A child run has a summary of its own; the tree's sum is the root's account.
+//! Its own money and counts leave out the runs below it: each of those has a summary of its own, so that a sum over
+//! summaries counts everything once. What ended children came to stands beside, in `children`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{
     AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Reserved, RunState,
-    Settled,
+    Settled, Spent,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::Usage;
@@ -38,6 +39,9 @@ pub struct RunSummary {
     pub parent: Option<Arc<Parent>>,
     /// The caller's key.
     pub key: Option<Arc<str>>,
+    /// The conversation that it goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<Arc<str>>,
     /// True where the simulated provider answers.
     pub simulated: bool,
     /// The cap of the run's account.
@@ -74,7 +78,13 @@ pub struct RunSummary {
     pub events: u32,
     /// Attempts that are open, by reservation number.
     pub in_flight: BTreeMap<u32, InFlight>,
-    /// The landing reserve.
+    /// What the runs below it that have ended came to.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub children: Spent,
+    /// The questions to people that are open, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskLine>,
+    /// The landing reserve; a child holds none.
     pub landing: Money,
     /// Since when the run has been active, and its last sign of life.
     pub active_since: Option<(Timestamp, Timestamp)>,
@@ -93,6 +103,35 @@ pub struct InFlight {
     pub at: Timestamp,
 }
 
+/// A question that a person hasn't answered yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskLine {
+    /// Its number in the run; `None` in logs of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<u32>,
+    /// What is asked for.
+    pub what: AskKind,
+    /// The question, in words.
+    pub question: Arc<str>,
+    /// When it was asked.
+    pub at: Timestamp,
+    /// Until when an answer is taken; `None` in logs of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl AskLine {
+    fn of(at: Timestamp, asked: &PersonAsked) -> Self {
+        Self {
+            ask: asked.ask,
+            what: asked.what.unwrap_or(AskKind::InFlight),
+            question: Arc::from(asked.question.as_str()),
+            at,
+            until: asked.until,
+        }
+    }
+}
+
 impl RunSummary {
     /// A run that was just created.
     #[must_use]
@@ -107,6 +146,7 @@ impl RunSummary {
             plan: created.plan.clone(),
             parent: created.parent.clone().map(Arc::new),
             key: created.key.as_deref().map(Arc::from),
+            thread: created.thread.as_ref().map(|thread| Arc::from(thread.id.as_str())),
             simulated: created.simulated,
             cap: created.cap,
             load_line: created.load_line,
@@ -125,6 +165,8 @@ impl RunSummary {
             active: Millis::ZERO,
             events: 1,
             in_flight: BTreeMap::new(),
+            children: Spent::default(),
+            asked: Vec::new(),
             landing: Money::ZERO,
             active_since: None,
         }
@@ -145,15 +187,19 @@ impl RunSummary {
             | Event::CancelRequested(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
-            Event::PersonAsked(asked) => self.ask(asked),
+            // A sub-agent that a model called answers that call.
+            Event::ChildBegan(began) => self.count_tool_call(began.call.is_some()),
+            Event::ChildEnded(child) => self.children = self.children.plus(&child.spent),
+            Event::PersonAsked(asked) => self.ask(at, asked),
+            Event::PersonAnswered(answered) => self.answer(answered.ask),
+            Event::InFlightResolved(_) => {
+                self.answer(None);
+                self.enter(RunState::Interrupted);
+            }
             Event::Parked(parked) => self.enter(parked.state),
-            Event::PersonAnswered(_) if !self.state.awaits_person() => {}
-            Event::PersonAnswered(_) | Event::InFlightResolved(_) => self.enter(RunState::Interrupted),
             Event::Admitted(admitted) => {
-                self.landing = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
+                self.keep_to_land(admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount));
                 self.enter(RunState::Running);
             }
             Event::Reserved(reserved) => self.reserve(at, reserved),
@@ -161,11 +207,7 @@ impl RunSummary {
             Event::Voided(voided) => {
                 self.in_flight.remove(&voided.reservation.number);
             }
-            Event::CallRefused(refused) => {
-                let counts = u32::from(matches!(refused.why, CallRefusal::Invalid { .. }));
-                self.steps += counts;
-                self.tool_calls += counts;
-            }
+            Event::CallRefused(refused) => self.count_tool_call(matches!(refused.why, CallRefusal::Invalid { .. })),
             Event::WaitBegan(_) => self.enter(RunState::AwaitingBudget),
             Event::WaitEnded(_) => self.enter(RunState::Running),
             Event::LandingBegan(landing) => self.refuse(&landing.refusal),
@@ -180,6 +222,7 @@ impl RunSummary {
                 }
                 self.error = ended.error.as_deref().map(Arc::from);
                 self.landing = Money::ZERO;
+                self.asked.clear();
                 self.ended = Some(at);
                 self.state = ended.state.into();
             }
@@ -187,23 +230,42 @@ impl RunSummary {
         self.held = self.in_flight.values().map(|attempt| attempt.amount).sum::<Money>().plus(self.landing);
     }
 
-    /// Version 1 waits at once. A question of the model's own is a call that was made, though nobody performs it.
-    fn ask(&mut self, asked: &PersonAsked) {
-        match asked.what {
-            None => self.enter(RunState::AwaitingApproval),
-            Some(AskKind::Input) => {
-                self.steps += 1;
-                self.tool_calls += 1;
-            }
-            Some(AskKind::InFlight | AskKind::Call | AskKind::Stage) => {}
-        }
-    }
-
     /// A run that ended stays as it ended, whatever follows.
     fn enter(&mut self, state: RunState) {
         if !self.state.is_ended() {
             self.state = state;
         }
+    }
+
+    /// Version 1 waits at once; since then the run goes on beside its questions, until it parks.
+    fn ask(&mut self, at: Timestamp, asked: &PersonAsked) {
+        self.asked.push(AskLine::of(at, asked));
+        // A question of the model's own is a call that was made, though nobody performs it.
+        self.count_tool_call(asked.what == Some(AskKind::Input));
+        if asked.what.is_none() {
+            self.enter(RunState::AwaitingApproval);
+        }
+    }
+
+    /// A run that waited is there to be gone on with. Questions of version 1 have no numbers; there is one at a time.
+    fn answer(&mut self, ask: Option<u32>) {
+        let same = self.asked.iter().position(|open| ask.is_none() || open.ask == ask);
+        if let Some(place) = same.or_else(|| self.asked.iter().position(|open| open.ask.is_none())) {
+            self.asked.remove(place);
+        }
+        if self.state.awaits_person() {
+            self.enter(RunState::Interrupted);
+        }
+    }
+
+    fn count_tool_call(&mut self, counts: bool) {
+        self.steps += u32::from(counts);
+        self.tool_calls += u32::from(counts);
+    }
+
+    /// The landing reserve is the root's: an attempt of a child only names it.
+    fn keep_to_land(&mut self, amount: Money) {
+        self.landing = if self.parent.is_none() { amount } else { Money::ZERO };
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
@@ -223,7 +285,7 @@ impl RunSummary {
             self.tool_calls += first;
             None
         };
-        self.landing = reserved.landing;
+        self.keep_to_land(reserved.landing);
         let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at };
         self.in_flight.insert(reserved.reservation.number, attempt);
     }
@@ -254,8 +316,7 @@ impl RunSummary {
 fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
     match event {
         Event::Interrupted(interrupted) => Some(interrupted.clean.then_some(at)),
-        Event::PersonAsked(asked) => asked.what.is_none().then_some(Some(at)),
-        Event::Parked(_) | Event::Ended(_) => Some(Some(at)),
+        Event::PersonAsked(PersonAsked { what: None, .. }) | Event::Parked(_) | Event::Ended(_) => Some(Some(at)),
         Event::Created(_)
         | Event::Admitted(_)
         | Event::Reserved(_)
@@ -267,6 +328,7 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::LandingBegan(_)
         | Event::LandingReleased(_)
         | Event::CancelRequested(_)
+        | Event::PersonAsked(_)
         | Event::InFlightResolved(_)
         | Event::PersonAnswered(_)
         | Event::MapBegan(_)
@@ -275,6 +337,10 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::ChildEnded(_)
         | Event::PeriodMoved(_) => None,
     }
+}
+
+fn is_nothing(spent: &Spent) -> bool {
+    *spent == Spent::default()
 }
 
 /// False for what recovery writes in the name of a process that went down.

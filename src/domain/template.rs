@@ -121,6 +121,35 @@ pub fn evaluate(expression: &str, context: &Value) -> Result<Value, TemplateErro
     serde_json::to_value(&value).map_err(|error| TemplateError::Failed { line: 1, reason: error.to_string() })
 }
 
+/// Fills in the texts of a JSON value: each is a template, and one that is exactly one `{{ … }}` gives its value as it is,
+/// not as text. Names of fields aren't templates.
+///
+/// # Errors
+/// As [`render`].
+pub fn fill(form: &Value, context: &Value) -> Result<Value, TemplateError> {
+    match form {
+        Value::String(text) => match sole_expression(text) {
+            Some(expression) => evaluate(expression, context),
+            None => render(text, context).map(Value::String),
+        },
+        Value::Array(items) => items.iter().map(|item| fill(item, context)).collect(),
+        Value::Object(fields) => {
+            let filled = fields.iter().map(|(name, field)| Ok((name.clone(), fill(field, context)?)));
+            filled.collect::<Result<_, _>>().map(Value::Object)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(form.clone()),
+    }
+}
+
+/// The expression of a template that is nothing else. `{{ a }}{{ b }}` has the braces too, but can't be read as one.
+fn sole_expression(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("{{")?.strip_suffix("}}")?;
+    // Beside the braces these are marks for the white space around them.
+    let inner = inner.strip_prefix(['-', '+']).unwrap_or(inner);
+    let inner = inner.strip_suffix(['-', '+']).unwrap_or(inner);
+    PLAIN.compile_expression(inner).is_ok().then_some(inner)
+}
+
 /// Whether an expression holds: all but false, none, 0 and what is empty does.
 ///
 /// # Errors
@@ -288,6 +317,22 @@ mod tests {
         }
         assert!(matches!(evaluate("input.n +", &context), Err(TemplateError::Syntax { .. })));
         assert_eq!(expression_uses("input.n > stages.a.output.kind").map(|uses| uses.len()), Ok(2));
+    }
+
+    #[test]
+    fn a_text_that_is_one_expression_keeps_the_values_type() {
+        let context = json!({ "input": { "n": 3, "name": "Ann", "list": [1, "b"] } });
+        let form = json!({
+            "count": "{{ input.n }}", "tight": "{{-input.n-}}", "all": ["{{ input.list }}", "{{ input.name }}"],
+            "both": "{{ input.n }}{{ input.n }}", "text": "{{ input.n }} of {{ input.list }}", "spaced": " {{ input.n }}",
+            "sum": "{{ input.n + 1 }}", "braces": "{{ '}}' }}", "plain": "as it is", "not": [1, true, null]
+        });
+        let filled = json!({
+            "count": 3, "tight": 3, "all": [[1, "b"], "Ann"], "both": "33", "text": "3 of [1,\"b\"]", "spaced": " 3",
+            "sum": 4, "braces": "}}", "plain": "as it is", "not": [1, true, null]
+        });
+        assert_eq!(fill(&form, &context), Ok(filled));
+        assert!(matches!(fill(&json!(["{{ input.m }}"]), &context), Err(TemplateError::Undefined { .. })));
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Rendered {
     /// # Errors
     /// A template that can't be rendered over this.
     pub fn at(run: &Run, forms: &Forms, place: &Place) -> Result<Self, TemplateError> {
-        let (prompt, context) = (run.plan.call_of(place).prompt, run.names_at(&place.stage));
+        let (prompt, context) = (run.plan.call_of(place).prompt, run.names_at(place));
         Ok(Self {
             system: template::render(&prompt.system, &context)?,
             user: template::render(&prompt.user, &context)?,

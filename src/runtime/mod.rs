@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod answers;
+pub mod cassette;
 mod checks;
 mod conductor;
 mod driving;
@@ -46,6 +47,9 @@ use crate::store::Store;
 use crate::tool::ToolContext;
 use crate::units::Money;
 use answers::Live;
+use cassette::Tape;
+use cassette::play::Playing;
+use cassette::record::Recording;
 use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
@@ -114,6 +118,7 @@ struct Parts {
     known: Providers,
     answers: Arc<dyn Answers>,
     simulated: bool,
+    instants: bool,
     stop: watch::Sender<bool>,
     tools: ToolContext,
 }
@@ -126,6 +131,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Arc<dyn Answers>,
     /// True where nobody is asked who bills.
     simulated: bool,
+    /// True where builtins that need no time run at once, asked of nobody.
+    pub(crate) instants: bool,
     /// For the builtins that run at once.
     pub(crate) tools: ToolContext,
     pub(crate) checks: Checks,
@@ -152,29 +159,36 @@ impl Runtime {
         plans: BTreeMap<AgentName, Plan>,
         options: RuntimeOptions,
     ) -> Result<Self, RuntimeError> {
-        let folder = if options.simulated.is_some() { simulated_folder(&project.store) } else { project.store.clone() };
+        Self::open_with(Tape::None, project, plans, options)
+    }
+
+    /// The same, with what is said recorded, or played from a cassette. Where one is played nobody is asked who bills:
+    /// runs are kept in the store of simulated ones.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn open_with(
+        tape: Tape,
+        project: &Project,
+        plans: BTreeMap<AgentName, Plan>,
+        options: RuntimeOptions,
+    ) -> Result<Self, RuntimeError> {
+        let simulated = options.simulated.is_some() || matches!(tape, Tape::Play(_));
+        let folder = if simulated { simulated_folder(&project.store) } else { project.store.clone() };
         let policy = LedgerPolicy { budgets: project.budgets.clone() };
         let store = Store::open(&folder, policy, options.clock.clone())?;
-        let http = Http::new(options.clock.clone());
-        let simulated = options
-            .simulated
-            .as_ref()
-            .map(|base_url| Client::new(&simulated_config(base_url), http.clone()))
-            .transpose()?;
-        let mut providers = BTreeMap::new();
-        let mut terms = BTreeMap::new();
-        for (name, config) in &project.providers {
-            providers.insert(name.clone(), Client::new(config, http.clone())?);
-            terms.insert(name.clone(), terms_of(&config.quirks));
-        }
-        let known = match simulated {
-            Some(_) => Providers::Any(Providers::pinned()),
-            None => Providers::Configured(Arc::new(terms)),
-        };
         let (stop, tools) = tools_of(&options.clock);
-        let is_simulated = simulated.is_some();
-        let live = Live { providers, simulated, tools: tools.clone() };
-        let parts = Parts { store, known, answers: Arc::new(live), simulated: is_simulated, stop, tools };
+        let (live, terms) = live(project, &options, tools.clone())?;
+        let known =
+            if simulated { Providers::Any(Providers::pinned()) } else { Providers::Configured(Arc::new(terms)) };
+        // What a builtin says belongs on the tape too: the time of day, a file.
+        let instants = matches!(tape, Tape::None);
+        let answers: Arc<dyn Answers> = match tape {
+            Tape::None => Arc::new(live),
+            Tape::Record(recorder) => Arc::new(Recording { recorder, inner: live }),
+            Tape::Play(player) => Arc::new(Playing { player, tools: tools.clone() }),
+        };
+        let parts = Parts { store, known, answers, simulated, instants, stop, tools };
         Ok(Self::assembled(parts, project, plans, options))
     }
 
@@ -190,11 +204,12 @@ impl Runtime {
     ) -> Self {
         let (stop, tools) = tools_of(&options.clock);
         let known = Providers::Any(Providers::pinned());
-        Self::assembled(Parts { store, known, answers, simulated: true, stop, tools }, project, plans, options)
+        let parts = Parts { store, known, answers, simulated: true, instants: true, stop, tools };
+        Self::assembled(parts, project, plans, options)
     }
 
     fn assembled(parts: Parts, project: &Project, plans: BTreeMap<AgentName, Plan>, options: RuntimeOptions) -> Self {
-        let Parts { store, known, answers, simulated, stop, tools } = parts;
+        let Parts { store, known, answers, simulated, instants, stop, tools } = parts;
         let book = if options.prices.is_empty() {
             PriceBook::builtin().clone()
         } else {
@@ -206,6 +221,7 @@ impl Runtime {
             clock: options.clock,
             answers,
             simulated,
+            instants,
             tools,
             checks: Checks::default(),
             agents: plans.into_iter().map(|(name, plan)| (name, Agent::new(plan))).collect(),
@@ -440,6 +456,24 @@ fn render(plan: &Plan, forms: Arc<Forms>, created: &Created) -> Result<(Arc<Form
     let rendered = Rendered::of(plan, forms.own.clone(), &created.input)
         .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
     Ok((forms, rendered))
+}
+
+/// Clients for whoever answers, and the terms that each asks.
+fn live(
+    project: &Project,
+    options: &RuntimeOptions,
+    tools: ToolContext,
+) -> Result<(Live, BTreeMap<ProviderName, Terms>), RuntimeError> {
+    let http = Http::new(options.clock.clone());
+    let simulated = options.simulated.as_ref();
+    let simulated = simulated.map(|base_url| Client::new(&simulated_config(base_url), http.clone())).transpose()?;
+    let mut providers = BTreeMap::new();
+    let mut terms = BTreeMap::new();
+    for (name, config) in &project.providers {
+        providers.insert(name.clone(), Client::new(config, http.clone())?);
+        terms.insert(name.clone(), terms_of(&config.quirks));
+    }
+    Ok((Live { providers, simulated, tools }, terms))
 }
 
 /// The signal that ends everything, and what tools share.

@@ -2,29 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::domain::limits::{LimitKind, Limits};
 use crate::domain::plan::{
-    ContextPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind, StagePlan, ToolPlan, hex,
+    Approval, ContextPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind, StagePlan, ToolKind, ToolPlan,
 };
 use crate::ids::{AgentName, StageName, ToolName};
 use crate::spec::fault::{Faults, Source, code};
-use crate::spec::files;
 use crate::spec::json_schema;
 use crate::spec::keys::agent::AGENT;
 use crate::spec::limits::{declared, overlay};
-use crate::spec::load::{Configuration, Found, Shelf};
+use crate::spec::load::{Configuration, Found, FoundAgent, NESTED_MAX, Roster, Shelf};
 use crate::spec::model;
 use crate::spec::names::{NAME_FORM, Providers, is_label_value, is_name, unique};
 use crate::spec::project::Project;
+use crate::spec::prompt::{self, Texts};
 use crate::spec::reader::Node;
-use crate::spec::stage::{self, Inherited};
-use crate::spec::template::{self, Exact, Names, Place};
-use crate::units::{Tokens, grouped};
+use crate::spec::stage::{self, Around};
+use crate::spec::template::Names;
+use crate::spec::workflow;
+use crate::units::{Money, Tokens, grouped};
 
 /// Tokens of one request where the agent says nothing.
 const CONTEXT_TOKENS: u64 = 32_000;
@@ -37,8 +38,17 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) project: &'a Project,
     /// The providers that models are checked against.
     pub(crate) providers: Providers,
+    /// The project's agents, those that this one names loaded.
+    pub(crate) agents: &'a Roster,
     /// Whether `plimsoll.toml` could be read.
     pub(crate) configuration: Configuration,
+}
+
+/// The agents that a parsed file names.
+pub(crate) fn named(source: &Source, table: &Spanned<DeTable<'_>>) -> Vec<String> {
+    // The faults are told when the file is resolved.
+    let node = Node::root(source, table, &AGENT, &mut Faults::new());
+    stage::named(&node, "agents", "agent").into_iter().map(|name| name.value).collect()
 }
 
 /// Resolves a parsed agent file. The plan is good only where no fault was added.
@@ -61,20 +71,32 @@ pub(crate) fn resolve(
     let model = model::resolve(&agent.node, surroundings, faults);
     let context = agent.context(faults);
     let limits = agent.fit_landing(limits, model.as_ref().map(|model| model.max_output_tokens), &context, faults);
-    let tools = agent.tools(tools, &limits, faults);
+    let mut tools = agent.tools(tools, &limits, faults);
+    let agents = agent.agents(faults);
+    if let (Some(tools), Some(agents)) = (&mut tools, &agents) {
+        agent.offer(agents, &limits, tools, faults);
+    }
     let input = json_schema::read(&agent.node, "input", faults);
-    let output = json_schema::read(&agent.node, "output", faults);
+    let (output, from) = json_schema::read_answer(&agent.node, "output", faults);
     let names = Names::of_schema("input", input.as_ref());
     let section = agent.node.section("prompt");
     let user = json_schema::default_user_template(input.as_ref());
-    let prompt = agent.prompt(section.as_ref(), &names, ("", &user), faults);
-    let order = agent.tool_order(tools.as_ref()?);
-    let prompt = prompt?;
-    let inherited = Inherited { tools: &order, names: &names };
-    let texts = (prompt.system.as_str(), prompt.user.as_str());
-    let of_stage =
-        |node: Option<&Node<'_>>, names: &Names, faults: &mut Faults| agent.prompt(node, names, texts, faults);
-    let mut stages = stage::resolve(&agent.node, &inherited, of_stage, faults);
+    let default = Texts { system: "", user: &user };
+    let prompt = prompt::resolve(surroundings.root, section.as_ref(), &names, default, faults);
+    let order = agent.offered();
+    let (no_tools, no_agents) = (BTreeMap::new(), BTreeMap::new());
+    let around = Around {
+        surroundings,
+        tools: &order,
+        names: &names,
+        texts: prompt.as_ref().map_or(default, |prompt| Texts { system: &prompt.system, user: &prompt.user }),
+        model: model.as_ref(),
+        limits: &limits,
+        tool_plans: tools.as_ref().unwrap_or(&no_tools),
+        agents: agents.as_ref().unwrap_or(&no_agents),
+    };
+    let mut stages = stage::resolve(&agent.node, &around, faults);
+    workflow::check(&agent.node, &stages, from.as_ref(), faults);
     if stages.is_empty() {
         stages.push(StagePlan::new(StageName::from("main"), StageKind::Loop { tools: order, call: None }));
     }
@@ -86,7 +108,7 @@ pub(crate) fn resolve(
         feature: agent.label("feature", faults),
         unit: agent.label("unit", faults),
         model: model?,
-        prompt,
+        prompt: prompt?,
         input,
         output,
         limits,
@@ -94,8 +116,8 @@ pub(crate) fn resolve(
         context,
         tools: tools?,
         stages,
-        agents: BTreeMap::new(),
-        output_from: None,
+        agents: agents?,
+        output_from: from.map(|from| StageName::from(from.value)),
         documents: None,
     })
 }
@@ -118,15 +140,8 @@ impl Agent<'_> {
 
     /// The agent's tools, each inside the agent's own limits; `None` where one can't be had.
     fn tools(&self, shelf: &mut Shelf, limits: &Limits, faults: &mut Faults) -> Option<BTreeMap<ToolName, ToolPlan>> {
-        let mut names = self.node.texts("tools").map(|names| names.value).unwrap_or_default();
-        unique(&self.node, &names, "the tool", faults);
-        for of_stage in self.node.sections("stage").iter().filter_map(|stage| stage.texts("tools")) {
-            for name in of_stage.value {
-                if names.iter().all(|known| known.value != name.value) {
-                    names.push(name);
-                }
-            }
-        }
+        self.check_unique("tools", "the tool", faults);
+        let names = stage::named(&self.node, "tools", "tool");
         let mut plans = Some(BTreeMap::new());
         for name in names {
             match shelf.find(self.surroundings.root, &name.value) {
@@ -147,11 +162,73 @@ impl Agent<'_> {
         plans
     }
 
-    /// The names of the tools, in the order of the file.
-    fn tool_order(&self, plans: &BTreeMap<ToolName, ToolPlan>) -> Vec<ToolName> {
-        let names = self.node.texts("tools").map(|names| names.value).unwrap_or_default();
-        let names = names.into_iter().map(|name| ToolName::from(name.value));
-        names.filter(|name| plans.contains_key(name)).collect()
+    fn check_unique(&self, key: &str, what: &str, faults: &mut Faults) {
+        let nodes = self.node.sections("stage").into_iter().flat_map(|stage| [stage.section("each"), Some(stage)]);
+        for node in nodes.flatten().chain([self.node.clone()]) {
+            let names = node.texts(key).map(|names| names.value).unwrap_or_default();
+            unique(&node, &names, what, faults);
+        }
+    }
+
+    /// The agents that the file names, whole; `None` where one can't be had.
+    fn agents(&self, faults: &mut Faults) -> Option<BTreeMap<AgentName, Arc<Plan>>> {
+        self.check_unique("agents", "the agent", faults);
+        let mut plans = Some(BTreeMap::new());
+        for name in stage::named(&self.node, "agents", "agent") {
+            let (code, message, help) = match self.surroundings.agents.find(&name.value) {
+                FoundAgent::Agent(plan) => {
+                    if let Some(plans) = &mut plans {
+                        plans.insert(plan.agent.clone(), plan);
+                    }
+                    continue;
+                }
+                FoundAgent::Faulty => {
+                    plans = None;
+                    continue;
+                }
+                FoundAgent::Circle(files) => {
+                    let message = format!("agents call each other in a circle: {files}");
+                    (code::AGENT_CIRCLE, message, "take one of these calls out".to_owned())
+                }
+                FoundAgent::Deep => {
+                    let message = format!("agents below agents, more than {NESTED_MAX} deep");
+                    (code::IMPOSSIBLE, message, "call fewer in turn".to_owned())
+                }
+                FoundAgent::Missing(help) => (code::UNKNOWN_NAME, format!("no agent `{}`", name.value), help),
+            };
+            plans = None;
+            self.node.fault(faults, code, &name.span, message, help);
+        }
+        plans
+    }
+
+    /// Makes tools of the agents that a model may call.
+    fn offer(
+        &self,
+        agents: &BTreeMap<AgentName, Arc<Plan>>,
+        limits: &Limits,
+        tools: &mut BTreeMap<ToolName, ToolPlan>,
+        faults: &mut Faults,
+    ) {
+        let stages = self.node.sections("stage");
+        let nodes = stages.iter().flat_map(|stage| [Some(stage.clone()), stage.section("each")]).flatten();
+        let lists = nodes.chain([self.node.clone()]).filter_map(|node| node.texts("agents"));
+        for name in lists.flat_map(|names| names.value) {
+            let Some(agent) = agents.get(&AgentName::from(name.value.as_str())) else { continue };
+            let tool = ToolName::from(name.value.as_str());
+            if tools.get(&tool).is_some_and(|tool| !matches!(tool.kind, ToolKind::Agent { .. })) {
+                let message = format!("an agent and a tool are both called `{}`", name.value);
+                self.node.fault(faults, code::CONFLICT, &name.span, message, "rename one of the files");
+                continue;
+            }
+            tools.insert(tool, as_tool(agent, limits));
+        }
+    }
+
+    /// The tools and agents of a loop that names neither, in the order of the file.
+    fn offered(&self) -> Vec<ToolName> {
+        let lists = ["tools", "agents"].into_iter().filter_map(|key| self.node.texts(key));
+        lists.flat_map(|names| names.value).map(|name| ToolName::from(name.value)).collect()
     }
 
     fn retry(&self) -> RetryPlan {
@@ -228,64 +305,20 @@ impl Agent<'_> {
         }
         limits
     }
+}
 
-    /// A prompt; what is left out is what stands there by default.
-    fn prompt(
-        &self,
-        node: Option<&Node<'_>>,
-        names: &Names,
-        (default_system, default_user): (&str, &str),
-        faults: &mut Faults,
-    ) -> Option<PromptPlan> {
-        let (system, user) = match node {
-            Some(node) => (
-                self.prompt_text(node, "system", "system_file", names, faults),
-                self.prompt_text(node, "user", "user_file", names, faults),
-            ),
-            None => (Ok(None), Ok(None)),
-        };
-        let system = system.ok()?.unwrap_or_else(|| default_system.to_owned());
-        let user = user.ok()?.unwrap_or_else(|| default_user.to_owned());
-        let version = node.and_then(|node| node.text("version")).map(|version| version.value);
-        // Lengths keep the two texts apart: no shift of words between them gives the same hash.
-        let hashed = Sha256::new().chain_update(system.len().to_le_bytes()).chain_update(&system).chain_update(&user);
-        let hash = hex(&hashed.finalize()).chars().take(16).collect();
-        Some(PromptPlan { version, hash, system, user })
-    }
-
-    /// A text of the prompt, in the file itself or in one that it names. `Err` after a fault that leaves no text.
-    fn prompt_text(
-        &self,
-        node: &Node<'_>,
-        key: &str,
-        file_key: &str,
-        names: &Names,
-        faults: &mut Faults,
-    ) -> Result<Option<String>, ()> {
-        let (text, file) = (node.text(key), node.text(file_key));
-        if text.is_some()
-            && let Some(file) = &file
-        {
-            let message = format!("`{file_key}` and `{key}` are both there");
-            node.fault(faults, code::CONFLICT, &file.span, message, "keep one of them");
-        }
-        if let Some(text) = text {
-            let place = Place { source: node.source, span: text.span.clone(), exact: Exact::No };
-            template::check(&text.value, &place, names, faults);
-            return Ok(Some(text.value));
-        }
-        let Some(file) = file else { return Ok(None) };
-        let folders = [self.surroundings.root.to_owned(), self.surroundings.root.join("agents")];
-        let paths = folders.map(|folder| files::clean(&folder.join(&file.value)));
-        let Some(path) = paths.iter().find(|path| path.is_file()) else {
-            let help = "files are relative to the project, or else to `agents/`";
-            node.fault(faults, code::FILE, &file.span, format!("no file `{}`", file.value), help);
-            return Err(());
-        };
-        let source = files::read(self.surroundings.root, path).map_err(|fault| faults.push(fault))?;
-        let place = Place { source: &source, span: 0..source.text().len(), exact: Exact::Yes };
-        template::check(source.text(), &place, names, faults);
-        Ok(Some(source.text().to_owned()))
+/// An agent as a tool that a model may call.
+fn as_tool(agent: &Plan, limits: &Limits) -> ToolPlan {
+    ToolPlan {
+        name: ToolName::from(agent.agent.as_str()),
+        description: agent.description.clone(),
+        input: json_schema::as_arguments(agent.input.as_ref()),
+        timeout: limits.wall_time,
+        output_bytes: limits.output_bytes,
+        idempotent: false,
+        price: Money::ZERO,
+        kind: ToolKind::Agent { agent: agent.agent.clone() },
+        approval: Approval::Never,
     }
 }
 

@@ -45,8 +45,16 @@ pub mod code {
     pub const FILE: &str = "plimsoll::spec::file";
     /// More files than a project may have.
     pub const TOO_MANY: &str = "plimsoll::spec::too_many";
+    /// Stages that need each other in a circle.
+    pub const STAGE_CIRCLE: &str = "plimsoll::spec::stage_circle";
+    /// No stage, several, or two schemas for the answer.
+    pub const OUTPUT_FROM: &str = "plimsoll::spec::output_from";
+    /// Limits that what is declared can't keep to.
+    pub const IMPOSSIBLE: &str = "plimsoll::spec::impossible";
+    /// Agents that call each other in a circle.
+    pub const AGENT_CIRCLE: &str = "plimsoll::spec::agent_circle";
     /// Every code.
-    pub const ALL: [&str; 16] = [
+    pub const ALL: [&str; 20] = [
         SYNTAX,
         UNKNOWN_KEY,
         WRONG_TYPE,
@@ -63,6 +71,10 @@ pub mod code {
         BAD_SCHEMA,
         FILE,
         TOO_MANY,
+        STAGE_CIRCLE,
+        OUTPUT_FROM,
+        IMPOSSIBLE,
+        AGENT_CIRCLE,
     ];
 }
 

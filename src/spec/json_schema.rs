@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::spec::fault::{Faults, code, suggest};
-use crate::spec::reader::{Node, one_line};
+use crate::spec::reader::{At, Node, one_line};
 
 /// The most bytes of a schema as JSON.
 const SCHEMA_BYTES_MAX: usize = 256 * 1024;
@@ -17,7 +17,29 @@ const HELP: &str = "a schema has a `type`; one of an object holds a schema for e
 
 /// Reads the JSON Schema under a key, and reports where it is none.
 pub(crate) fn read(node: &Node<'_>, key: &str, faults: &mut Faults) -> Option<Value> {
-    let schema = node.json(key)?;
+    check(node, key, node.json(key)?, faults)
+}
+
+/// Reads the `[output]` of an agent: the JSON Schema, where there is one, and the stage that `from` names.
+pub(crate) fn read_answer(node: &Node<'_>, key: &str, faults: &mut Faults) -> (Option<Value>, Option<At<String>>) {
+    let Some(mut table) = node.json(key) else { return (None, None) };
+    let from = table.value.as_object_mut().and_then(|table| table.shift_remove("from"));
+    let span = node.pointed(key, "/from");
+    let from = match from {
+        Some(Value::String(stage)) => Some(At { value: stage, span }),
+        Some(_) => {
+            let message = "`from` is no text".to_owned();
+            node.fault(faults, code::WRONG_TYPE, &span, message, "expected the name of a stage");
+            None
+        }
+        None => None,
+    };
+    let is_empty = table.value.as_object().is_some_and(serde_json::Map::is_empty);
+    let schema = if is_empty && from.is_some() { None } else { check(node, key, table, faults) };
+    (schema, from)
+}
+
+fn check(node: &Node<'_>, key: &str, schema: At<Value>, faults: &mut Faults) -> Option<Value> {
     if schema.value.to_string().len() > SCHEMA_BYTES_MAX {
         let help = format!("at most {SCHEMA_BYTES_MAX} bytes as JSON");
         node.fault(faults, code::BAD_SCHEMA, &schema.span, format!("the schema of `[{key}]` is too large"), help);
@@ -51,6 +73,19 @@ pub(crate) fn read_object(node: &Node<'_>, key: &str, faults: &mut Faults) -> Op
         return None;
     }
     Some(schema)
+}
+
+/// What a call of an agent takes: the agent's own input where that is an object, else one text or value as `input`.
+pub(crate) fn as_arguments(input: Option<&Value>) -> Value {
+    match input {
+        Some(schema) if schema.get("type") == Some(&Value::from("object")) => schema.clone(),
+        input => serde_json::json!({
+            "type": "object",
+            "required": ["input"],
+            "properties": { "input": input.cloned().unwrap_or_else(|| serde_json::json!({ "type": "string" })) },
+            "additionalProperties": false,
+        }),
+    }
 }
 
 /// The only property of an object's schema, where it is a required text: what plain text fills.

@@ -4,6 +4,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod project;
+pub(crate) mod stage;
 pub(crate) mod tool;
 
 use crate::units::Millis;
@@ -88,6 +89,10 @@ pub(crate) enum Kind {
     JsonSchema,
     /// Any table, passed on as JSON.
     Json,
+    /// Any table or text, passed on as JSON.
+    Value,
+    /// A key that is set in another place; says where.
+    Elsewhere(&'static str),
     /// A later version brings it; says so in plain words.
     Later(&'static str),
 }
@@ -169,26 +174,24 @@ pub(crate) const EXPECTED_COST: Field = optional(
     "What one run is expected to cost; decides only who starts when a budget is nearly empty",
 );
 
-const fn with_limits<const N: usize>(more: [Field; N]) -> [Field; 26] {
-    let mut fields = [EXPECTED_COST; 26];
+/// Two lists of keys as one.
+const fn join<const A: usize, const B: usize, const N: usize>(first: [Field; A], second: [Field; B]) -> [Field; N] {
+    assert!(A + B == N);
+    let mut fields = [EXPECTED_COST; N];
     let mut index = 0;
-    while index < LIMITS.len() {
-        let Field { key, kind, required, doc } = LIMITS[index];
-        fields[index] = Field { key, kind, required, doc };
+    while index < N {
+        let Field { key, kind, required, doc } = if index < A { &first[index] } else { &second[index - A] };
+        fields[index] = Field { key, kind: *kind, required: *required, doc };
         index += 1;
-    }
-    let mut extra = 0;
-    while extra < N {
-        let Field { key, kind, required, doc } = more[extra];
-        fields[index + extra] = Field { key, kind, required, doc };
-        extra += 1;
     }
     fields
 }
 
 /// `[limits]` of an agent, and `[defaults.limits]`.
-pub(crate) static AGENT_LIMITS: Section =
-    Section { doc: "Limits of one run, all checked before each call", fields: &with_limits([AT_LIMIT, EXPECTED_COST]) };
+pub(crate) static AGENT_LIMITS: Section = Section {
+    doc: "Limits of one run, all checked before each call",
+    fields: &join::<24, 2, 26>(LIMITS, [AT_LIMIT, EXPECTED_COST]),
+};
 
 /// `[ceilings.limits]`.
 pub(crate) static CEILING_LIMITS: Section = Section { doc: "What no agent's limit may exceed", fields: &LIMITS };

@@ -273,6 +273,39 @@ pub(crate) fn overlay(base: &Limits, node: Option<&Node<'_>>, ceilings: &Ceiling
     limits
 }
 
+/// The limits of a stage.
+pub(crate) struct StageLimits {
+    /// The agent's, with the stage's own over them.
+    pub(crate) limits: Limits,
+    /// The cap of the stage's own account, where it has one.
+    pub(crate) cost: Option<Money>,
+}
+
+/// Lays the `limits` of a stage over its agent's, and reports what is looser than the agent's or than a ceiling.
+pub(crate) fn of_stage(agents: &Limits, node: &Node<'_>, ceilings: &Ceilings, faults: &mut Faults) -> StageLimits {
+    let mut limits = agents.clone();
+    for kind in SETTABLE {
+        let Some(At { value: own, span }) = read(node, kind) else { continue };
+        let above_ceiling = ceilings.get(&kind).filter(|(ceiling, _)| own > *ceiling);
+        let looser = value(agents, kind).filter(|agents| own > *agents);
+        if let Some((ceiling, source)) = above_ceiling {
+            let message = format!("`{kind}` is {own}, above the project's ceiling of {ceiling}");
+            node.fault(faults, code::ABOVE_CEILING, &span, message, format!("at most {ceiling}, set at {source}"));
+        } else if let Some(agents_own) = looser {
+            let message = format!("`{kind}` of the stage is {own}, above the agent's {agents_own}");
+            let help = match agents.declared(kind) {
+                Declared::Default => format!("at most {agents_own}, the default; or set `{kind}` under `[limits]`"),
+                source @ Declared::At { .. } => format!("at most {agents_own}, set at {source}"),
+            };
+            node.fault(faults, code::CONFLICT, &span, message, help);
+        }
+        let own = looser.unwrap_or(own);
+        set(&mut limits, kind, own, declared(node.source, &node.key_span(kind.name())));
+    }
+    let cost = node.money(LimitKind::Cost.name()).map(|_| limits.cost);
+    StageLimits { limits, cost }
+}
+
 fn check_expected_cost(limits: &Limits, node: &Node<'_>, faults: &mut Faults) {
     let Some(expected) = node.money("expected_cost").filter(|expected| expected.value > limits.cost) else { return };
     let cost = limits.cost;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::domain::plan::{Plan, ToolPlan};
 use crate::ids::AgentName;
@@ -13,6 +14,8 @@ use crate::spec::{agent, configuration, reader, tool};
 
 /// The file that makes a folder a project.
 pub const PROJECT_FILE: &str = "plimsoll.toml";
+/// The most agents below agents.
+pub(crate) const NESTED_MAX: usize = 64;
 /// The most folders that the search for a project goes up.
 const PARENTS_MAX: usize = 64;
 
@@ -97,14 +100,12 @@ pub struct Survey {
 #[must_use]
 pub fn survey_project(folder: &Path, options: &LoadOptions) -> Survey {
     let mut loader = Loader::open(folder, options);
-    let (agents, tools) = (loader.list("agents"), loader.tools.names());
+    let (agents, tools) = (loader.agents.names(), loader.tools.names());
     tools.iter().for_each(|tool| loader.tools.load(&loader.root, tool));
-    let mut plans = BTreeMap::new();
-    for (name, path) in agents {
-        let mut faults = Faults::new();
-        if let Some(plan) = loader.agent(&name, &path, &mut faults) {
-            plans.insert(AgentName::from(name), plan);
-        }
+    agents.iter().for_each(|agent| loader.load(agent));
+    let (loaded, mut plans) = (std::mem::take(&mut loader.agents.loaded), BTreeMap::new());
+    for (name, Loaded { plan, faults }) in loaded {
+        plans.extend(plan.map(|plan| (AgentName::from(name), Arc::unwrap_or_clone(plan))));
         loader.faults.extend(faults);
     }
     let mut faults = loader.faults;
@@ -136,18 +137,19 @@ pub fn load_configuration(folder: &Path, options: &LoadOptions) -> Result<Projec
 /// The faults of `plimsoll.toml`, of the agent and of its tools; or that there is no such agent.
 pub fn load_agent(folder: &Path, name: &str, options: &LoadOptions) -> Result<(Project, Plan), Faults> {
     let mut loader = Loader::open(folder, options);
-    let agents = loader.list("agents");
-    let Some(path) = agents.get(name) else {
+    let agents = &loader.agents.files;
+    if !agents.contains_key(name) {
         let message = format!("no agent `{}`", reader::one_line(name));
         let help = suggest(name, agents.keys().map(String::as_str), "there is no agent yet: `plimsoll init` makes one");
         let mut fault = fault(&loader.root, &loader.root.join("agents"), message, help);
         fault.code = code::UNKNOWN_NAME;
         loader.faults.push(fault);
         return Err(loader.faults.sorted());
-    };
-    let mut faults = Faults::new();
-    let plan = loader.agent(name, path, &mut faults);
-    loader.faults.extend(faults);
+    }
+    loader.load(name);
+    let plan = loader.agents.loaded.get(name).and_then(|loaded| loaded.plan.clone()).map(Arc::unwrap_or_clone);
+    let loaded = std::mem::take(&mut loader.agents.loaded);
+    loaded.into_values().for_each(|loaded| loader.faults.extend(loaded.faults));
     let mut faults = loader.faults;
     loader.tools.loaded.into_values().for_each(|loaded| faults.extend(loaded.faults));
     faults.or(plan.map(|plan| (loader.project, plan)))
@@ -169,6 +171,7 @@ struct Loader {
     configuration: Configuration,
     answering: Answering,
     tools: Shelf,
+    agents: Roster,
     faults: Faults,
 }
 
@@ -186,33 +189,43 @@ impl Loader {
             }
             project.environment.clone_from(environment);
         }
-        let tools = files::list(&root, &root.join("tools")).unwrap_or_else(|fault| {
-            faults.push(fault);
-            BTreeMap::new()
-        });
-        let tools = Shelf { files: tools, loaded: BTreeMap::new() };
-        Self { root, project, configuration, answering: options.answering, tools, faults }
+        let mut list = |folder: &str| {
+            files::list(&root, &root.join(folder)).unwrap_or_else(|fault| {
+                faults.push(fault);
+                BTreeMap::new()
+            })
+        };
+        let tools = Shelf { files: list("tools"), loaded: BTreeMap::new() };
+        let agents = Roster { files: list("agents"), loaded: BTreeMap::new(), open: Vec::new() };
+        Self { root, project, configuration, answering: options.answering, tools, agents, faults }
     }
 
-    fn list(&mut self, folder: &str) -> BTreeMap<String, PathBuf> {
-        files::list(&self.root, &self.root.join(folder)).unwrap_or_else(|fault| {
-            self.faults.push(fault);
-            BTreeMap::new()
-        })
+    /// Reads an agent, once, after those that it names. It has no plan where it, one of those or a tool is faulty.
+    fn load(&mut self, name: &str) {
+        let is_known = self.agents.loaded.contains_key(name) || self.agents.open.iter().any(|open| open == name);
+        if is_known || self.agents.open.len() > NESTED_MAX {
+            return;
+        }
+        let Some(path) = self.agents.files.get(name).cloned() else { return };
+        let mut faults = Faults::new();
+        self.agents.open.push(name.to_owned());
+        let plan = self.agent(name, &path, &mut faults).filter(|_| faults.is_empty());
+        self.agents.open.pop();
+        self.agents.loaded.insert(name.to_owned(), Loaded { plan: plan.map(Arc::new), faults });
     }
 
-    /// Reads an agent; `None` where it or one of its tools is faulty.
     fn agent(&mut self, name: &str, path: &Path, faults: &mut Faults) -> Option<Plan> {
         let source = files::read(&self.root, path).map_err(|fault| faults.push(fault)).ok()?;
         let table = reader::parse(&source, faults)?;
+        agent::named(&source, &table).iter().for_each(|below| self.load(below));
         let surroundings = agent::Surroundings {
             root: &self.root,
             project: &self.project,
             providers: self.answering.known(&self.project.providers),
+            agents: &self.agents,
             configuration: self.configuration,
         };
-        let plan = agent::resolve(&surroundings, &mut self.tools, name, &source, &table, faults);
-        plan.filter(|_| faults.is_empty())
+        agent::resolve(&surroundings, &mut self.tools, name, &source, &table, faults)
     }
 }
 
@@ -233,11 +246,11 @@ fn read_configuration(root: &Path, answering: Answering, faults: &mut Faults) ->
 /// The tools of a project, each read once, when it is first named.
 pub(crate) struct Shelf {
     files: BTreeMap<String, PathBuf>,
-    loaded: BTreeMap<String, Loaded>,
+    loaded: BTreeMap<String, Loaded<ToolPlan>>,
 }
 
-struct Loaded {
-    plan: Option<ToolPlan>,
+struct Loaded<P> {
+    plan: Option<P>,
     faults: Faults,
 }
 
@@ -284,5 +297,48 @@ impl Shelf {
         });
         let plan = plan.filter(|_| faults.is_empty());
         self.loaded.insert(name.to_owned(), Loaded { plan, faults });
+    }
+}
+
+/// The agents of a project, each read once, when it is first named.
+pub(crate) struct Roster {
+    files: BTreeMap<String, PathBuf>,
+    loaded: BTreeMap<String, Loaded<Arc<Plan>>>,
+    /// Those that are being read, each named by the one before it.
+    open: Vec<String>,
+}
+
+/// What the name of an agent leads to, in another agent's file.
+pub(crate) enum FoundAgent {
+    /// An agent.
+    Agent(Arc<Plan>),
+    /// An agent whose file is faulty; its faults are told with the file.
+    Faulty,
+    /// Back to one that is being read; the files in words.
+    Circle(String),
+    /// Deeper than agents are nested.
+    Deep,
+    /// Nothing; the nearest name, or what there is.
+    Missing(String),
+}
+
+impl Roster {
+    /// An agent by its name.
+    pub(crate) fn find(&self, name: &str) -> FoundAgent {
+        if let Some(from) = self.open.iter().position(|open| open == name) {
+            let files = self.open[from..].iter().map(String::as_str).chain([name]);
+            let files: Vec<String> = files.map(|name| format!("agents/{name}.toml")).collect();
+            return FoundAgent::Circle(files.join(" → "));
+        }
+        match self.loaded.get(name) {
+            Some(Loaded { plan: Some(plan), .. }) => FoundAgent::Agent(Arc::clone(plan)),
+            Some(Loaded { plan: None, .. }) => FoundAgent::Faulty,
+            None if self.files.contains_key(name) => FoundAgent::Deep,
+            None => FoundAgent::Missing(suggest(name, self.files.keys().map(String::as_str), "")),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
     }
 }

@@ -52,27 +52,75 @@ const RESERVED: [(&str, &str); 30] = [
     ("prompt_cache_retention", "longer caching has another price"),
 ];
 
+/// The keys of `[model]` that a stage may have too.
+const KEYS: [&str; 12] = [
+    "policy",
+    "models",
+    "content_filter_fallbacks",
+    "context_fallbacks",
+    "max_output_tokens",
+    "min_output_tokens",
+    "temperature",
+    "reasoning",
+    "seed",
+    "stop",
+    "stream",
+    "extra",
+];
+
 /// Resolves `[model]`; `None` where it is missing or names no model.
 pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<ModelPlan> {
     let node = agent.section("model")?;
     let choice = choice(&node, surroundings, faults);
-    let (max_output_tokens, min_output_tokens) = output_tokens(&node, faults);
-    let sampling = sampling(&node, faults);
-    let filtered = fallbacks(&node, "content_filter_fallbacks", surroundings, faults);
-    let too_long = fallbacks(&node, "context_fallbacks", surroundings, faults);
-    let Choice { policy, candidates, after_filter, after_overflow, downgrade, declared } = choice?;
-    Some(ModelPlan {
-        policy,
-        declared,
-        candidates,
-        after_filter: filtered.unwrap_or(after_filter),
-        after_overflow: too_long.unwrap_or(after_overflow),
-        downgrade,
+    let base = ModelPlan {
+        policy: None,
+        declared: Declared::Default,
+        candidates: Vec::new(),
+        after_filter: Vec::new(),
+        after_overflow: Vec::new(),
+        downgrade: None,
+        max_output_tokens: MAX_OUTPUT_TOKENS,
+        min_output_tokens: MIN_OUTPUT_TOKENS,
+        sampling: Sampling::default(),
+        stream: true,
+    };
+    let plan = overlay(&node, base, surroundings, faults);
+    Some(choice?.over(plan, &node))
+}
+
+/// Resolves how a stage asks a model, over how its agent does; `None` where it says nothing of its own.
+pub(crate) fn of_stage(
+    node: &Node<'_>,
+    agents: Option<&ModelPlan>,
+    surroundings: &Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<ModelPlan> {
+    if !KEYS.iter().any(|key| node.has(key)) {
+        return None;
+    }
+    let names_models = node.has("policy") || node.has("models");
+    let choice = names_models.then(|| choice(node, surroundings, faults));
+    let plan = overlay(node, agents?.clone(), surroundings, faults);
+    match choice {
+        Some(choice) => Some(choice?.over(plan, node)),
+        None => Some(plan),
+    }
+}
+
+/// Lays what a table says of how to ask over `base`; which models, except for fallbacks, is [`choice`]'s.
+fn overlay(node: &Node<'_>, base: ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) -> ModelPlan {
+    let (max_output_tokens, min_output_tokens) = output_tokens(node, &base, faults);
+    let after_filter = fallbacks(node, "content_filter_fallbacks", surroundings, faults);
+    let after_overflow = fallbacks(node, "context_fallbacks", surroundings, faults);
+    ModelPlan {
         max_output_tokens,
         min_output_tokens,
-        sampling,
-        stream: node.boolean("stream").unwrap_or(true),
-    })
+        after_filter: after_filter.unwrap_or(base.after_filter),
+        after_overflow: after_overflow.unwrap_or(base.after_overflow),
+        sampling: sampling(node, base.sampling, faults),
+        stream: node.boolean("stream").unwrap_or(base.stream),
+        ..base
+    }
 }
 
 /// A list of fallbacks where the agent has it; its policy's holds where it doesn't.
@@ -93,6 +141,22 @@ struct Choice {
     after_overflow: Vec<ModelName>,
     downgrade: Option<DowngradePlan>,
     declared: Declared,
+}
+
+impl Choice {
+    /// The plan with these models. Its own list of fallbacks stands over its policy's.
+    fn over(self, plan: ModelPlan, node: &Node<'_>) -> ModelPlan {
+        let own = |key, own, policys| if node.has(key) { own } else { policys };
+        ModelPlan {
+            policy: self.policy,
+            declared: self.declared,
+            candidates: self.candidates,
+            after_filter: own("content_filter_fallbacks", plan.after_filter, self.after_filter),
+            after_overflow: own("context_fallbacks", plan.after_overflow, self.after_overflow),
+            downgrade: self.downgrade,
+            ..plan
+        }
+    }
 }
 
 fn choice(node: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<Choice> {
@@ -152,9 +216,9 @@ fn of_policy(
     })
 }
 
-fn output_tokens(node: &Node<'_>, faults: &mut Faults) -> (u32, u32) {
-    let max = node.count_u32("max_output_tokens").map_or(MAX_OUTPUT_TOKENS, |count| count.value);
-    let Some(min) = node.count_u32("min_output_tokens") else { return (max, MIN_OUTPUT_TOKENS.min(max)) };
+fn output_tokens(node: &Node<'_>, base: &ModelPlan, faults: &mut Faults) -> (u32, u32) {
+    let max = node.count_u32("max_output_tokens").map_or(base.max_output_tokens, |count| count.value);
+    let Some(min) = node.count_u32("min_output_tokens") else { return (max, base.min_output_tokens.min(max)) };
     if min.value > max {
         let message = format!("`min_output_tokens` is {}, above `max_output_tokens` of {max}", min.value);
         node.fault(faults, code::CONFLICT, &min.span, message, format!("at most {max}"));
@@ -162,17 +226,17 @@ fn output_tokens(node: &Node<'_>, faults: &mut Faults) -> (u32, u32) {
     (max, min.value)
 }
 
-fn sampling(node: &Node<'_>, faults: &mut Faults) -> Sampling {
-    let stop = node.texts("stop").map(|stop| stop.value).unwrap_or_default();
-    for empty in stop.iter().filter(|text| text.value.is_empty()) {
+fn sampling(node: &Node<'_>, base: Sampling, faults: &mut Faults) -> Sampling {
+    let stop = node.texts("stop").map(|stop| stop.value);
+    for empty in stop.iter().flatten().filter(|text| text.value.is_empty()) {
         node.fault(faults, code::BAD_VALUE, &empty.span, "`stop` has an empty text".into(), "take it out");
     }
     Sampling {
-        temperature: node.number("temperature"),
-        reasoning: node.text("reasoning").map(|word| word.value),
-        seed: node.integer("seed"),
-        stop: stop.into_iter().map(|text| text.value).collect(),
-        extra: extra(node, faults),
+        temperature: node.number("temperature").or(base.temperature),
+        reasoning: node.text("reasoning").map(|word| word.value).or(base.reasoning),
+        seed: node.integer("seed").or(base.seed),
+        stop: stop.map_or(base.stop, |stop| stop.into_iter().map(|text| text.value).collect()),
+        extra: if node.has("extra") { extra(node, faults) } else { base.extra },
     }
 }
 

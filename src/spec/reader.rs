@@ -117,6 +117,11 @@ impl<'a> Node<'a> {
         self.table.contains_key(key)
     }
 
+    /// True where the key is there, and is one of this table's.
+    pub(crate) fn has_described(&self, key: &str) -> bool {
+        self.section.field(key).is_some() && self.has(key)
+    }
+
     /// A text.
     pub(crate) fn text(&self, key: &str) -> Option<At<String>> {
         self.read(key, |parsed| if let Parsed::Text(text) = parsed { Some(text) } else { None })
@@ -301,6 +306,10 @@ impl<'a> Node<'a> {
             let message = format!("`{}` is not supported by this version", self.path_of(key));
             return self.fault(faults, code::UNSUPPORTED, &self.key_span(key), message, *instead);
         }
+        if let Kind::Elsewhere(place) = kind {
+            let message = format!("`{}` can't be set {}", key, self.place());
+            return self.fault(faults, code::CONFLICT, &self.key_span(key), message, *place);
+        }
         if let Err(Problem { code, span, message, help }) = read(kind, key, value) {
             return self.fault(faults, code, &span, message, help);
         }
@@ -311,7 +320,7 @@ impl<'a> Node<'a> {
             Kind::Text | Kind::AnyText | Kind::Choice { .. } | Kind::Texts { .. } | Kind::Boolean => {}
             Kind::Count { .. } | Kind::Integer | Kind::Number { .. } | Kind::Money | Kind::Price => {}
             Kind::Duration { .. } | Kind::Durations { .. } | Kind::Instant | Kind::TextsByName => {}
-            Kind::JsonSchema | Kind::Json | Kind::Later(_) => {}
+            Kind::JsonSchema | Kind::Json | Kind::Value | Kind::Later(_) | Kind::Elsewhere(_) => {}
         }
     }
 }
@@ -346,7 +355,11 @@ fn read(kind: &Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Parsed, 
         Kind::Tables(_) => reading.tables(),
         Kind::TextsByName => reading.texts_by_name(),
         Kind::JsonSchema | Kind::Json => reading.nested().and_then(|_| to_json(value)).map(Parsed::Json),
-        Kind::Later(instead) => Err(reading.problem(code::UNSUPPORTED, String::new(), instead.to_owned())),
+        Kind::Value if value.get_ref().as_str().is_some() => reading.text().map(Value::String).map(Parsed::Json),
+        Kind::Value => reading.text_or_table().and_then(|_| to_json(value)).map(Parsed::Json),
+        Kind::Later(instead) | Kind::Elsewhere(instead) => {
+            Err(reading.problem(code::UNSUPPORTED, String::new(), instead.to_owned()))
+        }
     }
 }
 
@@ -496,6 +509,10 @@ impl Reading<'_, '_> {
 
     fn nested(&self) -> Result<Parsed, Problem> {
         self.value.get_ref().as_table().map(|_| Parsed::Nested).ok_or_else(|| self.wrong("a table"))
+    }
+
+    fn text_or_table(&self) -> Result<Parsed, Problem> {
+        self.value.get_ref().as_table().map(|_| Parsed::Nested).ok_or_else(|| self.wrong("a text or a table"))
     }
 
     fn tables(&self) -> Result<Parsed, Problem> {

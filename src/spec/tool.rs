@@ -245,7 +245,11 @@ impl Tool<'_> {
     }
 
     fn builtin(&self, schema: Option<&Value>, faults: &mut Faults) -> Option<Builtin> {
-        self.must_have("builtin", "name it: `search_files`, `read_file`, `now`, `calculate`, `template` or `ask_user`", faults);
+        self.must_have(
+            "builtin",
+            "name it: `search_files`, `read_file`, `now`, `calculate`, `template` or `ask_user`",
+            faults,
+        );
         let word = self.node.text("builtin")?.value;
         let takes_folders = matches!(word.as_str(), "search_files" | "read_file");
         self.check_builtin_key("folders", &word, takes_folders, faults);

@@ -62,7 +62,7 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Ope
     Ok((snapshot, open))
 }
 
-/// The runs that wait for a person. One without its plan is left out: nobody can say how long it may wait.
+/// The root runs that wait for a person; what a tree's children ask is gone on with at its root. One without its plan is left out: nobody can say how long it may wait.
 ///
 /// # Errors
 /// When a record is damaged.
@@ -74,7 +74,10 @@ pub(crate) fn waiting(
     let view = reader.view()?;
     let mut waiting = Vec::new();
     for (run, log) in &snapshot.open_runs {
-        let summary = open.get(run).map(OpenRun::summary).filter(|summary| summary.state.awaits_person());
+        let summary = open
+            .get(run)
+            .map(OpenRun::summary)
+            .filter(|summary| summary.state.awaits_person() && summary.parent.is_none());
         let Some(summary) = summary else { continue };
         let Some(plan) = read::plan(&*view, &summary.plan)? else { continue };
         waiting.extend(replay(*run, Arc::new(plan), log));

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::audit::AuditEntry;
-use crate::domain::event::{AccountKey, Labels, Recorded, RunState};
+use crate::domain::event::{AccountKey, Created, Event, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
@@ -152,6 +152,13 @@ pub(crate) fn log(view: &dyn View, run: RunId) -> Result<(Vec<Recorded>, bool), 
     };
     let log: Result<Vec<Recorded>, StoreError> = (0..).zip(&contents).map(read).collect();
     Ok((log?, packed))
+}
+
+/// How a run was created; `None` for one that doesn't exist.
+pub(crate) fn created(view: &dyn View, run: RunId) -> Result<Option<Created>, StoreError> {
+    let Some(first) = contents(view, run)?.0.into_iter().next() else { return Ok(None) };
+    let recorded: Recorded = codec::read_json(&keys::event(run, 0), &first)?;
+    Ok(if let Event::Created(created) = recorded.event { Some(created) } else { None })
 }
 
 pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, StoreError> {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::audit::Freezes;
-use crate::domain::event::{AccountKey, Call, CostSource, Event, Purpose, Recorded, Reserved};
+use crate::domain::event::{
+    AccountKey, Call, ChildEnded, CostSource, Created, Ended, Event, Parent, Purpose, Recorded, Reserved,
+};
 use crate::domain::ledger::Account;
 use crate::domain::rollup::{self, Day, Dimensions, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
-use crate::ids::{PriceId, ReservationId, RunId};
+use crate::ids::{PriceId, ReservationId, RunId, StageName};
 use crate::store::engine::{Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
@@ -34,7 +36,19 @@ pub struct Verified {
 struct Audit {
     accounts: BTreeMap<AccountKey, Account>,
     rollups: BTreeMap<RollupKey, Rollup>,
+    /// Ends of children that one log tells of, and the other one not yet.
+    ends: BTreeMap<RunId, End>,
+    kin: Option<Kin>,
     done: Verified,
+}
+
+/// The end of a child, as one of the two logs has it that must.
+#[derive(Clone, Debug, PartialEq)]
+struct End {
+    at: Timestamp,
+    ended: Ended,
+    /// True where the parent's log says so.
+    by_parent: bool,
 }
 
 /// A reservation that is open at some point of the fold.
@@ -47,6 +61,7 @@ struct Open {
 pub(crate) fn verify(reader: &dyn Reader, live: &dyn Fn(RunId) -> Option<RunSummary>) -> Result<Verified, StoreError> {
     let mut audit = Audit::default();
     read::each_run(reader, Table::Summary.span(), &mut |run| audit.run(reader, run, live))?;
+    audit.compare_ends()?;
     audit.compare_rollups(reader)?;
     audit.compare_accounts(reader)?;
     compare_freezes(reader)?;
@@ -83,12 +98,74 @@ impl Audit {
                 return Err(StoreError::damaged(format!("run {run} is missing in {}", keys::describe(&key))));
             }
         }
-        let path = Paths::of(&*view, &folded)?;
-        self.book(&log, path);
+        let own = log.first().and_then(|first| created(&first.event)).map(Link::of);
+        if let Some(own) = own {
+            let paths = Paths::of(&*view, &mut self.kin, &folded, own)?;
+            self.book(&log, paths);
+        }
+        self.pair_ends(&folded, &log)?;
+        orphaned(&*view, &folded, live)?;
         self.done.runs += 1;
         self.done.events += u64::from(folded.events);
         self.done.settled = self.done.settled.plus(folded.settled);
         Ok(())
+    }
+
+    /// A child's end is in its own log and in its parent's, by one write (DURABILITY's invariant 16).
+    fn pair_ends(&mut self, run: &RunSummary, log: &[Recorded]) -> Result<(), StoreError> {
+        for Recorded { at, event, .. } in log {
+            match event {
+                Event::ChildEnded(ChildEnded { child, end, .. }) => {
+                    self.pair(*child, End { at: *at, ended: end.clone(), by_parent: true })?;
+                }
+                Event::Ended(ended) if run.parent.is_some() => {
+                    self.pair(run.id, End { at: *at, ended: ended.clone(), by_parent: false })?;
+                }
+                Event::Ended(_)
+                | Event::Created(_)
+                | Event::Admitted(_)
+                | Event::Reserved(_)
+                | Event::Settled(_)
+                | Event::Voided(_)
+                | Event::CallRefused(_)
+                | Event::WaitBegan(_)
+                | Event::WaitEnded(_)
+                | Event::LandingBegan(_)
+                | Event::LandingReleased(_)
+                | Event::CancelRequested(_)
+                | Event::Interrupted(_)
+                | Event::PersonAsked(_)
+                | Event::InFlightResolved(_)
+                | Event::PersonAnswered(_)
+                | Event::Parked(_)
+                | Event::MapBegan(_)
+                | Event::StageEnded(_)
+                | Event::ChildBegan(_)
+                | Event::PeriodMoved(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pair(&mut self, child: RunId, end: End) -> Result<(), StoreError> {
+        let Some(other) = self.ends.remove(&child) else {
+            self.ends.insert(child, end);
+            return Ok(());
+        };
+        if other.by_parent == end.by_parent {
+            return Err(StoreError::damaged(format!("run {child} ended twice")));
+        }
+        if (other.at, &other.ended.state) != (end.at, &end.ended.state) {
+            let why = format!("run {child} ended otherwise in its own log than in its parent's");
+            return Err(StoreError::damaged(why));
+        }
+        Ok(())
+    }
+
+    fn compare_ends(&self) -> Result<(), StoreError> {
+        let Some((child, end)) = self.ends.first_key_value() else { return Ok(()) };
+        let (said, silent) = if end.by_parent { ("its parent's", "its own") } else { ("its own", "its parent's") };
+        Err(StoreError::damaged(format!("run {child} has ended by {said} log, and {silent} doesn't say so")))
     }
 
     fn fold(&mut self, run: RunId, log: &[Recorded]) -> Result<RunSummary, StoreError> {
@@ -118,11 +195,17 @@ impl Audit {
                 Event::Admitted(admitted) => {
                     if let Some(reserve) = &admitted.landing {
                         landing = Some(reserve.reservation);
-                        let path = paths.path();
+                        let path = paths.whole();
                         open.insert(reserve.reservation, Open { amount: reserve.amount, path });
                     }
                 }
-                Event::Reserved(reserved) => reserve(&mut open, &mut landing, reserved, paths.path()),
+                Event::Reserved(reserved) => reserve(&mut open, &mut landing, reserved, &paths),
+                // The landing reserve goes with its tree to the accounts of a new period.
+                Event::PeriodMoved(_) => {
+                    if let Some(kept) = landing.and_then(|id| open.get_mut(&id)) {
+                        kept.path = paths.whole();
+                    }
+                }
                 Event::Settled(settled) => {
                     if let Some(reservation) = open.remove(&settled.reservation) {
                         self.settle(&reservation.path, settled.bill, settled.source);
@@ -145,8 +228,7 @@ impl Audit {
                 | Event::MapBegan(_)
                 | Event::StageEnded(_)
                 | Event::ChildBegan(_)
-                | Event::ChildEnded(_)
-                | Event::PeriodMoved(_) => {}
+                | Event::ChildEnded(_) => {}
             }
         }
         for reservation in open.into_values() {
@@ -179,15 +261,11 @@ impl Audit {
         Err(StoreError::damaged(format!("the rollup {first:?} isn't what the events say")))
     }
 
-    /// Stored accounts of budgets and open runs, but for caps. Those of stages and closed runs aren't compared: the
-    /// events don't name the former, and the store doesn't keep the latter.
+    /// Stored accounts of budgets and of open runs and their stages, but for caps. Those of closed runs aren't kept.
     fn compare_accounts(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
         let stored = read::accounts(&*reader.view()?)?;
         let mut left = std::mem::take(&mut self.accounts);
         for (key, account) in stored {
-            if matches!(&key, AccountKey::Node { stage: Some(_), .. }) {
-                continue;
-            }
             let folded = left.remove(&key).unwrap_or_default();
             if (folded.settled, folded.unknown, folded.held) != (account.settled, account.unknown, account.held) {
                 let why = format!("{key} says {account:?}, and the events say {folded:?}");
@@ -202,65 +280,139 @@ impl Audit {
     }
 }
 
+/// A child that is open hangs below a run that is.
+fn orphaned(view: &dyn View, run: &RunSummary, live: &dyn Fn(RunId) -> Option<RunSummary>) -> Result<(), StoreError> {
+    let Some(parent) = run.parent.as_ref().filter(|_| !run.state.is_ended()) else { return Ok(()) };
+    let above = live(parent.run).map_or_else(|| read::stored_summary(view, parent.run), |live| Ok(Some(live)))?;
+    if above.is_some_and(|above| !above.state.is_ended()) {
+        return Ok(());
+    }
+    Err(StoreError::damaged(format!("run {} is open, and the run {} above it has ended", run.id, parent.run)))
+}
+
+fn created(event: &Event) -> Option<&Created> {
+    if let Event::Created(created) = event { Some(created) } else { None }
+}
+
 /// Places a reservation, and what came of the landing reserve: gone, raised where it stands, or moved to a new period.
 fn reserve(
     open: &mut BTreeMap<ReservationId, Open>,
     landing: &mut Option<ReservationId>,
     reserved: &Reserved,
-    path: Vec<AccountKey>,
+    paths: &Paths,
 ) {
     let kept = landing.and_then(|id| open.remove(&id));
     let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
     let path = match &kept {
         Some(kept) if lands => kept.path.clone(),
-        _ => path,
+        None if lands => paths.whole(),
+        Some(_) | None => paths.of_stage(&reserved.step.stage),
     };
     if reserved.landing.is_zero() {
         *landing = None;
     } else if let (Some(id), Some(kept)) = (*landing, kept) {
-        let path = if reserved.budgets.is_some() { path.clone() } else { kept.path };
+        let path = if reserved.budgets.is_some() { paths.whole() } else { kept.path };
         open.insert(id, Open { amount: reserved.landing, path });
     }
     open.insert(reserved.reservation, Open { amount: reserved.amount, path });
 }
 
-/// The accounts above a run: its ancestors, and its root's budgets as they changed.
+/// What a tree's runs have in common, kept while its runs come one after another.
+struct Kin {
+    root: RunId,
+    /// The changes of the root's budgets.
+    moves: Vec<(Timestamp, Vec<AccountKey>)>,
+    creations: BTreeMap<RunId, Link>,
+}
+
+/// Where a run hangs, and its stages with accounts of their own.
+#[derive(Clone)]
+struct Link {
+    parent: Option<Parent>,
+    capped: BTreeSet<StageName>,
+}
+
+impl Link {
+    fn of(created: &Created) -> Self {
+        Self { parent: created.parent.clone(), capped: created.stage_caps.keys().cloned().collect() }
+    }
+
+    /// The account of a stage, where it has one.
+    fn account(&self, run: RunId, stage: &StageName) -> Option<AccountKey> {
+        self.capped.contains(stage).then(|| AccountKey::Node { run, stage: Some(stage.clone()) })
+    }
+}
+
+impl Kin {
+    fn of(view: &dyn View, root: RunId) -> Result<Self, StoreError> {
+        let (log, _) = read::log(view, root)?;
+        let moves = log.iter().filter_map(|recorded| Some((recorded.at, budgets(&recorded.event)?.to_vec())));
+        Ok(Self { root, moves: moves.collect(), creations: BTreeMap::new() })
+    }
+
+    fn link(&mut self, view: &dyn View, run: RunId) -> Result<Link, StoreError> {
+        if let Some(link) = self.creations.get(&run) {
+            return Ok(link.clone());
+        }
+        let link = read::created(view, run)?.map(|created| Link::of(&created));
+        let link = link.ok_or_else(|| StoreError::damaged(format!("run {run} has runs below it, and no log")))?;
+        self.creations.insert(run, link.clone());
+        Ok(link)
+    }
+}
+
+/// The accounts above a run: its ancestors, their stages that called, and its root's budgets as they changed.
 struct Paths {
-    nodes: Vec<AccountKey>,
+    run: RunId,
+    own: Link,
+    above: Vec<AccountKey>,
     budgets: Vec<AccountKey>,
     /// The changes of the root's budgets, for a child: its own log doesn't tell of them.
-    of_root: Option<Vec<Recorded>>,
+    moves: Option<Vec<(Timestamp, Vec<AccountKey>)>>,
 }
 
 impl Paths {
-    fn of(view: &dyn View, run: &RunSummary) -> Result<Self, StoreError> {
-        let mut nodes = vec![AccountKey::Node { run: run.id, stage: None }];
-        let mut parent = run.parent.clone();
-        while let Some(above) = parent {
-            nodes.push(AccountKey::Node { run: above.run, stage: None });
-            parent = read::stored_summary(view, above.run)?.and_then(|summary| summary.parent);
+    fn of(view: &dyn View, kin: &mut Option<Kin>, run: &RunSummary, own: Link) -> Result<Self, StoreError> {
+        let mut paths = Self { run: run.id, own, above: Vec::new(), budgets: Vec::new(), moves: None };
+        let mut parent = paths.own.parent.clone();
+        if parent.is_none() {
+            return Ok(paths);
         }
-        let root = run.root();
-        let of_root = if root == run.id { None } else { Some(read::log(view, root)?.0) };
-        Ok(Self { nodes, budgets: Vec::new(), of_root })
+        let mut known = match kin.take().filter(|known| known.root == run.root()) {
+            Some(known) => known,
+            None => Kin::of(view, run.root())?,
+        };
+        while let Some(above) = parent {
+            let link = known.link(view, above.run)?;
+            paths.above.extend(link.account(above.run, &above.stage));
+            paths.above.push(AccountKey::Node { run: above.run, stage: None });
+            parent = link.parent;
+        }
+        paths.moves = Some(known.moves.clone());
+        *kin = Some(known);
+        Ok(paths)
     }
 
     /// Goes on to a fact of the run's own log.
     fn advance(&mut self, at: Timestamp, event: &Event) {
-        let changed = match &self.of_root {
+        let changed = match &self.moves {
             None => budgets(event),
-            Some(log) => {
-                log.iter().rev().filter(|recorded| recorded.at <= at).find_map(|recorded| budgets(&recorded.event))
-            }
+            Some(moves) => moves.iter().rev().find(|(moved, _)| *moved <= at).map(|(_, budgets)| budgets.as_slice()),
         };
-        if let Some(changed) = changed {
+        if let Some(changed) = changed.filter(|changed| *changed != self.budgets) {
             self.budgets = changed.to_vec();
         }
     }
 
-    /// The path of what is reserved now.
-    fn path(&self) -> Vec<AccountKey> {
-        self.nodes.iter().chain(&self.budgets).cloned().collect()
+    /// The path of what the whole run holds now.
+    fn whole(&self) -> Vec<AccountKey> {
+        let own = AccountKey::Node { run: self.run, stage: None };
+        std::iter::once(own).chain(self.above.iter().chain(&self.budgets).cloned()).collect()
+    }
+
+    /// The path of an attempt of a stage.
+    fn of_stage(&self, stage: &StageName) -> Vec<AccountKey> {
+        self.own.account(self.run, stage).into_iter().chain(self.whole()).collect()
     }
 }
 
@@ -269,6 +421,7 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
     match event {
         Event::Admitted(admitted) => Some(&admitted.budgets),
         Event::Reserved(reserved) => reserved.budgets.as_deref(),
+        Event::PeriodMoved(moved) => Some(&moved.budgets),
         Event::Created(_)
         | Event::Settled(_)
         | Event::Voided(_)
@@ -287,7 +440,6 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
         | Event::StageEnded(_)
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
-        | Event::PeriodMoved(_)
         | Event::Ended(_) => None,
     }
 }

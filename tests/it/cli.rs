@@ -1,5 +1,6 @@
 //! The real binary: exit code, standard output and standard error of each command's good and bad use.
 
+mod cassette;
 pub(crate) mod desk;
 mod signals;
 

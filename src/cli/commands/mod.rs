@@ -39,6 +39,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Init => init::init(&context),
         Command::Check(check) => check::check(&context, check),
         Command::Run(run) => run::run(&context, run),
+        Command::Record(record) => run::record(&context, record),
         Command::Runs(runs) => runs::runs(&context, runs),
         Command::Trace(trace) => trace::trace(&context, trace),
         Command::Resume(resume) => resume::resume(&context, resume),

@@ -65,7 +65,12 @@ fn nothing_by_itself(context: &Context<'_>, runtime: &Runtime) -> Result<Exit, C
 }
 
 fn choice(arguments: &ResumeArguments) -> SimChoice {
-    SimChoice { sim: arguments.books.sim, scenario: arguments.scenario.clone(), invoice: arguments.invoice.clone() }
+    SimChoice {
+        sim: arguments.books.sim,
+        scenario: arguments.scenario.clone(),
+        invoice: arguments.invoice.clone(),
+        ..SimChoice::default()
+    }
 }
 
 fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, text: &str) -> Result<Exit, CliError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::export::EventLine;
 use super::{Context, dry_run, each};
-use crate::cli::arguments::RunArguments;
+use crate::cli::arguments::{RecordArguments, RunArguments};
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::input;
@@ -20,9 +20,10 @@ use crate::runtime::{NewRun, Observer, Progress};
 use crate::spec::project::Project;
 
 pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exit, CliError> {
-    let (project, plan) = project::agent(context.project, &arguments.agent, arguments.books.sim)?;
+    let nobody_bills = arguments.books.sim || arguments.cassette.is_some();
+    let (project, plan) = project::agent(context.project, &arguments.agent, nobody_bills)?;
     let labels = project::labels(&arguments.label, DerivedLabels::Refused)?;
-    if !arguments.dry_run && !project::is_simulated(&project, arguments.books.sim) {
+    if !arguments.dry_run && !project::is_simulated(&project, nobody_bills) {
         project::keys_are_there(&project, &plan)?;
     }
     if let Some(file) = &arguments.each {
@@ -36,9 +37,27 @@ pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exi
     one(context, arguments, &project, plan, &new)
 }
 
-/// What the simulated provider is given.
+/// `record AGENT --to FILE`.
+pub(super) fn record(context: &Context<'_>, arguments: &RecordArguments) -> Result<Exit, CliError> {
+    if arguments.run.cassette.is_some() || arguments.run.dry_run {
+        let message = "`record` keeps what is answered, and with `--cassette` or `--dry-run` nobody is asked";
+        return Err(Problem::usage(code::USAGE, message).help("leave that option out").into());
+    }
+    let mut arguments = arguments.clone();
+    arguments.run.record = Some((arguments.to, arguments.overwrite));
+    run(context, &arguments.run)
+}
+
+/// Who answers.
 pub(super) fn sim_choice(arguments: &RunArguments) -> SimChoice {
-    SimChoice { sim: arguments.books.sim, scenario: arguments.scenario.clone(), invoice: arguments.invoice.clone() }
+    SimChoice {
+        sim: arguments.books.sim,
+        scenario: arguments.scenario.clone(),
+        invoice: arguments.invoice.clone(),
+        cassette: arguments.cassette.clone(),
+        live_tools: arguments.live_tools,
+        record: arguments.record.clone(),
+    }
 }
 
 fn read_input(plan: &Plan, argument: Option<&str>) -> Result<serde_json::Value, CliError> {
@@ -79,9 +98,21 @@ fn one(
         let (run, state) = driven?;
         let trace = session.trace(run)?;
         show(context.output, &trace, Shown { json: arguments.json, events: arguments.events, quiet })?;
+        tell_of_recording(context.output, &session, arguments)?;
         session.close().await;
         Ok(Exit::of(state))
     })
+}
+
+/// Says where the recording is, and how to play it.
+pub(super) fn tell_of_recording(output: &Output, session: &Session, arguments: &RunArguments) -> Result<(), CliError> {
+    if let (Some(answers), Some((path, _))) = (session.finish_recording()?, &arguments.record) {
+        let (agent, path) = (&arguments.agent, path.display());
+        output.talk(&format!(
+            "recorded {answers} answers into {path}; play them with: plimsoll run {agent} --cassette {path} --input …"
+        ));
+    }
+    Ok(())
 }
 
 /// What the second signal leads to.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::apply::root_path;
+use super::apply::{root_path, stage_of};
 use super::judge::lower_to;
-use super::{AdmitAsk, Decision, Ledger, Notice, OpenRun, QUEUE_MAX, Queued, Short, Verdict};
+use super::{AdmitAsk, Decision, Ledger, Lower, Notice, OpenRun, QUEUE_MAX, Queued, Short, Verdict};
 use crate::domain::event::{AccountKey, Admitted, Event, Reserved, RunState};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::ids::RunId;
@@ -127,9 +127,7 @@ impl Ledger {
         });
         let budgets = self.runs.get(&queued.run).map(|open| open.current().to_vec()).unwrap_or_default();
         self.append(decision, queued.run, Event::Admitted(Admitted { budgets, landing }));
-        if let Some(first) = &first {
-            self.append(decision, first.reservation.run, Event::Reserved(first.clone()));
-        }
+        let first = first.map(|first| self.grant(decision, *first));
         Notice::Admitted(first)
     }
 
@@ -162,9 +160,15 @@ impl Ledger {
         if let Some(refusal) = barred.or_else(|| open.current.as_ref().err().cloned()) {
             return Look::TurnedAway(refusal);
         }
+        let mut bound = queued.ask.bound;
+        if let Some(asked) = first.take() {
+            // Short on a stage's account alone: the run starts without this call, and hears it when it asks (rule 9e).
+            let lower = queued.ask.first.as_ref().and_then(|ask| ask.lower);
+            first = self.fit_inside(queued.run, asked, lower);
+            bound = first.as_ref().map_or(bound, |first| first.amount);
+        }
         let landing = queued.ask.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        let need =
-            |first: &Option<Reserved>| landing.plus(first.as_ref().map_or(queued.ask.bound, |first| first.amount));
+        let need = |first: &Option<Reserved>| landing.plus(first.as_ref().map_or(bound, |first| first.amount));
         let path = root_path(queued.run, open.current());
         let (shared, own): (Vec<_>, Vec<_>) = path.iter().partition(|key| self.others_hold(key, queued.run));
         if let Some(key) = self.unfit(&own, need(&first)) {
@@ -180,7 +184,7 @@ impl Ledger {
         if let Some(key) = self.unfit(&shared, need(&first)) {
             return Look::Blocked(key.clone());
         }
-        let bound = first.as_ref().map_or(queued.ask.bound, |first| first.amount);
+        let bound = first.as_ref().map_or(bound, |first| first.amount);
         if let Some(key) = open.current().iter().find(|key| !self.is_safe(key, queued.run, open, landing, bound)) {
             return Look::Blocked((*key).clone());
         }
@@ -189,6 +193,17 @@ impl Ledger {
             first.budgets = None;
         }
         Look::Admit { landing, first: first.map(Box::new) }
+    }
+
+    /// The first call as it fits on the accounts of stages and children, which nobody else shares; `None` where it doesn't.
+    fn fit_inside(&self, root: RunId, first: Reserved, lower: Option<Lower>) -> Option<Reserved> {
+        let path = self.node_path(first.reservation.run, stage_of(&first));
+        let root = AccountKey::Node { run: root, stage: None };
+        let room = path.iter().filter(|key| **key != root).map(|key| self.judged(key).room()).min();
+        match room {
+            Some(room) if first.amount > room => lower.and_then(|lower| lower_to(&first, lower, room)),
+            Some(_) | None => Some(first),
+        }
     }
 
     /// The first account without room for the landing reserve and the first call.

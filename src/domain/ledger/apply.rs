@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::{Hold, Ledger, Node, OpenRun};
 use crate::domain::audit::{Overrun, PriceFrozen};
 use crate::domain::event::{
-    AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, PersonAsked, Purpose, Reserved, RunState,
-    Settled,
+    AccountKey, Admitted, Call, CostSource, Created, EndState, Ended, Event, Landing, PeriodMoved, PersonAsked,
+    Purpose, Reserved, RunState, Settled,
 };
-use crate::ids::{PriceId, ReservationId, RunId};
+use crate::ids::{PriceId, ReservationId, RunId, StageName};
 use crate::units::Money;
 
 impl Ledger {
@@ -31,6 +31,7 @@ impl Ledger {
             Event::Voided(voided) => drop(self.release(voided.reservation)),
             Event::LandingReleased(released) => drop(self.release(released.reservation)),
             Event::Ended(_) | Event::Interrupted(_) => self.release_landing(run),
+            Event::PeriodMoved(moved) => self.book_moved(run, moved),
             Event::CallRefused(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
@@ -43,23 +44,24 @@ impl Ledger {
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::ChildEnded(_) => {}
         }
     }
 
     /// Follows the run: its state, what it has settled, where it hangs. Needs no accounts, so a restart uses it alone.
+    /// Only the root's own log moves the root; of a child's it needs the bound of the last call.
     pub(super) fn track(&mut self, run: RunId, event: &Event) {
         match event {
             Event::Created(created) => self.track_created(run, created),
-            Event::Admitted(admitted) => self.with_root(run, |open| {
+            Event::Admitted(admitted) => self.with_root_itself(run, |open| {
                 open.budgets.clone_from(&admitted.budgets);
                 open.landing.clone_from(&admitted.landing);
                 open.state = RunState::Running;
             }),
-            Event::Reserved(reserved) => self.with_root(run, |open| track_reserved(open, reserved)),
-            Event::WaitBegan(_) => self.with_root(run, |open| open.state = RunState::AwaitingBudget),
-            Event::WaitEnded(_) => self.with_root(run, |open| open.state = RunState::Running),
+            Event::Reserved(reserved) => self.track_reserved(run, reserved),
+            Event::PeriodMoved(moved) => self.with_root_itself(run, |open| open.budgets.clone_from(&moved.budgets)),
+            Event::WaitBegan(_) => self.with_root_itself(run, |open| open.state = RunState::AwaitingBudget),
+            Event::WaitEnded(_) => self.with_root_itself(run, |open| open.state = RunState::Running),
             Event::LandingReleased(released) => self.track_released(run, released.reservation),
             Event::Interrupted(_) => self.with_root_itself(run, |open| {
                 open.landing = None;
@@ -72,7 +74,7 @@ impl Ledger {
                 self.with_root_itself(run, |open| open.state = RunState::AwaitingApproval);
             }
             Event::Parked(parked) => self.with_root_itself(run, |open| open.state = parked.state),
-            Event::InFlightResolved(_) => self.with_root(run, |open| open.state = RunState::Interrupted),
+            Event::InFlightResolved(_) => self.with_root_itself(run, |open| open.state = RunState::Interrupted),
             Event::Settled(_)
             | Event::Voided(_)
             | Event::CallRefused(_)
@@ -82,15 +84,19 @@ impl Ledger {
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::ChildEnded(_) => {}
         }
         if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::Parked(_)) {
             self.stop_waiting(run);
+            self.leave_queue(run);
         }
-        if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::Parked(_) | Event::CancelRequested(_)) {
-            self.queue.retain(|queued| queued.run != run);
+        if matches!(event, Event::CancelRequested(_)) {
+            self.leave_queue(run);
         }
+    }
+
+    fn leave_queue(&mut self, run: RunId) {
+        self.queue.retain(|queued| queued.run != run);
     }
 
     fn with_root(&mut self, run: RunId, change: impl FnOnce(&mut OpenRun)) {
@@ -113,8 +119,16 @@ impl Ledger {
     }
 
     fn track_created(&mut self, run: RunId, created: &Created) {
-        let root = created.parent.as_ref().map_or(run, |parent| parent.root);
-        self.nodes.insert(run, Node { root, parent: created.parent.as_ref().map(|parent| parent.run), ended: false });
+        let parent = created.parent.as_ref();
+        let root = parent.map_or(run, |parent| parent.root);
+        let node = Node {
+            root,
+            parent: parent.map(|parent| parent.run),
+            calls_from: parent.map(|parent| parent.stage.clone()),
+            capped: created.stage_caps.keys().cloned().collect(),
+            ended: false,
+        };
+        self.nodes.insert(run, node);
         if root != run {
             return self.with_root(run, |open| open.tree.push(run));
         }
@@ -139,11 +153,28 @@ impl Ledger {
     /// With nothing else open, the run waits for a person, or is about to end (rules 6 and 13): it claims nothing more
     /// until it is admitted again.
     fn track_released(&mut self, run: RunId, reservation: ReservationId) {
-        let idle = !self.has_attempts(self.root_of(run));
-        self.with_root(run, |open| {
+        let idle = !self.has_attempts(run);
+        self.with_root_itself(run, |open| {
             open.landing.take_if(|landing| landing.reservation == reservation);
             if idle && open.is_open() {
                 open.state = RunState::AwaitingInput;
+            }
+        });
+    }
+
+    /// Raises or lowers the landing reserve and moves the budgets where the root's own attempt says so. A child's attempt
+    /// names the reserve as it stands, and a new period is in the root's log.
+    fn track_reserved(&mut self, run: RunId, reserved: &Reserved) {
+        if matches!(reserved.call, Call::Model(_)) {
+            self.with_root(run, |open| open.bound = reserved.amount);
+        }
+        self.with_root_itself(run, |open| {
+            if let Some(budgets) = &reserved.budgets {
+                open.budgets.clone_from(budgets);
+            }
+            match &mut open.landing {
+                Some(landing) if !reserved.landing.is_zero() => landing.amount = reserved.landing,
+                landing => *landing = None,
             }
         });
     }
@@ -175,8 +206,9 @@ impl Ledger {
         if self.runs.get(&root).is_some_and(|open| open.state.is_ended() && open.holds.is_empty()) {
             let tree = self.runs.remove(&root).map(|open| open.tree).unwrap_or_default();
             for run in tree {
-                self.nodes.remove(&run);
-                self.gone.push(run);
+                let capped = self.nodes.remove(&run).map(|node| node.capped).unwrap_or_default();
+                self.gone.push(AccountKey::Node { run, stage: None });
+                self.gone.extend(capped.into_iter().map(|stage| AccountKey::Node { run, stage: Some(stage) }));
             }
         }
     }
@@ -186,18 +218,32 @@ impl Ledger {
         self.accounts.get(&AccountKey::Node { run: root, stage: None }).map_or(Money::ZERO, |account| account.settled)
     }
 
+    /// Opens a run's account, and those of its stages with caps of their own.
     fn open_account(&mut self, run: RunId, created: &Created) {
-        let key = AccountKey::Node { run, stage: None };
-        self.accounts.entry(key.clone()).or_default().cap = created.cap;
-        self.dirty_accounts.insert(key);
+        let stages = created.stage_caps.iter().map(|(stage, cap)| (Some(stage.clone()), *cap));
+        for (stage, cap) in std::iter::once((None, created.cap)).chain(stages) {
+            let key = AccountKey::Node { run, stage };
+            self.accounts.entry(key.clone()).or_default().cap = cap;
+            self.dirty_accounts.insert(key);
+        }
     }
 
+    /// A root's admission; a child holds nothing to land with.
     fn book_admitted(&mut self, run: RunId, admitted: &Admitted) {
+        if self.root_of(run) != run {
+            return;
+        }
         self.release_landing(run);
         if let Some(landing) = &admitted.landing {
-            let mut accounts = vec![AccountKey::Node { run, stage: None }];
-            accounts.extend(admitted.budgets.iter().cloned());
-            self.place(run, landing.reservation, landing.amount, accounts, None, true);
+            self.place(run, landing.reservation, landing.amount, root_path(run, &admitted.budgets), None, true);
+        }
+    }
+
+    /// The landing reserve moves with its tree to the accounts of a new period (rule 14).
+    fn book_moved(&mut self, run: RunId, moved: &PeriodMoved) {
+        let landing = self.runs.get(&run).and_then(|open| open.landing.clone());
+        if let Some(landing) = landing.filter(|landing| self.release(landing.reservation).is_some()) {
+            self.place(run, landing.reservation, landing.amount, root_path(run, &moved.budgets), None, true);
         }
     }
 
@@ -205,7 +251,8 @@ impl Ledger {
         let root = self.root_of(run);
         let landing = self.runs.get(&root).and_then(|open| open.landing.clone());
         let accounts = self.path_for(run, reserved, landing.as_ref());
-        let stays = |landing: &&Landing| reserved.budgets.is_none() && landing.amount == reserved.landing;
+        let stays =
+            |landing: &&Landing| run != root || (reserved.budgets.is_none() && landing.amount == reserved.landing);
         if let Some(landing) = landing.as_ref().filter(|landing| !stays(landing)) {
             let taken = self.release(landing.reservation);
             if !reserved.landing.is_zero() {
@@ -231,7 +278,7 @@ impl Ledger {
                 return hold.accounts.clone();
             }
         }
-        let mut path = self.node_path(run);
+        let mut path = self.node_path(run, stage_of(reserved));
         match &reserved.budgets {
             Some(budgets) => path.extend(budgets.iter().cloned()),
             None => {
@@ -242,13 +289,19 @@ impl Ledger {
         path
     }
 
-    /// The node accounts from a run up to its root.
-    pub(super) fn node_path(&self, run: RunId) -> Vec<AccountKey> {
+    /// The node accounts from a stage of a run up to its root: each run's, and before it that of the stage that works or
+    /// calls, where it has a cap of its own.
+    pub(super) fn node_path(&self, run: RunId, stage: Option<&StageName>) -> Vec<AccountKey> {
         let mut path = Vec::with_capacity(4);
-        let mut next = Some(run);
+        let (mut next, mut stage) = (Some(run), stage);
         while let Some(run) = next {
+            let node = self.nodes.get(&run);
+            if let Some(stage) = stage.filter(|stage| node.is_some_and(|node| node.capped.contains(*stage))) {
+                path.push(AccountKey::Node { run, stage: Some(stage.clone()) });
+            }
             path.push(AccountKey::Node { run, stage: None });
-            next = self.nodes.get(&run).and_then(|node| node.parent);
+            next = node.and_then(|node| node.parent);
+            stage = node.and_then(|node| node.calls_from.as_ref());
         }
         path
     }
@@ -370,6 +423,11 @@ pub(super) fn is_landing(reserved: &Reserved) -> bool {
     matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing)
 }
 
+/// The stage whose account an attempt counts on; the last answer is the whole run's, not a stage's.
+pub(super) fn stage_of(reserved: &Reserved) -> Option<&StageName> {
+    (!is_landing(reserved)).then_some(&reserved.step.stage)
+}
+
 /// True for a call that takes the landing reserve's place (rules 11 and 12): only the root makes the run's last call.
 pub(super) fn replaces_landing(reserved: &Reserved, root: RunId) -> bool {
     let last = matches!(&reserved.call, Call::Model(call) if matches!(call.purpose, Purpose::Landing | Purpose::Last));
@@ -380,17 +438,4 @@ pub(super) fn replaces_landing(reserved: &Reserved, root: RunId) -> bool {
 fn held_budgets(hold: &Hold) -> impl Iterator<Item = &AccountKey> {
     let some = !hold.amount.is_zero();
     hold.accounts.iter().filter(move |key| some && matches!(key, AccountKey::Budget { .. }))
-}
-
-fn track_reserved(open: &mut OpenRun, reserved: &Reserved) {
-    if let Some(budgets) = &reserved.budgets {
-        open.budgets.clone_from(budgets);
-    }
-    if matches!(reserved.call, Call::Model(_)) {
-        open.bound = reserved.amount;
-    }
-    match &mut open.landing {
-        Some(landing) if !reserved.landing.is_zero() => landing.amount = reserved.landing,
-        landing => *landing = None,
-    }
 }

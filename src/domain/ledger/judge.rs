@@ -1,8 +1,8 @@
 //! Judges one reservation against every account of its path (rules 1, 6, 9d, 11, 12, 14). Writes nothing.
 
-use super::apply::{is_landing, replaces_landing};
+use super::apply::{is_landing, replaces_landing, stage_of};
 use super::{Decision, Ledger, Lower, OpenRun, ReserveAsk, Short, Verdict, Waiter};
-use crate::domain::event::{AccountKey, Call, Event, Reserved, WaitBegan};
+use crate::domain::event::{AccountKey, Call, Event, PeriodMoved, Reserved, WaitBegan};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::ids::{PriceId, ReservationId, RunId};
 use crate::units::{Money, MoneyDelta};
@@ -23,12 +23,22 @@ impl Ledger {
             return Verdict::Short(short);
         }
         match self.judge(&ask.reserved, ask.lower) {
-            Ok(granted) => {
-                self.append(decision, ask.reserved.reservation.run, Event::Reserved(Box::new(granted.clone())));
-                Verdict::Granted(Box::new(granted))
-            }
+            Ok(granted) => Verdict::Granted(self.grant(decision, granted)),
             Err(shorts) => self.wait_or_say_short(decision, run, ask, shorts),
         }
+    }
+
+    /// Appends a reservation that was judged. The budgets that a child's attempt moves to are a fact of its root's log
+    /// (rule 14), so that the root's log folds alone.
+    pub(super) fn grant(&mut self, decision: &mut Decision, mut granted: Reserved) -> Box<Reserved> {
+        let run = granted.reservation.run;
+        let root = self.root_of(run);
+        if let Some(budgets) = granted.budgets.take_if(|_| root != run) {
+            self.append(decision, root, Event::PeriodMoved(PeriodMoved { budgets }));
+        }
+        let granted = Box::new(granted);
+        self.append(decision, run, Event::Reserved(granted.clone()));
+        granted
     }
 
     /// True for a run of a tree that was admitted, hasn't ended and wasn't asked to end.
@@ -144,6 +154,8 @@ fn frozen(price: &PriceId, why: &str) -> Refusal {
 /// By how much a reservation of R would raise `held` on each account of its path: R + `shift`.
 struct Placement<'a> {
     root: RunId,
+    /// True for an attempt of a child: it leaves the landing reserve as it is.
+    below: bool,
     /// The growth beyond R: minus the landing reserve where the call takes its place, or what falls of it where less is
     /// wanted; plus it where it moves to a new period.
     shifts: Vec<(AccountKey, MoneyDelta)>,
@@ -170,19 +182,28 @@ impl<'a> Placement<'a> {
         let budgets = if lands { before } else { open.map_or(before, OpenRun::current) };
         let stays = match replaces_landing {
             true => Money::ZERO,
-            false if asked.landing.is_zero() => landing,
+            false if asked.landing.is_zero() || run != root => landing,
             false => landing.min(asked.landing),
         };
         let (replaced, moved) = (stays.minus(landing), MoneyDelta::from(stays));
         let root_key = AccountKey::Node { run: root, stage: None };
-        let nodes = ledger.node_path(run).into_iter().map(|key| {
+        let nodes = ledger.node_path(run, stage_of(asked)).into_iter().map(|key| {
             let shift = if key == root_key { replaced } else { MoneyDelta::ZERO };
             (key, shift)
         });
         let on_budgets = budgets.iter().map(|key| (key.clone(), if before.contains(key) { replaced } else { moved }));
         let shifts = nodes.chain(on_budgets).collect();
         let inside_reserve = lands && asked.amount <= landing;
-        Self { root, shifts, landing, replaces_landing, inside_reserve, budgets, budgets_before: before }
+        Self {
+            root,
+            below: run != root,
+            shifts,
+            landing,
+            replaces_landing,
+            inside_reserve,
+            budgets,
+            budgets_before: before,
+        }
     }
 
     fn new_budgets(&self) -> Option<Vec<AccountKey>> {
@@ -214,6 +235,9 @@ impl<'a> Placement<'a> {
     fn landing_after(&self, ledger: &Ledger, amount: Money, wanted: Money) -> Money {
         if self.replaces_landing || self.landing.is_zero() {
             return Money::ZERO;
+        }
+        if self.below {
+            return self.landing;
         }
         let Some(raise) = wanted.checked_minus(self.landing) else {
             return if wanted.is_zero() { self.landing } else { wanted };

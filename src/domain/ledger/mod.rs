@@ -27,7 +27,7 @@ use crate::domain::budget::Budget;
 use crate::domain::event::{AccountKey, Admitted, Event, Labels, Landing, Reserved, RunState, WaitEnd, WaitEnded};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Plan;
-use crate::ids::{AgentName, PriceId, ReservationId, RunId};
+use crate::ids::{AgentName, PriceId, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp, TokenPrice};
 use expectation::Ring;
 
@@ -237,6 +237,10 @@ impl OpenRun {
 struct Node {
     root: RunId,
     parent: Option<RunId>,
+    /// The stage of the parent that called it.
+    calls_from: Option<StageName>,
+    /// Its stages that have accounts of their own.
+    capped: BTreeSet<StageName>,
     ended: bool,
 }
 
@@ -275,8 +279,8 @@ pub struct Ledger {
     waiters: Vec<Waiter>,
     /// Oldest first.
     queue: Vec<Queued>,
-    /// Runs that have ended: their accounts leave memory once they are written.
-    gone: Vec<RunId>,
+    /// Accounts of runs that have ended: they leave memory once they are written.
+    gone: Vec<AccountKey>,
     /// The tenant that was admitted last, for the round.
     last_tenant: String,
     dirty_accounts: BTreeSet<AccountKey>,
@@ -384,14 +388,16 @@ impl Ledger {
         }
     }
 
-    /// Books an event and notes it for the log. Who is asked to end waits no more.
+    /// Books an event and notes it for the log. Who is asked to end waits no more, and a tree doesn't wait for an attempt
+    /// of a child that has ended.
     fn append(&mut self, decision: &mut Decision, run: RunId, event: Event) {
         decision.overruns.extend(self.overrun(&event));
+        let cancelled = matches!(event, Event::CancelRequested(_)).then_some(run);
+        let over = matches!(event, Event::Ended(_)).then(|| self.waits_for_child(run)).flatten();
         self.apply(run, &event);
-        let cancelled = matches!(event, Event::CancelRequested(_));
         decision.appended.push((run, event));
-        if cancelled && self.stop_waiting(run) {
-            self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Cancelled }));
+        if let Some(root) = cancelled.or(over).filter(|root| self.stop_waiting(*root)) {
+            self.append(decision, root, Event::WaitEnded(WaitEnded { why: WaitEnd::Cancelled }));
         }
     }
 }
@@ -410,7 +416,9 @@ fn frees_money(event: &Event) -> bool {
         | Event::Ended(_)
         | Event::Interrupted(_)
         | Event::WaitEnded(_)
-        | Event::LandingBegan(_) => true,
+        | Event::LandingBegan(_)
+        // A run that waits for a person claims nothing.
+        | Event::Parked(_) => true,
         Event::Created(_)
         | Event::Admitted(Admitted { .. })
         | Event::Reserved(_)
@@ -420,7 +428,6 @@ fn frees_money(event: &Event) -> bool {
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_)
         | Event::PersonAnswered(_)
-        | Event::Parked(_)
         | Event::MapBegan(_)
         | Event::StageEnded(_)
         | Event::ChildBegan(_)

@@ -1,5 +1,6 @@
 //! What the store keeps of the ledger, and how the ledger comes back from it (rule 15).
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -110,12 +111,29 @@ impl Ledger {
         for hold in attempts {
             self.append(&mut decision, hold.reservation.run, settled_unknown(&hold));
         }
-        let ran: Vec<RunId> = self.runs.iter().filter(|(_, open)| open.is_open()).map(|(run, _)| *run).collect();
-        for run in ran {
+        for run in self.who_ran() {
             let interrupted = Interrupted { why: "the process went down".into(), clean: false };
             self.append(&mut decision, run, Event::Interrupted(interrupted));
         }
         decision
+    }
+
+    /// The runs of every tree that ran and that haven't ended: trees by their roots, in each the deepest first.
+    fn who_ran(&self) -> Vec<RunId> {
+        let mut ran = Vec::new();
+        for open in self.runs.values().filter(|open| open.is_open()) {
+            let left = open.tree.iter().filter(|run| self.nodes.get(run).is_some_and(|node| !node.ended));
+            let mut left: Vec<(Reverse<usize>, RunId)> = left.map(|run| (Reverse(self.depth(*run)), *run)).collect();
+            left.sort_unstable();
+            ran.extend(left.into_iter().map(|(_, run)| run));
+        }
+        ran
+    }
+
+    /// How many runs a run hangs below.
+    fn depth(&self, run: RunId) -> usize {
+        let above = |run: &RunId| self.nodes.get(run).and_then(|node| node.parent);
+        std::iter::successors(above(&run), above).count()
     }
 
     /// What changed since the last call, for the store to write. Accounts of runs that have ended leave memory with it.
@@ -137,8 +155,8 @@ impl Ledger {
                 .filter_map(|agent| self.rings.get(&agent).map(|ring| (agent.clone(), ring.costs())))
                 .collect(),
         };
-        for run in std::mem::take(&mut self.gone) {
-            self.accounts.remove(&AccountKey::Node { run, stage: None });
+        for key in std::mem::take(&mut self.gone) {
+            self.accounts.remove(&key);
         }
         dirty
     }

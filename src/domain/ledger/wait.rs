@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Ledger, Notice, Verdict};
+use super::{Decision, Ledger, Notice, Verdict, Waiter};
 use crate::domain::event::{Event, WaitEnd, WaitEnded};
 use crate::ids::RunId;
 
@@ -13,7 +13,7 @@ impl Ledger {
     pub(super) fn offer_to_waiters(&mut self, decision: &mut Decision, younger: Option<RunId>) {
         let mut index = 0;
         while let Some(waiter) = self.waiters.get(index).filter(|waiter| younger.is_none_or(|run| waiter.run < run)) {
-            let (run, attempt) = (waiter.run, waiter.ask.reserved.reservation.run);
+            let run = waiter.run;
             if self.barred(&waiter.ask.reserved).is_some() {
                 // A freeze came while it waited. It asks again, and is told.
                 self.release_waiter(decision, run);
@@ -23,8 +23,8 @@ impl Ledger {
                 Ok(granted) => {
                     self.waiters.remove(index);
                     self.append(decision, run, Event::WaitEnded(WaitEnded { why: WaitEnd::Granted }));
-                    self.append(decision, attempt, Event::Reserved(Box::new(granted.clone())));
-                    decision.notices.push((run, Notice::Granted(Box::new(granted))));
+                    let granted = self.grant(decision, granted);
+                    decision.notices.push((run, Notice::Granted(granted)));
                 }
                 Err(shorts) => {
                     if let Some(waiter) = self.waiters.get_mut(index) {
@@ -78,6 +78,12 @@ impl Ledger {
                 holders => Some(holders.and_then(|holders| holders.keys().last()).copied().unwrap_or(waiter.run)),
             })
         })
+    }
+
+    /// The root of a tree that waits for an attempt of this child.
+    pub(super) fn waits_for_child(&self, run: RunId) -> Option<RunId> {
+        let below = |waiter: &&Waiter| waiter.run != run && waiter.ask.reserved.reservation.run == run;
+        self.waiters.iter().find(below).map(|waiter| waiter.run)
     }
 
     pub(super) fn stop_waiting(&mut self, run: RunId) -> bool {

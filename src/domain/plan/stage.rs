@@ -133,6 +133,12 @@ impl StageKind {
         }
     }
 
+    /// True for one call of a tool that no model asks for.
+    #[must_use]
+    pub const fn calls_a_tool(&self) -> bool {
+        matches!(self, Self::Tool { .. })
+    }
+
     /// What is done in one lane: for a map, what is done with an item.
     #[must_use]
     pub fn of_lane(&self) -> &Self {

@@ -1,14 +1,16 @@
 //! Folds one event into the run. Total: no clock, no IO, no refusal.
 
-use super::stage::{CallStatus, Lane, ModelStep, Turn};
+use serde_json::Value;
+
+use super::stage::{CallProgress, CallStatus, Lane, ModelStep, Turn};
 use super::{Attempt, AttemptKind, Run, Try};
 use crate::domain::event::{
     Call, CallRefusal, CallRefused, CostSource, Decision, Event, InFlightResolved, Outcome, PersonAnswered, Purpose,
     Reserved, RunState, Settled, StepKey, Voided,
 };
-use crate::domain::message::{Assistant, StopReason, ToolAnswer};
+use crate::domain::message::{Assistant, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
-use crate::ids::ReservationId;
+use crate::ids::{ReservationId, ToolName};
 use crate::units::{Millis, Timestamp, Tokens};
 
 impl Run {
@@ -95,10 +97,13 @@ impl Run {
                     output: Tokens(call.max_output_tokens.into()),
                 }
             }
-            Call::Tool { call_id, arguments_hash, .. } => {
+            Call::Tool { call_id, tool, arguments_hash, arguments, .. } => {
                 self.counters.tool_calls += u32::from(new_step);
                 if new_step {
                     *self.counters.repeats.entry(arguments_hash.clone()).or_default() += 1;
+                }
+                if let Some(arguments) = arguments {
+                    self.begin_own_call(&reserved.step, call_id, tool, arguments);
                 }
                 self.begin_tool_try(reserved, call_id);
                 AttemptKind::Tool { call_id: call_id.clone() }
@@ -122,6 +127,17 @@ impl Run {
             }
             None => lane.step = Some(ModelStep { step: reserved.step.step, tries: Vec::new(), in_flight: true }),
         }
+    }
+
+    /// The call of a `tool` stage opens its lane. What it is given was rendered once: a repeat is given the same.
+    pub(super) fn begin_own_call(&mut self, step: &StepKey, call_id: &str, tool: &ToolName, arguments: &Value) {
+        let is_own = self.plan.stage(&step.stage).is_some_and(|plan| plan.kind.of_lane().calls_a_tool());
+        let Some(lane) = self.stage_mut(&step.stage).filter(|_| is_own).and_then(|stage| stage.enter(step)) else {
+            return;
+        };
+        lane.call.get_or_insert_with(|| {
+            CallProgress::new(ToolCall { id: call_id.to_owned(), name: tool.clone(), arguments: arguments.to_string() })
+        });
     }
 
     fn begin_tool_try(&mut self, reserved: &Reserved, call_id: &str) {
@@ -192,7 +208,8 @@ impl Run {
 
     fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
         let AttemptKind::Tool { call_id } = &attempt.kind else { return };
-        let edited = self.lane_mut(&attempt.step).and_then(|lane| lane.call_mut(call_id)?.edited.clone());
+        let lane = self.lane_mut(&attempt.step).filter(|lane| lane.call.is_none());
+        let edited = lane.and_then(|lane| lane.call_mut(call_id)?.edited.clone());
         match edited {
             // Else the model would take the result for that of its own arguments.
             Some(edited) => {

@@ -73,7 +73,7 @@ pub struct ToolIntent {
     pub hash: String,
     /// How long it may take at most.
     pub time_limit: Millis,
-    /// The arguments, where no model's reply has them: those that a person put in their place.
+    /// The arguments, where no model's reply has them: those of a stage's own call, or what a person put in their place.
     pub arguments: Option<Value>,
 }
 

@@ -149,7 +149,10 @@ impl Run {
                     lane.asked = Some(number);
                 }
             }
-            (AskKind::Stage | AskKind::Call | AskKind::Input | AskKind::InFlight, _) => self.mark_asked(&asking),
+            (AskKind::Stage | AskKind::Call | AskKind::Input | AskKind::InFlight, _) => {
+                self.open_own_call(&asking);
+                self.mark_asked(&asking);
+            }
         }
         if asking.kind == AskKind::Input {
             self.count_question(&asking);
@@ -158,6 +161,14 @@ impl Run {
         if asked.what.is_none() {
             self.pause(RunState::AwaitingApproval);
         }
+    }
+
+    /// A `tool` stage's own call has no reservation yet where a person is asked first.
+    fn open_own_call(&mut self, asking: &Asking) {
+        let (Some(place), Some(call_id), Some(tool)) = (&asking.place, &asking.call_id, &asking.tool) else { return };
+        let question = || serde_json::json!({ "question": asking.question });
+        let arguments = if asking.kind == AskKind::Input { question() } else { asking.shown.clone() };
+        self.begin_own_call(&place.step(0), call_id, tool, &arguments);
     }
 
     /// A question of the model's own is a call that was made, though nobody performs it.

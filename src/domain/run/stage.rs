@@ -23,7 +23,12 @@ pub(super) enum StageState {
     /// Something that it needs isn't over, or there is no place free.
     Waiting,
     /// Its lanes in order: one, or one for each item of a map.
-    Open { lanes: Vec<LaneSlot>, items: Option<Arc<[Value]>> },
+    Open {
+        lanes: Vec<LaneSlot>,
+        items: Option<Arc<[Value]>>,
+        /// What the outputs of the items that are over have in bytes, as JSON.
+        bytes: usize,
+    },
     /// Its lanes are dropped.
     Over(StageOver),
 }
@@ -59,6 +64,8 @@ pub(super) struct Lane {
     pub(super) repairs: u32,
     /// Tool errors in a row: lanes beside it don't end the row.
     pub(super) tool_errors: u32,
+    /// The stage's own call of a tool, from its first reservation, or since a person was asked about it.
+    pub(super) call: Option<CallProgress>,
     /// The question that an approval waits for.
     pub(super) asked: Option<u32>,
 }
@@ -122,14 +129,28 @@ impl Stage {
 
     /// How the items were over that are, in their order.
     pub(super) fn items_over(&self) -> impl Iterator<Item = &StageOver> {
-        let slots = if let StageState::Open { lanes, .. } = &self.state { &lanes[..] } else { &[] };
-        slots.iter().filter_map(|slot| if let LaneSlot::Over(over) = slot { Some(&**over) } else { None })
+        self.slots_over().map(|(_, over)| over)
+    }
+
+    /// The same, each with its index.
+    pub(super) fn slots_over(&self) -> impl Iterator<Item = (usize, &StageOver)> {
+        let over = |slot| if let &LaneSlot::Over(ref over) = slot { Some(&**over) } else { None };
+        self.slots().iter().enumerate().filter_map(move |(index, slot)| Some((index, over(slot)?)))
+    }
+
+    /// The lanes in order, whether they have begun or not.
+    pub(super) fn slots(&self) -> &[LaneSlot] {
+        if let StageState::Open { lanes, .. } = &self.state { lanes } else { &[] }
+    }
+
+    /// What the outputs of its items have in bytes so far.
+    pub(super) const fn item_bytes(&self) -> usize {
+        if let StageState::Open { bytes, .. } = &self.state { *bytes } else { 0 }
     }
 
     /// The lanes under way, in order.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        let slots = if let StageState::Open { lanes, .. } = &self.state { &lanes[..] } else { &[] };
-        slots.iter().filter_map(|slot| if let LaneSlot::Open(lane) = slot { Some(&**lane) } else { None })
+        self.slots().iter().filter_map(|slot| if let LaneSlot::Open(lane) = slot { Some(&**lane) } else { None })
     }
 
     pub(super) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
@@ -139,8 +160,7 @@ impl Stage {
 
     /// The lane of an item, or of the stage itself, where it is under way.
     pub(super) fn lane(&self, item: Option<u32>) -> Option<&Lane> {
-        let StageState::Open { lanes, .. } = &self.state else { return None };
-        let slot = lanes.get(index(item))?;
+        let slot = self.slots().get(index(item))?;
         if let LaneSlot::Open(lane) = slot { Some(lane) } else { None }
     }
 
@@ -153,7 +173,7 @@ impl Stage {
     /// The lane that a step stands in, which its first reservation opens.
     pub(super) fn enter(&mut self, step: &StepKey) -> Option<&mut Lane> {
         if matches!(self.state, StageState::Waiting) {
-            self.state = StageState::Open { lanes: vec![LaneSlot::Waiting], items: None };
+            self.state = StageState::Open { lanes: vec![LaneSlot::Waiting], items: None, bytes: 0 };
         }
         if let StageState::Open { lanes, .. } = &mut self.state
             && let Some(slot @ LaneSlot::Waiting) = lanes.get_mut(index(step.item))
@@ -166,7 +186,7 @@ impl Stage {
     /// A map knows its items: none of them has begun.
     pub(super) fn begin_map(&mut self, began: &MapBegan) {
         let lanes = began.items.iter().map(|_| LaneSlot::Waiting).collect();
-        self.state = StageState::Open { lanes, items: Some(began.items.clone().into()) };
+        self.state = StageState::Open { lanes, items: Some(began.items.clone().into()), bytes: 0 };
     }
 
     /// The stage, or one item of it, is over.
@@ -178,14 +198,20 @@ impl Stage {
             error: ended.error.clone(),
         };
         match (&mut self.state, ended.place.item) {
-            (StageState::Open { lanes, .. }, item @ Some(_)) => {
+            (StageState::Open { lanes, bytes, .. }, item @ Some(_)) => {
                 if let Some(slot) = lanes.get_mut(index(item)) {
+                    *bytes = bytes.saturating_add(json_bytes(&over.output));
                     *slot = LaneSlot::Over(Box::new(over));
                 }
             }
             (state, _) => *state = StageState::Over(over),
         }
     }
+}
+
+/// What a value has in bytes, as JSON.
+pub(super) fn json_bytes(value: &Value) -> usize {
+    value.to_string().len()
 }
 
 /// A stage that is no map has one lane.
@@ -195,21 +221,33 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, asked: None }
+        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None, asked: None }
     }
 
-    /// A call of the latest turn.
+    /// True where it waits for a person.
+    pub(super) fn waits_for_a_person(&self) -> bool {
+        let calls = self.turns.last().into_iter().flat_map(|turn| &turn.calls).chain(&self.call);
+        self.asked.is_some()
+            || calls.into_iter().any(|call| matches!(call.status, CallStatus::InDoubt | CallStatus::Asked(_)))
+    }
+
+    /// The stage's own call, or one of the latest turn.
     pub(super) fn call_mut(&mut self, call_id: &str) -> Option<&mut CallProgress> {
         self.calls_mut().find(|call| call.call.id == call_id)
     }
 
-    /// The calls of the latest turn.
+    /// The stage's own call, and those of the latest turn.
     pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut CallProgress> {
-        self.turns.last_mut().into_iter().flat_map(|turn| &mut turn.calls)
+        self.turns.last_mut().into_iter().flat_map(|turn| &mut turn.calls).chain(&mut self.call)
     }
 }
 
 impl CallProgress {
+    /// A call that nobody has made.
+    pub(super) const fn new(call: ToolCall) -> Self {
+        Self { call, step: None, tries: 0, status: CallStatus::Pending, is_allowed: false, edited: None }
+    }
+
     pub(super) const fn is_answered(&self) -> bool {
         matches!(self.status, CallStatus::Answered(_))
     }
@@ -223,14 +261,7 @@ impl CallProgress {
 
 impl Turn {
     pub(super) fn of(message: &Assistant, stop: &StopReason) -> Self {
-        let calls = message.calls.iter().map(|call| CallProgress {
-            call: call.clone(),
-            step: None,
-            tries: 0,
-            status: CallStatus::Pending,
-            is_allowed: false,
-            edited: None,
-        });
+        let calls = message.calls.iter().cloned().map(CallProgress::new);
         Self { said: message.clone(), stop: stop.clone(), calls: calls.collect(), remark: None }
     }
 

@@ -4,18 +4,27 @@ use serde_json::{Map, Value, json};
 
 use super::stage::Stage;
 use super::{Run, StageOver};
-use crate::domain::event::StageEnd;
+use crate::domain::event::{Place, StageEnd};
 use crate::domain::message::{Assistant, Message};
-use crate::ids::StageName;
 
 impl Run {
-    /// What the templates and expressions of a stage are rendered over: `input`, and `stages` with `output`, `state` and
-    /// `error` of those that it needs, directly or not. Of no others: which of those is over is a matter of time.
+    /// What the templates and expressions of a place are rendered over: `input`, and `stages` with `output`, `state` and
+    /// `error` of those that its stage needs, directly or not; for an item of a map `item` and `index` too. Of no other
+    /// stages: which of those is over is a matter of time.
     #[must_use]
-    pub fn names_at(&self, stage: &StageName) -> Value {
-        let needed = self.plan.stage(stage).map(|stage| self.plan.before(stage)).unwrap_or_default();
+    pub fn names_at(&self, place: &Place) -> Value {
+        let needed = self.plan.stage(&place.stage).map(|stage| self.plan.before(stage)).unwrap_or_default();
         let over = needed.into_iter().filter_map(|id| Some((id.to_string(), told(self.stage_over(id)?))));
-        json!({ "input": self.input, "stages": over.collect::<Map<String, Value>>() })
+        let mut names = json!({ "input": self.input, "stages": over.collect::<Map<String, Value>>() });
+        if let (Some(index), Some(item)) = (place.item, self.item(place)) {
+            names["index"] = index.into();
+            names["item"] = item.clone();
+        }
+        names
+    }
+
+    fn item(&self, place: &Place) -> Option<&Value> {
+        self.map_items(&place.stage)?.get(usize::try_from(place.item?).ok()?)
     }
 
     /// The conversation that a landing answers from: that of a single loop, or what the stages of a workflow have.
@@ -38,9 +47,26 @@ fn in_words(stage: &Stage) -> Option<String> {
     if let Some(over) = stage.over() {
         return match over.end {
             StageEnd::Finished => Some(format!("Stage `{}` gave: {}", stage.id, as_text(&over.output))),
+            StageEnd::Stopped if !over.output.is_null() => {
+                Some(format!("Stage `{}`, stopped by a limit, gave: {}", stage.id, as_text(&over.output)))
+            }
             StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => None,
         };
     }
+    let parts: Vec<String> = items_in_words(stage).into_iter().chain(said_in_words(stage)).collect();
+    (!parts.is_empty()).then(|| parts.join("\n"))
+}
+
+/// What the items of a map gave so far, each behind its index.
+fn items_in_words(stage: &Stage) -> Option<String> {
+    let items = stage.items()?;
+    let finished = stage.slots_over().filter(|(_, over)| over.end == StageEnd::Finished);
+    let gave: Vec<String> = finished.map(|(index, over)| format!("{index}: {}", as_text(&over.output))).collect();
+    let head = format!("Stage `{}`, not finished, gave for {} of {} items", stage.id, gave.len(), items.len());
+    (!gave.is_empty()).then(|| format!("{head}:\n{}", gave.join("\n")))
+}
+
+fn said_in_words(stage: &Stage) -> Option<String> {
     let said = stage.lanes().filter_map(|lane| lane.turns.iter().rev().find(|turn| !turn.said.text.is_empty()));
     let said: Vec<&str> = said.map(|turn| turn.said.text.as_str()).collect();
     (!said.is_empty()).then(|| format!("Stage `{}`, not finished, said: {}", stage.id, said.join("\n")))

@@ -308,6 +308,9 @@ impl Conductor {
                 self.in_flight.insert(task.id(), reserved);
             }
             Work::Tool(call) => {
+                if self.is_own_call(&reserved) {
+                    self.own.effort.waited = false;
+                }
                 let Some(plan) = self.run.plan.tools.get(&call.name).cloned() else { return };
                 let arguments = arguments_of(&call.arguments);
                 let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
@@ -318,7 +321,9 @@ impl Conductor {
 
     /// Whoever looks on reads the answer as it comes: the words of other stages would stand in between.
     fn observer_of(&self, key: Option<&Place>) -> Observer {
-        let shows = key.is_none_or(|place| self.run.plan.result_stage().is_some_and(|stage| stage.id == place.stage));
+        let shows = key.is_none_or(|place| {
+            place.item.is_none() && self.run.plan.result_stage().is_some_and(|stage| stage.id == place.stage)
+        });
         if shows { self.observer.clone() } else { super::silent() }
     }
 

@@ -6,7 +6,7 @@
 use super::{Conductor, Flow, Pending, Talk, Work};
 use crate::domain::event::{Call, CallRefusal, CallRefused, Event, Place, Purpose, Reserved, StageEnd, StageEnded};
 use crate::domain::ledger::{Ask, ReserveAsk, Short};
-use crate::domain::limits::LimitKind;
+use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, ToolIntent};
 use crate::failpoint;
 use crate::gate::{Beside, Draft, Effort, Passage, Prepared, Rendered};
@@ -48,6 +48,13 @@ impl Conductor {
                     Ok(Prepared::Refused(refusal)) if intent.purpose == Purpose::Landing => {
                         tracing::info!(run = %self.run.id, %refusal, "the landing doesn't fit");
                         return self.end_without_landing().await;
+                    }
+                    // What one call may carry is that call's own affair: the run may do without its place.
+                    Ok(Prepared::Refused(refusal))
+                        if refusal.limit == LimitKind::Context && self.run.plan.is_workflow() =>
+                    {
+                        self.end_place(intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
+                        moved = true;
                     }
                     Ok(Prepared::Refused(refusal)) => return self.land(*refusal).await,
                     Ok(Prepared::GiveUp(error)) if self.key(&intent).is_none() => {
@@ -99,13 +106,12 @@ impl Conductor {
     }
 
     pub(super) fn fail_place(&mut self, place: Place, error: String) {
-        self.note(Event::StageEnded(StageEnded {
-            place,
-            end: StageEnd::Failed,
-            output: serde_json::Value::Null,
-            refusal: None,
-            error: Some(error),
-        }));
+        self.end_place(place, StageEnd::Failed, None, Some(error));
+    }
+
+    fn end_place(&mut self, place: Place, end: StageEnd, refusal: Option<Refusal>, error: Option<String>) {
+        let output = serde_json::Value::Null;
+        self.take_notes(vec![Event::StageEnded(StageEnded { place, end, output, refusal, error })]);
     }
 
     fn wake_at(&mut self, until: Timestamp) {
@@ -116,15 +122,25 @@ impl Conductor {
         let key = self.key(intent);
         let effort = self.effort(key.as_ref()).clone();
         let wait = !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
-        let now = self.now();
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),
-            wait_until: wait.then(|| now.after(self.run.plan.limits.budget_wait.min(self.run.time_to_wait(now)))),
+            wait_until: wait.then(|| self.budget_wait_until()),
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
         asked.push(Pending { reserved: draft.reserved, work, key, can_tighten }, ask);
+    }
+
+    /// True for the call of a `tool` stage, which no model asks for.
+    pub(super) fn is_own_call(&self, reserved: &Reserved) -> bool {
+        let stage = self.run.plan.stage(&reserved.step.stage);
+        matches!(reserved.call, Call::Tool { .. }) && stage.is_some_and(|stage| stage.kind.of_lane().calls_a_tool())
+    }
+
+    fn budget_wait_until(&self) -> Timestamp {
+        let now = self.now();
+        now.after(self.run.plan.limits.budget_wait.min(self.run.time_to_wait(now)))
     }
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for. True for the former.
@@ -148,8 +164,11 @@ impl Conductor {
             },
         };
         // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
-        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| asked.list.is_empty()) else {
-            let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until: None };
+        let at_once = self.shared.instants && asked.list.is_empty();
+        let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
+            let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
+            let wait_until = waits.then(|| self.budget_wait_until());
+            let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
             asked.push(Pending { reserved, work: Work::Tool(intent.call), key: None, can_tighten: false }, ask);
             return false;
         };
@@ -187,6 +206,10 @@ impl Conductor {
             Passage::Granted(pass) => {
                 self.perform(pass, pending);
                 Ok(Flow::Wait)
+            }
+            // No model is there that could be told: the run can't go on.
+            Passage::Short(short) if !short.own_tree && self.is_own_call(&pending.reserved) => {
+                self.land(short.refusal(self.run.plan.limits.declared(LimitKind::Cost))).await
             }
             Passage::Short(short) if !short.own_tree && matches!(pending.work, Work::Tool(_)) => {
                 self.refuse_tool(&pending.reserved, &short);
@@ -230,7 +253,9 @@ impl Conductor {
     pub(super) fn take_notes(&mut self, facts: Vec<Event>) {
         for fact in facts {
             if let Event::StageEnded(ended) = &fact {
-                self.talks.remove(&ended.place);
+                // With a map its items are over too.
+                let Place { stage, item } = &ended.place;
+                self.talks.retain(|place, _| place.stage != *stage || (item.is_some() && place.item != *item));
                 failpoint::reach("stage.ended");
             }
             self.note(fact);

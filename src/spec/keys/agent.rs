@@ -1,7 +1,7 @@
 //! The keys of `agents/*.toml`.
 
+use super::stage::STAGE;
 use super::{AGENT_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
-use crate::spec::stage::STAGE;
 use crate::units::Millis;
 
 /// The most models that a policy or an agent may name.
@@ -36,10 +36,19 @@ pub(crate) static AGENT: Section = Section {
             Kind::Texts { min: 0, max: TOOLS_MAX },
             "Tools that the model may call: names of `tools/*.toml`",
         ),
+        optional(
+            "agents",
+            Kind::Texts { min: 0, max: TOOLS_MAX },
+            "Agents that the model may call as tools: names of `agents/*.toml`",
+        ),
         super::required("model", Kind::Table(&MODEL), "Which models are approved, and how they are asked"),
         optional("prompt", Kind::Table(&PROMPT), "The prompt: templates (minijinja, strict) over `input`"),
         optional("input", Kind::JsonSchema, "JSON Schema of the input; without it the input is plain text"),
-        optional("output", Kind::JsonSchema, "JSON Schema of the answer; without it the answer is plain text"),
+        optional(
+            "output",
+            Kind::JsonSchema,
+            "JSON Schema of the answer, without it plain text; `from` names the stage that gives it",
+        ),
         optional("limits", Kind::Table(&AGENT_LIMITS), "Limits of one run"),
         optional("retry", Kind::Table(&RETRY), "How one step is tried again"),
         optional("context", Kind::Table(&CONTEXT), "The token budget of one request"),

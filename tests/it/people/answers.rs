@@ -73,7 +73,7 @@ async fn edited_arguments_are_judged_by_the_schema_and_counted_anew() {
     world.runtime.answer(run, &given(Some(1), edit(500))).await.expect("it is taken");
     let told = drive(&world, run).await;
     assert_eq!(paid(&world), ["500"], "{}", told.show());
-    assert!(last_answer(&told).contains("limit `repeats` is 1"), "{}", last_answer(&told));
+    assert!(last_answer(&told).contains("limit `repeats` of refund is 1"), "{}", last_answer(&told));
     world.verify();
     let world = refund(ONE_REFUND).start();
     let run = parked(&world).await;
@@ -168,4 +168,39 @@ fn last_answer_of_turn(told: &crate::world::Told) -> String {
     assert!(!all.is_empty(), "{}", told.show());
     assert!(all.iter().all(|why| why.contains(&format!("{:?}", LimitKind::ToolCalls))), "{all:?}");
     "tool_calls".to_owned()
+}
+
+/// A stage whose own call needs a yes, and may be made of each item.
+const STAGE: &str = r#"
+description = "a"
+[model]
+models = ["openai/gpt-5-mini"]
+
+[[stage]]
+id = "pay"
+kind = "tool"
+tool = "refund"
+args = { cents = 300 }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stages_own_call_waits_for_a_yes_too() {
+    let cases = [
+        (allow(), RunState::Finished, vec!["300"], "paid 300\n"),
+        (Decision::Allow { edited: Some(json!({ "cents": 5 })) }, RunState::Finished, vec!["5"], "paid 5\n"),
+        (Decision::Answer { value: text("in cash") }, RunState::Finished, vec![], "in cash"),
+        (Decision::Deny, RunState::Failed, vec![], ""),
+    ];
+    for (decision, state, calls, output) in cases {
+        let world = refund("").file("agents/a.toml", STAGE).start();
+        let run = parked(&world).await;
+        assert_eq!(open(&world.told(run))[0].shown, json!({ "cents": 300 }));
+        let told = decide(&world, run, decision).await;
+        assert_eq!((told.state(), paid(&world)), (state, calls.into_iter().map(str::to_owned).collect()), "{}", told.show());
+        let ended = told.ended();
+        match &ended.output {
+            Some(given) => assert_eq!(given, output),
+            None => assert!(ended.error.as_ref().expect("words").contains("ann did not allow it: she said so"), "{ended:?}"),
+        }
+    }
 }

@@ -43,6 +43,7 @@ fn noon() -> Clock {
 
 /// The question is closed, once; and then the run goes on without the call.
 async fn assert_expired(world: &World, run: RunId) {
+    world.runtime.let_go(run).await;
     let told = world.told(run);
     assert_eq!(told.state(), RunState::Interrupted, "{}", told.show());
     assert_eq!(world.runtime.drive(run, silent()).await.expect("it goes on"), RunState::Finished);

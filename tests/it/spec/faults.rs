@@ -70,7 +70,7 @@ agents/a.toml:13:8: `5 cents` is no decimal amount, such as `0.05`
 agents/a.toml:15:1: `kind` is missing in `[stage]`
   15 | [[stage]]
      | ^^^^^^^^^
-  help: add `kind`: what it does: `model` (one call, without tools) or `loop` (calls and tools in turn)
+  help: add `kind`: what it does: `model` (one call, without tools), `loop` (calls and tools in turn), `tool` (one call of a tool), `map` (the same for each item of a list), `approval` (asks a person) or `agent` (runs another agent)
 "#);
 }
 
@@ -286,7 +286,7 @@ fn faults_of_a_tool() {
     let input = "[input]\ntype = \"object\"\nproperties.order = { type = \"string\" }\n";
     let cases = [
         ("kind = \"comand\"\n".to_owned(), "an unknown kind"),
-        ("kind = \"mcp\"\napproval = \"always\"\n".to_owned(), "what comes later"),
+        ("kind = \"mcp\"\napproval = \"sometimes\"\n".to_owned(), "what comes later"),
         ("kind = \"command\"\nurl = \"x\"\n".to_owned(), "a command without one"),
         (
             format!(
@@ -328,10 +328,10 @@ tools/t.toml:1:8: `kind = "mcp"` is not supported by this version
     |        ^^^^^
   help: supported: `command`, `http`, `builtin`
 
-tools/t.toml:2:12: `approval = "always"` is not supported by this version
-  2 | approval = "always"
-    |            ^^^^^^^^
-  help: supported: `never`
+tools/t.toml:2:12: `sometimes` is no value of `approval`
+  2 | approval = "sometimes"
+    |            ^^^^^^^^^^^
+  help: expected one of `never`, `always`
 
 ## a command without one
 tools/t.toml:1:1: the tool has no `command`

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use self::lines::{Line, Lines};
 use super::Context;
-use super::run::{given_up, sim_choice};
+use super::run::{given_up, sim_choice, tell_of_recording};
 use crate::cli::arguments::RunArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
@@ -93,8 +93,10 @@ pub(super) fn each(
         let (tally, fatal) = batch.end();
         let Some(worked) = worked else { return Ok(given_up(context.output)) };
         // What is in flight is settled, also where the result can't be written.
+        let recorded = tell_of_recording(context.output, &session, arguments);
         session.close().await;
         worked?;
+        recorded?;
         if !arguments.quiet {
             context.output.talk(&tally.summary("the same command goes on where this one stopped"));
         }

@@ -34,7 +34,7 @@ impl Pass<'_> {
     }
 
     fn to_show(&self, lane: &Lane, ask: &str, show: Option<&str>) -> Result<(String, Value), String> {
-        let names = self.run.names_at(&lane.place.stage);
+        let names = self.run.names_at(&lane.place);
         let told = |what: &str, error: TemplateError| format!("`{what}` can't be told: {error}");
         let question = template::render(ask, &names).map_err(|error| told("ask", error))?;
         if question.len() > QUESTION_BYTES_MAX {

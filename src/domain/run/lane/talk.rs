@@ -37,7 +37,7 @@ impl Pass<'_> {
     }
 
     fn model(&mut self, lane: &Lane, purpose: Purpose, remark: Option<String>) {
-        if self.free == 0 {
+        if self.is_full() {
             return;
         }
         let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
@@ -63,7 +63,7 @@ impl Pass<'_> {
         self.ask_about(lane, &turn.calls);
         let mut errors = lane.tool_errors;
         for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
-            if self.free == 0 {
+            if self.is_full() {
                 break;
             }
             match self.tool(lane, call, plan, &mut errors) {
