@@ -144,6 +144,8 @@ pub(crate) struct Shared {
     driven: Mutex<BTreeMap<RunId, Driver>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
+    /// Runs that go on because somebody answered them.
+    woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
     pub(crate) stop: Stop,
@@ -230,6 +232,7 @@ impl Runtime {
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
             drains: Mutex::default(),
+            woken: Mutex::default(),
             expiry: Expiry::default(),
             stop: Stop::new(stop),
         }));
@@ -272,6 +275,15 @@ impl Runtime {
     /// There is no such run, its log is damaged, or the store can't write.
     pub async fn drive(&self, run: RunId, observer: Observer) -> Result<RunState, RuntimeError> {
         let entered = self.enter(run)?;
+        self.drive_entered(entered, run, observer).await
+    }
+
+    async fn drive_entered(
+        &self,
+        entered: (Entered, mpsc::Receiver<Request>),
+        run: RunId,
+        observer: Observer,
+    ) -> Result<RunState, RuntimeError> {
         let (state, created) = self.load(run)?;
         if state.state.is_ended() {
             return Ok(state.state);
@@ -304,6 +316,7 @@ impl Runtime {
 
     /// Until the runs whose callers went away have settled what they had in flight.
     pub async fn drain(&self) {
+        self.let_woken_go().await;
         let mut drains = std::mem::take(&mut *self.0.drains.lock().unwrap_or_else(PoisonError::into_inner));
         while drains.join_next().await.is_some() {}
     }

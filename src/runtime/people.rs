@@ -3,9 +3,11 @@
 //! Invariants: an answer is judged by the run's own state, and counts once it is on disk; one that comes while somebody
 //! drives the run goes through that driver, which alone writes to its log.
 
+use std::sync::PoisonError;
+
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Runtime, RuntimeError};
+use super::{Runtime, RuntimeError, silent};
 use crate::domain::event::{Event, PersonAnswered};
 use crate::domain::ledger::Op;
 use crate::domain::run::Given;
@@ -86,6 +88,27 @@ impl Runtime {
             failpoint::reach("answer.written");
         }
         answered.map_err(|fault| RuntimeError::Answer { run, fault })
+    }
+
+    /// Goes on with a run beside the caller, as far as it gets while the process lives. Whoever drives it already goes on
+    /// by themselves.
+    pub fn go_on(&self, run: RunId) {
+        let Ok(entered) = self.enter(run) else { return };
+        let runtime = self.clone();
+        let mut woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while woken.try_join_next().is_some() {}
+        woken.spawn(async move {
+            if let Err(error) = runtime.drive_entered(entered, run, silent()).await {
+                tracing::error!(%run, %error, "a run that was answered can't go on");
+            }
+        });
+    }
+
+    /// Runs that go on beside the caller stop cleanly: what they have in flight is drained after that.
+    pub(super) async fn let_woken_go(&self) {
+        let mut woken = std::mem::take(&mut *self.0.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        woken.abort_all();
+        while woken.join_next().await.is_some() {}
     }
 
     /// Tells whoever drives a run; nobody hears it where nobody does.

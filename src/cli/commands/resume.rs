@@ -14,10 +14,11 @@ use crate::cli::progress::{Quiet, Watch};
 use crate::cli::project::{clock, configuration};
 use crate::cli::remote::{Reached, Way};
 use crate::cli::render;
-use crate::cli::ask::who;
-use crate::cli::session::{Session, SimChoice, block_on};
+use crate::cli::ask::{self, who};
+use crate::cli::session::{Session, Signals, SimChoice, block_on};
 use crate::cli::tally::{Bar, Tally};
 use crate::domain::event::{AskKind, Decision, RunState};
+use crate::domain::limits::Limits;
 use crate::domain::report::{RunDocument, Trace};
 use crate::domain::run::Given;
 use crate::ids::RunId;
@@ -52,15 +53,13 @@ fn nothing(context: &Context<'_>) -> Exit {
 
 /// Nothing can go on by itself; what waits for a person is said.
 fn nothing_by_itself(context: &Context<'_>, runtime: &Runtime) -> Result<Exit, CliError> {
-    let asked = RunFilter { states: BTreeSet::from([RunState::AwaitingApproval]), ..RunFilter::default() };
-    let asked = runtime.store().summaries(&asked)?.len();
+    let states = BTreeSet::from([RunState::AwaitingApproval, RunState::AwaitingInput]);
+    let asked = runtime.store().summaries(&RunFilter { states, ..RunFilter::default() })?.len();
     if asked == 0 {
         return Ok(nothing(context));
     }
     let who = if asked == 1 { "1 run waits".to_owned() } else { format!("{asked} runs wait") };
-    context.output.talk(&format!(
-        "{who} for a decision about a tool call that was in flight: add `--in-flight rerun` or `--in-flight skip`"
-    ));
+    context.output.talk(&format!("{who} for a person's answer; `plimsoll runs` shows what is asked"));
     Ok(Exit::Waiting)
 }
 
@@ -88,17 +87,83 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
         }
         let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
         tell_ended(context, quiet, run.id, run.state);
-        let limits = session.runtime.store().plan(&run.plan)?.map(|plan| plan.limits);
-        let watch = Watch::new(context.output, limits, quiet);
-        let drive = decide_and_drive(&session.runtime, run.id, arguments.in_flight, watch.observer());
+        let way = GoOn { in_flight: arguments.in_flight, quiet, json: arguments.json };
+        go_on(context, session, run.id, way).await
+    })
+}
+
+/// How a run is gone on with.
+struct GoOn {
+    in_flight: Option<InFlight>,
+    quiet: Quiet,
+    json: bool,
+}
+
+/// Goes on with a run that was answered.
+pub(super) async fn go_on_here(
+    context: &Context<'_>,
+    session: Session,
+    run: RunId,
+    quiet: Quiet,
+    json: bool,
+) -> Result<Exit, CliError> {
+    go_on(context, session, run, GoOn { in_flight: None, quiet, json }).await
+}
+
+/// Drives a run, asks whoever sits at the terminal what it asks, and shows what came of it.
+async fn go_on(context: &Context<'_>, session: Session, run: RunId, way: GoOn) -> Result<Exit, CliError> {
+    let GoOn { in_flight, quiet, json } = way;
+    let watch = Watch::new(context.output, limits(&session, run)?, quiet);
+    let drive = decide_and_drive(&session.runtime, run, in_flight, watch.observer());
+    let driven = session.until_told_to_stop(|line| watch.say(line), drive).await;
+    watch.end();
+    let Some(driven) = driven else { return Ok(given_up(context.output)) };
+    let asks = if json { Quiet::Yes } else { quiet };
+    let Some(state) = answered_in_place(context, &session, run, driven?, asks).await? else {
+        return Ok(given_up(context.output));
+    };
+    show(context.output, &session.trace(run)?, Shown { json, events: false, quiet })?;
+    session.close().await;
+    Ok(Exit::of(state))
+}
+
+fn limits(session: &Session, run: RunId) -> Result<Option<Limits>, CliError> {
+    let (run, _) = session.runtime.load(run)?;
+    Ok(Some(run.plan.limits.clone()))
+}
+
+/// Puts what a run asks to whoever sits at the terminal, and goes on with it, until it ends, they say later, or nobody is
+/// there. Nothing where they gave up on it.
+pub(super) async fn answered_in_place(
+    context: &Context<'_>,
+    session: &Session,
+    run: RunId,
+    mut state: RunState,
+    quiet: Quiet,
+) -> Result<Option<RunState>, CliError> {
+    while state.awaits_person() && quiet == Quiet::No && ask::is_somebody_there(context.output) {
+        let document = session.trace(run)?.head;
+        let asked = tokio::task::spawn_blocking(move || ask::in_place(&document));
+        let mut signals = Signals::listen();
+        let given = tokio::select! {
+            biased;
+            () = signals.next() => None,
+            given = asked => given.map_err(|error| RuntimeError::Task(error.to_string()))?,
+        };
+        let Some(given) = given else { break };
+        for given in given {
+            if let Err(error) = session.runtime.answer(run, &given).await {
+                context.output.report(&error.into());
+            }
+        }
+        let watch = Watch::new(context.output, limits(session, run)?, quiet);
+        let drive = session.runtime.drive(run, watch.observer());
         let driven = session.until_told_to_stop(|line| watch.say(line), drive).await;
         watch.end();
-        let Some(driven) = driven else { return Ok(given_up(context.output)) };
-        let state = driven?;
-        show(context.output, &session.trace(run.id)?, Shown { json: arguments.json, events: false, quiet })?;
-        session.close().await;
-        Ok(Exit::of(state))
-    })
+        let Some(driven) = driven else { return Ok(None) };
+        state = driven?;
+    }
+    Ok(Some(state))
 }
 
 /// Opens the store; where another process holds it, that process says how the run stands, and nothing is driven here.
