@@ -21,7 +21,7 @@ use tiktoken_rs::CoreBPE;
 use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
 
 use crate::domain::context::Sizer;
-use crate::domain::message::{Message, OutputSchema, Request, ToolDefinition};
+use crate::domain::message::{Message, OutputSchema, Request, Sent, ToolDefinition};
 use crate::ids::ModelName;
 use crate::units::Tokens;
 
@@ -64,7 +64,7 @@ pub fn input_bound_bytes(request: &Request) -> Tokens {
     let tools: u64 = request.tools.iter().map(tool_bytes).sum();
     let fixed =
         fixed_bytes(request.tools.is_empty(), tools, schema_bytes(request.output.as_deref()), &request.sampling.extra);
-    Tokens(fixed).plus(request.messages.iter().map(message_bytes).sum())
+    Tokens(fixed).plus(request.messages.iter().map(|message| message_bytes(message)).sum())
 }
 
 /// An upper bound of a request's input by the model's own encoding, never above [`input_bound_bytes`]; `None` where the
@@ -83,6 +83,11 @@ pub fn message_bytes(message: &Message) -> Tokens {
     let mut bytes = 0;
     each_text(message, &mut |text| bytes += length(text));
     Tokens(bytes + message_frames(message) + reasoning_bytes(message))
+}
+
+/// The same, measured once.
+fn bytes_of(message: &Sent) -> Tokens {
+    message.bytes(message_bytes)
 }
 
 /// A published encoding.
@@ -129,6 +134,14 @@ impl Encoding {
         })
     }
 
+    /// Where messages keep their counts.
+    const fn number(self) -> usize {
+        match self {
+            Self::O200k => 0,
+            Self::Cl100k => 1,
+        }
+    }
+
     fn slot(self) -> &'static OnceLock<&'static CoreBPE> {
         static O200K: OnceLock<&CoreBPE> = OnceLock::new();
         static CL100K: OnceLock<&CoreBPE> = OnceLock::new();
@@ -167,6 +180,11 @@ impl Counter {
         Tokens(bound).min(message_bytes(message))
     }
 
+    /// The same, counted once for each encoding.
+    fn tokens_of(&self, encoding: Encoding, message: &Sent) -> Tokens {
+        message.tokens(encoding.number(), |message| self.message_tokens(encoding, message))
+    }
+
     /// The tokens of one text, as ordinary text: `<|endoftext|>` in it is no special token. Bytes where counting is unwise.
     #[must_use]
     pub fn count(&self, encoding: Encoding, text: &str) -> u64 {
@@ -184,8 +202,8 @@ impl Counter {
 
     /// True where counting these messages may take milliseconds: the caller moves it to a thread that may block.
     #[must_use]
-    pub fn is_slow(&self, encoding: Encoding, messages: &[Message]) -> bool {
-        let bytes: Tokens = messages.iter().map(message_bytes).sum();
+    pub fn is_slow(&self, encoding: Encoding, messages: &[Sent]) -> bool {
+        let bytes: Tokens = messages.iter().map(bytes_of).sum();
         !encoding.is_loaded() || bytes.0 > SLOW_BYTES
     }
 
@@ -281,26 +299,26 @@ pub struct RequestSizer<'a> {
 impl RequestSizer<'_> {
     /// An upper bound of a request with these messages by bytes: [`input_bound_bytes`] without reading the tools again.
     #[must_use]
-    pub fn bound_bytes(&self, messages: &[Message]) -> Tokens {
-        self.fixed_bytes().plus(messages.iter().map(message_bytes).sum())
+    pub fn bound_bytes(&self, messages: &[Sent]) -> Tokens {
+        self.fixed_bytes().plus(messages.iter().map(bytes_of).sum())
     }
 
     /// The same by the model's encoding, where that is known; may load the tokenizer (see [`Counter::is_slow`]).
     #[must_use]
-    pub fn bound_tokens(&self, messages: &[Message]) -> Option<Tokens> {
+    pub fn bound_tokens(&self, messages: &[Sent]) -> Option<Tokens> {
         let encoding = self.encoding?;
-        let counted = messages.iter().map(|message| self.counter.message_tokens(encoding, message)).sum();
+        let counted = messages.iter().map(|message| self.counter.tokens_of(encoding, message)).sum();
         Some(self.prepared.tokens(self.counter, encoding).plus(counted))
     }
 }
 
 impl Sizer for RequestSizer<'_> {
-    fn message_bytes(&self, message: &Message) -> Tokens {
-        message_bytes(message)
+    fn message_bytes(&self, message: &Sent) -> Tokens {
+        bytes_of(message)
     }
 
-    fn message_tokens(&self, message: &Message) -> Option<Tokens> {
-        self.encoding.map(|encoding| self.counter.message_tokens(encoding, message))
+    fn message_tokens(&self, message: &Sent) -> Option<Tokens> {
+        self.encoding.map(|encoding| self.counter.tokens_of(encoding, message))
     }
 
     fn fixed_bytes(&self) -> Tokens {

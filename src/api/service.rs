@@ -96,7 +96,7 @@ impl Service {
         let run = self.read(move |books| books.find(&text)).await?.id;
         self.runtime.answer(run, &given).await?;
         if !request.only {
-            self.runtime.go_on(run);
+            self.runtime.go_on(run)?;
         }
         self.document(run, wait).await
     }

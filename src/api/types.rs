@@ -61,6 +61,12 @@ pub struct RunRow {
     /// The error in words, for `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The run that called it, for a sub-agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// The questions to people that are open, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskLine>,
     /// When it was created.
     pub created: String,
     /// When it ended.
@@ -71,9 +77,6 @@ pub struct RunRow {
     pub key: Option<String>,
     /// True where the simulated provider answers.
     pub simulated: bool,
-    /// What it asks people.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asks: Vec<AskLine>,
 }
 
 impl From<&RunSummary> for RunRow {
@@ -92,12 +95,13 @@ impl From<&RunSummary> for RunRow {
             tokens: TokenDocument::from(&run.usage),
             wall_ms: run.active,
             error: run.error.as_deref().map(str::to_owned),
+            parent: run.parent.as_ref().map(|parent| parent.run),
+            asked: run.asked.clone(),
             created: run.created.to_string(),
             ended: run.ended.map(|ended| ended.to_string()),
             labels: Arc::clone(&run.labels),
             key: run.key.as_deref().map(str::to_owned),
             simulated: run.simulated,
-            asks: run.asked.clone(),
         }
     }
 }

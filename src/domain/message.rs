@@ -1,6 +1,10 @@
 //! The conversation, provider-neutral: what goes to a model and what comes back.
 
+mod sent;
+
 use std::sync::Arc;
+
+pub use sent::Sent;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -128,7 +132,7 @@ pub struct Request {
     /// The model, as `provider/model`.
     pub model: ModelName,
     /// The conversation, system text first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Sent>,
     /// The tools that the model may call; empty for none.
     pub tools: Arc<[ToolDefinition]>,
     /// Whether it may call them.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::domain::context;
 use crate::domain::event::{Call, Place, Reserved};
-use crate::domain::message::{Message, OutputSchema, ToolDefinition};
+use crate::domain::message::{Message, OutputSchema, Sent, ToolDefinition};
 use crate::domain::plan::{CallView, ModelPlan, Plan, StageKind, StagePlan, ToolPlan};
 use crate::domain::run::{ModelIntent, Run};
 use crate::domain::template::{self, TemplateError};
@@ -90,10 +90,21 @@ impl Beside {
     /// One more.
     pub fn count(&mut self, reserved: &Reserved) {
         self.asks = self.asks.saturating_add(1);
+        self.count_below(reserved);
+    }
+
+    /// One more of a run below: only its tokens count here.
+    pub fn count_below(&mut self, reserved: &Reserved) {
         if let Call::Model(call) = &reserved.call {
             self.input = self.input.plus(call.bound.tokens);
             self.output = self.output.plus(Tokens(call.max_output_tokens.into()));
         }
+    }
+
+    /// Input and output at worst.
+    #[must_use]
+    pub const fn tokens(&self) -> (Tokens, Tokens) {
+        (self.input, self.output)
     }
 
     /// The id of the run's next reservation after these.
@@ -107,10 +118,10 @@ impl Beside {
 /// What every request of a conversation has in common: the form, and the rendered texts.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    /// The rendered system text.
-    pub system: String,
+    /// The rendered system text, if there is one.
+    system: Option<Sent>,
     /// The rendered user text.
-    pub user: String,
+    user: Sent,
     pub(super) form: Arc<Form>,
     /// The stage whose way of asking it is; `None` for the agent's own.
     stage: Option<StageName>,
@@ -124,8 +135,8 @@ impl Rendered {
     pub fn of(plan: &Plan, form: Arc<Form>, input: &serde_json::Value) -> Result<Self, TemplateError> {
         let context = json!({ "input": input });
         Ok(Self {
-            system: template::render(&plan.prompt.system, &context)?,
-            user: template::render(&plan.prompt.user, &context)?,
+            system: system(template::render(&plan.prompt.system, &context)?),
+            user: user(template::render(&plan.prompt.user, &context)?),
             form,
             stage: None,
         })
@@ -138,8 +149,8 @@ impl Rendered {
     pub fn at(run: &Run, forms: &Forms, place: &Place) -> Result<Self, TemplateError> {
         let (prompt, context) = (run.plan.call_of(place).prompt, run.names_at(place));
         Ok(Self {
-            system: template::render(&prompt.system, &context)?,
-            user: template::render(&prompt.user, &context)?,
+            system: system(template::render(&prompt.system, &context)?),
+            user: user(template::render(&prompt.user, &context)?),
             form: forms.stages.get(&place.stage).unwrap_or(&forms.own).clone(),
             stage: Some(place.stage.clone()),
         })
@@ -156,11 +167,20 @@ impl Rendered {
     pub(super) fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
         let context = &run.plan.context;
         let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
-        let texts = Tokens(u64::try_from(self.system.len() + self.user.len()).unwrap_or(u64::MAX));
+        let texts = self.system.iter().chain([&self.user]).map(|sent| sent.text().len()).sum::<usize>();
+        let texts = Tokens(u64::try_from(texts).unwrap_or(u64::MAX));
         texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step)) > smallest
     }
 
-    pub(super) fn draft<'a>(&'a self, turns: &'a [Message]) -> context::Draft<'a> {
-        context::Draft { system: &self.system, user: &self.user, turns }
+    pub(super) fn draft<'a>(&'a self, turns: &'a [Sent]) -> context::Draft<'a> {
+        context::Draft { system: self.system.as_ref(), user: &self.user, turns }
     }
+}
+
+fn system(text: String) -> Option<Sent> {
+    (!text.is_empty()).then(|| Sent::from(Message::System { text }))
+}
+
+fn user(text: String) -> Sent {
+    Sent::from(Message::User { text })
 }

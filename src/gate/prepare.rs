@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::Gate;
 use super::form::{Beside, Rendered};
-use crate::domain::context::{self, Fitted, LandingRoom, Sizer, Window};
+use crate::domain::context::{self, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{Message, Pots, Request, ToolChoice, ToolDefinition};
+use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
@@ -144,7 +144,7 @@ impl Gate {
                 run.turns_of(&intent.step.stage, intent.step.item)
             }
         };
-        turns.extend(intent.remark.iter().map(|text| Message::User { text: text.clone() }));
+        turns.extend(intent.remark.iter().map(|text| Sent::from(Message::User { text: text.clone() })));
         let priced = Priced { gate: self, row, terms, turns: &turns, effort, beside };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
@@ -274,7 +274,7 @@ struct Priced<'a> {
     gate: &'a Gate,
     row: &'a PriceRow,
     terms: Terms,
-    turns: &'a [Message],
+    turns: &'a [Sent],
     effort: &'a Effort,
     beside: Beside,
 }
@@ -292,9 +292,11 @@ impl Priced<'_> {
         let encoding = Encoding::of(&chosen.model);
         let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.form.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
-        let mut fitted = context::fit(&rendered.draft(self.turns), &run.plan.context, window, &sizer)?;
-        if self.effort.tight && fitted.method == BoundMethod::Bytes && encoding.is_some() {
-            fitted = tightened(fitted, &sizer);
+        let draft = rendered.draft(self.turns);
+        let mut fitted = context::fit(&draft, &run.plan.context, window, &sizer)?;
+        let tightened = |fitted: Fitted| context::tightened(&draft, &sizer).unwrap_or(fitted);
+        if self.effort.tight && fitted.method == BoundMethod::Bytes {
+            fitted = tightened(fitted);
         }
         let asked = (self.beside.input, self.beside.output);
         let judge = |fitted: &Fitted| {
@@ -305,7 +307,7 @@ impl Priced<'_> {
             if fitted.method != BoundMethod::Bytes || encoding.is_none() {
                 return Err(Box::new(refusal));
             }
-            fitted = tightened(fitted, &sizer);
+            fitted = tightened(fitted);
             judge(&fitted)?;
         }
         let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
@@ -420,30 +422,11 @@ fn held_for_landing(run: &Run) -> Money {
     run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount)
 }
 
-/// The same request, measured in tokens: what would be counted as bytes was within its pots already.
-fn tightened(mut fitted: Fitted, sizer: &RequestSizer<'_>) -> Fitted {
-    let mut pots = Pots { instructions: sizer.fixed_tokens().unwrap_or(fitted.pots.instructions), ..Pots::default() };
-    let first_user = fitted.messages.iter().position(|message| matches!(message, Message::User { .. }));
-    for (index, message) in fitted.messages.iter().enumerate() {
-        let size = sizer.message_tokens(message).unwrap_or_else(|| sizer.message_bytes(message));
-        let pot = match message {
-            Message::System { .. } => &mut pots.instructions,
-            Message::User { .. } if Some(index) == first_user => &mut pots.instructions,
-            Message::User { .. } | Message::Assistant(_) => &mut pots.history,
-            Message::Tool(_) => &mut pots.tool_output,
-        };
-        *pot = pot.plus(size);
-    }
-    fitted.pots = pots;
-    fitted.method = BoundMethod::Tokens;
-    fitted
-}
-
 fn request(
     run: &Run,
     rendered: &Rendered,
     model: &ModelName,
-    messages: Vec<Message>,
+    messages: Vec<Sent>,
     tools: Arc<[ToolDefinition]>,
     max_output_tokens: u32,
 ) -> Request {
@@ -459,9 +442,9 @@ fn request(
     }
 }
 
-/// Names a request in the log: 16 hexadecimal digits of SHA-256.
+/// Names a request in the log: 16 hexadecimal digits of SHA-256 over its messages' digests.
 fn hash(request: &Request) -> String {
     let mut hasher = Sha256::new();
-    serde_json::to_writer(&mut hasher, &request.messages).expect("messages are plain JSON");
+    request.messages.iter().for_each(|message| hasher.update(message.digest()));
     hex(hasher.finalize().get(..8).unwrap_or_default())
 }

@@ -41,7 +41,7 @@ fn config(server: &Server) -> ProviderConfig {
 fn request() -> Request {
     Request {
         model: ModelName::from("openai/gpt-5-mini"),
-        messages: vec![Message::System { text: "Be brief.".into() }, Message::User { text: "Hi".into() }],
+        messages: vec![Message::System { text: "Be brief.".into() }.into(), Message::User { text: "Hi".into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::Auto,
         output: None,

@@ -1,5 +1,5 @@
 //! The end of waits for people that take too long (limit `expires`), while the process lives. Those that a start finds
-//! past their time have been ended by the store. Whoever drives a run meets that limit there.
+//! past their time have been ended by the store.
 //!
 //! One timer for all waits. It holds the runtime only while it ends a run, so that a store closes with its last user.
 
@@ -65,13 +65,13 @@ impl Runtime {
         }
     }
 
-    /// Notes of a run that nobody drives which of its questions nobody answered in time. It goes on when it is resumed.
+    /// Notes of a tree that nobody drives which of its questions nobody answered in time. It goes on when it is resumed.
     pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
-        let Ok((_entered, _)) = self.enter(run) else { return Ok(()) };
-        let (state, _) = self.load(run)?;
-        let late = state.expired(self.0.clock.now());
-        if !late.is_empty() {
-            let events = late.into_iter().map(|fact| (run, fact)).collect();
+        let run = self.root_of(run)?;
+        let Ok((_entered, _requests)) = self.enter(run) else { return Ok(()) };
+        let (tree, _) = self.load_tree(run)?;
+        let events = self.late(&tree);
+        if !events.is_empty() {
             self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         }
         Ok(())

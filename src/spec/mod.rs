@@ -22,6 +22,7 @@ mod prompt;
 mod reader;
 pub mod schema;
 mod secrets;
+mod shape;
 mod stage;
 mod template;
 mod tool;

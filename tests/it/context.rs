@@ -3,11 +3,12 @@
 use plimsoll::domain::context::{Draft, Fitted, LANDING_ASK, LandingRoom, Sizer, Window, fit, landing, landing_bound};
 use plimsoll::domain::event::{BoundMethod, Pot};
 use plimsoll::domain::limits::{Declared, LimitKind};
-use plimsoll::domain::message::{Assistant, Message, ToolAnswer, ToolCall};
+use plimsoll::domain::message::{Assistant, Message, Sent, ToolAnswer, ToolCall};
 use plimsoll::domain::plan::{ContextPlan, Overflow};
 use plimsoll::tokenize::message_bytes;
 use plimsoll::units::Tokens;
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
 /// Bytes as the product counts them; tokens, where known, as a fifth of the ASCII and all the rest: text isn't uniform.
 struct Uneven {
@@ -18,10 +19,10 @@ const BYTES: Uneven = Uneven { tokens_known: false };
 const TOKENS: Uneven = Uneven { tokens_known: true };
 
 impl Sizer for Uneven {
-    fn message_bytes(&self, message: &Message) -> Tokens {
+    fn message_bytes(&self, message: &Sent) -> Tokens {
         message_bytes(message)
     }
-    fn message_tokens(&self, message: &Message) -> Option<Tokens> {
+    fn message_tokens(&self, message: &Sent) -> Option<Tokens> {
         self.tokens_known.then(|| uneven(message))
     }
     fn fixed_bytes(&self) -> Tokens {
@@ -43,10 +44,10 @@ fn uneven(message: &Message) -> Tokens {
 struct BytesOnly;
 
 impl Sizer for BytesOnly {
-    fn message_bytes(&self, message: &Message) -> Tokens {
+    fn message_bytes(&self, message: &Sent) -> Tokens {
         message_bytes(message)
     }
-    fn message_tokens(&self, _: &Message) -> Option<Tokens> {
+    fn message_tokens(&self, _: &Sent) -> Option<Tokens> {
         unreachable!("bytes fit, so tokens are not counted")
     }
     fn fixed_bytes(&self) -> Tokens {
@@ -72,7 +73,7 @@ fn plan(tokens: u64, history: u64, tool_output: u64) -> ContextPlan {
 }
 
 /// One turn: some words, and for each length a call with a result of that length.
-fn turn(number: usize, words: usize, results: &[usize]) -> Vec<Message> {
+fn turn(number: usize, words: usize, results: &[usize]) -> Vec<Sent> {
     let id = |index: usize| format!("call_{number}_{index}");
     let calls = (0..results.len())
         .map(|index| ToolCall { id: id(index), name: "lookup".into(), arguments: format!("{{\"n\":{number}}}") })
@@ -84,26 +85,28 @@ fn turn(number: usize, words: usize, results: &[usize]) -> Vec<Message> {
         let content = format!("<{number}.{index}>{dense}{thin}{dense}</{number}.{index}>");
         Message::Tool(ToolAnswer { call_id: id(index), name: "lookup".into(), content, is_error: false })
     });
-    std::iter::once(spoken).chain(answers).collect()
+    std::iter::once(spoken).chain(answers).map(Sent::from).collect()
 }
 
-fn draft(turns: &[Message]) -> Draft<'_> {
-    Draft { system: "You answer tickets.", user: "Where is order 1042?", turns }
+static SYSTEM: LazyLock<Sent> = LazyLock::new(|| Message::System { text: "You answer tickets.".into() }.into());
+static USER: LazyLock<Sent> = LazyLock::new(|| Message::User { text: "Where is order 1042?".into() }.into());
+
+fn draft(turns: &[Sent]) -> Draft<'_> {
+    Draft { system: Some(&SYSTEM), user: &USER, turns }
 }
 
 fn result_texts(fitted: &Fitted) -> Vec<&str> {
-    let text = |message| match message {
-        &Message::Tool(ToolAnswer { ref content, .. }) => Some(content.as_str()),
-        Message::System { .. } | Message::User { .. } | Message::Assistant(_) => None,
-    };
+    fn text(message: &Sent) -> Option<&str> {
+        if let Message::Tool(answer) = &**message { Some(answer.content.as_str()) } else { None }
+    }
     fitted.messages.iter().filter_map(text).collect()
 }
 
 /// Every answer follows the assistant message that made its call, and every call has its answer.
-fn assert_calls_and_answers_pair_up(messages: &[Message]) {
+fn assert_calls_and_answers_pair_up(messages: &[Sent]) {
     let mut open: Vec<&str> = Vec::new();
     for message in messages {
-        match message {
+        match &**message {
             Message::Tool(answer) => {
                 let at = open.iter().position(|id| *id == answer.call_id).expect("an answer to an open call");
                 open.remove(at);
@@ -186,7 +189,7 @@ fn the_last_turn_stays_even_where_it_is_larger_than_its_pot() {
 #[test]
 fn what_cannot_be_cut_is_refused_with_where_the_limit_was_declared() {
     let turns = turn(1, 10, &[10]);
-    let long = "x".repeat(3_000);
+    let long = Message::User { text: "x".repeat(3_000) }.into();
     let refusal =
         fit(&Draft { user: &long, ..draft(&turns) }, &plan(2_000, 500, 500), WIDE, &BYTES).expect_err("too long");
     assert_eq!(refusal.limit, LimitKind::Context);
@@ -209,7 +212,7 @@ fn room(tokens: u64) -> LandingRoom {
 
 fn last_text(fitted: &Fitted) -> &str {
     match fitted.messages.last() {
-        Some(Message::User { text }) => text,
+        Some(message) if matches!(**message, Message::User { .. }) => message.text(),
         other => unreachable!("a user message comes last, not {other:?}"),
     }
 }
@@ -230,7 +233,7 @@ fn a_landing_tells_the_newest_and_asks_for_an_answer() {
     assert_eq!(landing_bound(&draft(&turns), &room(300), BoundMethod::Bytes, &BYTES), None);
 }
 
-fn conversation() -> impl Strategy<Value = Vec<Message>> {
+fn conversation() -> impl Strategy<Value = Vec<Sent>> {
     let one = (0usize..600, proptest::collection::vec(0usize..1_500, 0..4));
     proptest::collection::vec(one, 0..6).prop_map(|turns| {
         turns.iter().enumerate().flat_map(|(number, (words, results))| turn(number, *words, results)).collect()
@@ -246,7 +249,7 @@ proptest! {
     ) {
         let (plan, sizer) = (plan(total, history, tool_output), Uneven { tokens_known: known });
         if let Ok(fitted) = fit(&draft(&turns), &plan, WIDE, &sizer) {
-            let size = |message: &Message| match fitted.method {
+            let size = |message: &Sent| match fitted.method {
                 BoundMethod::Bytes => sizer.message_bytes(message),
                 BoundMethod::Tokens => sizer.message_tokens(message).expect("known"),
             };
@@ -254,14 +257,14 @@ proptest! {
             let measured: Tokens = fitted.messages.iter().map(size).sum();
             prop_assert_eq!(fitted.bound().tokens, measured.plus(Tokens(fixed)));
             prop_assert!(fitted.bound().tokens <= plan.tokens);
-            let kept_turns = fitted.messages.iter().filter(|message| matches!(message, Message::Assistant(_))).count();
+            let kept_turns = fitted.messages.iter().filter(|message| matches!(***message, Message::Assistant(_))).count();
             prop_assert!(fitted.pots.history <= plan.history || kept_turns == 1);
-            let spoken = fitted.messages.iter().rposition(|message| matches!(message, Message::Assistant(_)));
-            let answered = fitted.messages.iter().position(|message| matches!(message, Message::Tool(_)));
+            let spoken = fitted.messages.iter().rposition(|message| matches!(**message, Message::Assistant(_)));
+            let answered = fitted.messages.iter().position(|message| matches!(**message, Message::Tool(_)));
             let only_last_notes = answered > spoken && result_texts(&fitted).iter().all(|text| text.len() < 60);
             prop_assert!(fitted.pots.tool_output <= plan.tool_output || only_last_notes);
             assert_calls_and_answers_pair_up(&fitted.messages);
-            let last = turns.iter().rposition(|message| matches!(message, Message::Assistant(_)));
+            let last = turns.iter().rposition(|message| matches!(**message, Message::Assistant(_)));
             prop_assert!(last.is_none_or(|at| fitted.messages.contains(&turns[at])));
             let again = fit(&draft(&fitted.messages[2..]), &plan, WIDE, &sizer).expect("it fits already");
             prop_assert_eq!(&again.messages, &fitted.messages);

@@ -14,6 +14,7 @@ mod licences;
 mod limits;
 mod live_store;
 mod people;
+mod map;
 mod pricing;
 mod provider;
 mod proxy;

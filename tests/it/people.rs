@@ -1,6 +1,7 @@
 //! Waits for people, from TOML: what is asked, what is held meanwhile, and what each answer comes to.
 
 mod answers;
+mod faces;
 mod waits;
 
 use std::time::Duration;
@@ -119,7 +120,7 @@ fn open(told: &Told) -> Vec<&Asking> {
 
 fn last_answer(told: &Told) -> String {
     let turns = told.run.turns(&"main".into());
-    let answers = turns.iter().filter_map(|message| match message {
+    let answers = turns.iter().filter_map(|message| match &**message {
         plimsoll::domain::message::Message::Tool(answer) => Some(answer.content.clone()),
         _ => None,
     });

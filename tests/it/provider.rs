@@ -39,7 +39,7 @@ fn local() -> ProviderConfig {
 fn request(model: &str) -> Request {
     Request {
         model: ModelName::from(model),
-        messages: vec![Message::User { text: "Hi \"you\"".into() }],
+        messages: vec![Message::User { text: "Hi \"you\"".into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::Auto,
         output: None,
@@ -117,7 +117,10 @@ fn a_conversation_with_tools_is_told_in_full() {
         Message::Assistant(Assistant { refusal: Some("No.".into()), ..Assistant::default() }),
         Message::Assistant(Assistant::default()),
     ];
-    let sent = body(&openai(), &Request { messages, ..request("openai/gpt-5-mini") });
+    let sent = body(
+        &openai(),
+        &Request { messages: messages.into_iter().map(Into::into).collect(), ..request("openai/gpt-5-mini") },
+    );
     assert_eq!(
         sent["messages"],
         json!([

@@ -16,7 +16,7 @@ fn request(messages: Vec<Message>) -> Request {
     let parameters = json!({"type": "object", "required": ["order"], "properties": {"order": {"type": "string"}}});
     Request {
         model: ModelName::from("openai/gpt-5-mini"),
-        messages,
+        messages: messages.into_iter().map(Into::into).collect(),
         tools: [ToolDefinition {
             name: "lookup_order".into(),
             description: "Looks up an order".to_owned(),
@@ -57,7 +57,7 @@ fn conversation(texts: &[String]) -> Vec<Message> {
 fn concatenation(request: &Request) -> String {
     let tools = request.tools.iter().map(|tool| serde_json::to_string(tool).expect("JSON"));
     let schema = request.output.iter().map(|output| serde_json::to_string(&output.schema).expect("JSON"));
-    let texts = request.messages.iter().map(|message| match message {
+    let texts = request.messages.iter().map(|message| match &**message {
         Message::System { text } | Message::User { text } => text.clone(),
         Message::Assistant(assistant) => {
             let calls = assistant.calls.iter().map(|call| format!("{}{}{}", call.id, call.name, call.arguments));
@@ -120,8 +120,8 @@ fn a_long_conversation_is_counted_on_a_thread_that_may_block() {
     let counter = Counter::new();
     Encoding::O200k.load();
     assert!(Encoding::O200k.is_loaded());
-    assert!(!counter.is_slow(Encoding::O200k, &[user("short")]));
-    assert!(counter.is_slow(Encoding::O200k, &[user(&"long ".repeat(11_000))]));
+    assert!(!counter.is_slow(Encoding::O200k, &[user("short").into()]));
+    assert!(counter.is_slow(Encoding::O200k, &[user(&"long ".repeat(11_000)).into()]));
 }
 
 #[test]
@@ -143,14 +143,18 @@ fn every_text_that_the_server_sees_counts() {
     );
     assert!(longer(&|request| drop(request.sampling.extra.insert("k".to_owned(), json!("v")))) >= 9);
     for index in 0..4 {
-        let added = longer(&|request| match &mut request.messages[index] {
-            Message::System { text } | Message::User { text } => text.push_str("12345"),
-            Message::Assistant(assistant) => {
-                assistant.calls[0].arguments.push_str("12345");
-                assistant.refusal = Some("no".to_owned());
-                assistant.reasoning.push(json!("abc"));
+        let added = longer(&|request| {
+            let mut message = (*request.messages[index]).clone();
+            match &mut message {
+                Message::System { text } | Message::User { text } => text.push_str("12345"),
+                Message::Assistant(assistant) => {
+                    assistant.calls[0].arguments.push_str("12345");
+                    assistant.refusal = Some("no".to_owned());
+                    assistant.reasoning.push(json!("abc"));
+                }
+                Message::Tool(answer) => answer.content.push_str("12345"),
             }
-            Message::Tool(answer) => answer.content.push_str("12345"),
+            request.messages[index] = message.into();
         });
         assert_eq!(added, if index == 2 { 5 + 2 + 5 } else { 5 }, "message {index}");
     }

@@ -100,7 +100,7 @@ fn open_questions(runs: &[RunRow], now: Timestamp) -> Vec<String> {
         };
         format!("{} asks: {question}\n  {how}", run.run)
     };
-    let asks = runs.iter().flat_map(|run| run.asks.iter().map(move |asking| (run, asking)));
+    let asks = runs.iter().flat_map(|run| run.asked.iter().map(move |asking| (run, asking)));
     let mut lines: Vec<String> = asks.clone().take(QUESTIONS_MAX).map(|(run, asking)| told(run, asking)).collect();
     let more = asks.count().saturating_sub(QUESTIONS_MAX);
     lines.extend((more > 0).then(|| format!("and {more} more questions; `plimsoll trace RUN` shows a run's")));

@@ -2,8 +2,8 @@
 
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::event::{AccountKey, CallRefusal, Decision, Pot, Purpose, WaitEnd};
-use crate::domain::limits::LimitKind;
+use crate::domain::event::{AccountKey, CallRefusal, Decision, Place, Pot, Purpose, StageEnd, WaitEnd};
+use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
     AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
     TimelineEntry, TokenDocument, Trace,
@@ -19,10 +19,11 @@ const EXCERPT_CHARS_MAX: usize = 120;
 pub fn trace(trace: &Trace, width: Option<u16>) -> String {
     let mut text = head(trace);
     text.push('\n');
-    let last = trace.timeline.len().saturating_sub(1);
-    for (index, entry) in trace.timeline.iter().enumerate() {
+    let told: Vec<Vec<String>> = trace.timeline.iter().map(entry_lines).filter(|lines| !lines.is_empty()).collect();
+    let last = told.len().saturating_sub(1);
+    for (index, lines) in told.into_iter().enumerate() {
         let (branch, stem) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        for (number, line) in entry_lines(entry).into_iter().enumerate() {
+        for (number, line) in lines.into_iter().enumerate() {
             text.push_str(if number == 0 { branch } else { stem });
             text.push_str(&line);
             text.push('\n');
@@ -80,6 +81,13 @@ pub fn as_words(value: &serde_json::Value) -> String {
 fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
     match entry {
         TimelineEntry::Step(step) => step_lines(step),
+        TimelineEntry::Map { stage, items, finished, lost, .. } => {
+            let lost = if *lost == 0 { String::new() } else { format!(", {lost} without an output") };
+            vec![format!("stage {stage}  {finished}/{items} items{lost}")]
+        }
+        TimelineEntry::StageEnded { stage, item, end, refusal, error, .. } => {
+            stage_ended(&Place { stage: stage.clone(), item: *item }, *end, refusal.as_ref(), error.as_deref())
+        }
         TimelineEntry::Admitted { landing_usd, budgets, .. } => vec![admitted(*landing_usd, budgets)],
         TimelineEntry::Refused { tool, reason, .. } => vec![refused(&one_line(tool.as_str(), 64), reason)],
         TimelineEntry::Waited { account, asked_usd, until, waited_ms, why, .. } => {
@@ -129,6 +137,18 @@ fn answered(ask: Option<u32>, decision: &Decision, by: &str, reason: Option<&str
     format!("{} answered{number}: {what}{because}", one_line(by, 64))
 }
 
+/// What is over in the usual way is told by its steps.
+fn stage_ended(place: &Place, end: StageEnd, refusal: Option<&Refusal>, error: Option<&str>) -> Vec<String> {
+    let why = refusal.map(ToString::to_string).or_else(|| error.map(|error| one_line(error, 200)));
+    let why = why.map_or(String::new(), |why| format!(": {why}"));
+    match end {
+        StageEnd::Finished => vec![],
+        StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => {
+            vec![format!("stage {place}  {}{why}", end.name())]
+        }
+    }
+}
+
 fn admitted(landing: Money, budgets: &[AccountKey]) -> String {
     let reserve = if landing.is_zero() { String::new() } else { format!(", {landing} kept for landing") };
     let names: Vec<String> = budgets.iter().map(ToString::to_string).collect();
@@ -153,7 +173,7 @@ const fn wait_end(why: WaitEnd) -> &'static str {
 }
 
 fn step_lines(step: &StepLine) -> Vec<String> {
-    let stage = if step.stage.as_str() == "main" { String::new() } else { format!("  stage {}", step.stage) };
+    let stage = step.place().map_or(String::new(), |place| format!("  stage {place}"));
     let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
     for attempt in &step.attempts {
         lines.push(attempt_line(attempt));
@@ -312,27 +332,33 @@ fn limits(standings: &[LimitStanding], width: Option<u16>) -> String {
 /// What stands at the end of a run: each step's cost, and the limits that matter to everyone.
 #[must_use]
 pub fn ending(trace: &Trace, width: Option<u16>) -> String {
-    let mut table = Table::new([
-        Column::number("STEP"),
-        Column::text("CALL"),
-        Column::number("TRIES"),
-        Column::number("TOKENS IN"),
-        Column::number("OUT"),
-        Column::number("COST"),
-        Column::number("TIME"),
-    ]);
-    trace.steps().for_each(|step| table.push(step_row(step)));
+    // A single loop has one stage, which nobody named.
+    let staged = trace.steps().any(|step| step.place().is_some());
+    let mut table =
+        Table::new([Column::number("STEP")].into_iter().chain(staged.then(|| Column::id("STAGE"))).chain([
+            Column::text("CALL"),
+            Column::number("TRIES"),
+            Column::number("TOKENS IN"),
+            Column::number("OUT"),
+            Column::number("COST"),
+            Column::number("TIME"),
+        ]));
+    for step in trace.steps() {
+        let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
+        table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
+    }
     let head = &trace.head;
     let input = head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write);
-    table.push([
-        String::new(),
+    let total = [
         "total".to_owned(),
         trace.attempts().count().to_string(),
         input.to_string(),
         head.tokens.output.to_string(),
         head.cost.settled_usd.to_string(),
         head.wall_ms.to_string(),
-    ]);
+    ];
+    let blank = std::iter::repeat_n(String::new(), 1 + usize::from(staged));
+    table.push(blank.chain(total));
     let kinds = [LimitKind::Steps, LimitKind::ModelCalls, LimitKind::ToolCalls, LimitKind::Cost, LimitKind::WallTime];
     let standings = kinds.iter().filter_map(|kind| trace.limit(*kind));
     let stood = standings.map(|standing| {
@@ -345,14 +371,13 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     format!("{}{}\n{}: {cost}\n{because}{error}", table.render(width), stood.join(" · "), state(head))
 }
 
-fn step_row(step: &StepLine) -> [String; 7] {
+fn step_row(step: &StepLine) -> [String; 6] {
     let input = |tokens: &TokenDocument| tokens.input.plus(tokens.cache_read).plus(tokens.cache_write);
     let used: Vec<&TokenDocument> = step.attempts.iter().filter_map(|attempt| attempt.tokens.as_ref()).collect();
     let count = |tokens: Tokens| if used.is_empty() { "-".to_owned() } else { tokens.to_string() };
     let latency = step.attempts.iter().filter_map(|attempt| attempt.latency_ms).fold(Millis::ZERO, Millis::plus);
     let unknown = step.attempts.iter().any(|attempt| attempt.cost_state == CostState::Unknown);
     [
-        step.step.to_string(),
         call(step),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),

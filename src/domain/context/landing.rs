@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::domain::context::{Draft, Fitted, Measure, Sizer, head, without_middle};
 use crate::domain::event::{BoundMethod, Cut, Pot};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
-use crate::domain::message::{Message, Pots};
+use crate::domain::message::{Message, Pots, Sent};
 use crate::units::Tokens;
 
 /// What a landing asks for.
@@ -102,7 +102,7 @@ struct Telling<'a> {
 impl Telling<'_> {
     /// The newest parts that fit, and of the next one as much as does.
     fn newest_within(&self, room: Tokens) -> Fitted {
-        let size = |part: &Part| self.measure.message(&Message::User { text: part.text.clone() });
+        let size = |part: &Part| self.measure.message(&said(part.text.clone()));
         let mut left = room.left_after(self.size(self.parts.len())).left_after(Tokens(WORDS_BYTES_MAX));
         let mut from = self.parts.len();
         while let Some(part) = from.checked_sub(1).map(|at| &self.parts[at]) {
@@ -144,23 +144,27 @@ impl Telling<'_> {
         Fitted { messages, pots, cuts: self.cuts(from, shorter), method: self.measure.method }
     }
 
-    fn messages(&self, from: usize, shorter: Option<&str>) -> Vec<Message> {
+    fn messages(&self, from: usize, shorter: Option<&str>) -> Vec<Sent> {
         let told: Vec<&str> =
             shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
         let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
-        let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user);
-        head(&Draft { user: &user, ..*self.draft })
+        let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user.text());
+        head(&Draft { user: &said(user), ..*self.draft })
     }
 
     fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {
         let kept = |at: usize| if at + 1 == from { shorter.unwrap_or_default() } else { "" };
-        let size = |text: &str| self.measure.message(&Message::User { text: text.to_owned() });
+        let size = |text: &str| self.measure.message(&said(text.to_owned()));
         let cut = |(at, part): (usize, &Part)| {
             let tokens = size(&part.text).left_after(size(kept(at)));
             Cut { pot: part.pot, what: part.what.clone(), tokens }
         };
         self.parts[..from].iter().enumerate().map(cut).collect()
     }
+}
+
+fn said(text: String) -> Sent {
+    Sent::from(Message::User { text })
 }
 
 /// As much of a part as surely fits: by bytes, which are never fewer than tokens.
@@ -175,7 +179,7 @@ fn parts(draft: &Draft<'_>) -> Vec<Part> {
     let mut arguments: BTreeMap<&str, &str> = BTreeMap::new();
     let mut parts = Vec::new();
     for message in draft.turns {
-        match message {
+        match &**message {
             Message::System { text } | Message::User { text } => {
                 parts.push(Part {
                     text: format!("You were told: {text}"),

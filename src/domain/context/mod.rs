@@ -12,7 +12,7 @@ mod trim;
 
 use crate::domain::event::{BoundMethod, Cut, InputBound};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
-use crate::domain::message::{Message, Pots};
+use crate::domain::message::{Message, Pots, Sent};
 use crate::domain::plan::{ContextPlan, Overflow};
 use crate::units::Tokens;
 
@@ -21,9 +21,9 @@ pub use landing::{LANDING_ASK, LandingRoom, landing, landing_bound};
 /// Upper bounds of tokens. Both ways of measuring hold at once; tokens are never more than bytes.
 pub trait Sizer {
     /// A message's bytes and frames.
-    fn message_bytes(&self, message: &Message) -> Tokens;
+    fn message_bytes(&self, message: &Sent) -> Tokens;
     /// A message by the model's encoding; `None` where that isn't known.
-    fn message_tokens(&self, message: &Message) -> Option<Tokens>;
+    fn message_tokens(&self, message: &Sent) -> Option<Tokens>;
     /// What goes out beside the messages (tool definitions, output schema), by bytes.
     fn fixed_bytes(&self) -> Tokens;
     /// The same by the model's encoding.
@@ -33,12 +33,12 @@ pub trait Sizer {
 /// A request before it is fitted.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
-    /// The rendered system text; empty for none.
-    pub system: &'a str,
+    /// The rendered system text, if there is one.
+    pub system: Option<&'a Sent>,
     /// The rendered user text: the input.
-    pub user: &'a str,
+    pub user: &'a Sent,
     /// The conversation since then, oldest first: assistant turns, each followed by the answers to its calls.
-    pub turns: &'a [Message],
+    pub turns: &'a [Sent],
 }
 
 /// What the model takes.
@@ -54,7 +54,7 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fitted {
     /// The messages, system text first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Sent>,
     /// Its size by pot; what goes out beside the messages is part of the instructions.
     pub pots: Pots,
     /// What was cut.
@@ -100,6 +100,12 @@ pub fn fit(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn Si
     }
 }
 
+/// A conversation that fits by bytes, measured in tokens instead: its bound is tighter. `None` where the encoding isn't known.
+pub fn tightened(draft: &Draft<'_>, sizer: &dyn Sizer) -> Option<Fitted> {
+    sizer.fixed_tokens()?;
+    Some(Measured::of(draft, Measure { sizer, method: BoundMethod::Tokens }).whole())
+}
+
 /// The pots' sizes for one request.
 struct Room {
     total: Tokens,
@@ -135,7 +141,7 @@ struct Measure<'a> {
 }
 
 impl Measure<'_> {
-    fn message(self, message: &Message) -> Tokens {
+    fn message(self, message: &Sent) -> Tokens {
         let by_bytes = || self.sizer.message_bytes(message);
         match self.method {
             BoundMethod::Bytes => by_bytes(),
@@ -162,20 +168,20 @@ impl Measure<'_> {
 
 /// A message of the conversation with its size.
 struct Piece {
-    message: Message,
+    message: Sent,
     size: Tokens,
 }
 
 impl Piece {
     fn is_tool_answer(&self) -> bool {
-        matches!(self.message, Message::Tool(_))
+        matches!(*self.message, Message::Tool(_))
     }
 }
 
 /// A draft with the size of each part.
 struct Measured<'a> {
     measure: Measure<'a>,
-    head: Vec<Message>,
+    head: Vec<Sent>,
     instructions: Tokens,
     pieces: Vec<Piece>,
 }
@@ -184,7 +190,7 @@ impl<'a> Measured<'a> {
     fn of(draft: &Draft<'_>, measure: Measure<'a>) -> Self {
         let head = head(draft);
         let instructions = head.iter().map(|message| measure.message(message)).sum::<Tokens>().plus(measure.fixed());
-        let piece = |message: &Message| Piece { message: message.clone(), size: measure.message(message) };
+        let piece = |message: &Sent| Piece { message: message.clone(), size: measure.message(message) };
         Self { measure, head, instructions, pieces: draft.turns.iter().map(piece).collect() }
     }
 
@@ -221,9 +227,8 @@ impl<'a> Measured<'a> {
 }
 
 /// System text, if there is one, and the input.
-fn head(draft: &Draft<'_>) -> Vec<Message> {
-    let system = (!draft.system.is_empty()).then(|| Message::System { text: draft.system.to_owned() });
-    system.into_iter().chain([Message::User { text: draft.user.to_owned() }]).collect()
+fn head(draft: &Draft<'_>) -> Vec<Sent> {
+    draft.system.into_iter().chain([draft.user]).cloned().collect()
 }
 
 /// True for the message that opens a turn: a turn is what the model said and all that follows until it speaks again.

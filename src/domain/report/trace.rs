@@ -10,8 +10,8 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome, Purpose,
-    Recorded, Reserved, Settled, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome, Place,
+    Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -73,6 +73,39 @@ pub enum TimelineEntry {
     },
     /// A step, with every attempt of it.
     Step(StepLine),
+    /// A map, from its beginning on.
+    Map {
+        /// When it began.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// The stage.
+        stage: StageName,
+        /// Its items.
+        items: usize,
+        /// Items that gave an output.
+        finished: usize,
+        /// Items that failed or were stopped.
+        lost: usize,
+    },
+    /// A stage, or an item of a map, is over.
+    StageEnded {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// The stage.
+        stage: StageName,
+        /// The item, from 0, where it is one of a map.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<u32>,
+        /// How.
+        end: StageEnd,
+        /// The limit that stopped it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refusal: Option<Refusal>,
+        /// The error in words, where it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     /// A tool call that was not made.
     Refused {
         /// When.
@@ -199,6 +232,9 @@ pub struct StepLine {
     pub step: u32,
     /// Its stage.
     pub stage: StageName,
+    /// Its item, from 0, where the stage is a map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
     /// What its attempts cost together.
     pub cost_usd: Money,
     /// Its attempts, in order.
@@ -349,6 +385,14 @@ pub struct ReplyLine {
     pub request_id: Option<String>,
 }
 
+impl StepLine {
+    /// Where it stands in a workflow: `read[3]`; `None` for a single loop, whose one stage nobody named.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        (self.stage.as_str() != "main").then(|| Place { stage: self.stage.clone(), item: self.item })
+    }
+}
+
 impl Trace {
     /// The trace of a run at a time; `None` where the log doesn't begin with the run's creation.
     #[must_use]
@@ -418,8 +462,8 @@ struct Fold {
     steps: BTreeMap<u32, usize>,
     /// Step and place of each open attempt.
     open: BTreeMap<ReservationId, (u32, usize)>,
-    /// Arguments by call id.
-    arguments: BTreeMap<String, String>,
+    /// Arguments by place and call id: servers may number the calls of every turn from zero.
+    arguments: BTreeMap<(Place, String), String>,
     peaks: Peaks,
 }
 
@@ -430,11 +474,14 @@ impl Fold {
         match &recorded.event {
             Event::Created(_)
             | Event::Ended(_)
-            | Event::MapBegan(_)
-            | Event::StageEnded(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
+            Event::MapBegan(began) => {
+                let (stage, items) = (began.stage.clone(), began.items.len());
+                self.timeline.push(TimelineEntry::Map { at, stage, items, finished: 0, lost: 0 });
+            }
+            Event::StageEnded(ended) => self.end_stage(at, ended),
             Event::Admitted(admitted) => {
                 let landing_usd = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
                 self.timeline.push(TimelineEntry::Admitted { at, landing_usd, budgets: admitted.budgets.clone() });
@@ -500,7 +547,7 @@ impl Fold {
             attempt: reserved.attempt,
             reservation: reserved.reservation.number,
             at,
-            call: self.call(&reserved.call),
+            call: self.call(&reserved.step.place(), &reserved.call),
             reserved_usd: reserved.amount,
             cost_usd: Money::ZERO,
             cost_state: CostState::Open,
@@ -514,8 +561,8 @@ impl Fold {
         let next = self.timeline.len();
         let place = *self.steps.entry(number).or_insert(next);
         if place == next {
-            let stage = reserved.step.stage.clone();
-            let step = StepLine { step: number, stage, cost_usd: Money::ZERO, attempts: Vec::new() };
+            let (stage, item) = (reserved.step.stage.clone(), reserved.step.item);
+            let step = StepLine { step: number, stage, item, cost_usd: Money::ZERO, attempts: Vec::new() };
             self.timeline.push(TimelineEntry::Step(step));
         }
         if let Some(TimelineEntry::Step(step)) = self.timeline.get_mut(place) {
@@ -524,7 +571,7 @@ impl Fold {
         }
     }
 
-    fn call(&self, call: &Call) -> AttemptCall {
+    fn call(&self, place: &Place, call: &Call) -> AttemptCall {
         match call {
             Call::Model(call) => AttemptCall::Model(ModelLine {
                 model: call.model.clone(),
@@ -540,15 +587,19 @@ impl Fold {
             Call::Tool { call_id, tool, idempotent, arguments, .. } => AttemptCall::Tool(ToolLine {
                 tool: tool.clone(),
                 call_id: call_id.clone(),
-                arguments: arguments.as_ref().map(ToString::to_string).or_else(|| self.arguments.get(call_id).cloned()),
+                arguments: arguments.as_ref().map(ToString::to_string).or_else(|| {
+                    let asked = (place.clone(), call_id.clone());
+                    self.arguments.get(&asked).cloned()
+                }),
                 idempotent: *idempotent,
             }),
         }
     }
 
     fn settle(&mut self, settled: &Settled) {
-        if let Outcome::Reply { message, .. } = &settled.outcome {
-            self.arguments.extend(message.calls.iter().map(|call| (call.id.clone(), call.arguments.clone())));
+        if let (Outcome::Reply { message, .. }, Some(place)) = (&settled.outcome, self.place_of(settled.reservation)) {
+            let asked = message.calls.iter().map(|call| ((place.clone(), call.id.clone()), call.arguments.clone()));
+            self.arguments.extend(asked);
         }
         let Some((step, attempt)) = self.close(settled.reservation) else { return };
         attempt.cost_usd = settled.bill;
@@ -571,12 +622,34 @@ impl Fold {
         attempt.gave = Some(Gave::Failure(voided.failure.clone()));
     }
 
+    /// Where an open attempt stands.
+    fn place_of(&self, reservation: ReservationId) -> Option<Place> {
+        let (number, _) = self.open.get(&reservation)?;
+        let entry = self.timeline.get(*self.steps.get(number)?)?;
+        let TimelineEntry::Step(step) = entry else { return None };
+        Some(Place { stage: step.stage.clone(), item: step.item })
+    }
+
     /// The step's cost and the attempt of a reservation that is over.
     fn close(&mut self, reservation: ReservationId) -> Option<(&mut Money, &mut AttemptLine)> {
         let (number, place) = self.open.remove(&reservation)?;
         let entry = self.timeline.get_mut(*self.steps.get(&number)?)?;
         let TimelineEntry::Step(step) = entry else { return None };
         Some((&mut step.cost_usd, step.attempts.get_mut(place)?))
+    }
+
+    fn end_stage(&mut self, at: Timestamp, ended: &StageEnded) {
+        let StageEnded { place: Place { stage: id, item }, end, refusal, error, .. } = ended;
+        let is_map = |entry: &&mut TimelineEntry| matches!(entry, TimelineEntry::Map { stage, .. } if stage == id);
+        if item.is_some()
+            && let Some(TimelineEntry::Map { finished, lost, .. }) = self.timeline.iter_mut().rev().find(is_map)
+        {
+            let count = if *end == StageEnd::Finished { finished } else { lost };
+            *count += 1;
+        }
+        let (stage, item, end) = (id.clone(), *item, *end);
+        let (refusal, error) = (refusal.clone(), error.clone());
+        self.timeline.push(TimelineEntry::StageEnded { at, stage, item, end, refusal, error });
     }
 
     fn end_wait(&mut self, now: Timestamp, reason: WaitEnd) {

@@ -8,7 +8,7 @@ use crate::domain::event::{
     Call, CallRefusal, CallRefused, CostSource, Decision, Event, InFlightResolved, Outcome, PersonAnswered, Purpose,
     Reserved, RunState, Settled, StepKey, Voided,
 };
-use crate::domain::message::{Assistant, StopReason, ToolAnswer, ToolCall};
+use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::{ReservationId, ToolName};
 use crate::units::{Millis, Timestamp, Tokens};
@@ -22,9 +22,9 @@ impl Run {
         match event {
             Event::Created(_)
             | Event::LandingReleased(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
+            Event::ChildBegan(began) => self.begin_child(began),
+            Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
                 if let Some(stage) = self.stage_mut(&began.stage) {
                     stage.begin_map(began);
@@ -82,6 +82,7 @@ impl Run {
         }
         let new_step = reserved.attempt == 1;
         self.counters.steps += u32::from(new_step);
+        self.count_for_stage(reserved);
         let kind = match &reserved.call {
             Call::Model(call) => {
                 self.counters.model_calls += u32::from(new_step);
@@ -113,12 +114,24 @@ impl Run {
         self.open.insert(reserved.reservation, attempt);
     }
 
+    fn count_for_stage(&mut self, reserved: &Reserved) {
+        let new_step = u32::from(reserved.attempt == 1);
+        let Some(stage) = self.stage_mut(&reserved.step.stage) else { return };
+        stage.spent.steps += new_step;
+        match &reserved.call {
+            Call::Model(_) => {
+                stage.spent.model_calls += new_step;
+                stage.spent.attempts += 1;
+            }
+            Call::Tool { .. } => stage.spent.tool_calls += new_step,
+        }
+    }
+
     fn begin_model_try(&mut self, reserved: &Reserved, remark: Option<&String>) {
-        let Some(lane) = self.stage_mut(&reserved.step.stage).and_then(|stage| stage.enter(&reserved.step)) else {
-            return;
-        };
+        let (place, active) = (reserved.step.place(), self.active(self.last_at));
+        let Some(lane) = self.stage_mut(&place.stage).and_then(|stage| stage.enter(&place, active)) else { return };
         if let (Some(turn), Some(remark)) = (lane.turns.last_mut(), remark) {
-            turn.remark = Some(remark.clone());
+            turn.remark = Some(Sent::from(Message::User { text: remark.clone() }));
         }
         match &mut lane.step {
             Some(step) => {
@@ -132,9 +145,9 @@ impl Run {
     /// The call of a `tool` stage opens its lane. What it is given was rendered once: a repeat is given the same.
     pub(super) fn begin_own_call(&mut self, step: &StepKey, call_id: &str, tool: &ToolName, arguments: &Value) {
         let is_own = self.plan.stage(&step.stage).is_some_and(|plan| plan.kind.of_lane().calls_a_tool());
-        let Some(lane) = self.stage_mut(&step.stage).filter(|_| is_own).and_then(|stage| stage.enter(step)) else {
-            return;
-        };
+        let (place, active) = (step.place(), self.active(self.last_at));
+        let stage = self.stage_mut(&step.stage).filter(|_| is_own);
+        let Some(lane) = stage.and_then(|stage| stage.enter(&place, active)) else { return };
         lane.call.get_or_insert_with(|| {
             CallProgress::new(ToolCall { id: call_id.to_owned(), name: tool.clone(), arguments: arguments.to_string() })
         });
@@ -148,7 +161,7 @@ impl Run {
         }
     }
 
-    fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
+    pub(super) fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
         self.stage_mut(&step.stage)?.lane_mut(step.item)
     }
 
@@ -181,6 +194,10 @@ impl Run {
         let counted = settled.usage.map_or((input, output), |usage| (usage.input_total(), usage.output));
         self.counters.input = self.counters.input.plus(counted.0);
         self.counters.output = self.counters.output.plus(counted.1);
+        if let Some(stage) = self.stage_mut(&attempt.step.stage) {
+            stage.spent.input = stage.spent.input.plus(counted.0);
+            stage.spent.output = stage.spent.output.plus(counted.1);
+        }
     }
 
     fn take_reply(
@@ -223,10 +240,11 @@ impl Run {
         }
     }
 
-    fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
+    pub(super) fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
         if let Some(call) = self.lane_mut(step).and_then(|lane| lane.call_mut(call_id)) {
             let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
-            call.status = CallStatus::Answered(ToolAnswer { call_id, name, content: content.to_owned(), is_error });
+            let answer = ToolAnswer { call_id, name, content: content.to_owned(), is_error };
+            call.status = CallStatus::Answered(answer.into());
         }
     }
 

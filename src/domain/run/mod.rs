@@ -5,27 +5,30 @@
 
 mod answer;
 mod apply;
+mod children;
 mod judge;
 mod lane;
 mod next;
 mod person;
 mod stage;
+mod tree;
 mod words;
 
 pub use answer::{ANSWER_BYTES_MAX, AnswerFault, Given};
-pub use judge::hash_call;
-pub use next::{CallCheck, Intent, ModelIntent, Next, ToolIntent};
+pub use judge::{NodeRef, Refused, hash_call};
+pub use next::{CallCheck, ChildIntent, Intent, ModelIntent, Next, NextOfTree, ToolIntent};
 pub use person::{Asking, NOBODY, hash_shown};
 pub use stage::StageOver;
+pub use tree::Tree;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, StepKey};
+use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, Spent, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
-use crate::domain::message::{Assistant, Message};
+use crate::domain::message::{Assistant, Sent};
 use crate::domain::plan::{Plan, StageKind};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
@@ -94,6 +97,11 @@ pub struct Run {
     /// Questions to people, by number.
     asks: Vec<Asking>,
     stages: Vec<Stage>,
+    /// The open runs right below, each with where it was called.
+    children: BTreeMap<RunId, Place>,
+    /// What those came to that have ended.
+    children_spent: Spent,
+    children_begun: u32,
     open: BTreeMap<ReservationId, Attempt>,
     next_reservation: u32,
     active: Millis,
@@ -154,6 +162,9 @@ impl Run {
             landing_tries: Vec::new(),
             asks: Vec::new(),
             stages,
+            children: BTreeMap::new(),
+            children_spent: Spent::default(),
+            children_begun: 0,
             open: BTreeMap::new(),
             next_reservation: 0,
             active: Millis::ZERO,
@@ -186,26 +197,26 @@ impl Run {
         self.open.values().map(|attempt| attempt.amount).sum()
     }
 
-    /// True where limits are met by one last answer.
+    /// True where limits are met by one last answer. A sub-agent's run keeps nothing back: what it has goes up.
     #[must_use]
     pub fn can_land(&self) -> bool {
-        self.plan.limits.at_limit == AtLimit::Land
+        self.parent.is_none() && self.plan.limits.at_limit == AtLimit::Land
     }
 
     /// The conversation of a stage so far, without system and user text: turns, tool answers, remarks. A turn whose
     /// calls aren't all answered is left out, so that no call stands without its answer. Empty where the stage isn't open.
     #[must_use]
-    pub fn turns(&self, stage: &StageName) -> Vec<Message> {
+    pub fn turns(&self, stage: &StageName) -> Vec<Sent> {
         self.turns_of(stage, None)
     }
 
     /// The same of one place in a workflow.
     #[must_use]
-    pub fn turns_at(&self, place: &Place) -> Vec<Message> {
+    pub fn turns_at(&self, place: &Place) -> Vec<Sent> {
         self.turns_of(&place.stage, place.item)
     }
 
-    pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Message> {
+    pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Sent> {
         let turns = self.lane(stage, item).into_iter().flat_map(|lane| &lane.turns);
         turns.filter(|turn| turn.calls.iter().all(CallProgress::is_answered)).flat_map(Turn::messages).collect()
     }
@@ -233,7 +244,7 @@ impl Run {
         let calls_a_model = |kind: &StageKind| matches!(kind, StageKind::Loop { .. } | StageKind::Model { .. });
         let has_no_tools =
             || self.plan.stage(stage).is_some_and(|plan| calls_a_model(&plan.kind) && plan.kind.tools().is_empty());
-        self.parent.is_none() && item.is_none() && has_no_tools() && others_are_over()
+        self.parent.is_none() && item.is_none() && has_no_tools() && others_are_over() && self.children.is_empty()
     }
 
     /// The stages, in order.

@@ -4,6 +4,8 @@
 //! that waits for people and for nothing else holds nothing (LEDGER rule 13); that a question isn't open any more follows
 //! from the clock alone, whoever looks first.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -13,7 +15,7 @@ use crate::domain::event::{AskKind, Decision, Event, Parked, PersonAnswered, Per
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::ToolAnswer;
 use crate::domain::plan::{Plan, hex};
-use crate::ids::ToolName;
+use crate::ids::{RunId, ToolName};
 use crate::units::Timestamp;
 
 /// Who answers where nobody did in time.
@@ -124,14 +126,6 @@ impl Run {
         Refusal { limit, subject: None, value, observed, declared: limits.declared(limit) }
     }
 
-    /// What the run waits for, where nothing but people can move it.
-    pub(super) fn parked(&self) -> Option<Parked> {
-        let until = self.next_expiry()?;
-        let approves = self.unanswered().any(|asking| asking.kind.state() == RunState::AwaitingApproval);
-        let state = if approves { RunState::AwaitingApproval } else { RunState::AwaitingInput };
-        Some(Parked { state, until })
-    }
-
     /// Until when an answer is taken to what a place asks now.
     pub(super) fn asks_until(&self, place: Option<&Place>, now: Timestamp) -> Timestamp {
         let limits = place.map_or(&self.plan.limits, |place| self.plan.limits_of(&place.stage));
@@ -145,7 +139,8 @@ impl Run {
         let asking = Asking::of(asked, number, at, until);
         match (asking.kind, &asking.place) {
             (AskKind::Stage, Some(place)) => {
-                if let Some(lane) = self.stage_mut(&place.stage).and_then(|stage| stage.enter(&place.step(0))) {
+                let active = self.active(self.last_at);
+                if let Some(lane) = self.stage_mut(&place.stage).and_then(|stage| stage.enter(place, active)) {
                     lane.asked = Some(number);
                 }
             }
@@ -225,10 +220,20 @@ impl Run {
             }
             Ok((content, is_error)) => {
                 let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
-                CallStatus::Answered(ToolAnswer { call_id, name, content, is_error })
+                CallStatus::Answered(ToolAnswer { call_id, name, content, is_error }.into())
             }
         };
     }
+}
+
+/// What a tree waits for, where nothing but people can move it.
+pub(super) fn parked(runs: Option<&BTreeMap<RunId, Run>>, root: &Run) -> Option<Parked> {
+    let below = runs.into_iter().flat_map(BTreeMap::values).filter(|run| run.id != root.id);
+    let asks = || std::iter::once(root).chain(below.clone()).flat_map(Run::unanswered);
+    let until = asks().map(|asking| asking.until).min()?;
+    let approves = asks().any(|asking| asking.kind.state() == RunState::AwaitingApproval);
+    let state = if approves { RunState::AwaitingApproval } else { RunState::AwaitingInput };
+    Some(Parked { state, until })
 }
 
 /// A value as a tool's result: a text as it is.

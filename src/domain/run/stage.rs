@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::domain::event::{MapBegan, Place, StageEnd, StageEnded, StepKey};
+use crate::domain::event::{Ended, MapBegan, Place, Spent, StageEnd, StageEnded};
 use crate::domain::limits::Refusal;
-use crate::domain::message::{Assistant, Message, StopReason, ToolAnswer, ToolCall};
-use crate::ids::StageName;
+use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolCall};
+use crate::ids::{RunId, StageName};
+use crate::units::Millis;
 
 use super::Try;
 
@@ -16,6 +17,10 @@ use super::Try;
 pub(super) struct Stage {
     pub(super) id: StageName,
     pub(super) state: StageState,
+    /// What it has come to, sub-agents that have ended included.
+    pub(super) spent: Spent,
+    /// The run's active time when it began.
+    pub(super) began: Option<Millis>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,16 +73,25 @@ pub(super) struct Lane {
     pub(super) call: Option<CallProgress>,
     /// The question that an approval waits for.
     pub(super) asked: Option<u32>,
+    /// The sub-agent's run that is the lane's whole work.
+    pub(super) child: Option<ChildState>,
+}
+
+/// How far a sub-agent's run has come, as its parent sees it.
+#[derive(Clone, Debug)]
+pub(super) enum ChildState {
+    Open(RunId),
+    Ended(Box<Ended>),
 }
 
 /// What a model said, and the answers to its calls.
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
-    pub(super) said: Assistant,
+    said: Sent,
     pub(super) stop: StopReason,
     pub(super) calls: Vec<CallProgress>,
     /// What the runtime said afterwards: the request to mend an answer.
-    pub(super) remark: Option<String>,
+    pub(super) remark: Option<Sent>,
 }
 
 /// Where one tool call stands.
@@ -101,7 +115,10 @@ pub(super) enum CallStatus {
     InFlight,
     /// It was in flight when the process went down, and isn't idempotent.
     InDoubt,
-    Answered(ToolAnswer),
+    /// A sub-agent's run answers it.
+    Child(RunId),
+    /// With a tool's answer.
+    Answered(Sent),
 }
 
 /// A model step that has no reply yet.
@@ -113,8 +130,8 @@ pub(super) struct ModelStep {
 }
 
 impl Stage {
-    pub(super) const fn new(id: StageName) -> Self {
-        Self { id, state: StageState::Waiting }
+    pub(super) fn new(id: StageName) -> Self {
+        Self { id, state: StageState::Waiting, spent: Spent::default(), began: None }
     }
 
     /// What it gave, once it is over.
@@ -170,17 +187,18 @@ impl Stage {
         if let LaneSlot::Open(lane) = slot { Some(lane) } else { None }
     }
 
-    /// The lane that a step stands in, which its first reservation opens.
-    pub(super) fn enter(&mut self, step: &StepKey) -> Option<&mut Lane> {
+    /// The lane of a place, which its first reservation, or its first sub-agent, opens.
+    pub(super) fn enter(&mut self, place: &Place, active: Millis) -> Option<&mut Lane> {
+        self.began.get_or_insert(active);
         if matches!(self.state, StageState::Waiting) {
             self.state = StageState::Open { lanes: vec![LaneSlot::Waiting], items: None, bytes: 0 };
         }
         if let StageState::Open { lanes, .. } = &mut self.state
-            && let Some(slot @ LaneSlot::Waiting) = lanes.get_mut(index(step.item))
+            && let Some(slot @ LaneSlot::Waiting) = lanes.get_mut(index(place.item))
         {
-            *slot = LaneSlot::Open(Box::new(Lane::new(step.place())));
+            *slot = LaneSlot::Open(Box::new(Lane::new(place.clone())));
         }
-        self.lane_mut(step.item)
+        self.lane_mut(place.item)
     }
 
     /// A map knows its items: none of them has begun.
@@ -221,7 +239,16 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None, asked: None }
+        Self {
+            place,
+            turns: Vec::new(),
+            step: None,
+            repairs: 0,
+            tool_errors: 0,
+            call: None,
+            asked: None,
+            child: None,
+        }
     }
 
     /// True where it waits for a person.
@@ -262,26 +289,43 @@ impl CallProgress {
 impl Turn {
     pub(super) fn of(message: &Assistant, stop: &StopReason) -> Self {
         let calls = message.calls.iter().cloned().map(CallProgress::new);
-        Self { said: message.clone(), stop: stop.clone(), calls: calls.collect(), remark: None }
+        let said = Sent::from(Message::Assistant(message.clone()));
+        Self { said, stop: stop.clone(), calls: calls.collect(), remark: None }
+    }
+
+    /// The text that the model said; empty where there was none.
+    pub(super) fn text(&self) -> &str {
+        if let Message::Assistant(said) = &*self.said { &said.text } else { "" }
     }
 
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| match &call.status {
-            CallStatus::Answered(answer) => call.call.arguments.len() + answer.content.len(),
-            CallStatus::Pending | CallStatus::Asked(_) | CallStatus::InFlight | CallStatus::InDoubt => {
+            CallStatus::Answered(answer) => call.call.arguments.len() + length(answer),
+            CallStatus::Pending
+            | CallStatus::Asked(_)
+            | CallStatus::InFlight
+            | CallStatus::InDoubt
+            | CallStatus::Child(_) => {
                 call.call.arguments.len()
             }
         });
-        calls.fold(self.said.text.len(), usize::saturating_add)
+        calls.fold(self.text().len(), usize::saturating_add)
     }
 
-    pub(super) fn messages(&self) -> Vec<Message> {
-        let mut messages = vec![Message::Assistant(self.said.clone())];
-        messages.extend(self.calls.iter().filter_map(|call| match &call.status {
-            CallStatus::Answered(answer) => Some(Message::Tool(answer.clone())),
-            CallStatus::Pending | CallStatus::Asked(_) | CallStatus::InFlight | CallStatus::InDoubt => None,
-        }));
-        messages.extend(self.remark.iter().map(|text| Message::User { text: text.clone() }));
-        messages
+    /// What was said, the answers to its calls, and what the runtime said then.
+    pub(super) fn messages(&self) -> impl Iterator<Item = Sent> {
+        let answers = self.calls.iter().filter_map(|call| match &call.status {
+            CallStatus::Answered(answer) => Some(answer),
+            CallStatus::Pending
+            | CallStatus::Asked(_)
+            | CallStatus::InFlight
+            | CallStatus::InDoubt
+            | CallStatus::Child(_) => None,
+        });
+        std::iter::once(&self.said).chain(answers).chain(&self.remark).cloned()
     }
+}
+
+fn length(answer: &Sent) -> usize {
+    if let Message::Tool(answer) = &**answer { answer.content.len() } else { 0 }
 }

@@ -6,11 +6,11 @@
 //! be input that no pot counts).
 
 use serde::Serialize;
-use serde::ser::{SerializeMap as _, SerializeSeq as _, Serializer};
+use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
 use super::schema;
-use crate::domain::message::{Assistant, Message, Request, ToolAnswer, ToolCall, ToolChoice, ToolDefinition};
+use crate::domain::message::{Assistant, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition};
 use crate::provider::ProviderError;
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
@@ -60,8 +60,33 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     if let Some(field) = request.sampling.extra.keys().find(|field| is_taken(request, field)) {
         return Err(ProviderError::ExtraField { model: request.model.clone(), field: field.clone() });
     }
-    let body = serde_json::to_vec(&Body { config, request });
-    Ok(body.expect("a request has string keys only"))
+    let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
+    let fragments: Vec<&str> = request.messages.iter().map(fragment).collect();
+    let model = serde_json::to_string(request.model.model()).expect("a text is JSON");
+    Ok(joined(&model, &fragments, &rest))
+}
+
+/// What comes before the model's name.
+const MODEL: &[u8] = br#"{"model":"#;
+/// What comes between the model's name and the messages.
+const MESSAGES: &[u8] = br#","messages":["#;
+
+/// The messages and all the rest as one object. The messages are the bulk of a request, and most of them went out before.
+fn joined(model: &str, fragments: &[&str], rest: &[u8]) -> Vec<u8> {
+    let length = fragments.iter().map(|fragment| fragment.len() + 1).sum::<usize>();
+    let mut body = Vec::with_capacity(length + rest.len() + model.len() + MODEL.len() + MESSAGES.len() + 1);
+    body.extend_from_slice(MODEL);
+    body.extend_from_slice(model.as_bytes());
+    body.extend_from_slice(MESSAGES);
+    for (index, fragment) in fragments.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(fragment.as_bytes());
+    }
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(rest.get(1..).unwrap_or_default());
+    body
 }
 
 /// True of a field that decides the price, and of one that the agent file sets by its own key.
@@ -77,6 +102,7 @@ fn is_taken(request: &Request, field: &str) -> bool {
         }
 }
 
+/// All but the model and the messages; never empty.
 struct Body<'a> {
     config: &'a ProviderConfig,
     request: &'a Request,
@@ -85,8 +111,6 @@ struct Body<'a> {
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("model", self.request.model.model())?;
-        map.serialize_entry("messages", &Messages(&self.request.messages))?;
         self.tools(&mut map)?;
         self.output(&mut map)?;
         self.sampling(&mut map)?;
@@ -177,21 +201,19 @@ fn charges_cache_writes(model: &str) -> bool {
     }
 }
 
-struct Messages<'a>(&'a [Message]);
+/// A message as the wire has it, encoded when it first goes out.
+fn fragment(message: &Sent) -> &str {
+    message.fragment(|message| encoded(message).into_boxed_str())
+}
 
-impl Serialize for Messages<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        for message in self.0 {
-            match message {
-                Message::System { text } => list.serialize_element(&Plain { role: "system", content: text })?,
-                Message::User { text } => list.serialize_element(&Plain { role: "user", content: text })?,
-                Message::Assistant(said) => list.serialize_element(&AssistantBody::from(said))?,
-                Message::Tool(answer) => list.serialize_element(&AnswerBody::from(answer))?,
-            }
-        }
-        list.end()
-    }
+fn encoded(message: &Message) -> String {
+    let text = match message {
+        Message::System { text } => serde_json::to_string(&Plain { role: "system", content: text }),
+        Message::User { text } => serde_json::to_string(&Plain { role: "user", content: text }),
+        Message::Assistant(said) => serde_json::to_string(&AssistantBody::from(said)),
+        Message::Tool(answer) => serde_json::to_string(&AnswerBody::from(answer)),
+    };
+    text.expect("a message has string keys only")
 }
 
 #[derive(Serialize)]

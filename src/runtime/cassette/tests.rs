@@ -12,7 +12,7 @@ fn secrets() -> Secrets {
 fn request(text: &str) -> Request {
     Request {
         model: ModelName::from("openai/gpt-5-mini"),
-        messages: vec![Message::User { text: text.into() }],
+        messages: vec![Message::User { text: text.into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::None,
         output: None,

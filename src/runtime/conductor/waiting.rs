@@ -1,15 +1,15 @@
 //! Waiting: for what is in flight, for news of the ledger, for time, and for people.
 
-use super::{Conductor, Flow};
+use super::{COMPLETIONS_MAX, Conductor, Flow};
 use tokio::sync::oneshot;
 
 use crate::domain::event::{CancelRequested, Event, PersonAnswered, WaitEnd};
 use crate::domain::ledger::{Ask, Op};
-use crate::domain::run::{Given, Intent, Next};
+use crate::domain::run::{Given, Intent, Next, Run};
 use crate::failpoint;
 use crate::gate::Submitted;
-use crate::runtime::RuntimeError;
-use crate::runtime::people::Request;
+use crate::ids::RunId;
+use crate::runtime::{Request, RuntimeError};
 use crate::units::{Millis, Timestamp};
 
 /// How often a queued run has the ledger look whether a new period began.
@@ -23,8 +23,11 @@ impl Conductor {
         tokio::select! {
             biased;
             done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
-                if let Some(done) = done {
-                    self.take_done(done);
+                let mut done = done;
+                for _ in 0..COMPLETIONS_MAX {
+                    let Some(over) = done.take() else { break };
+                    self.take_done(over);
+                    done = self.tasks.try_join_next_with_id();
                 }
                 Ok(Flow::On)
             }
@@ -39,7 +42,7 @@ impl Conductor {
             () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
             Some(request) = self.requests.recv() => {
-                self.heard = Some(request);
+                self.heard.push_back(request);
                 Ok(Flow::Wait)
             }
             () = sleep_for(timer) => self.time_came().await,
@@ -53,9 +56,9 @@ impl Conductor {
             return Some(QUEUE_LOOK);
         }
         // Beside a wait for budget nothing is asked for, and so no question is looked at.
-        let late = self.run.next_expiry().filter(|_| self.wait_until.is_none());
+        let late = self.tree.runs().filter_map(Run::next_expiry).filter(|_| self.wait_until.is_none()).min();
         let at = self.later.into_iter().chain(self.wait_until).chain(late).min()?;
-        Some(at.since(now).min(self.run.time_to_wait(now)))
+        Some(at.since(now).min(self.root().time_to_wait(now)))
     }
 
     pub(super) async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
@@ -83,53 +86,61 @@ impl Conductor {
 
     /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op.
     pub(super) async fn look_at_queue(&mut self) -> Result<Flow, RuntimeError> {
-        if let Next::Do(intents) = self.run.next(self.now(), &self.shared.checks)
-            && let Some(Intent::Land(refusal)) = intents.into_iter().next()
+        if let Next::Do(intents) = self.tree.next(self.now(), &self.shared.checks)
+            && let Some((_, Intent::Land(refusal))) = intents.into_iter().next()
         {
             return self.stop_before_start(refusal).await;
         }
-        let op = Op { run: self.run.id, events: vec![], asks: vec![], plan: None };
-        self.shared.gate.submit(op, self.first_token_limit()).await?;
+        let op = Op { run: self.root().id, events: vec![], asks: vec![], plan: None };
+        self.shared.gate.submit(op, &|run| self.first_token_limit(run)).await?;
         Ok(Flow::Wait)
     }
 
-    /// What a person wants of the run.
-    pub(super) async fn take_request(&mut self, request: Request) -> Result<Flow, RuntimeError> {
+    /// What a person asks of the tree.
+    pub(super) async fn take_request(&mut self, request: Request, flow: Flow) -> Result<Flow, RuntimeError> {
         match request {
-            Request::Cancel { reason } if self.run.cancelled.is_none() => self.take_cancel(reason).await,
-            Request::Cancel { .. } => Ok(Flow::On),
-            Request::Answer { given, reply } => self.take_answer(&given, reply).await,
+            Request::Cancel { reason } if self.root().cancelled.is_none() => self.cancel(reason).await,
+            Request::Cancel { .. } => Ok(flow),
+            Request::Answer { run, given, reply } => {
+                self.take_answer(run, &given, reply).await?;
+                Ok(if matches!(flow, Flow::Leave) { flow } else { Flow::On })
+            }
         }
     }
 
-    /// A person asked the run to end: nothing new starts, what is in flight is drained.
-    async fn take_cancel(&mut self, reason: String) -> Result<Flow, RuntimeError> {
+    /// A person answered a question of one of the runs while others of their lanes go on.
+    async fn take_answer(
+        &mut self,
+        run: RunId,
+        given: &Given,
+        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
+    ) -> Result<(), RuntimeError> {
+        let Some(asks) = self.tree.run(run) else {
+            // It has ended: its own log tells how.
+            drop(reply);
+            return Ok(());
+        };
+        let answered = asks.judge_answer(self.now(), given, &self.shared.checks);
+        if let Ok(answered) = &answered {
+            failpoint::reach("answer.given");
+            self.note(run, Event::PersonAnswered(answered.clone()));
+            self.submit(vec![]).await?;
+            failpoint::reach("answer.written");
+        }
+        // Who has gone meanwhile finds the answer in the log.
+        reply.send(answered.map_err(|fault| RuntimeError::Answer { run, fault })).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Nothing new starts, what is in flight is drained.
+    async fn cancel(&mut self, reason: String) -> Result<Flow, RuntimeError> {
         self.cancel.send_replace(true);
         self.later = None;
         self.queued = false;
         if self.wait_until.take().is_some() {
             self.stop_waiting(WaitEnd::Cancelled).await?;
         }
-        self.note(Event::CancelRequested(CancelRequested { reason }));
-        Ok(Flow::On)
-    }
-
-    /// A person answered one of the run's questions while others of its lanes go on.
-    async fn take_answer(
-        &mut self,
-        given: &Given,
-        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
-    ) -> Result<Flow, RuntimeError> {
-        let answered = self.run.judge_answer(self.now(), given, &self.shared.checks);
-        if let Ok(answered) = &answered {
-            failpoint::reach("answer.given");
-            self.note(Event::PersonAnswered(answered.clone()));
-            self.submit(vec![]).await?;
-            failpoint::reach("answer.written");
-        }
-        let run = self.run.id;
-        // Who has gone meanwhile finds the answer in the log.
-        reply.send(answered.map_err(|fault| RuntimeError::Answer { run, fault })).unwrap_or_default();
+        self.note_root(Event::CancelRequested(CancelRequested { reason }));
         Ok(Flow::On)
     }
 
@@ -141,7 +152,7 @@ impl Conductor {
             () = sleep_for(Some(time)) => true,
             () = self.shared.stop.heard() => false,
             Some(request) = self.requests.recv() => {
-                self.heard = Some(request);
+                self.heard.push_back(request);
                 false
             }
         }

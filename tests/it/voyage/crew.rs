@@ -253,7 +253,7 @@ fn replied(mut reply: Reply, usage: Option<Usage>) -> AnswerResult {
 
 /// The provider's own count: about a token for three bytes of text, and no more output than was asked for.
 fn measure(dice: &mut Dice, request: &Request) -> Usage {
-    let bytes: usize = request.messages.iter().map(text_bytes).sum();
+    let bytes: usize = request.messages.iter().map(|message| text_bytes(message)).sum();
     let input = Tokens(u64::try_from(bytes / 3 + 1).expect("short"));
     let output = Tokens(dice.between(1, u64::from(request.max_output_tokens)));
     Usage { input, output, ..Usage::default() }

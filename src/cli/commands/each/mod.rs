@@ -319,6 +319,7 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::DamagedLog { .. }
         | RuntimeError::Driven { .. }
         | RuntimeError::Answer { .. }
+        | RuntimeError::SubAgent { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),
     }

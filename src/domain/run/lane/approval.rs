@@ -9,7 +9,7 @@ use crate::domain::message::ToolCall;
 use crate::domain::plan::{Builtin, ToolKind};
 use crate::domain::run::person::{asked, needs_a_person};
 use crate::domain::run::stage::{CallProgress, CallStatus, Lane};
-use crate::domain::run::{Asking, ToolIntent};
+use crate::domain::run::Asking;
 use crate::domain::template::{self, TemplateError};
 use crate::ids::ToolName;
 
@@ -65,7 +65,7 @@ impl Pass<'_> {
                 let error = format!("denied by {}{because}", answered.by);
                 self.over(place, StageEnd::Failed, gives(false, &asking.shown), Some(error));
             }
-            Decision::Expired => self.notes.push(Event::StageEnded(StageEnded {
+            Decision::Expired => self.note(Event::StageEnded(StageEnded {
                 place,
                 end: StageEnd::Stopped,
                 output: gives(false, &asking.shown),
@@ -94,7 +94,7 @@ impl Pass<'_> {
                     let hash = super::super::hash_call(&progress.call.name, &progress.call.arguments);
                     self.tally.count_asked(&hash);
                 }
-                CallStatus::Pending | CallStatus::InFlight | CallStatus::Answered(_) => {}
+                CallStatus::Pending | CallStatus::InFlight | CallStatus::Child(_) | CallStatus::Answered(_) => {}
             }
         }
     }
@@ -106,8 +106,7 @@ impl Pass<'_> {
     }
 
     /// Asks before a call that limits and schema let through.
-    pub(super) fn ask_before(&mut self, lane: &Lane, intent: &ToolIntent) {
-        let call = &intent.call;
+    pub(super) fn ask_before(&mut self, lane: &Lane, call: &ToolCall) {
         let arguments = arguments_of(call);
         if self.asks_the_user(&call.name) {
             let question = arguments.get("question").and_then(Value::as_str);
@@ -124,10 +123,11 @@ impl Pass<'_> {
     }
 
     fn note_asked(&mut self, kind: AskKind, lane: &Lane, question: String, shown: Value, call: Option<&ToolCall>) {
-        let noted = self.notes.iter().filter(|note| matches!(note, Event::PersonAsked(_))).count();
+        let own = self.run.id;
+        let noted = self.notes.iter().filter(|(run, note)| *run == own && matches!(note, Event::PersonAsked(_))).count();
         let number = u32::try_from(self.run.asks().len() + noted).unwrap_or(u32::MAX);
         let asked = asked(self.run, (number, self.now), kind, lane.place.clone(), question, shown);
-        self.notes.push(Event::PersonAsked(PersonAsked {
+        self.note(Event::PersonAsked(PersonAsked {
             call_id: call.map(|call| call.id.clone()),
             tool: call.map(|call| call.name.clone()),
             ..asked

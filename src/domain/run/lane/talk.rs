@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::Pass;
-use crate::domain::event::{CallRefusal, CallRefused, Purpose, StageEnd};
+use crate::domain::event::{CallRefusal, CallRefused, ChildCall, Place, Purpose, StageEnd};
+use crate::domain::limits::Refusal;
 use crate::domain::message::{StopReason, ToolCall};
 use crate::domain::plan::{Approval, Builtin, StagePlan, ToolKind, ToolPlan};
 use crate::domain::run::stage::{CallProgress, CallStatus, Lane, Turn};
@@ -42,8 +43,8 @@ impl Pass<'_> {
         }
         let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
         let step = lane.step.as_ref().map_or(self.tally.steps() + 1, |step| step.step);
-        match self.run.judge_model(self.now, &self.tally, lane.tool_errors, purpose, tries.is_empty()) {
-            Err(refusal) => self.halt(Intent::Land(refusal)),
+        match self.judge_model(&lane.place, lane.tool_errors, purpose, tries.is_empty()) {
+            Err(refused) => self.refused(refused),
             Ok(time_limit) => {
                 self.tally.count_model(tries.is_empty());
                 self.ask(Intent::Model(ModelIntent {
@@ -58,18 +59,27 @@ impl Pass<'_> {
         }
     }
 
-    /// The calls of a turn, in their order, as many at once as `parallel` allows.
+    /// The calls of a turn, in their order, as many at once as `parallel` allows. Runs of sub-agents are looked at where
+    /// their calls stand.
     fn tools(&mut self, lane: &Lane, turn: &Turn, plan: &StagePlan) {
         self.ask_about(lane, &turn.calls);
         let mut errors = lane.tool_errors;
-        for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
-            if self.is_full() {
-                break;
+        for call in &turn.calls {
+            match &call.status {
+                CallStatus::Child(child) => self.look_below(*child, &lane.place),
+                CallStatus::Pending if !self.is_full() => {
+                    if let Err(refused) = self.tool(lane, call, plan, &mut errors) {
+                        self.want(Intent::Refuse(*refused));
+                    }
+                }
+                CallStatus::Pending
+                | CallStatus::Asked(_)
+                | CallStatus::InFlight
+                | CallStatus::InDoubt
+                | CallStatus::Answered(_) => {}
             }
-            match self.tool(lane, call, plan, &mut errors) {
-                Ok(intent) if self.waits_for_a_yes(call) => self.ask_before(lane, &intent),
-                Ok(intent) => self.ask(Intent::Tool(intent)),
-                Err(refused) => self.intents.push(Intent::Refuse(*refused)),
+            if self.is_halted() || self.stops_stage.is_some() {
+                return;
             }
         }
     }
@@ -80,7 +90,7 @@ impl Pass<'_> {
         progress: &CallProgress,
         plan: &StagePlan,
         errors: &mut u32,
-    ) -> Result<ToolIntent, Box<CallRefused>> {
+    ) -> Result<(), Box<CallRefused>> {
         let call = &progress.to_make();
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
         let refuse = |step, why| {
@@ -89,7 +99,8 @@ impl Pass<'_> {
         };
         let new_step = progress.step.is_none();
         let hash = hash_call(&call.name, &call.arguments);
-        let known = self.run.plan.tools.get(&call.name).filter(|_| plan.kind.tools().contains(&call.name));
+        let run = self.run;
+        let known = run.plan.tools.get(&call.name).filter(|_| plan.kind.tools().contains(&call.name));
         let stand_in;
         let tool = match known {
             Some(tool) => tool,
@@ -98,7 +109,7 @@ impl Pass<'_> {
                 &stand_in
             }
         };
-        let time_limit = match self.run.judge_tool(self.now, &self.tally, *errors, tool, &hash, new_step) {
+        let time_limit = match self.judge_call(&lane.place, *errors, tool, &hash, new_step) {
             Ok(time_limit) => time_limit,
             Err(refusal) => return refuse(step, CallRefusal::Limit { refusal }),
         };
@@ -108,8 +119,35 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
-        let arguments = progress.edited.clone();
-        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit, arguments })
+        if self.waits_for_a_yes(progress) {
+            self.ask_before(lane, call);
+            return Ok(());
+        }
+        if let ToolKind::Agent { agent } = &tool.kind {
+            let answers = ChildCall { call_id: call.id.clone(), step: step.step, arguments_hash: hash };
+            self.ask_agent(&lane.place, agent, answers, &call.arguments);
+            return Ok(());
+        }
+        let (call, attempt, arguments) = (call.clone(), progress.tries + 1, progress.edited.clone());
+        self.ask(Intent::Tool(ToolIntent { step, attempt, call, hash, time_limit, arguments }));
+        Ok(())
+    }
+
+    /// Whoever refuses a call, the model is told: what it does without is judged in its turn.
+    fn judge_call(
+        &self,
+        place: &Place,
+        errors: u32,
+        tool: &ToolPlan,
+        hash: &str,
+        new_step: bool,
+    ) -> Result<Millis, Refusal> {
+        let judged = self.judge_tool(place, errors, tool, hash, new_step);
+        let time_limit = judged.map_err(|refused| refused.refusal)?;
+        if matches!(tool.kind, ToolKind::Agent { .. }) {
+            self.judge_child(place)?;
+        }
+        Ok(time_limit)
     }
 
     fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {
@@ -122,13 +160,13 @@ impl Pass<'_> {
 
     /// The model answered without a call: the lane is over, or its answer is mended once.
     fn answered(&mut self, lane: &Lane, turn: &Turn) {
-        let text = &turn.said.text;
+        let text = turn.text();
         if text.is_empty() && turn.stop == StopReason::Length {
             let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
             return self.fail(lane.place.clone(), error.into());
         }
         let Some(schema) = self.run.plan.call_of(&lane.place).output else {
-            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.clone()), None);
+            return self.over(lane.place.clone(), StageEnd::Finished, Value::String(text.to_owned()), None);
         };
         match self.check.output(schema, text) {
             Ok(output) => self.over(lane.place.clone(), StageEnd::Finished, output, None),

@@ -1,0 +1,137 @@
+//! A message as it goes out, with what was found out about it: measured, encoded and hashed once, however often it is sent.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use super::{Message, ToolAnswer};
+use crate::units::Tokens;
+
+/// Encodings whose counts are kept.
+const ENCODINGS: usize = 2;
+/// Bytes of a message's digest.
+const DIGEST_BYTES: usize = 16;
+
+/// A message of a conversation. A clone is the same message: a step of a long run shares all that was said before.
+#[derive(Clone)]
+pub struct Sent(Arc<Known>);
+
+/// The message, and what is known of it. Each figure is asked for with the one function that gives it.
+struct Known {
+    message: Message,
+    bytes: OnceLock<Tokens>,
+    tokens: [OnceLock<Tokens>; ENCODINGS],
+    fragment: OnceLock<Box<str>>,
+    digest: OnceLock<[u8; DIGEST_BYTES]>,
+}
+
+impl Sent {
+    /// Its size in bytes, measured once.
+    pub(crate) fn bytes(&self, measure: impl FnOnce(&Message) -> Tokens) -> Tokens {
+        *self.0.bytes.get_or_init(|| measure(&self.0.message))
+    }
+
+    /// Its size in tokens of an encoding, by the encoding's number, counted once.
+    pub(crate) fn tokens(&self, encoding: usize, count: impl FnOnce(&Message) -> Tokens) -> Tokens {
+        match self.0.tokens.get(encoding) {
+            Some(known) => *known.get_or_init(|| count(&self.0.message)),
+            None => count(&self.0.message),
+        }
+    }
+
+    /// What stands for it in the body of a request, encoded once.
+    pub(crate) fn fragment(&self, encode: impl FnOnce(&Message) -> Box<str>) -> &str {
+        self.0.fragment.get_or_init(|| encode(&self.0.message))
+    }
+
+    /// Names it: the first half of the SHA-256 of its JSON.
+    #[must_use]
+    pub fn digest(&self) -> [u8; DIGEST_BYTES] {
+        *self.0.digest.get_or_init(|| {
+            let mut hasher = Sha256::new();
+            serde_json::to_writer(&mut hasher, &self.0.message).expect("messages are plain JSON");
+            let mut digest = [0; DIGEST_BYTES];
+            digest.copy_from_slice(&hasher.finalize()[..DIGEST_BYTES]);
+            digest
+        })
+    }
+
+    /// The text of what a user or the agent's author says; empty for other messages.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match &self.0.message {
+            Message::System { text } | Message::User { text } => text,
+            Message::Assistant(_) | Message::Tool(_) => "",
+        }
+    }
+}
+
+impl From<Message> for Sent {
+    fn from(message: Message) -> Self {
+        Self(Arc::new(Known {
+            message,
+            bytes: OnceLock::new(),
+            tokens: [const { OnceLock::new() }; ENCODINGS],
+            fragment: OnceLock::new(),
+            digest: OnceLock::new(),
+        }))
+    }
+}
+
+impl From<ToolAnswer> for Sent {
+    fn from(answer: ToolAnswer) -> Self {
+        Self::from(Message::Tool(answer))
+    }
+}
+
+impl Deref for Sent {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.0.message
+    }
+}
+
+impl PartialEq for Sent {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.message == other.0.message
+    }
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.message.fmt(f)
+    }
+}
+
+impl Serialize for Sent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.message.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Message::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_figure_is_found_once_and_shared_by_clones() {
+        let sent = Sent::from(Message::User { text: "Where is my order?".into() });
+        let other = sent.clone();
+        assert_eq!(sent.bytes(|_| Tokens(7)), other.bytes(|_| unreachable!("measured before")));
+        assert_eq!(sent.tokens(1, |_| Tokens(3)), other.tokens(1, |_| unreachable!("counted before")));
+        assert_eq!(sent.tokens(0, |_| Tokens(4)), Tokens(4), "each encoding counts for itself");
+        assert_eq!(sent.fragment(|_| "x".into()), other.fragment(|_| unreachable!("encoded before")));
+        assert_eq!(sent.digest(), Sent::from(Message::User { text: "Where is my order?".into() }).digest());
+        assert_ne!(sent.digest(), Sent::from(Message::System { text: "Where is my order?".into() }).digest());
+    }
+}
