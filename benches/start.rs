@@ -69,12 +69,12 @@ fn measure_all() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     let again = folder();
-    project::load(again.path(), false);
+    project::load(again.path(), false, project::USUAL);
     start("ours", &url, again.path(), &listener);
     let (mut fresh, mut later, mut floor) = (vec![], vec![], vec![]);
     for _ in 0..starts {
         let new = folder();
-        project::load(new.path(), false);
+        project::load(new.path(), false, project::USUAL);
         fresh.push(start("ours", &url, new.path(), &listener));
         later.push(start("ours", &url, again.path(), &listener));
         floor.push(start("bare", &url, new.path(), &listener));

@@ -200,10 +200,12 @@ impl Counter {
         count
     }
 
-    /// True where counting these messages may take milliseconds: the caller moves it to a thread that may block.
+    /// True where counting these messages may take milliseconds: the caller moves it to a thread that may block. What was
+    /// counted before takes no time.
     #[must_use]
     pub fn is_slow(&self, encoding: Encoding, messages: &[Sent]) -> bool {
-        let bytes: Tokens = messages.iter().map(bytes_of).sum();
+        let new = messages.iter().filter(|message| !message.is_counted(encoding.number()));
+        let bytes: Tokens = new.map(bytes_of).sum();
         !encoding.is_loaded() || bytes.0 > SLOW_BYTES
     }
 

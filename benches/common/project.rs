@@ -32,8 +32,11 @@ kind = "builtin"
 builtin = "calculate"
 "#;
 
-/// Writes the project into a folder and loads it.
-pub(crate) fn load(folder: &Path, streams: bool) -> (Project, Plan) {
+/// Limits of a run of a few steps.
+pub(crate) const USUAL: &str = "steps = 12\nmodel_calls = 6\ntool_calls = 8\ncost = \"$0.05\"\nwall_time = \"90s\"";
+
+/// Writes the project into a folder and loads it; `limits` may end with tables.
+pub(crate) fn load(folder: &Path, streams: bool, limits: &str) -> (Project, Plan) {
     let agent = format!(
         r#"
 description = "Answers questions about sums"
@@ -52,13 +55,9 @@ system = "You do sums for a shop. Use the tool for every sum, then answer in one
 user = "{{{{ input }}}}"
 
 [limits]
-steps = 12
-model_calls = 6
-tool_calls = 8
-cost = "$0.05"
 expected_cost = "$0.01"
-wall_time = "90s"
 at_limit = "land"
+{limits}
 "#
     );
     let write = |name: &str, text: &str| {

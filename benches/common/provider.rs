@@ -1,4 +1,4 @@
-//! A provider that takes no time: enough HTTP and enough of the wire for four-call runs, and as little work as that
+//! A provider that takes no time: enough HTTP and enough of the wire for runs of a given length, and as little work as that
 //! needs, so that it isn't what is measured. It shares no code with the simulated provider, which keeps an invoice.
 
 use std::io::Write as _;
@@ -10,20 +10,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Model calls of one run: three ask for a tool, the last answers.
-pub(crate) const CALLS: usize = 4;
 /// The longest request.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
-/// How a tool's answer shows in a request.
-const TOOL_ANSWER: &str = r#""role":"tool""#;
+/// How a tool's answer shows in a request, before the number of its call.
+const TOOL_ANSWER: &str = r#""tool_call_id":"call_"#;
 
 /// Serves for ever. Tells its address on standard output, and keeps the first request of each length of conversation
-/// in `folder`, so that the bare loop can make the same calls.
-pub(crate) async fn serve(folder: &Path) {
+/// in `folder`, so that the bare loop can make the same calls. The last of `calls` calls of a run answers, all before it
+/// ask for a tool.
+pub(crate) async fn serve(folder: &Path, calls: usize) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     writeln!(std::io::stdout(), "{address}").expect("standard output takes lines");
-    let replies = Arc::new(Replies::new(folder));
+    let replies = Arc::new(Replies::new(folder, calls));
     let mut connections = JoinSet::new();
     while let Ok((connection, _)) = listener.accept().await {
         connections.spawn(answer_all(connection, replies.clone()));
@@ -38,13 +37,14 @@ struct Replies {
 }
 
 impl Replies {
-    fn new(folder: &Path) -> Self {
-        let (whole, streamed) = ((0..CALLS).map(whole).collect(), (0..CALLS).map(streamed).collect());
+    fn new(folder: &Path, calls: usize) -> Self {
+        let whole = (0..calls).map(|call| whole(call, calls)).collect();
+        let streamed = (0..calls).map(|call| streamed(call, calls)).collect();
         Self { folder: folder.to_owned(), whole, streamed }
     }
 
     fn to(&self, body: &str) -> &[u8] {
-        let answered = body.matches(TOOL_ANSWER).count().min(CALLS - 1);
+        let answered = answered(body).min(self.whole.len() - 1);
         let path = self.folder.join(format!("body-{answered}.json"));
         if !path.exists() {
             std::fs::write(path, body).expect("the body can be kept");
@@ -52,6 +52,13 @@ impl Replies {
         let replies = if body.contains(r#""stream":true"#) { &self.streamed } else { &self.whole };
         replies.get(answered).map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+/// How many calls were answered before: the newest answer, which is never cut, tells its number.
+fn answered(body: &str) -> usize {
+    let Some((_, after)) = body.rsplit_once(TOOL_ANSWER) else { return 0 };
+    let number = after.split('"').next().and_then(|number| number.parse::<usize>().ok());
+    number.map_or(0, |number| number + 1)
 }
 
 async fn answer_all(mut connection: TcpStream, replies: Arc<Replies>) {
@@ -97,8 +104,8 @@ fn arguments(call: usize) -> String {
     format!(r#"{{\"expression\": \"(19.90 * 2 + 4.90) * 1.19 + {call}\"}}"#)
 }
 
-fn whole(call: usize) -> Vec<u8> {
-    let (message, finish) = if call + 1 < CALLS {
+fn whole(call: usize, calls: usize) -> Vec<u8> {
+    let (message, finish) = if call + 1 < calls {
         let arguments = arguments(call);
         let call = format!(
             r#"{{"id":"call_{call}","type":"function","function":{{"name":"calculate","arguments":"{arguments}"}}}}"#
@@ -114,14 +121,14 @@ fn whole(call: usize) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-fn streamed(call: usize) -> Vec<u8> {
+fn streamed(call: usize, calls: usize) -> Vec<u8> {
     let delta = |delta: &str, finish: &str| {
         format!(
             r#"{HEAD},"object":"chat.completion.chunk","choices":[{{"index":0,"delta":{{{delta}}},"finish_reason":{finish}}}],"usage":null}}"#
         )
     };
     let mut events = vec![delta(r#""role":"assistant","content":null,"refusal":null"#, "null")];
-    let finish = if call + 1 < CALLS {
+    let finish = if call + 1 < calls {
         let name = format!(
             r#""tool_calls":[{{"index":0,"id":"call_{call}","type":"function","function":{{"name":"calculate","arguments":""}}}}]"#
         );

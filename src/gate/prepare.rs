@@ -114,12 +114,19 @@ impl Gate {
         effort: &Effort,
         beside: Beside,
     ) -> Prepared {
+        let turns = turns(run, intent);
         let may_count = effort.tight || rendered.may_count(run, intent);
-        let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
-        if may_count && matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
-            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort, beside));
+        if may_count && self.counts_slowly(rendered.model(run), &turns) {
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort, beside, &turns));
         }
-        self.prepared(run, rendered, intent, effort, beside)
+        self.prepared(run, rendered, intent, effort, beside, &turns)
+    }
+
+    /// True where counting may hold up the runtime, and can give the thread back to it.
+    fn counts_slowly(&self, plan: &ModelPlan, turns: &[Sent]) -> bool {
+        let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+        let is_slow = |model: &ModelName| Encoding::of(model).is_some_and(|known| self.counter.is_slow(known, turns));
+        matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) && plan.models().into_iter().any(is_slow)
     }
 
     fn prepared(
@@ -129,6 +136,7 @@ impl Gate {
         intent: &ModelIntent,
         effort: &Effort,
         beside: Beside,
+        turns: &[Sent],
     ) -> Prepared {
         let now = self.clock.now();
         let chosen = match self.choose(run, rendered.model(run), intent, effort, now) {
@@ -138,14 +146,7 @@ impl Gate {
         let Some((row, terms)) = self.row(&chosen.model, now) else {
             return Prepared::GiveUp(format!("model `{}` has no price", chosen.model));
         };
-        let mut turns = match intent.purpose {
-            Purpose::Landing => run.landing_turns(),
-            Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
-                run.turns_of(&intent.step.stage, intent.step.item)
-            }
-        };
-        turns.extend(intent.remark.iter().map(|text| Sent::from(Message::User { text: text.clone() })));
-        let priced = Priced { gate: self, row, terms, turns: &turns, effort, beside };
+        let priced = Priced { gate: self, row, terms, turns, effort, beside };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
             Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
@@ -231,6 +232,18 @@ impl Gate {
             }
         }
     }
+}
+
+/// The conversation that a call goes on with.
+fn turns(run: &Run, intent: &ModelIntent) -> Vec<Sent> {
+    let mut turns = match intent.purpose {
+        Purpose::Landing => run.landing_turns(),
+        Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
+            run.turns_of(&intent.step.stage, intent.step.item)
+        }
+    };
+    turns.extend(intent.remark.iter().map(|text| Sent::from(Message::User { text: text.clone() })));
+    turns
 }
 
 fn failed(tried: &Try) -> Failed {

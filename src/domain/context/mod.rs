@@ -92,7 +92,7 @@ pub fn fit(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn Si
     match plan.overflow {
         _ if measured.fits(&room) => Ok(measured.whole()),
         Overflow::Refuse => {
-            Err(room.refuse(plan, &format!("the request needs {}", measured.shown(measured.pots().total()))))
+            Err(room.refuse(plan, &format!("the request needs {}", measured.shown(measured.pots.total()))))
         }
         Overflow::Trim | Overflow::Summarise => {
             trim::trim(measured, &room).map_err(|needed| room.refuse(plan, &needed))
@@ -172,41 +172,31 @@ struct Piece {
     size: Tokens,
 }
 
-impl Piece {
-    fn is_tool_answer(&self) -> bool {
-        matches!(*self.message, Message::Tool(_))
-    }
-}
-
 /// A draft with the size of each part.
 struct Measured<'a> {
     measure: Measure<'a>,
     head: Vec<Sent>,
-    instructions: Tokens,
-    pieces: Vec<Piece>,
+    turns: &'a [Sent],
+    pots: Pots,
 }
 
 impl<'a> Measured<'a> {
-    fn of(draft: &Draft<'_>, measure: Measure<'a>) -> Self {
+    fn of(draft: &Draft<'a>, measure: Measure<'a>) -> Self {
         let head = head(draft);
         let instructions = head.iter().map(|message| measure.message(message)).sum::<Tokens>().plus(measure.fixed());
-        let piece = |message: &Sent| Piece { message: message.clone(), size: measure.message(message) };
-        Self { measure, head, instructions, pieces: draft.turns.iter().map(piece).collect() }
-    }
-
-    fn pots(&self) -> Pots {
-        let sum = |tool_answers| {
-            self.pieces.iter().filter(|piece| piece.is_tool_answer() == tool_answers).map(|piece| piece.size).sum()
-        };
-        Pots { instructions: self.instructions, history: sum(false), documents: Tokens::ZERO, tool_output: sum(true) }
+        let mut pots = Pots { instructions, ..Pots::default() };
+        for message in draft.turns {
+            let pot = if is_tool_answer(message) { &mut pots.tool_output } else { &mut pots.history };
+            *pot = pot.plus(measure.message(message));
+        }
+        Self { measure, head, turns: draft.turns, pots }
     }
 
     fn fits(&self, room: &Room) -> bool {
-        let pots = self.pots();
-        pots.total() <= room.total
-            && pots.tool_output <= room.tool_output
-            && (pots.history <= room.history
-                || self.pieces.iter().filter(|piece| starts_turn(&piece.message)).count() <= 1)
+        self.pots.total() <= room.total
+            && self.pots.tool_output <= room.tool_output
+            && (self.pots.history <= room.history
+                || self.turns.iter().filter(|message| starts_turn(message)).nth(1).is_none())
     }
 
     fn shown(&self, size: Tokens) -> String {
@@ -215,20 +205,29 @@ impl<'a> Measured<'a> {
 
     /// The request as it is, nothing cut.
     fn whole(self) -> Fitted {
-        self.with_cuts(Vec::new())
+        let messages = self.head.into_iter().chain(self.turns.iter().cloned()).collect();
+        Fitted { messages, pots: self.pots, cuts: Vec::new(), method: self.measure.method }
     }
 
-    fn with_cuts(mut self, cuts: Vec<Cut>) -> Fitted {
-        let (pots, method) = (self.pots(), self.measure.method);
-        let mut messages = std::mem::take(&mut self.head);
-        messages.extend(self.pieces.into_iter().map(|piece| piece.message));
-        Fitted { messages, pots, cuts, method }
+    /// The request with what is left of its turns.
+    fn with(self, pieces: Vec<Piece>, cuts: Vec<Cut>) -> Fitted {
+        let mut pots = Pots { history: Tokens::ZERO, tool_output: Tokens::ZERO, ..self.pots };
+        for piece in &pieces {
+            let pot = if is_tool_answer(&piece.message) { &mut pots.tool_output } else { &mut pots.history };
+            *pot = pot.plus(piece.size);
+        }
+        let messages = self.head.into_iter().chain(pieces.into_iter().map(|piece| piece.message)).collect();
+        Fitted { messages, pots, cuts, method: self.measure.method }
     }
 }
 
 /// System text, if there is one, and the input.
 fn head(draft: &Draft<'_>) -> Vec<Sent> {
     draft.system.into_iter().chain([draft.user]).cloned().collect()
+}
+
+fn is_tool_answer(message: &Message) -> bool {
+    matches!(message, Message::Tool(_))
 }
 
 /// True for the message that opens a turn: a turn is what the model said and all that follows until it speaks again.

@@ -26,6 +26,8 @@ struct Known {
     tokens: [OnceLock<Tokens>; ENCODINGS],
     fragment: OnceLock<Box<str>>,
     digest: OnceLock<[u8; DIGEST_BYTES]>,
+    /// What is sent in its place where it is cut, with the size that this tells of.
+    stand_in: OnceLock<(Tokens, &'static str, Sent)>,
 }
 
 impl Sent {
@@ -42,9 +44,20 @@ impl Sent {
         }
     }
 
+    /// True where its tokens of an encoding are known.
+    pub(crate) fn is_counted(&self, encoding: usize) -> bool {
+        self.0.tokens.get(encoding).is_some_and(|known| known.get().is_some())
+    }
+
     /// What stands for it in the body of a request, encoded once.
     pub(crate) fn fragment(&self, encode: impl FnOnce(&Message) -> Box<str>) -> &str {
         self.0.fragment.get_or_init(|| encode(&self.0.message))
+    }
+
+    /// What is sent in its place once it is cut: a note that tells its size, made once.
+    pub(crate) fn stand_in(&self, size: Tokens, unit: &'static str, make: impl Fn() -> Self) -> Self {
+        let (told, of, note) = self.0.stand_in.get_or_init(|| (size, unit, make()));
+        if (*told, *of) == (size, unit) { note.clone() } else { make() }
     }
 
     /// Names it: the first half of the SHA-256 of its JSON.
@@ -77,6 +90,7 @@ impl From<Message> for Sent {
             tokens: [const { OnceLock::new() }; ENCODINGS],
             fragment: OnceLock::new(),
             digest: OnceLock::new(),
+            stand_in: OnceLock::new(),
         }))
     }
 }
