@@ -9,6 +9,7 @@ use super::render::text::one_line;
 use crate::domain::event::{AskKind, Decision};
 use crate::domain::report::{AskDocument, RunDocument};
 use crate::domain::run::Given;
+use crate::ids::RunId;
 
 /// The most characters of what is shown in one line.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -47,7 +48,9 @@ pub(crate) fn command(asking: &AskDocument) -> String {
         AskKind::InFlight | AskKind::Call => {
             format!("plimsoll approve {run} --ask {ask}, or with --deny, --args JSON or --answer TEXT")
         }
-        AskKind::Stage => format!("plimsoll approve {run} --ask {ask}, or with --deny, or --args JSON for another value"),
+        AskKind::Stage => {
+            format!("plimsoll approve {run} --ask {ask}, or with --deny, or --args JSON for another value")
+        }
     }
 }
 
@@ -61,17 +64,17 @@ pub(crate) fn is_somebody_there(output: &Output) -> bool {
 }
 
 /// Puts the open questions of a run to whoever sits at the terminal; nothing where they say later.
-pub(crate) fn in_place(document: &RunDocument) -> Option<Vec<Given>> {
+pub(crate) fn in_place(document: &RunDocument) -> Option<Vec<(RunId, Given)>> {
     answers(document, &mut io::stdin().lock(), &mut io::stderr().lock())
 }
 
 /// What is typed to the open questions of a run. Nothing where they are left for later, or nobody types any more.
-fn answers(document: &RunDocument, typed: &mut dyn BufRead, shown: &mut dyn Write) -> Option<Vec<Given>> {
+fn answers(document: &RunDocument, typed: &mut dyn BufRead, shown: &mut dyn Write) -> Option<Vec<(RunId, Given)>> {
     let mut given = Vec::new();
     for asking in document.asks.iter().filter(|asking| !asking.expired) {
         let (decision, reason) = Talk { typed, shown }.question(document, asking).ok().flatten()?;
         let (ask, shown_hash) = (Some(asking.ask), Some(asking.shown_hash.clone()));
-        given.push(Given { ask, decision, by: who(), reason, shown_hash });
+        given.push((asking.run, Given { ask, decision, by: who(), reason, shown_hash }));
     }
     (!given.is_empty()).then_some(given)
 }
@@ -93,7 +96,11 @@ impl Talk<'_> {
         }
         let cost = document.cost.settled_usd;
         writeln!(self.shown, "cost so far {cost}; run {}, question {}", asking.run, asking.ask)?;
-        let keys = if asking.what == AskKind::Input { "[a]nswer, [d]eny, [l]ater" } else { "[a]llow, [d]eny, [e]dit, [l]ater" };
+        let keys = if asking.what == AskKind::Input {
+            "[a]nswer, [d]eny, [l]ater"
+        } else {
+            "[a]llow, [d]eny, [e]dit, [l]ater"
+        };
         for _ in 0..TRIES_MAX {
             let Some(key) = self.line(&format!("{keys}? "))? else { return Ok(None) };
             match key.chars().next().map(|key| key.to_ascii_lowercase()) {
@@ -177,26 +184,28 @@ mod tests {
         document
     }
 
-    fn typed(what: AskKind, text: &str) -> (Option<Vec<Given>>, String) {
+    fn typed(what: AskKind, text: &str) -> (Option<Vec<(RunId, Given)>>, String) {
         let mut shown = Vec::new();
         let given = answers(&document(what), &mut text.as_bytes(), &mut shown);
         (given, String::from_utf8(shown).expect("text"))
     }
 
     fn decision(what: AskKind, text: &str) -> Option<Decision> {
-        typed(what, text).0.map(|given| given[0].decision.clone())
+        typed(what, text).0.map(|given| given[0].1.decision.clone())
     }
 
     #[test]
     fn who_sits_at_the_terminal_sees_what_is_asked_and_decides() {
         let (given, shown) = typed(AskKind::Call, "a\n");
-        let given = given.expect("an answer").remove(0);
+        let given = given.expect("an answer").remove(0).1;
         assert_eq!((given.ask, given.shown_hash.as_deref()), (Some(3), Some("00")));
-        for part in ["may `refund` be called?", "  \"cents\": 500", "cost so far $", "[a]llow, [d]eny, [e]dit, [l]ater? "] {
+        for part in
+            ["may `refund` be called?", "  \"cents\": 500", "cost so far $", "[a]llow, [d]eny, [e]dit, [l]ater? "]
+        {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(!shown.contains('\u{1b}'), "what a model wrote can't move the cursor: {shown:?}");
-        let given = typed(AskKind::Stage, "x\nDENY\nnot like this\n").0.expect("an answer").remove(0);
+        let given = typed(AskKind::Stage, "x\nDENY\nnot like this\n").0.expect("an answer").remove(0).1;
         assert_eq!((given.decision, given.reason.as_deref()), (Decision::Deny, Some("not like this")));
         let edited = decision(AskKind::Call, "e\n{oops\ne\n{\"cents\": 5}\n");
         assert_eq!(edited, Some(Decision::Allow { edited: Some(json!({ "cents": 5 })) }));

@@ -399,11 +399,9 @@ impl Runtime {
                 Next::Do(intents) => {
                     let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
                         Intent::End(ended) => Some((run, Event::Ended(ended))),
-                        Intent::Model(_)
-                        | Intent::Tool(_)
-                        | Intent::Child(_)
-                        | Intent::Refuse(_)
-                        | Intent::Land(_) => None,
+                        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Refuse(_) | Intent::Land(_) => {
+                            None
+                        }
                     });
                     events.extend(ends);
                     return events;

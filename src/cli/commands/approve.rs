@@ -50,12 +50,7 @@ fn json(text: &str) -> Result<Value, CliError> {
     })
 }
 
-fn decide(
-    context: &Context<'_>,
-    run: &str,
-    how: &DecideArguments,
-    request: AnswerRequest,
-) -> Result<Exit, CliError> {
+fn decide(context: &Context<'_>, run: &str, how: &DecideArguments, request: AnswerRequest) -> Result<Exit, CliError> {
     let sim = how.books.sim;
     let project = configuration(context.project, sim)?;
     if !books::folder(&project, sim).exists() {
@@ -80,7 +75,12 @@ struct Deciding<'a> {
 impl Deciding<'_> {
     async fn wherever(mut self, text: &str) -> Result<Exit, CliError> {
         let (sim, project) = (self.how.books.sim, self.project);
-        let choice = SimChoice { sim, scenario: self.how.scenario.clone(), invoice: self.how.invoice.clone(), ..SimChoice::default() };
+        let choice = SimChoice {
+            sim,
+            scenario: self.how.scenario.clone(),
+            invoice: self.how.invoice.clone(),
+            ..SimChoice::default()
+        };
         let way = Way::to(project, sim);
         loop {
             match way.reach(|| Session::open(project, BTreeMap::new(), &choice)).await? {

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use super::Context;
 use super::run::{Shown, given_up, show};
 use crate::cli::arguments::{InFlight, ResumeArguments};
+use crate::cli::ask::{self, who};
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -14,13 +15,13 @@ use crate::cli::progress::{Quiet, Watch};
 use crate::cli::project::{clock, configuration};
 use crate::cli::remote::{Reached, Way};
 use crate::cli::render;
-use crate::cli::ask::{self, who};
 use crate::cli::session::{Session, Signals, SimChoice, block_on};
 use crate::cli::tally::{Bar, Tally};
 use crate::domain::event::{AskKind, Decision, RunState};
 use crate::domain::limits::Limits;
 use crate::domain::report::{RunDocument, Trace};
 use crate::domain::run::Given;
+use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::runtime::{Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
@@ -151,8 +152,8 @@ pub(super) async fn answered_in_place(
             given = asked => given.map_err(|error| RuntimeError::Task(error.to_string()))?,
         };
         let Some(given) = given else { break };
-        for given in given {
-            if let Err(error) = session.runtime.answer(run, &given).await {
+        for (asks, given) in given {
+            if let Err(error) = session.runtime.answer(asks, &given).await {
                 context.output.report(&error.into());
             }
         }
@@ -238,19 +239,20 @@ async fn decide_and_drive(
     let mut state = runtime.drive(run, observer.clone()).await?;
     for _ in 0..DECISIONS_MAX {
         let (true, Some(what)) = (state.awaits_person(), in_flight) else { break };
-        let (asked, _) = runtime.load(run)?;
-        let in_doubt = asked.unanswered().filter(|asking| asking.kind == AskKind::InFlight);
-        let in_doubt: Vec<u32> = in_doubt.map(|asking| asking.number).collect();
+        let (tree, _) = runtime.load_tree(run)?;
+        let asks = tree.runs().flat_map(|run| run.unanswered().map(|asking| (run.id, asking)));
+        let in_doubt = asks.filter(|(_, asking)| asking.kind == AskKind::InFlight);
+        let in_doubt: Vec<(RunId, u32)> = in_doubt.map(|(run, asking)| (run, asking.number)).collect();
         if in_doubt.is_empty() {
             break;
         }
-        for ask in in_doubt {
+        for (asks, ask) in in_doubt {
             let decision = match what {
                 InFlight::Rerun => Decision::Allow { edited: None },
                 InFlight::Skip => Decision::Deny,
             };
             let given = Given { ask: Some(ask), decision, by: who(), reason: None, shown_hash: None };
-            runtime.answer(run, &given).await?;
+            runtime.answer(asks, &given).await?;
         }
         state = runtime.drive(run, observer.clone()).await?;
     }
@@ -298,11 +300,12 @@ fn resumable(runtime: &Runtime, in_flight: Option<InFlight>) -> Result<Vec<RunId
             let page = runtime.store().summaries(&filter)?;
             let Some(last) = page.last() else { break };
             filter.before = Some(last.id);
-            // A child is driven by its root.
-            runs.extend(page.iter().filter(|run| run.parent.is_none()).map(|run| run.id));
+            // A child is driven by its root: answered, it goes on with it.
+            runs.extend(page.iter().map(RunSummary::root));
         }
     }
     runs.sort();
+    runs.dedup();
     Ok(runs)
 }
 

@@ -105,7 +105,8 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
             let number = ask.map_or(String::new(), |ask| format!(", question {ask}"));
             let about = tool.as_ref().map_or(String::new(), |tool| format!(" about {tool}"));
             let asked = format!("a person is asked{about}{number}: {}", one_line(question, 200));
-            let shown = shown.as_ref().map(|shown| format!("  shown: {}", one_line(&as_words(shown), EXCERPT_CHARS_MAX)));
+            let shown =
+                shown.as_ref().map(|shown| format!("  shown: {}", one_line(&as_words(shown), EXCERPT_CHARS_MAX)));
             std::iter::once(asked).chain(shown).collect()
         }
         TimelineEntry::PersonAnswered { ask, decision, by, reason, .. } => {

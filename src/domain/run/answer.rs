@@ -30,13 +30,13 @@ pub struct Given {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerFault {
     /// The run has ended.
-    #[error("the run is {0} already, and asks nothing any more")]
+    #[error("it is {0} already, and asks nothing any more; `plimsoll trace` shows what was answered")]
     Ended(RunState),
     /// Nothing is asked.
-    #[error("the run asks nothing; `plimsoll trace` shows how far it is")]
+    #[error("it asks nothing; `plimsoll trace` shows how far it is")]
     NothingAsked,
     /// No question of this number.
-    #[error("the run has no question {ask}; {open}")]
+    #[error("it has no question {ask}; {open}")]
     NoSuchAsk {
         /// What was named.
         ask: u32,
@@ -44,7 +44,7 @@ pub enum AnswerFault {
         open: String,
     },
     /// More than one is open.
-    #[error("the run asks several questions: {open}; say which one with `--ask N`")]
+    #[error("it asks several questions, {open}; say which one with `--ask N`")]
     Several {
         /// The open questions, in words.
         open: String,
@@ -62,7 +62,9 @@ pub enum AnswerFault {
         open: String,
     },
     /// It is too late.
-    #[error("question {ask} was open until {until}: {limit}; who keeps the agent may give people more time there, for new runs")]
+    #[error(
+        "question {ask} was open until {until}: {limit}; who keeps the agent may give people more time there, for new runs"
+    )]
     Expired {
         /// The question.
         ask: u32,
@@ -72,7 +74,9 @@ pub enum AnswerFault {
         limit: String,
     },
     /// They saw something else.
-    #[error("question {ask} shows `{shown}`, and the answer is for `{given}`; look at it again: `plimsoll trace` shows it")]
+    #[error(
+        "question {ask} shows `{shown}`, and the answer is for `{given}`; look at it again: `plimsoll trace` shows it"
+    )]
     OtherShown {
         /// The question.
         ask: u32,
@@ -220,7 +224,7 @@ impl Run {
             format!("{} ({})", asking.number, question.replace(['\n', ';'], " "))
         };
         let open: Vec<String> = self.unanswered().take(16).map(told).collect();
-        if open.is_empty() { "nothing is open".to_owned() } else { open.join(", ") }
+        if open.is_empty() { "nothing is open".to_owned() } else { format!("open: {}", open.join(", ")) }
     }
 
     fn fits(&self, asking: &Asking, decision: &Decision, check: &dyn CallCheck) -> Result<(), AnswerFault> {
@@ -236,8 +240,7 @@ impl Run {
             }
             (AskKind::Call | AskKind::InFlight, Decision::Allow { edited: Some(edited) }) => {
                 let tool = asking.tool.as_ref().and_then(|tool| self.plan.tools.get(tool));
-                tool.map_or(Ok(()), |tool| check.arguments(tool, &edited.to_string()))
-                    .map_err(AnswerFault::Arguments)
+                tool.map_or(Ok(()), |tool| check.arguments(tool, &edited.to_string())).map_err(AnswerFault::Arguments)
             }
             (
                 AskKind::Stage | AskKind::Call | AskKind::InFlight | AskKind::Input,

@@ -20,9 +20,7 @@ impl Run {
             self.last_at = self.last_at.max(at);
         }
         match event {
-            Event::Created(_)
-            | Event::LandingReleased(_)
-            | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::LandingReleased(_) | Event::PeriodMoved(_) => {}
             Event::ChildBegan(began) => self.begin_child(began),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {

@@ -239,16 +239,7 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self {
-            place,
-            turns: Vec::new(),
-            step: None,
-            repairs: 0,
-            tool_errors: 0,
-            call: None,
-            asked: None,
-            child: None,
-        }
+        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None, asked: None, child: None }
     }
 
     /// True where it waits for a person.
@@ -305,9 +296,7 @@ impl Turn {
             | CallStatus::Asked(_)
             | CallStatus::InFlight
             | CallStatus::InDoubt
-            | CallStatus::Child(_) => {
-                call.call.arguments.len()
-            }
+            | CallStatus::Child(_) => call.call.arguments.len(),
         });
         calls.fold(self.text().len(), usize::saturating_add)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Decision, AccountKey, Call, CostSource, Event, Outcome, Recorded, Reserved, Settled};
+use plimsoll::domain::event::{AccountKey, Call, CostSource, Decision, Event, Outcome, Recorded, Reserved, Settled};
 use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::sim::Invoice;
@@ -169,7 +169,9 @@ impl Books {
             }
         }
         for event in self.logs.values().flatten() {
-            reruns += usize::from(matches!(&event.event, Event::PersonAnswered(answered) if matches!(answered.decision, Decision::Allow { .. })));
+            reruns += usize::from(
+                matches!(&event.event, Event::PersonAnswered(answered) if matches!(answered.decision, Decision::Allow { .. })),
+            );
         }
         for tool in ["note", "stamp"] {
             let (effects, count) =

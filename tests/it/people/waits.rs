@@ -62,7 +62,10 @@ async fn a_call_that_nobody_allows_is_told_to_the_model() {
     assert_eq!(world.told(run).state(), RunState::Interrupted, "a start has noted it");
     let told = drive(&world, run).await;
     let words = last_answer(&told);
-    assert!(words.starts_with("not called: nobody allowed it in time: limit `expires` is 1d (agents/a.toml:"), "{words}");
+    assert!(
+        words.starts_with("not called: nobody allowed it in time: limit `expires` is 1d (agents/a.toml:"),
+        "{words}"
+    );
     assert_eq!((told.state(), paid(&world)), (RunState::Finished, vec![]));
     world.verify();
 }
@@ -147,12 +150,14 @@ async fn other_lanes_go_on_beside_a_question_and_take_its_answer_in_their_stride
     world.runtime.answer(run, &given(None, allow())).await.expect("its driver takes it");
     let again = world.runtime.answer(run, &given(Some(0), Decision::Deny)).await;
     assert!(again.is_err(), "{again:?}");
-    let (_, state) = tokio::time::timeout(PATIENCE, driven).await.expect("in time").expect("no panic").expect("it runs");
+    let (_, state) =
+        tokio::time::timeout(PATIENCE, driven).await.expect("in time").expect("no panic").expect("it runs");
     let told = world.told(run);
     assert_eq!(state, RunState::Finished, "{}", told.show());
     assert_eq!(count(&told, |event| matches!(event, Event::Parked(_))), 0, "nobody had to wait: {}", told.show());
     let answered = told.events().position(|event| matches!(event, Event::PersonAnswered(_))).expect("an answer");
-    let replied = |event: &Event| matches!(event, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }));
+    let replied =
+        |event: &Event| matches!(event, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }));
     assert!(answered < told.events().position(replied).expect("a reply"), "{}", told.show());
     world.verify();
 }
@@ -173,4 +178,37 @@ async fn a_run_parks_when_nothing_else_moves_and_not_before() {
     assert_eq!(world.told(run).state(), RunState::Cancelled);
     assert!(world.runtime.answer(run, &given(None, allow())).await.is_err());
     world.verify();
+}
+
+/// A sub-agent that asks, as a stage of an agent.
+const PARENT: &str = r#"
+description = "a"
+[model]
+models = ["openai/gpt-5-mini"]
+
+[[stage]]
+id = "below"
+kind = "agent"
+agent = "child"
+input = "{{ input }}"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_waits_as_one_and_is_answered_by_its_root_or_by_who_asks() {
+    for by_child in [false, true] {
+        let world = refund(ONE_REFUND).file("agents/a.toml", PARENT).file("agents/child.toml", super::REFUND).start();
+        let root = parked(&world).await;
+        let (tree, _) = world.runtime.load_tree(root).expect("it loads");
+        let child = tree.runs().find(|run| run.id != root).expect("a child").id;
+        let states: Vec<RunState> = tree.runs().map(|run| run.state).collect();
+        assert_eq!(states, [RunState::AwaitingApproval; 2]);
+        let world = world.reopen();
+        let whom = if by_child { child } else { root };
+        let (asked, _) = world.runtime.answer(whom, &given(None, allow())).await.expect("it is taken");
+        assert_eq!(asked, child);
+        let told = drive(&world, root).await;
+        assert_eq!((told.state(), paid(&world)), (RunState::Finished, vec!["500".to_owned()]), "{}", told.show());
+        assert!(world.runtime.answer(child, &given(None, allow())).await.is_err());
+        world.verify();
+    }
 }

@@ -48,9 +48,8 @@ async fn assert_expired(world: &World, run: RunId) {
     assert_eq!(told.state(), RunState::Interrupted, "{}", told.show());
     assert_eq!(world.runtime.drive(run, silent()).await.expect("it goes on"), RunState::Finished);
     let told = world.told(run);
-    let late = |event: &&Event| {
-        matches!(event, Event::PersonAnswered(answered) if answered.decision == Decision::Expired)
-    };
+    let late =
+        |event: &&Event| matches!(event, Event::PersonAnswered(answered) if answered.decision == Decision::Expired);
     assert_eq!(told.events().filter(late).count(), 1, "{}", told.show());
     let calls = told.events().filter(|event| is_tool(event)).count();
     assert_eq!(calls, 1, "nobody said that it is made again: {}", told.show());

@@ -307,10 +307,9 @@ impl Judge {
                 let new = self.known(run).maps.insert(began.stage.clone());
                 self.check(new, || format!("(11) map `{}` of {run} begins twice", began.stage));
             }
-            Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::InFlightResolved(_)
-            | Event::PeriodMoved(_) => self.broken(format!("{run} is a single loop, and its log has {event:?}")),
+            Event::ChildBegan(_) | Event::ChildEnded(_) | Event::InFlightResolved(_) | Event::PeriodMoved(_) => {
+                self.broken(format!("{run} is a single loop, and its log has {event:?}"))
+            }
             Event::Ended(ended) => {
                 self.saw(RunState::from(ended.state).name());
                 self.rest(run, ended.state.into());

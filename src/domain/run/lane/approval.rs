@@ -7,9 +7,9 @@ use super::Pass;
 use crate::domain::event::{AskKind, Decision, Event, PersonAnswered, PersonAsked, StageEnd, StageEnded};
 use crate::domain::message::ToolCall;
 use crate::domain::plan::{Builtin, ToolKind};
+use crate::domain::run::Asking;
 use crate::domain::run::person::{asked, needs_a_person};
 use crate::domain::run::stage::{CallProgress, CallStatus, Lane};
-use crate::domain::run::Asking;
 use crate::domain::template::{self, TemplateError};
 use crate::ids::ToolName;
 
@@ -50,9 +50,7 @@ impl Pass<'_> {
     }
 
     fn approved(&mut self, lane: &Lane, asking: &Asking, answered: &PersonAnswered) {
-        let gives = |approved: bool, value: &Value| {
-            json!({ "approved": approved, "by": answered.by, "reason": answered.reason, "value": value })
-        };
+        let gives = |approved: bool, value: &Value| json!({ "approved": approved, "by": answered.by, "reason": answered.reason, "value": value });
         let place = lane.place.clone();
         match &answered.decision {
             Decision::Allow { edited } => {
@@ -124,7 +122,8 @@ impl Pass<'_> {
 
     fn note_asked(&mut self, kind: AskKind, lane: &Lane, question: String, shown: Value, call: Option<&ToolCall>) {
         let own = self.run.id;
-        let noted = self.notes.iter().filter(|(run, note)| *run == own && matches!(note, Event::PersonAsked(_))).count();
+        let noted =
+            self.notes.iter().filter(|(run, note)| *run == own && matches!(note, Event::PersonAsked(_))).count();
         let number = u32::try_from(self.run.asks().len() + noted).unwrap_or(u32::MAX);
         let asked = asked(self.run, (number, self.now), kind, lane.place.clone(), question, shown);
         self.note(Event::PersonAsked(PersonAsked {

@@ -44,8 +44,12 @@ impl Player {
             late.into_iter().for_each(|fact| self.note(fact));
         } else {
             self.pass(10_000);
-            let which = self.draw(open.len());
-            self.decide(&open[which]);
+            let late = self.run.expired(self.now);
+            if late.is_empty() {
+                let which = self.draw(open.len());
+                self.decide(&open[which]);
+            }
+            late.into_iter().for_each(|fact| self.note(fact));
         }
         self.fault_unless(self.run.active(self.now) == before, || "a wait for a person counts as active".into());
         self.admit();
@@ -60,8 +64,7 @@ impl Player {
         };
         self.meet(case, true);
         let ask = Some(asking.number);
-        let given =
-            Given { ask, decision, by: "me".into(), reason: None, shown_hash: Some(asking.shown_hash.clone()) };
+        let given = Given { ask, decision, by: "me".into(), reason: None, shown_hash: Some(asking.shown_hash.clone()) };
         match self.run.judge_answer(self.now, &given, &Check) {
             Err(fault) => self.faults.push(format!("{fault}")),
             Ok(fact) => {

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::run::Given;
 use plimsoll::domain::event::{Decision, Labels, RunState};
 use plimsoll::domain::ledger::LedgerPolicy;
+use plimsoll::domain::run::Given;
 use plimsoll::ids::RunId;
 use plimsoll::runtime::{NewRun, Observer, Progress, Runtime, RuntimeError, RuntimeOptions};
 use plimsoll::store::{RunFilter, Store, StoreError};
