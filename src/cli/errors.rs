@@ -210,11 +210,12 @@ impl From<RuntimeError> for CliError {
             RuntimeError::NoSuchAgent { .. } => (code::USAGE, Exit::Usage),
             RuntimeError::NoSuchRun { .. } => (code::RUN, Exit::Usage),
             RuntimeError::DamagedLog { .. } => (code::STORE_DAMAGED, Exit::Failed),
-            RuntimeError::NothingAsked { .. } | RuntimeError::Driven { .. } | RuntimeError::SubAgent { .. } => {
+            RuntimeError::Answer { .. } | RuntimeError::Driven { .. } | RuntimeError::SubAgent { .. } => {
                 (code::STATE, Exit::Usage)
             }
             RuntimeError::Input { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::Prompt { .. } => (code::PROMPT, Exit::Usage),
+            RuntimeError::Documents { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::MissingLabel(_) => (code::MISSING_LABEL, Exit::Usage),
             RuntimeError::Task(_) => (code::RUNTIME, Exit::Failed),
         };

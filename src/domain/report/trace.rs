@@ -11,8 +11,8 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, CallRefusal, ChildBegan, Created, Cut, EndState, Event, InputBound, Labels, Outcome, Place, Purpose,
-    Recorded, Spent, StageEnd, WaitEnd,
+    AccountKey, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels, Outcome, Place,
+    Purpose, Recorded, Spent, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -185,6 +185,36 @@ pub enum TimelineEntry {
         call_id: Option<String>,
         /// The question.
         question: String,
+        /// Its number; `None` in logs of version 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<u32>,
+        /// What is approved, and may be edited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<Value>,
+    },
+    /// A person answered, or nobody did in time.
+    PersonAnswered {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// The question's number.
+        ask: Option<u32>,
+        /// The decision.
+        decision: Decision,
+        /// Who.
+        by: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Nothing moves until a person answers; nothing is held.
+    Parked {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// Until when at most.
+        #[serde(with = "text")]
+        until: Timestamp,
     },
     /// A person decided on it.
     PersonDecided {

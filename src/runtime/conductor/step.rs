@@ -105,7 +105,6 @@ impl Conductor {
             }
             Intent::End(ended) => Taken::Left(self.end(ended).await?),
             Intent::Land(refusal) => Taken::Left(self.land(refusal).await?),
-            Intent::AskPerson { call_id, tool } => Taken::Left(self.ask_person(run, call_id, tool).await?),
             Intent::Model(intent) => self.take_model(run, &intent, asked).await?,
             Intent::Tool(intent) => match self.take_tool(run, intent, asked) {
                 true => Taken::Moved,
@@ -212,7 +211,8 @@ impl Conductor {
         let run = self.tree.run(*id).ok_or("it is over")?;
         let rendered = match place {
             Some(place) => Rendered::at(run, &agent.forms, place),
-            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input),
+            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
+                .map(|rendered| rendered.with_documents(run.documents.clone())),
         };
         rendered.map_err(|error| format!("its prompt can't be rendered: {error}"))
     }

@@ -311,14 +311,16 @@ fn document(runtime: &Runtime, run: RunId) -> Result<Box<RunDocument>, RuntimeEr
 
 fn failed(error: RuntimeError) -> Outcome {
     match error {
-        RuntimeError::Input { .. } | RuntimeError::Prompt { .. } => Outcome::Bad(error.to_string()),
+        RuntimeError::Input { .. } | RuntimeError::Prompt { .. } | RuntimeError::Documents { .. } => {
+            Outcome::Bad(error.to_string())
+        }
         RuntimeError::Store(_)
         | RuntimeError::Provider(_)
         | RuntimeError::NoSuchAgent { .. }
         | RuntimeError::NoSuchRun { .. }
         | RuntimeError::DamagedLog { .. }
         | RuntimeError::Driven { .. }
-        | RuntimeError::NothingAsked { .. }
+        | RuntimeError::Answer { .. }
         | RuntimeError::SubAgent { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),

@@ -31,11 +31,7 @@ impl Fold {
         let at = recorded.at;
         self.peaks.apply(at, &recorded.event);
         match &recorded.event {
-            Event::Created(_)
-            | Event::Ended(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
-            | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::Ended(_) | Event::PeriodMoved(_) => {}
             Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine::of(at, began)))),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -83,7 +79,17 @@ impl Fold {
                 tool: asked.tool.clone(),
                 call_id: asked.call_id.clone(),
                 question: asked.question.clone(),
+                ask: asked.ask,
+                shown: asked.shown.clone(),
             }),
+            Event::PersonAnswered(answered) => self.timeline.push(TimelineEntry::PersonAnswered {
+                at,
+                ask: answered.ask,
+                decision: answered.decision.clone(),
+                by: answered.by.clone(),
+                reason: answered.reason.clone(),
+            }),
+            Event::Parked(parked) => self.timeline.push(TimelineEntry::Parked { at, until: parked.until }),
             Event::InFlightResolved(resolved) => self.timeline.push(TimelineEntry::PersonDecided {
                 at,
                 call_id: resolved.call_id.clone(),
