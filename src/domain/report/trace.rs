@@ -10,8 +10,8 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome, Place,
-    Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome,
+    PersonAnswered, PersonAsked, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -454,6 +454,27 @@ impl Trace {
     }
 }
 
+fn person_asked(at: Timestamp, asked: &PersonAsked) -> TimelineEntry {
+    TimelineEntry::PersonAsked {
+        at,
+        tool: asked.tool.clone(),
+        call_id: asked.call_id.clone(),
+        question: asked.question.clone(),
+        ask: asked.ask,
+        shown: asked.shown.clone(),
+    }
+}
+
+fn person_answered(at: Timestamp, answered: &PersonAnswered) -> TimelineEntry {
+    TimelineEntry::PersonAnswered {
+        at,
+        ask: answered.ask,
+        decision: answered.decision.clone(),
+        by: answered.by.clone(),
+        reason: answered.reason.clone(),
+    }
+}
+
 /// The timeline while it grows.
 #[derive(Default)]
 struct Fold {
@@ -517,21 +538,8 @@ impl Fold {
             Event::Interrupted(interrupted) => {
                 self.timeline.push(TimelineEntry::Interrupted { at, why: interrupted.why.clone() });
             }
-            Event::PersonAsked(asked) => self.timeline.push(TimelineEntry::PersonAsked {
-                at,
-                tool: asked.tool.clone(),
-                call_id: asked.call_id.clone(),
-                question: asked.question.clone(),
-                ask: asked.ask,
-                shown: asked.shown.clone(),
-            }),
-            Event::PersonAnswered(answered) => self.timeline.push(TimelineEntry::PersonAnswered {
-                at,
-                ask: answered.ask,
-                decision: answered.decision.clone(),
-                by: answered.by.clone(),
-                reason: answered.reason.clone(),
-            }),
+            Event::PersonAsked(asked) => self.timeline.push(person_asked(at, asked)),
+            Event::PersonAnswered(answered) => self.timeline.push(person_answered(at, answered)),
             Event::Parked(parked) => self.timeline.push(TimelineEntry::Parked { at, until: parked.until }),
             Event::InFlightResolved(resolved) => self.timeline.push(TimelineEntry::PersonDecided {
                 at,
