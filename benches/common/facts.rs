@@ -59,6 +59,7 @@ pub(crate) fn created() -> Created {
         simulated: false,
         stage_caps: Default::default(),
         thread: None,
+        documents: None,
     }
 }
 

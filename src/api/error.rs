@@ -129,6 +129,7 @@ impl From<RuntimeError> for ApiError {
             | RuntimeError::Driven { .. }
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
+            | RuntimeError::Documents { .. }
             | RuntimeError::MissingLabel(_)
             | RuntimeError::Task(_)) => Self::Runtime(other),
         }

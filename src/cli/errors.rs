@@ -215,6 +215,7 @@ impl From<RuntimeError> for CliError {
             }
             RuntimeError::Input { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::Prompt { .. } => (code::PROMPT, Exit::Usage),
+            RuntimeError::Documents { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::MissingLabel(_) => (code::MISSING_LABEL, Exit::Usage),
             RuntimeError::Task(_) => (code::RUNTIME, Exit::Failed),
         };

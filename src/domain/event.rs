@@ -19,10 +19,12 @@ pub use tree::{
 };
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::context::Documents;
 use crate::domain::limits::Refusal;
 use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp};
@@ -164,6 +166,9 @@ pub struct Created {
     /// The conversation that the run goes on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<ThreadLink>,
+    /// The documents that go with the input, as they were when the run was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<Arc<Documents>>,
 }
 
 /// Where a sub-agent's run hangs.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::domain::context;
+use crate::domain::context::{self, Documents};
 use crate::domain::event::{Call, Place, Reserved};
 use crate::domain::message::{Message, OutputSchema, Sent, ToolDefinition};
 use crate::domain::plan::{CallView, ModelPlan, Plan, StageKind, StagePlan, ToolPlan};
@@ -121,7 +121,9 @@ pub struct Rendered {
     /// The rendered system text, if there is one.
     system: Option<Sent>,
     /// The rendered user text.
-    user: Sent,
+    pub(super) user: Sent,
+    /// The same behind the run's documents, if it has some.
+    attached: Option<(Arc<Documents>, Sent)>,
     pub(super) form: Arc<Form>,
     /// The stage whose way of asking it is; `None` for the agent's own.
     stage: Option<StageName>,
@@ -137,6 +139,7 @@ impl Rendered {
         Ok(Self {
             system: system(template::render(&plan.prompt.system, &context)?),
             user: user(template::render(&plan.prompt.user, &context)?),
+            attached: None,
             form,
             stage: None,
         })
@@ -151,9 +154,21 @@ impl Rendered {
         Ok(Self {
             system: system(template::render(&prompt.system, &context)?),
             user: user(template::render(&prompt.user, &context)?),
+            attached: None,
             form: forms.stages.get(&place.stage).unwrap_or(&forms.own).clone(),
             stage: Some(place.stage.clone()),
-        })
+        }
+        .with_documents(run.documents.clone()))
+    }
+
+    /// With the documents of its run.
+    #[must_use]
+    pub fn with_documents(mut self, documents: Option<Arc<Documents>>) -> Self {
+        self.attached = documents.map(|documents| {
+            let message = documents.before(&self.user);
+            (documents, message)
+        });
+        self
     }
 
     /// The models of this conversation.
@@ -167,13 +182,16 @@ impl Rendered {
     pub(super) fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
         let context = &run.plan.context;
         let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
-        let texts = self.system.iter().chain([&self.user]).map(|sent| sent.text().len()).sum::<usize>();
+        let user = self.attached.as_ref().map_or(&self.user, |(_, message)| message);
+        let texts = self.system.iter().chain([user]).map(|sent| sent.text().len()).sum::<usize>();
         let texts = Tokens(u64::try_from(texts).unwrap_or(u64::MAX));
         texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step)) > smallest
     }
 
     pub(super) fn draft<'a>(&'a self, turns: &'a [Sent]) -> context::Draft<'a> {
-        context::Draft { system: self.system.as_ref(), user: &self.user, turns }
+        let attached = self.attached.as_ref();
+        let documents = attached.map(|(documents, message)| context::Attached { documents, message });
+        context::Draft { system: self.system.as_ref(), user: &self.user, documents, turns }
     }
 }
 

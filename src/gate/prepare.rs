@@ -7,12 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::Gate;
 use super::form::{Beside, Rendered};
-use crate::domain::context::{self, Fitted, LandingRoom, Window};
+use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
-use crate::domain::plan::{ModelPlan, hex};
+use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
@@ -157,6 +157,14 @@ impl Gate {
             Ok(draft) => Prepared::Ready(Box::new(draft)),
             Err(refusal) => Prepared::Refused(refusal),
         }
+    }
+
+    /// The best of some documents, until their pot is full by the tokens of the plan's first model.
+    #[must_use]
+    pub fn choose_documents(&self, plan: &Plan, rendered: &Rendered, found: &[Document]) -> Option<Documents> {
+        let encoding = plan.model.candidates.first().and_then(Encoding::of);
+        let sizer = RequestSizer { counter: &self.counter, encoding, prepared: &rendered.form.with_tools };
+        Documents::chosen(found, &rendered.user, plan.context.documents, &sizer)
     }
 
     /// What the landing reserve should be for a conversation as it stands (LEDGER rule 6); nothing where it can't fit.

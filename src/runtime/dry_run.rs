@@ -55,7 +55,8 @@ impl Runtime {
         let render = |place: Option<Place>| {
             let rendered = match place {
                 Some(place) => Rendered::at(&run, &known.forms, &place),
-                None => Rendered::of(&known.plan, known.forms.own.clone(), &created.input),
+                None => Rendered::of(&known.plan, known.forms.own.clone(), &created.input)
+                    .map(|rendered| rendered.with_documents(created.documents.clone())),
             };
             rendered.map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })
         };

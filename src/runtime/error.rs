@@ -74,6 +74,14 @@ pub enum RuntimeError {
         /// Why.
         fault: TemplateError,
     },
+    /// The documents can't be had.
+    #[error("the documents of agent `{agent}` can't be had: {fault}")]
+    Documents {
+        /// The agent.
+        agent: AgentName,
+        /// Why.
+        fault: String,
+    },
     /// A budget counts by a label that the run hasn't.
     #[error(transparent)]
     MissingLabel(#[from] MissingLabel),

@@ -7,6 +7,7 @@ mod answers;
 pub mod cassette;
 mod checks;
 mod conductor;
+mod documents;
 mod driving;
 mod dry_run;
 mod error;
@@ -501,6 +502,7 @@ impl Runtime {
             simulated: self.0.simulated,
             stage_caps: plan.stage_caps(),
             thread: None,
+            documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
         };
         Ok((self.0.clock.run_id(), created, agent))
     }
@@ -527,7 +529,7 @@ impl Runtime {
 fn render(agent: Arc<Agent>, created: &Created) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
     let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
         .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
-    Ok((agent, rendered))
+    Ok((agent, rendered.with_documents(created.documents.clone())))
 }
 
 /// Clients for whoever answers, and the terms that each asks.

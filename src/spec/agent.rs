@@ -10,22 +10,24 @@ use toml::de::DeTable;
 
 use crate::domain::limits::{LimitKind, Limits};
 use crate::domain::plan::{
-    Approval, ContextPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind, StagePlan, ToolKind, ToolPlan,
+    Approval, ContextPlan, DocumentsPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind, StagePlan, ToolKind,
+    ToolPlan,
 };
-use crate::ids::{AgentName, StageName, ToolName};
+use crate::ids::{AgentName, ModelName, StageName, ToolName};
+use crate::spec::documents::bad_pattern;
 use crate::spec::fault::{Faults, Source, code};
 use crate::spec::json_schema;
 use crate::spec::keys::agent::AGENT;
 use crate::spec::limits::{declared, overlay};
 use crate::spec::load::{Configuration, Found, FoundAgent, NESTED_MAX, Roster, Shelf};
 use crate::spec::model;
-use crate::spec::names::{NAME_FORM, Providers, is_label_value, is_name, unique};
+use crate::spec::names::{self, NAME_FORM, Providers, is_label_value, is_name, unique};
 use crate::spec::project::Project;
 use crate::spec::prompt::{self, Texts};
-use crate::spec::reader::Node;
+use crate::spec::reader::{At, Node};
 use crate::spec::shape::TEXT;
 use crate::spec::stage::{self, Around};
-use crate::spec::template::Names;
+use crate::spec::template::{self, Exact, Names, Place};
 use crate::spec::workflow::Workflow;
 use crate::units::{Money, Tokens, grouped};
 
@@ -80,10 +82,7 @@ pub(crate) fn resolve(
     }
     let input = json_schema::read(&agent.node, "input", faults);
     let (output, from) = json_schema::read_answer(&agent.node, "output", faults);
-    let names = match &input {
-        None if !agent.node.has("input") => Names::default().with("input", TEXT),
-        schema => Names::of_schema("input", schema.as_ref()),
-    };
+    let names = agent.names(input.as_ref());
     let section = agent.node.section("prompt");
     let user = json_schema::default_user_template(input.as_ref());
     let default = Texts { system: "", user: &user };
@@ -101,20 +100,7 @@ pub(crate) fn resolve(
         tool_plans: tools.as_ref().unwrap_or(&no_tools),
         agents: agents.as_ref().unwrap_or(&no_agents),
     };
-    let mut stages = stage::resolve(&agent.node, &around, from.as_ref().map(|from| from.value.as_str()), faults);
-    let workflow = Workflow {
-        agent: &agent.node,
-        stages: &stages,
-        agents: around.agents,
-        tools: around.tool_plans,
-        limits: &limits,
-        output: output.as_ref(),
-        from: from.as_ref(),
-    };
-    workflow.check(faults);
-    if stages.is_empty() {
-        stages.push(StagePlan::new(StageName::from("main"), StageKind::Loop { tools: order, call: None }));
-    }
+    let stages = agent.stages(&around, from.as_ref(), faults);
     Some(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
@@ -133,7 +119,7 @@ pub(crate) fn resolve(
         stages,
         agents: agents?,
         output_from: from.map(|from| StageName::from(from.value)),
-        documents: None,
+        documents: agent.documents(&names, faults),
     })
 }
 
@@ -144,6 +130,34 @@ struct Agent<'a> {
 }
 
 impl Agent<'_> {
+    /// The names that the agent's own templates may use.
+    fn names(&self, input: Option<&Value>) -> Names {
+        match input {
+            None if !self.node.has("input") => Names::default().with("input", TEXT),
+            schema => Names::of_schema("input", schema),
+        }
+    }
+
+    /// The stages of the file, or the one loop of a file without any.
+    fn stages(&self, around: &Around<'_>, from: Option<&At<String>>, faults: &mut Faults) -> Vec<StagePlan> {
+        let mut stages = stage::resolve(&self.node, around, from.map(|from| from.value.as_str()), faults);
+        let workflow = Workflow {
+            agent: &self.node,
+            stages: &stages,
+            agents: around.agents,
+            tools: around.tool_plans,
+            limits: around.limits,
+            output: around.output,
+            from,
+        };
+        workflow.check(faults);
+        if stages.is_empty() {
+            let kind = StageKind::Loop { tools: around.tools.to_vec(), call: None };
+            stages.push(StagePlan::new(StageName::from("main"), kind));
+        }
+        stages
+    }
+
     fn label(&self, key: &str, faults: &mut Faults) -> Option<String> {
         let text = self.node.text(key)?;
         if !is_label_value(&text.value) {
@@ -276,30 +290,75 @@ impl Agent<'_> {
         let node = self.node.section("context");
         let count = |key| node.as_ref().and_then(|node| node.count(key)).map(|count| count.value);
         let tokens = count("tokens").unwrap_or(CONTEXT_TOKENS);
+        let documents = match count("documents") {
+            Some(documents) => documents,
+            None if self.node.has("documents") => tokens / 4,
+            None => 0,
+        };
+        let rest = tokens.saturating_sub(documents);
         let (history, tool_output) = match (count("history"), count("tool_output")) {
             (Some(history), Some(tool_output)) => (history, tool_output),
-            (Some(history), None) => (history, (tokens / 4).min(tokens.saturating_sub(history) / 2)),
-            (None, Some(tool_output)) => ((tokens / 2).min(tokens.saturating_sub(tool_output) / 2), tool_output),
-            (None, None) => (tokens / 2, tokens / 4),
+            (Some(history), None) => (history, (rest / 4).min(rest.saturating_sub(history) / 2)),
+            (None, Some(tool_output)) => ((rest / 2).min(rest.saturating_sub(tool_output) / 2), tool_output),
+            (None, None) => (rest / 2, rest / 4),
         };
+        let pots = history.saturating_add(tool_output).saturating_add(documents);
         if let Some(node) = &node
-            && history.saturating_add(tool_output) >= tokens
+            && pots >= tokens
         {
-            let key = ["tool_output", "history", "tokens"].into_iter().find(|key| node.has(key)).unwrap_or("tokens");
-            let (sum, whole) = (grouped(history.saturating_add(tool_output)), grouped(tokens));
+            let keys = ["tool_output", "history", "documents", "tokens"];
+            let key = keys.into_iter().find(|key| node.has(key)).unwrap_or("tokens");
+            let (sum, whole) = (grouped(pots), grouped(tokens));
             let message = format!("the pots take {sum} of {whole} tokens and leave nothing for instructions");
             node.fault(faults, code::CONFLICT, &node.span_of(key), message, "raise `tokens`, or make the pots smaller");
         }
-        let refuses = node.as_ref().and_then(|node| node.text("overflow")).is_some_and(|word| word.value == "refuse");
+        let overflow = match node.as_ref().and_then(|node| node.text("overflow")) {
+            Some(word) if word.value == "refuse" => Overflow::Refuse,
+            Some(word) if word.value == "summarise" => Overflow::Summarise,
+            Some(_) | None => Overflow::Trim,
+        };
         ContextPlan {
             tokens: Tokens(tokens),
             history: Tokens(history),
-            documents: Tokens::ZERO,
+            documents: Tokens(documents),
             tool_output: Tokens(tool_output),
-            overflow: if refuses { Overflow::Refuse } else { Overflow::Trim },
+            overflow,
             declared: declared_or_default(node.as_ref()),
-            summary_model: None,
+            summary_model: node.as_ref().and_then(|node| self.summary_model(node, overflow, faults)),
         }
+    }
+
+    fn summary_model(&self, node: &Node<'_>, overflow: Overflow, faults: &mut Faults) -> Option<ModelName> {
+        let name = node.text("summary_model")?;
+        if overflow != Overflow::Summarise {
+            let message = "`summary_model` is set, and nothing is summed up".to_owned();
+            node.fault(faults, code::CONFLICT, &name.span, message, "write `overflow = \"summarise\"`, or take it out");
+        }
+        Some(names::model(node, &name, &self.surroundings.providers, faults))
+    }
+
+    /// Files below the project's folder, or texts of the input.
+    fn documents(&self, names: &Names, faults: &mut Faults) -> Option<DocumentsPlan> {
+        let node = self.node.section("documents")?;
+        if let Some(expression) = node.text("from") {
+            let place = Place { source: node.source, span: expression.span.clone(), exact: Exact::No };
+            template::check_expression(&expression.value, &place, names, faults);
+            if !expression.value.trim_start().starts_with("input") {
+                let message = format!("`{}` names no texts of the input", expression.value);
+                let help = "write an expression such as `input.documents`, or a list of patterns of files";
+                node.fault(faults, code::BAD_VALUE, &expression.span, message, help);
+            }
+            return Some(DocumentsPlan::Input { expression: expression.value });
+        }
+        let patterns = node.texts("from")?.value;
+        for pattern in &patterns {
+            if let Some(help) = bad_pattern(&pattern.value) {
+                let message = format!("`{}` is no pattern of files", pattern.value);
+                node.fault(faults, code::BAD_VALUE, &pattern.span, message, help);
+            }
+        }
+        let folder = self.surroundings.root.to_string_lossy().into_owned();
+        Some(DocumentsPlan::Files { folder, patterns: patterns.into_iter().map(|pattern| pattern.value).collect() })
     }
 
     /// Brings the landing's defaults inside the agent's own sizes; reports what the author sets above them.

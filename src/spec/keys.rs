@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     Choice { now: &'static [&'static str], later: &'static [&'static str] },
     /// A list of texts.
     Texts { min: usize, max: usize },
+    /// A list of texts, or one text.
+    TextsOrText { max: usize },
     /// True or false.
     Boolean,
     /// A whole number.

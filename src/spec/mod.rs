@@ -8,6 +8,7 @@
 
 mod agent;
 mod configuration;
+pub mod documents;
 pub mod fault;
 mod files;
 mod json_schema;

@@ -317,7 +317,8 @@ impl<'a> Node<'a> {
             Kind::Table(_) => self.section(key).iter().for_each(|node| node.check(faults)),
             Kind::Tables(_) => self.sections(key).iter().for_each(|node| node.check(faults)),
             Kind::TablesByName(_) => self.sections_by_name(key).iter().for_each(|(_, node)| node.check(faults)),
-            Kind::Text | Kind::AnyText | Kind::Choice { .. } | Kind::Texts { .. } | Kind::Boolean => {}
+            Kind::Text | Kind::AnyText | Kind::Choice { .. } | Kind::Boolean => {}
+            Kind::Texts { .. } | Kind::TextsOrText { .. } => {}
             Kind::Count { .. } | Kind::Integer | Kind::Number { .. } | Kind::Money | Kind::Price => {}
             Kind::Duration { .. } | Kind::Durations { .. } | Kind::Instant | Kind::TextsByName => {}
             Kind::JsonSchema | Kind::Json | Kind::Value | Kind::Later(_) | Kind::Elsewhere(_) => {}
@@ -333,6 +334,10 @@ fn read(kind: &Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Parsed, 
         Kind::AnyText => reading.text().map(Parsed::Text),
         Kind::Choice { now, later } => reading.choice(now, later).map(Parsed::Text),
         Kind::Texts { min, max } => reading.texts(min, max).map(Parsed::Texts),
+        Kind::TextsOrText { .. } if value.get_ref().as_str().is_some() => {
+            reading.text().and_then(|text| reading.not_empty(text)).map(Parsed::Text)
+        }
+        Kind::TextsOrText { max } => reading.texts(1, max).map(Parsed::Texts),
         Kind::Boolean => {
             value.get_ref().as_bool().map(Parsed::Boolean).ok_or_else(|| reading.wrong("`true` or `false`"))
         }

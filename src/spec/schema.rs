@@ -67,6 +67,10 @@ fn of_kind(kind: &Kind) -> Map<String, Value> {
         Kind::Texts { min, max } => {
             json!({ "type": "array", "items": { "type": "string" }, "minItems": min, "maxItems": max })
         }
+        Kind::TextsOrText { max } => json!({ "anyOf": [
+            { "type": "string", "minLength": 1 },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": max },
+        ] }),
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Integer => json!({ "type": "integer" }),

@@ -1,6 +1,8 @@
 //! Fitting a conversation into its pots, and telling it for a landing.
 
-use plimsoll::domain::context::{Draft, Fitted, LANDING_ASK, LandingRoom, Sizer, Window, fit, landing, landing_bound};
+use plimsoll::domain::context::{
+    Attached, Document, Documents, Draft, Fitted, LANDING_ASK, LandingRoom, Sizer, Window, fit, landing, landing_bound,
+};
 use plimsoll::domain::event::{BoundMethod, Pot};
 use plimsoll::domain::limits::{Declared, LimitKind};
 use plimsoll::domain::message::{Assistant, Message, Sent, ToolAnswer, ToolCall};
@@ -92,7 +94,7 @@ static SYSTEM: LazyLock<Sent> = LazyLock::new(|| Message::System { text: "You an
 static USER: LazyLock<Sent> = LazyLock::new(|| Message::User { text: "Where is order 1042?".into() }.into());
 
 fn draft(turns: &[Sent]) -> Draft<'_> {
-    Draft { system: Some(&SYSTEM), user: &USER, turns }
+    Draft { system: Some(&SYSTEM), user: &USER, documents: None, turns }
 }
 
 fn result_texts(fitted: &Fitted) -> Vec<&str> {
@@ -291,5 +293,50 @@ proptest! {
             }
             Err(_) => prop_assert_eq!(bound, None),
         }
+    }
+}
+
+fn documents(lengths: &[usize]) -> Vec<Document> {
+    let text = |index: usize, length: usize| {
+        let words = if index % 3 == 0 { "order 1042 is on its way\n\n" } else { "shipping takes a while\n\n" };
+        words.repeat(length)
+    };
+    let one =
+        |(index, length): (usize, &usize)| Document { name: format!("docs/{index}.md"), text: text(index, *length) };
+    lengths.iter().enumerate().map(one).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn documents_keep_to_their_pot_best_first_and_in_order(
+        lengths in proptest::collection::vec(0usize..200, 0..8), pot in 0u64..6_000, smaller in 0u64..3_000, known in any::<bool>(),
+    ) {
+        let sizer = Uneven { tokens_known: known };
+        let found = documents(&lengths);
+        let Some(chosen) = Documents::chosen(&found, &USER, Tokens(pot), &sizer) else {
+            prop_assert!(found.iter().all(|document| document.text.is_empty()));
+            return Ok(());
+        };
+        let last = chosen.pieces.iter().map(|piece| piece.rank).max().unwrap_or_default();
+        prop_assert_eq!(usize::try_from(last).expect("few"), chosen.pieces.len(), "the best are taken, no other");
+        let places: Vec<_> = chosen.pieces.iter().map(|piece| (piece.name.clone(), piece.number)).collect();
+        prop_assert!(places.is_sorted());
+        let message = chosen.before(&USER);
+        let context = ContextPlan { documents: Tokens(pot), ..plan(12_000, 300, 300) };
+        let turns = turn(1, 20, &[]);
+        let asked = Draft { documents: Some(Attached { documents: &chosen, message: &message }), ..draft(&turns) };
+        let whole = fit(&asked, &context, WIDE, &sizer).expect("it fits");
+        prop_assert!(whole.pots.documents <= Tokens(pot));
+        prop_assert!(whole.messages.contains(&message) || chosen.pieces.is_empty());
+        let left_out = whole.cuts.iter().any(|cut| cut.pot == Pot::Documents);
+        prop_assert_eq!(left_out, chosen.left_out.pieces > 0);
+        let tight = ContextPlan { documents: Tokens(smaller.min(pot)), ..context };
+        let fewer = fit(&asked, &tight, WIDE, &sizer).expect("it fits");
+        prop_assert!(fewer.pots.documents <= tight.documents && fewer.bound().tokens <= tight.tokens);
+        let bound = landing_bound(&asked, &room(2_000), BoundMethod::Bytes, &sizer).expect("a bound");
+        let landed = landing(&asked, &room(2_000), &sizer).expect("a landing");
+        prop_assert!(landed.bound().tokens <= bound && bound <= Tokens(2_000));
     }
 }

@@ -26,6 +26,7 @@ mod spec;
 mod store;
 mod tokenize;
 mod tool;
+mod tree;
 mod voyage;
 mod workflow;
 mod world;

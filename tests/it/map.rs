@@ -420,8 +420,9 @@ async fn a_tool_that_fails_fails_its_stage() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn arguments_and_results_are_held_to_their_schemas() {
-    let world =
-        with_tools().amend("agents/a.toml", "count = \"{{ input.numbers | length }}\"", "count = \"many\"").start();
+    let world = with_tools()
+        .amend("agents/a.toml", "count = \"{{ input.numbers | length }}\"", "count = \"{{ 'many' }}\"")
+        .start();
     let told = world.run_on(json!({ "numbers": [1] })).await;
     let error = told.ended().error.clone().expect("words");
     assert!(error.contains("stage `note`") && error.contains("count"), "{error}");

@@ -252,6 +252,7 @@ fn hoarder(run: RunId) -> Op {
         simulated: true,
         stage_caps: Default::default(),
         thread: None,
+        documents: None,
     };
     let reserved = Reserved {
         reservation: ReservationId { run, number: 0 },

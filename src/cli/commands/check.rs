@@ -15,9 +15,10 @@ use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::count;
 use crate::domain::limits::{AtLimit, LimitKind, Limits};
 use crate::domain::message::Message;
-use crate::domain::plan::Plan;
+use crate::domain::plan::{DocumentsPlan, Plan};
 use crate::domain::pricing::PriceBook;
 use crate::ids::{AgentName, ModelName, PlanHash, StageName};
+use crate::spec::documents;
 use crate::spec::fault::{Fault, Faults};
 use crate::spec::limits::{SETTABLE, value};
 use crate::spec::load::{Survey, load_agent, survey_project};
@@ -239,6 +240,7 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
             "{names} without a price: such calls are refused, {rest}; add `[[prices]]` to plimsoll.toml"
         ));
     }
+    warnings.extend(documents_warnings(plan));
     if plan.limits.at_limit == AtLimit::Land {
         warnings.extend(landing_warning(plan));
         let cost = plan.limits.cost;
@@ -256,6 +258,22 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
         }
     }
     warnings.extend(stages::warnings(plan));
+    warnings
+}
+
+/// Patterns that match no file now, and documents that a run would be refused for.
+fn documents_warnings(plan: &Plan) -> Vec<String> {
+    let Some(DocumentsPlan::Files { folder, patterns }) = &plan.documents else { return Vec::new() };
+    let nothing = |pattern: &String| {
+        let found = documents::matching(folder, std::slice::from_ref(pattern));
+        let is_empty = found.is_ok_and(|found| found.is_empty());
+        is_empty.then(|| format!("`[documents]`: no file matches `{pattern}`"))
+    };
+    let mut warnings: Vec<String> = patterns.iter().filter_map(nothing).collect();
+    warnings.extend(documents::read(folder, patterns).err().map(|fault| format!("no run can start: {fault}")));
+    if plan.context.documents == Tokens::ZERO {
+        warnings.push("`context.documents` = 0: none of `[documents]` is ever sent".to_owned());
+    }
     warnings
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::context::{Draft, Fitted, Measure, Sizer, head, without_middle};
+use crate::domain::context::{DocumentPiece, Draft, Fitted, Measure, Sizer, head, without_middle};
 use crate::domain::event::{BoundMethod, Cut, Pot};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::message::{Message, Pots, Sent};
@@ -60,7 +60,8 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
     let bound = |method| {
         let measure = Measure { sizer, method };
         let base = Telling { draft, parts: &[], measure }.size(0);
-        let told: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
+        let turns: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
+        let told = turns.plus(documents_bound(draft, measure));
         (base <= room.tokens).then(|| base.plus(words).plus(told).min(room.tokens))
     };
     if method == BoundMethod::Bytes
@@ -82,6 +83,15 @@ fn refuse(room: &LandingRoom, telling: &Telling<'_>, needed: Tokens) -> Box<Refu
         observed: format!("instructions and input alone need {}", telling.measure.shown(needed)),
         declared: room.declared.clone(),
     })
+}
+
+/// An upper bound of what telling the documents adds: they are what is left out first.
+fn documents_bound(draft: &Draft<'_>, measure: Measure<'_>) -> Tokens {
+    let Some(attached) = draft.documents else { return Tokens::ZERO };
+    let names =
+        |piece: &DocumentPiece| u64::try_from(piece.name.len()).unwrap_or(u64::MAX).saturating_add(WORDS_BYTES_MAX);
+    let names = attached.documents.pieces.iter().map(names).fold(0, u64::saturating_add);
+    measure.message(attached.message).plus(Tokens(names))
 }
 
 /// One message, or one call with its answer, in words.
@@ -149,7 +159,7 @@ impl Telling<'_> {
             shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
         let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
         let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user.text());
-        head(&Draft { user: &said(user), ..*self.draft })
+        head(&Draft { user: &said(user), documents: None, ..*self.draft })
     }
 
     fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {
@@ -174,10 +184,16 @@ fn shortened(text: &str, left: Tokens) -> Option<String> {
     Some(without_middle(text, keep))
 }
 
-/// The conversation in words, oldest first. A call is told with its answer; one without an answer isn't told.
+fn document(piece: &DocumentPiece) -> Part {
+    let text = format!("Document {} says: {}", piece.name, piece.text);
+    Part { text, pot: Pot::Documents, what: format!("{} (piece {})", piece.name, piece.number) }
+}
+
+/// The documents and the conversation in words, oldest first. A call is told with its answer; one without an answer isn't told.
 fn parts(draft: &Draft<'_>) -> Vec<Part> {
     let mut arguments: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut parts = Vec::new();
+    let documents = draft.documents.iter().flat_map(|attached| &attached.documents.pieces);
+    let mut parts: Vec<Part> = documents.map(document).collect();
     for message in draft.turns {
         match &**message {
             Message::System { text } | Message::User { text } => {

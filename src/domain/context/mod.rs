@@ -4,10 +4,12 @@
 //! whole, older ones lose their middle or are replaced by a note; every call keeps an answer, which the wires demand. Turns
 //! beyond the history's pot go oldest first, each with its tool answers. The last turn always stays.
 //! Sizes are taken in bytes where everything fits so, which costs nothing, else in tokens where the encoding is known.
-//! Deliberately absent: tokenizers (sizes come in through [`Sizer`]), summaries, and documents, which come with their own
-//! stage.
+//! Documents go out with the input, the best of them that fit their pot.
+//! Deliberately absent: tokenizers (sizes come in through [`Sizer`]), and files.
 
+mod documents;
 mod landing;
+mod rank;
 mod trim;
 
 use crate::domain::event::{BoundMethod, Cut, InputBound};
@@ -16,7 +18,9 @@ use crate::domain::message::{Message, Pots, Sent};
 use crate::domain::plan::{ContextPlan, Overflow};
 use crate::units::Tokens;
 
+pub use documents::{Documents, LeftOut, Piece as DocumentPiece};
 pub use landing::{LANDING_ASK, LandingRoom, landing, landing_bound};
+pub use rank::{Document, PIECE_BYTES_MAX};
 
 /// Upper bounds of tokens. Both ways of measuring hold at once; tokens are never more than bytes.
 pub trait Sizer {
@@ -37,8 +41,19 @@ pub struct Draft<'a> {
     pub system: Option<&'a Sent>,
     /// The rendered user text: the input.
     pub user: &'a Sent,
+    /// What goes with the input, if the run has documents.
+    pub documents: Option<Attached<'a>>,
     /// The conversation since then, oldest first: assistant turns, each followed by the answers to its calls.
     pub turns: &'a [Sent],
+}
+
+/// Documents, and the user's message with all of them at its head.
+#[derive(Clone, Copy, Debug)]
+pub struct Attached<'a> {
+    /// The documents.
+    pub documents: &'a Documents,
+    /// The message.
+    pub message: &'a Sent,
 }
 
 /// What the model takes.
@@ -95,6 +110,8 @@ pub fn fit(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn Si
             Err(room.refuse(plan, &format!("the request needs {}", measured.shown(measured.pots.total()))))
         }
         Overflow::Trim | Overflow::Summarise => {
+            let needed = trim::last_needs(draft.turns, measured.measure);
+            let measured = measured.with_fewer_documents(draft, &room, needed);
             trim::trim(measured, &room).map_err(|needed| room.refuse(plan, &needed))
         }
     }
@@ -110,6 +127,7 @@ pub fn tightened(draft: &Draft<'_>, sizer: &dyn Sizer) -> Option<Fitted> {
 struct Room {
     total: Tokens,
     history: Tokens,
+    documents: Tokens,
     tool_output: Tokens,
     window: Option<Tokens>,
 }
@@ -118,7 +136,13 @@ impl Room {
     fn of(plan: &ContextPlan, window: Window) -> Self {
         let output = Tokens(u64::from(window.max_output));
         let left = window.tokens.map(|tokens| tokens.left_after(output)).filter(|left| *left < plan.tokens);
-        Self { total: left.unwrap_or(plan.tokens), history: plan.history, tool_output: plan.tool_output, window: left }
+        Self {
+            total: left.unwrap_or(plan.tokens),
+            history: plan.history,
+            documents: plan.documents,
+            tool_output: plan.tool_output,
+            window: left,
+        }
     }
 
     fn refuse(&self, plan: &ContextPlan, observed: &str) -> Box<Refusal> {
@@ -178,23 +202,45 @@ struct Measured<'a> {
     head: Vec<Sent>,
     turns: &'a [Sent],
     pots: Pots,
+    /// Documents that are left out.
+    left_out: Option<Cut>,
 }
 
 impl<'a> Measured<'a> {
     fn of(draft: &Draft<'a>, measure: Measure<'a>) -> Self {
         let head = head(draft);
-        let instructions = head.iter().map(|message| measure.message(message)).sum::<Tokens>().plus(measure.fixed());
-        let mut pots = Pots { instructions, ..Pots::default() };
+        let size = |message: &Sent| measure.message(message);
+        let bare = draft.system.into_iter().chain([draft.user]).map(size).sum::<Tokens>();
+        let documents = head.iter().map(size).sum::<Tokens>().left_after(bare);
+        let mut pots = Pots { instructions: bare.plus(measure.fixed()), documents, ..Pots::default() };
         for message in draft.turns {
             let pot = if is_tool_answer(message) { &mut pots.tool_output } else { &mut pots.history };
             *pot = pot.plus(measure.message(message));
         }
-        Self { measure, head, turns: draft.turns, pots }
+        let left_out = draft.documents.and_then(|attached| attached.documents.cut());
+        Self { measure, head, turns: draft.turns, pots, left_out }
+    }
+
+    /// With the best documents that fit their pot, and what is left beside the instructions and `needed`.
+    fn with_fewer_documents(mut self, draft: &Draft<'_>, room: &Room, needed: Tokens) -> Self {
+        let Some(attached) = draft.documents else { return self };
+        let left = room.total.left_after(self.pots.instructions).left_after(needed).min(room.documents);
+        if self.pots.documents <= left {
+            return self;
+        }
+        let kept = attached.documents.within(draft.user, left, self.measure);
+        self.left_out = kept.cut();
+        self.pots.documents = kept.size(draft.user, self.measure);
+        let message = if kept.pieces.is_empty() { draft.user.clone() } else { kept.before(draft.user) };
+        self.head.pop();
+        self.head.push(message);
+        self
     }
 
     fn fits(&self, room: &Room) -> bool {
         self.pots.total() <= room.total
             && self.pots.tool_output <= room.tool_output
+            && self.pots.documents <= room.documents
             && (self.pots.history <= room.history
                 || self.turns.iter().filter(|message| starts_turn(message)).nth(1).is_none())
     }
@@ -206,7 +252,7 @@ impl<'a> Measured<'a> {
     /// The request as it is, nothing cut.
     fn whole(self) -> Fitted {
         let messages = self.head.into_iter().chain(self.turns.iter().cloned()).collect();
-        Fitted { messages, pots: self.pots, cuts: Vec::new(), method: self.measure.method }
+        Fitted { messages, pots: self.pots, cuts: self.left_out.into_iter().collect(), method: self.measure.method }
     }
 
     /// The request with what is left of its turns.
@@ -217,13 +263,15 @@ impl<'a> Measured<'a> {
             *pot = pot.plus(piece.size);
         }
         let messages = self.head.into_iter().chain(pieces.into_iter().map(|piece| piece.message)).collect();
+        let cuts = self.left_out.into_iter().chain(cuts).collect();
         Fitted { messages, pots, cuts, method: self.measure.method }
     }
 }
 
-/// System text, if there is one, and the input.
+/// System text, if there is one, and the input with its documents.
 fn head(draft: &Draft<'_>) -> Vec<Sent> {
-    draft.system.into_iter().chain([draft.user]).cloned().collect()
+    let user = draft.documents.map_or(draft.user, |attached| attached.message);
+    draft.system.into_iter().chain([user]).cloned().collect()
 }
 
 fn is_tool_answer(message: &Message) -> bool {

@@ -20,7 +20,8 @@ const REPLACEMENT_BYTES_MAX: usize = 48;
 /// Cuts a conversation until it fits, or says what alone is too long.
 pub(super) fn trim(measured: Measured<'_>, room: &Room) -> Result<Fitted, String> {
     let (measure, turns) = (measured.measure, measured.turns);
-    let left = room.total.0.checked_sub(measured.pots.instructions.0).map(Tokens);
+    let head = measured.pots.instructions.plus(measured.pots.documents);
+    let left = room.total.0.checked_sub(head.0).map(Tokens);
     let newest = last_turn(turns);
     let last = Needs::of(&turns[newest..], measure);
     let needed = last.history.plus(last.notes);
@@ -37,6 +38,12 @@ pub(super) fn trim(measured: Measured<'_>, room: &Room) -> Result<Fitted, String
     let shortened = shorten_results(&mut pieces, measure, tool_room.left_after(needs.notes), results);
     let cuts = gone_cut(gone, results, measure).into_iter().chain(shortened).collect();
     Ok(measured.with(pieces, cuts))
+}
+
+/// What the last turn needs at least.
+pub(super) fn last_needs(turns: &[Sent], measure: Measure<'_>) -> Tokens {
+    let needs = Needs::of(&turns[last_turn(turns)..], measure);
+    needs.history.plus(needs.notes)
 }
 
 /// What some turns need at least: their history, and a note for each of their results.

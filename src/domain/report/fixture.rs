@@ -125,6 +125,7 @@ impl Log {
                 simulated: true,
                 stage_caps: Default::default(),
                 thread: None,
+                documents: None,
             }),
         );
         log

@@ -10,14 +10,16 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome,
-    PersonAnswered, PersonAsked, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, ChildBegan, ChildEnded, CostSource, Created, Cut, Decision, EndState, Event,
+    InputBound, Labels, Outcome, PersonAnswered, PersonAsked, Place, Purpose, Recorded, Reserved, Settled, Spent,
+    StageEnd, StageEnded, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
 use crate::domain::retry::Failure;
-use crate::ids::{ModelName, PlanHash, PriceId, ReservationId, RunId, StageName, ToolName};
+use crate::domain::run::{Run, Tree};
+use crate::ids::{AgentName, ModelName, PlanHash, PriceId, ReservationId, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
 
 /// One run, whole. As JSON: the run's document, and more.
@@ -106,6 +108,8 @@ pub enum TimelineEntry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// A run of a sub-agent, from its beginning on.
+    Child(Box<ChildLine>),
     /// A tool call that was not made.
     Refused {
         /// When.
@@ -223,6 +227,32 @@ pub enum TimelineEntry {
         /// Who.
         by: String,
     },
+}
+
+/// A run of a sub-agent, where it was called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildLine {
+    /// When it began.
+    #[serde(with = "text")]
+    pub at: Timestamp,
+    /// The run.
+    pub run: RunId,
+    /// Its agent.
+    pub agent: AgentName,
+    /// The stage that called it.
+    pub stage: StageName,
+    /// The item, from 0, where that is a map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
+    /// The step that it counts as, where a model called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    /// How it ended; null while it hasn't.
+    pub end: Option<EndState>,
+    /// What it and the runs below it cost; nothing while it hasn't ended.
+    pub cost_usd: Money,
+    /// Its own trace; null where one run is told alone.
+    pub trace: Option<Trace>,
 }
 
 /// One passage through the gate.
@@ -385,6 +415,22 @@ pub struct ReplyLine {
     pub request_id: Option<String>,
 }
 
+impl ChildLine {
+    fn of(at: Timestamp, began: &ChildBegan) -> Self {
+        Self {
+            at,
+            run: began.child,
+            agent: began.agent.clone(),
+            stage: began.place.stage.clone(),
+            item: began.place.item,
+            step: began.call.as_ref().map(|call| call.step),
+            end: None,
+            cost_usd: Money::ZERO,
+            trace: None,
+        }
+    }
+}
+
 impl StepLine {
     /// Where it stands in a workflow: `read[3]`; `None` for a single loop, whose one stage nobody named.
     #[must_use]
@@ -398,14 +444,45 @@ impl Trace {
     #[must_use]
     pub fn of(id: RunId, plan: Arc<Plan>, log: &[Recorded], now: Timestamp) -> Option<Self> {
         let run = replay(id, plan, log)?;
+        let (head, spent) = (None, run.spent());
+        Self::told(&run, head, &spent, log, now)
+    }
+
+    /// The trace of a run with those of all below it, each where it was called: the lines of all of them add up to its
+    /// head. `None` where a log doesn't fit those above it.
+    ///
+    /// # Errors
+    /// What `read` says.
+    pub fn of_tree<E>(
+        id: RunId,
+        plan: &Arc<Plan>,
+        now: Timestamp,
+        read: &mut dyn FnMut(RunId) -> Result<Vec<Recorded>, E>,
+    ) -> Result<Option<Self>, E> {
+        let log = read(id)?;
+        let Some(tree) = Tree::load(id, plan.clone(), &mut *read)? else { return Ok(None) };
+        let Some(Event::Created(created)) = log.first().map(|first| &first.event) else { return Ok(None) };
+        let head = RunDocument::of_tree(&tree, created.load_line, now);
+        let Some(mut trace) = Self::told(tree.root(), Some(head), &tree.spent(id), &log, now) else {
+            return Ok(None);
+        };
+        for entry in &mut trace.timeline {
+            let TimelineEntry::Child(child) = entry else { continue };
+            let Some(plan) = plan.agents.get(&child.agent) else { return Ok(None) };
+            child.trace = Self::of_tree(child.run, plan, now, read)?;
+        }
+        Ok(Some(trace))
+    }
+
+    fn told(run: &Run, head: Option<RunDocument>, spent: &Spent, log: &[Recorded], now: Timestamp) -> Option<Self> {
         let first = log.first()?;
         let Event::Created(created) = &first.event else { return None };
         let mut fold = Fold::default();
         log.iter().for_each(|recorded| fold.apply(recorded));
         let ended = log.iter().find(|recorded| matches!(recorded.event, Event::Ended(_))).map(|recorded| recorded.at);
-        let head = RunDocument::of(&run, created.load_line, now);
+        let head = head.unwrap_or_else(|| RunDocument::of(run, created.load_line, now));
         let refusal = run.ended.as_ref().map_or(run.lands.clone(), |ended| ended.refusal.clone());
-        let limits = fold.peaks.standings(&run, refusal.as_ref(), ended.unwrap_or(now));
+        let limits = fold.peaks.standings(run, spent, refusal.as_ref(), ended.unwrap_or(now));
         let mut trace = Self::assemble(head, created, (first.at, ended), refusal, fold.timeline, limits);
         trace.waits_until = run.expires_at();
         Some(trace)
@@ -442,9 +519,18 @@ impl Trace {
         self.timeline.iter().filter_map(|entry| if let TimelineEntry::Step(step) = entry { Some(step) } else { None })
     }
 
-    /// Every attempt.
-    pub fn attempts(&self) -> impl Iterator<Item = &AttemptLine> {
-        self.steps().flat_map(|step| &step.attempts)
+    /// Every attempt, those of the runs below included where they are told.
+    #[must_use]
+    pub fn attempts(&self) -> Box<dyn Iterator<Item = &AttemptLine> + '_> {
+        let below = self.children().filter_map(|child| child.trace.as_ref()).flat_map(Self::attempts);
+        Box::new(self.steps().flat_map(|step| &step.attempts).chain(below))
+    }
+
+    /// The runs right below.
+    pub fn children(&self) -> impl Iterator<Item = &ChildLine> {
+        self.timeline
+            .iter()
+            .filter_map(|entry| if let TimelineEntry::Child(child) = entry { Some(&**child) } else { None })
     }
 
     /// Where one limit stood.
@@ -493,11 +579,9 @@ impl Fold {
         let at = recorded.at;
         self.peaks.apply(at, &recorded.event);
         match &recorded.event {
-            Event::Created(_)
-            | Event::Ended(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::Ended(_) | Event::PeriodMoved(_) => {}
+            Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine::of(at, began)))),
+            Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
                 let (stage, items) = (began.stage.clone(), began.items.len());
                 self.timeline.push(TimelineEntry::Map { at, stage, items, finished: 0, lost: 0 });
@@ -658,6 +742,17 @@ impl Fold {
         let (stage, item, end) = (id.clone(), *item, *end);
         let (refusal, error) = (refusal.clone(), error.clone());
         self.timeline.push(TimelineEntry::StageEnded { at, stage, item, end, refusal, error });
+    }
+
+    fn end_child(&mut self, ended: &ChildEnded) {
+        for entry in self.timeline.iter_mut().rev() {
+            if let TimelineEntry::Child(child) = entry
+                && child.run == ended.child
+            {
+                (child.end, child.cost_usd) = (Some(ended.end.state), ended.spent.settled);
+                return;
+            }
+        }
     }
 
     fn end_wait(&mut self, now: Timestamp, reason: WaitEnd) {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::domain::context::Documents;
 use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, Spent, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
 use crate::domain::message::{Assistant, Sent};
@@ -74,6 +75,8 @@ pub struct Run {
     pub labels: Labels,
     /// True where the simulated provider answers.
     pub simulated: bool,
+    /// The documents that go with its input.
+    pub documents: Option<Arc<Documents>>,
     /// What it hangs below; `None` for a root.
     pub parent: Option<Parent>,
     /// Where it stands.
@@ -150,6 +153,7 @@ impl Run {
             input: created.input.clone(),
             labels: created.labels.clone(),
             simulated: created.simulated,
+            documents: created.documents.clone(),
             parent: created.parent.clone(),
             state: RunState::Queued,
             counters: Counters::default(),

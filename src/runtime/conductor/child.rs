@@ -8,7 +8,6 @@ use crate::domain::event::{
 };
 use crate::domain::limits::Refusal;
 use crate::domain::run::{ChildIntent, NodeRef};
-use crate::failpoint;
 use crate::ids::RunId;
 use crate::runtime::Agent;
 
@@ -22,6 +21,10 @@ impl Conductor {
             // What was asked for before it in the same look has no number yet.
             call.step = above.counters.steps + 1;
         }
+        let (documents, unread) = match self.shared.documents(&agent.plan, &agent.forms.own, &input) {
+            Ok(documents) => (documents.map(Arc::new), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let (root, plan) = (self.root(), &agent.plan);
         let created = Created {
             version: EVENT_VERSION,
@@ -38,13 +41,16 @@ impl Conductor {
             simulated: root.simulated,
             stage_caps: plan.stage_caps(),
             thread: None,
+            documents,
         };
         let child = self.shared.clock.run_id();
         self.agents.insert(child, agent);
         self.note(parent, Event::ChildBegan(ChildBegan { child, agent: name, place, call }));
         self.note(child, Event::Created(created));
         self.note(child, Event::Admitted(Admitted { budgets: vec![], landing: None }));
-        failpoint::reach("child.began");
+        if let Some(error) = unread {
+            self.fail_child(child, error);
+        }
     }
 
     /// What follows from a run's plan: for a run below, as its parent's agent has it.

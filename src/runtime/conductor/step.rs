@@ -138,7 +138,7 @@ impl Conductor {
                 self.end_place(run, intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
                 return Ok(Taken::Moved);
             }
-            Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal: *refusal },
+            Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal },
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
         };
         self.refused(intent, refused, asked).await
@@ -171,6 +171,7 @@ impl Conductor {
     /// A limit says no: whose it is stops, or lands.
     async fn refused(&mut self, intent: &ModelIntent, refused: Refused, asked: &Asked) -> Result<Taken, RuntimeError> {
         let Refused { node, refusal } = refused;
+        let refusal = *refusal;
         let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = &node;
         let is_root = matches!(node, NodeRef::Run(run) if run == self.root().id);
         if asked.has(*run) {
@@ -210,7 +211,8 @@ impl Conductor {
         let run = self.tree.run(*id).ok_or("it is over")?;
         let rendered = match place {
             Some(place) => Rendered::at(run, &agent.forms, place),
-            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input),
+            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
+                .map(|rendered| rendered.with_documents(run.documents.clone())),
         };
         rendered.map_err(|error| format!("its prompt can't be rendered: {error}"))
     }

@@ -57,11 +57,7 @@ pub(crate) static AGENT: Section = Section {
             Kind::Tables(&STAGE),
             "Stages of a workflow, in parallel where none needs the other; without any the agent is one loop",
         ),
-        optional(
-            "documents",
-            Kind::Later("give the agent a `search_files` tool instead"),
-            "Documents come with a later version",
-        ),
+        optional("documents", Kind::Table(&DOCUMENTS), "Documents that go with the input, the best first"),
     ],
 };
 
@@ -143,13 +139,30 @@ static CONTEXT: Section = Section {
         ),
         optional(
             "documents",
-            Kind::Later("leave the pot out: its share goes to the others"),
-            "Documents come with a later version",
+            Kind::Count { min: 0, max: TOKENS_MAX },
+            "Tokens of documents; a quarter of `tokens` by default where there is `[documents]`",
         ),
         optional(
             "overflow",
-            Kind::Choice { now: &["trim", "refuse"], later: &["summarise"] },
-            "What to do with what doesn't fit: `trim` (the default) or `refuse`",
+            Kind::Choice { now: &["trim", "summarise", "refuse"], later: &[] },
+            "What to do with what doesn't fit: `trim` (the default), `summarise` or `refuse`",
+        ),
+        optional(
+            "summary_model",
+            Kind::Text,
+            "Who sums up, with `summarise`; by default the last model of the policy's `downgrade`, else the agent's own",
         ),
     ],
+};
+
+/// The most patterns of documents.
+const PATTERNS_MAX: usize = 64;
+
+static DOCUMENTS: Section = Section {
+    doc: "Documents that go with the input: cut into pieces, ranked against the user text, the best sent",
+    fields: &[super::required(
+        "from",
+        Kind::TextsOrText { max: PATTERNS_MAX },
+        "Patterns of files below the project's folder, such as `[\"docs/**/*.md\"]`; or an expression that gives texts, such as `\"input.documents\"`",
+    )],
 };

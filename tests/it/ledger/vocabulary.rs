@@ -76,6 +76,7 @@ pub(super) fn created(birth: Birth) -> Event {
         simulated: true,
         stage_caps: birth.stage_caps,
         thread: None,
+        documents: None,
     })
 }
 

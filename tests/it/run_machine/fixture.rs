@@ -83,6 +83,7 @@ pub(super) fn created(plan: &Plan) -> Created {
         simulated: true,
         stage_caps: Default::default(),
         thread: None,
+        documents: None,
     }
 }
 

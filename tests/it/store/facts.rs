@@ -92,6 +92,7 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         simulated: true,
         stage_caps: Default::default(),
         thread: None,
+        documents: None,
     })
 }
 

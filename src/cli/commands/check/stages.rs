@@ -26,7 +26,7 @@ pub(super) struct StageRow {
     models: Vec<ModelName>,
     /// The tools and agents that it calls, or that its model may call.
     calls: Vec<String>,
-    /// Its own limits, and those of the agent that bound this kind of stage.
+    /// Its own limits, those of the agent that bound this kind of stage, and the `cost` of the agent that it runs.
     bounded_by: Vec<LimitRow>,
 }
 
@@ -88,6 +88,10 @@ impl StageRow {
         let lane = stage.kind.of_lane();
         let asks_a_model = matches!(lane, StageKind::Loop { .. } | StageKind::Model { .. });
         let model = stage.kind.call().and_then(|call| call.model.as_ref()).unwrap_or(&plan.model);
+        let limits = plan.limits_of(&stage.id);
+        let bounds = bounds(plan, stage).into_iter().map(|kind| LimitRow::of(limits, kind));
+        let child = if let StageKind::Agent { agent, .. } = lane { plan.agents.get(agent) } else { None };
+        let of_child = child.map(|child| LimitRow::of(&child.limits, LimitKind::Cost));
         Self {
             stage: stage.id.clone(),
             kind: stage.kind.name(),
@@ -97,10 +101,7 @@ impl StageRow {
             on_error: stage.on_error,
             models: if asks_a_model { model.candidates.clone() } else { Vec::new() },
             calls: calls(lane),
-            bounded_by: bounds(plan, stage)
-                .into_iter()
-                .map(|kind| LimitRow::of(plan.limits_of(&stage.id), kind))
-                .collect(),
+            bounded_by: bounds.chain(of_child).collect(),
         }
     }
 
