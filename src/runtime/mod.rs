@@ -21,6 +21,7 @@ mod stop;
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
 pub use error::RuntimeError;
+pub(crate) use people::Request;
 pub use progress::{Observer, Progress, silent};
 
 use std::collections::BTreeMap;
@@ -28,17 +29,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, PersonAnswered, RunState};
+use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
-use crate::domain::run::{Given, Intent, Next, Run, Tree};
+use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
@@ -105,25 +106,6 @@ impl Agent {
 
 /// Requests of people that a driven tree hasn't heard yet.
 const REQUESTS_MAX: usize = 64;
-
-/// What people ask of a tree that is driven.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// To end it.
-    Cancel {
-        /// Why.
-        reason: String,
-    },
-    /// That a question of one of its runs is answered.
-    Answer {
-        /// The run that asks.
-        run: RunId,
-        /// The answer.
-        given: Given,
-        /// What became of it.
-        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
-    },
-}
 
 /// The right to drive a run or to decide on it. Dropped, it is free for others.
 struct Entered {
