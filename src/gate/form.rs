@@ -177,10 +177,10 @@ impl Rendered {
         texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step)) > smallest
     }
 
-    pub(super) fn draft<'a>(&'a self, turns: &'a [Sent]) -> context::Draft<'a> {
+    pub(super) fn draft<'a>(&'a self, turns: &'a [Sent], summary: Option<&'a Sent>) -> context::Draft<'a> {
         let attached = self.attached.as_ref();
         let documents = attached.map(|(documents, message)| context::Attached { documents, message });
-        context::Draft { system: self.system.as_ref(), user: &self.user, documents, turns }
+        context::Draft { system: self.system.as_ref(), user: &self.user, documents, summary, turns }
     }
 }
 

@@ -91,7 +91,9 @@ fn worst_call(
 ) -> (Option<WorstCall>, Vec<ModelName>) {
     let (input, output) = (input_bound(plan), plan.model.max_output_tokens);
     let (mut worst, mut unpriced): (Option<WorstCall>, Vec<ModelName>) = (None, Vec::new());
-    for model in plan.model.models() {
+    let models = plan.model.models();
+    let sums_up = plan.context.summary_model.as_ref().filter(|model| !models.contains(model));
+    for model in models.into_iter().chain(sums_up) {
         match price(model, input, output) {
             Some(cost) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {
                 worst = Some(WorstCall { model: model.clone(), input, output, cost });

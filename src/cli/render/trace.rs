@@ -5,7 +5,7 @@ use crate::cli::render::text::one_line;
 use crate::domain::event::{AccountKey, CallRefusal, Pot, Purpose, WaitEnd};
 use crate::domain::limits::LimitKind;
 use crate::domain::report::{
-    AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
+    AttemptCall, AttemptLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
     TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
@@ -132,11 +132,26 @@ const fn wait_end(why: WaitEnd) -> &'static str {
 fn step_lines(step: &StepLine) -> Vec<String> {
     let stage = if step.stage.as_str() == "main" { String::new() } else { format!("  stage {}", step.stage) };
     let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
+    lines.extend(step.grew.as_ref().map(growth));
     for attempt in &step.attempts {
         lines.push(attempt_line(attempt));
         lines.extend(details(attempt).into_iter().map(|detail| format!("    {detail}")));
     }
     lines
+}
+
+/// `  request +120 tokens: history +90, tool_output +30`.
+fn growth(grew: &Growth) -> String {
+    let pots = [
+        (Pot::Instructions, grew.instructions),
+        (Pot::History, grew.history),
+        (Pot::Documents, grew.documents),
+        (Pot::ToolOutput, grew.tool_output),
+    ];
+    let moved = pots.iter().filter(|(_, change)| *change != 0);
+    let moved: Vec<String> = moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change))).collect();
+    let by = if moved.is_empty() { String::new() } else { format!(": {}", moved.join(", ")) };
+    format!("  request {} tokens{by}", signed(grew.total()))
 }
 
 /// What a step calls: of its latest attempt.
@@ -294,6 +309,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
         Column::text("CALL"),
         Column::number("TRIES"),
         Column::number("TOKENS IN"),
+        Column::number("GREW"),
         Column::number("OUT"),
         Column::number("COST"),
         Column::number("TIME"),
@@ -306,6 +322,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
         "total".to_owned(),
         trace.attempts().count().to_string(),
         input.to_string(),
+        String::new(),
         head.tokens.output.to_string(),
         head.cost.settled_usd.to_string(),
         head.wall_ms.to_string(),
@@ -322,7 +339,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     format!("{}{}\n{}: {cost}\n{because}{error}", table.render(width), stood.join(" · "), state(head))
 }
 
-fn step_row(step: &StepLine) -> [String; 7] {
+fn step_row(step: &StepLine) -> [String; 8] {
     let input = |tokens: &TokenDocument| tokens.input.plus(tokens.cache_read).plus(tokens.cache_write);
     let used: Vec<&TokenDocument> = step.attempts.iter().filter_map(|attempt| attempt.tokens.as_ref()).collect();
     let count = |tokens: Tokens| if used.is_empty() { "-".to_owned() } else { tokens.to_string() };
@@ -333,10 +350,16 @@ fn step_row(step: &StepLine) -> [String; 7] {
         call(step),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),
+        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total())),
         count(used.iter().map(|tokens| tokens.output).sum()),
         format!("{}{}", step.cost_usd, if unknown { " unknown" } else { "" }),
         latency.to_string(),
     ]
+}
+
+/// `+1,200` or `-300`.
+fn signed(change: i64) -> String {
+    format!("{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
         let measure = Measure { sizer, method };
         let base = Telling { draft, parts: &[], measure }.size(0);
         let turns: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
-        let told = turns.plus(documents_bound(draft, measure));
+        let summary = draft.summary.map_or(Tokens::ZERO, |summary| measure.message(summary).plus(words));
+        let told = turns.plus(summary).plus(documents_bound(draft, measure));
         (base <= room.tokens).then(|| base.plus(words).plus(told).min(room.tokens))
     };
     if method == BoundMethod::Bytes
@@ -95,8 +96,8 @@ fn documents_bound(draft: &Draft<'_>, measure: Measure<'_>) -> Tokens {
 }
 
 /// One message, or one call with its answer, in words.
-struct Part {
-    text: String,
+pub(super) struct Part {
+    pub(super) text: String,
     pot: Pot,
     what: String,
 }
@@ -159,7 +160,7 @@ impl Telling<'_> {
             shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
         let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
         let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user.text());
-        head(&Draft { user: &said(user), documents: None, ..*self.draft })
+        head(&Draft { user: &said(user), documents: None, summary: None, ..*self.draft })
     }
 
     fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {
@@ -190,10 +191,15 @@ fn document(piece: &DocumentPiece) -> Part {
 }
 
 /// The documents and the conversation in words, oldest first. A call is told with its answer; one without an answer isn't told.
-fn parts(draft: &Draft<'_>) -> Vec<Part> {
+pub(super) fn parts(draft: &Draft<'_>) -> Vec<Part> {
     let mut arguments: BTreeMap<&str, &str> = BTreeMap::new();
     let documents = draft.documents.iter().flat_map(|attached| &attached.documents.pieces);
     let mut parts: Vec<Part> = documents.map(document).collect();
+    parts.extend(draft.summary.map(|summary| Part {
+        text: summary.text().to_owned(),
+        pot: Pot::History,
+        what: "the summary of earlier turns".to_owned(),
+    }));
     for message in draft.turns {
         match &**message {
             Message::System { text } | Message::User { text } => {

@@ -10,6 +10,7 @@
 mod documents;
 mod landing;
 mod rank;
+mod summary;
 mod trim;
 
 use crate::domain::event::{BoundMethod, Cut, InputBound};
@@ -21,6 +22,7 @@ use crate::units::Tokens;
 pub use documents::{Documents, LeftOut, Piece as DocumentPiece};
 pub use landing::{LANDING_ASK, LandingRoom, landing, landing_bound};
 pub use rank::{Document, PIECE_BYTES_MAX};
+pub use summary::{SUMMARY_ASK, Split, in_place, request as summary_request, split};
 
 /// Upper bounds of tokens. Both ways of measuring hold at once; tokens are never more than bytes.
 pub trait Sizer {
@@ -43,6 +45,8 @@ pub struct Draft<'a> {
     pub user: &'a Sent,
     /// What goes with the input, if the run has documents.
     pub documents: Option<Attached<'a>>,
+    /// What stands for the turns that aren't sent any more.
+    pub summary: Option<&'a Sent>,
     /// The conversation since then, oldest first: assistant turns, each followed by the answers to its calls.
     pub turns: &'a [Sent],
 }
@@ -200,6 +204,7 @@ struct Piece {
 struct Measured<'a> {
     measure: Measure<'a>,
     head: Vec<Sent>,
+    summary: Option<&'a Sent>,
     turns: &'a [Sent],
     pots: Pots,
     /// Documents that are left out.
@@ -213,12 +218,13 @@ impl<'a> Measured<'a> {
         let bare = draft.system.into_iter().chain([draft.user]).map(size).sum::<Tokens>();
         let documents = head.iter().map(size).sum::<Tokens>().left_after(bare);
         let mut pots = Pots { instructions: bare.plus(measure.fixed()), documents, ..Pots::default() };
+        pots.history = draft.summary.map(size).unwrap_or_default();
         for message in draft.turns {
             let pot = if is_tool_answer(message) { &mut pots.tool_output } else { &mut pots.history };
             *pot = pot.plus(measure.message(message));
         }
         let left_out = draft.documents.and_then(|attached| attached.documents.cut());
-        Self { measure, head, turns: draft.turns, pots, left_out }
+        Self { measure, head, summary: draft.summary, turns: draft.turns, pots, left_out }
     }
 
     /// With the best documents that fit their pot, and what is left beside the instructions and `needed`.
@@ -249,20 +255,27 @@ impl<'a> Measured<'a> {
         self.measure.shown(size)
     }
 
+    /// What stands for older turns; it stays.
+    fn summed_up(&self) -> Tokens {
+        self.summary.map(|summary| self.measure.message(summary)).unwrap_or_default()
+    }
+
     /// The request as it is, nothing cut.
     fn whole(self) -> Fitted {
-        let messages = self.head.into_iter().chain(self.turns.iter().cloned()).collect();
+        let messages = self.head.into_iter().chain(self.summary.into_iter().chain(self.turns).cloned()).collect();
         Fitted { messages, pots: self.pots, cuts: self.left_out.into_iter().collect(), method: self.measure.method }
     }
 
     /// The request with what is left of its turns.
     fn with(self, pieces: Vec<Piece>, cuts: Vec<Cut>) -> Fitted {
-        let mut pots = Pots { history: Tokens::ZERO, tool_output: Tokens::ZERO, ..self.pots };
+        let mut pots = Pots { history: self.summed_up(), tool_output: Tokens::ZERO, ..self.pots };
         for piece in &pieces {
             let pot = if is_tool_answer(&piece.message) { &mut pots.tool_output } else { &mut pots.history };
             *pot = pot.plus(piece.size);
         }
-        let messages = self.head.into_iter().chain(pieces.into_iter().map(|piece| piece.message)).collect();
+        let summary = self.summary.into_iter().cloned();
+        let messages =
+            self.head.into_iter().chain(summary).chain(pieces.into_iter().map(|piece| piece.message)).collect();
         let cuts = self.left_out.into_iter().chain(cuts).collect();
         Fitted { messages, pots, cuts, method: self.measure.method }
     }

@@ -64,7 +64,12 @@ pub fn in_place(text: &str) -> Sent {
 
 /// The request for a summary, measured; `None` where even what is told of it doesn't fit.
 #[must_use]
-pub fn request(draft: &Draft<'_>, split: Split, room: Tokens, sizer: &dyn Sizer) -> Option<(Vec<Sent>, Pots, BoundMethod)> {
+pub fn request(
+    draft: &Draft<'_>,
+    split: Split,
+    room: Tokens,
+    sizer: &dyn Sizer,
+) -> Option<(Vec<Sent>, Pots, BoundMethod)> {
     let before = draft.summary.map(|summary| summary.text().to_owned());
     let told = Draft { documents: None, turns: &draft.turns[..split.messages], ..*draft };
     let told = parts(&told).into_iter().map(|part| match part.text.len() {

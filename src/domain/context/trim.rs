@@ -20,13 +20,15 @@ const REPLACEMENT_BYTES_MAX: usize = 48;
 /// Cuts a conversation until it fits, or says what alone is too long.
 pub(super) fn trim(measured: Measured<'_>, room: &Room) -> Result<Fitted, String> {
     let (measure, turns) = (measured.measure, measured.turns);
-    let head = measured.pots.instructions.plus(measured.pots.documents);
+    let summed_up = measured.summed_up();
+    let head = measured.pots.instructions.plus(measured.pots.documents).plus(summed_up);
+    let room = &Room { history: room.history.left_after(summed_up), ..*room };
     let left = room.total.0.checked_sub(head.0).map(Tokens);
     let newest = last_turn(turns);
     let last = Needs::of(&turns[newest..], measure);
     let needed = last.history.plus(last.notes);
     let Some(left) = left.filter(|left| needed <= *left) else {
-        let alone = measured.pots.instructions.plus(needed);
+        let alone = measured.pots.instructions.plus(summed_up).plus(needed);
         return Err(format!("instructions and the last turn alone need {}", measured.shown(alone)));
     };
     let (from, needs) = oldest_kept(turns, measure, left, room);
@@ -118,7 +120,7 @@ fn shorten_results(pieces: &mut Vec<Piece>, measure: Measure<'_>, mut spare: Tok
         } else {
             let allowed = if full { least } else { least.plus(spare) };
             if let Some(shorter) = shortened(&piece.message, answer, piece.size, allowed, measure) {
-                cuts.extend(result_cut(answer, number, piece.size, shorter.size));
+                cuts.extend(result_cut(answer, number, piece.size, &shorter));
                 *piece = shorter;
             }
             full = true;
@@ -142,10 +144,17 @@ fn gone_cut(gone: &[Sent], results: usize, measure: Measure<'_>) -> Option<Cut> 
     Some(Cut { pot: Pot::History, what, tokens })
 }
 
-fn result_cut(answer: &ToolAnswer, number: usize, whole: Tokens, kept: Tokens) -> Option<Cut> {
-    let tokens = whole.left_after(kept);
-    let what = format!("result of {} (call {number})", answer.name);
+fn result_cut(answer: &ToolAnswer, number: usize, whole: Tokens, kept: &Piece) -> Option<Cut> {
+    let tokens = whole.left_after(kept.size);
+    let told = if let Message::Tool(kept) = &*kept.message { note_words(&kept.content) } else { "" };
+    let what = format!("result of {} (call {number}), in its place: {told}", answer.name);
     (tokens > Tokens::ZERO).then_some(Cut { pot: Pot::ToolOutput, what, tokens })
+}
+
+/// The note that stands in a shortened result, or instead of it.
+fn note_words(content: &str) -> &str {
+    let is_note = |line: &&str| line.starts_with(NOTE) || (line.starts_with("[… ") && line.ends_with(" bytes cut …]"));
+    content.lines().find(is_note).unwrap_or_default()
 }
 
 fn with_content(answer: &ToolAnswer, content: String) -> Sent {

@@ -10,6 +10,7 @@ mod cost;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod growth;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::ids::RunId;
 pub use budget::{BudgetRow, BudgetTable};
 pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
 pub use document::{CostDocument, RunDocument, TokenDocument};
+pub use growth::Growth;
 pub use standing::LimitStanding;
 pub use trace::{
     AttemptCall, AttemptLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine, Trace,

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::{RunDocument, TokenDocument};
+use super::growth::Growth;
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Event, InputBound, Labels, Outcome, Purpose, Recorded,
-    Reserved, Settled, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Event, InputBound, Labels, Outcome, Place, Purpose,
+    Recorded, Reserved, Settled, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -171,6 +172,9 @@ pub struct StepLine {
     pub stage: StageName,
     /// What its attempts cost together.
     pub cost_usd: Money,
+    /// How much longer its request was than that of the step before in its conversation, by pot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grew: Option<Growth>,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptLine>,
 }
@@ -390,6 +394,8 @@ struct Fold {
     open: BTreeMap<ReservationId, (u32, usize)>,
     /// Arguments by call id.
     arguments: BTreeMap<String, String>,
+    /// The newest request of each conversation, by pot.
+    pots: BTreeMap<Place, Pots>,
     peaks: Peaks,
 }
 
@@ -477,13 +483,24 @@ impl Fold {
         let place = *self.steps.entry(number).or_insert(next);
         if place == next {
             let stage = reserved.step.stage.clone();
-            let step = StepLine { step: number, stage, cost_usd: Money::ZERO, attempts: Vec::new() };
+            let grew = self.grew(reserved);
+            let step = StepLine { step: number, stage, cost_usd: Money::ZERO, grew, attempts: Vec::new() };
             self.timeline.push(TimelineEntry::Step(step));
         }
         if let Some(TimelineEntry::Step(step)) = self.timeline.get_mut(place) {
             self.open.insert(reserved.reservation, (number, step.attempts.len()));
             step.attempts.push(attempt);
         }
+    }
+
+    /// A summary and a last answer have requests of their own: nothing grows with them.
+    fn grew(&mut self, reserved: &Reserved) -> Option<Growth> {
+        let Call::Model(call) = &reserved.call else { return None };
+        if matches!(call.purpose, Purpose::Summary | Purpose::Landing) {
+            return None;
+        }
+        let before = self.pots.insert(reserved.step.place(), call.pots);
+        before.map(|before| Growth::between(&before, &call.pots))
     }
 
     fn call(&self, call: &Call) -> AttemptCall {

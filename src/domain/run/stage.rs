@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::domain::context;
 use crate::domain::event::{MapBegan, Place, StageEnd, StageEnded, StepKey};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolCall};
@@ -62,10 +63,21 @@ pub(super) struct Lane {
     /// The model step under way, with the tries that failed.
     pub(super) step: Option<ModelStep>,
     pub(super) repairs: u32,
+    /// What stands for its first turns.
+    pub(super) summary: Option<Summary>,
+    /// How many turns it had when it was to be summed up last.
+    pub(super) summed_up_at: Option<usize>,
     /// Tool errors in a row: lanes beside it don't end the row.
     pub(super) tool_errors: u32,
     /// The stage's own call of a tool, from its first reservation.
     pub(super) call: Option<CallProgress>,
+}
+
+/// A summary of the first turns of a lane, sent in their place.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    pub(super) turns: usize,
+    pub(super) sent: Sent,
 }
 
 /// What a model said, and the answers to its calls.
@@ -214,13 +226,36 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None }
+        Self {
+            place,
+            turns: Vec::new(),
+            step: None,
+            summary: None,
+            summed_up_at: None,
+            repairs: 0,
+            tool_errors: 0,
+            call: None,
+        }
     }
 
     /// True where a person must say whether a call of it is made again.
     pub(super) fn is_in_doubt(&self) -> bool {
         let calls = self.turns.last().into_iter().flat_map(|turn| &turn.calls).chain(&self.call);
         calls.into_iter().any(|call| matches!(call.status, CallStatus::InDoubt))
+    }
+
+    /// From here on a summary stands for the first turns; one without a text for none.
+    pub(super) fn take_summary(&mut self, text: &str, turns: Option<u32>) {
+        let turns = turns.and_then(|turns| usize::try_from(turns).ok()).filter(|turns| *turns <= self.turns.len());
+        if let Some(turns) = turns.filter(|_| !text.is_empty()) {
+            self.summary = Some(Summary { turns, sent: context::in_place(text) });
+        }
+    }
+
+    /// The turns that no summary stands for.
+    pub(super) fn turns_sent(&self) -> &[Turn] {
+        let from = self.summary.as_ref().map_or(0, |summary| summary.turns);
+        self.turns.get(from..).unwrap_or_default()
     }
 
     /// The stage's own call, or one of the latest turn.
