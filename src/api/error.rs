@@ -112,6 +112,7 @@ impl From<RuntimeError> for ApiError {
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
             | RuntimeError::Documents { .. }
+            | RuntimeError::ThreadBusy { .. }
             | RuntimeError::MissingLabel(_)
             | RuntimeError::Task(_)) => Self::Runtime(other),
         }

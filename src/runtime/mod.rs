@@ -16,6 +16,7 @@ mod perform;
 mod progress;
 mod settle;
 mod stop;
+mod thread;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
@@ -143,6 +144,8 @@ pub(crate) struct Shared {
     budgets: Vec<Budget>,
     /// The runs that are driven now, each with the way to ask it to end.
     driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
+    /// The runs that are driven now and are in a thread, by agent and thread.
+    threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
@@ -230,6 +233,7 @@ impl Runtime {
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
+            threads: Mutex::default(),
             drains: Mutex::default(),
             expiry: Expiry::default(),
             stop: Stop::new(stop),
@@ -244,7 +248,8 @@ impl Runtime {
     /// The agent isn't known, the input doesn't fit it, a budget asks for a label that isn't there, or the store can't
     /// write.
     pub async fn create(&self, new: &NewRun) -> Result<RunId, RuntimeError> {
-        let (run, created, agent) = self.created(new)?;
+        let (run, mut created, agent) = self.created(new)?;
+        created.thread = self.thread(&created)?;
         let events = vec![(run, Event::Created(created))];
         let op = Op { run, events, asks: vec![], plan: Some(agent.plan.clone()) };
         self.store().submit(op).await?;
@@ -258,11 +263,11 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
-        let (run, created, agent) = self.created(new)?;
-        let rendered = render(&agent.plan, agent.forms.clone(), &created)?;
+        let (run, mut created, agent) = self.created(new)?;
+        let entered = self.enter_new(run, &mut created)?;
+        let rendered = self.render(&agent.plan, agent.forms.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
-        let entered = self.enter(run)?;
         let state = self.drive_state(entered, state, rendered, observer, Some(Event::Created(created))).await?;
         Ok((run, state))
     }
@@ -277,7 +282,7 @@ impl Runtime {
         if state.state.is_ended() {
             return Ok(state.state);
         }
-        let rendered = render(&state.plan, Arc::new(Forms::of(&state.plan)), &created)?;
+        let rendered = self.render(&state.plan, Arc::new(Forms::of(&state.plan)), &created)?;
         failpoint::reach("run.resume");
         self.drive_state(entered, state, rendered, observer, None).await
     }
@@ -468,15 +473,21 @@ impl Runtime {
         labels
     }
 
+    fn render(
+        &self,
+        plan: &Plan,
+        forms: Arc<Forms>,
+        created: &Created,
+    ) -> Result<(Arc<Forms>, Rendered), RuntimeError> {
+        let rendered = Rendered::of(plan, forms.own.clone(), &created.input)
+            .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
+        let rendered = rendered.with_documents(created.documents.clone()).with_earlier(self.earlier(created)?);
+        Ok((forms, rendered))
+    }
+
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
-}
-
-fn render(plan: &Plan, forms: Arc<Forms>, created: &Created) -> Result<(Arc<Forms>, Rendered), RuntimeError> {
-    let rendered = Rendered::of(plan, forms.own.clone(), &created.input)
-        .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
-    Ok((forms, rendered.with_documents(created.documents.clone())))
 }
 
 /// Clients for whoever answers, and the terms that each asks.

@@ -136,3 +136,34 @@ async fn documents_go_out_ranked_and_stay_as_they_were() {
     let refused = world.runtime.run(&new, plimsoll::runtime::silent()).await.expect_err("no text");
     assert!(refused.to_string().contains("`docs/image.md` is no UTF-8 text"), "{refused}");
 }
+
+fn in_thread(id: &str) -> plimsoll::domain::event::Labels {
+    [("thread".to_owned(), id.to_owned())].into()
+}
+
+#[tokio::test]
+async fn a_thread_goes_on_and_sees_no_other() {
+    let agent = AGENT.replace("overflow = \"summarise\"\nsummary_model = \"openai/gpt-5-nano\"", "");
+    let budget = "[[budgets]]\nname = 'talks'\neach = ['thread']\ncap = '$0.10'\nper = 'total'\ntime_zone = 'UTC'\n";
+    let world = Recipe::agent(&agent)
+        .file("plimsoll.toml", budget)
+        .file("tools/calculate.toml", TOOL)
+        .scenario("[[rule]]\nwhen = { contains = 'the answer is BLUE' }\ntext = 'I said blue before'\n[[reply]]\ntext = 'the answer is BLUE'\n")
+        .start();
+    let first = world.run_with(in_thread("t1")).await;
+    assert_eq!(first.ended().output, Some("the answer is BLUE".into()), "{}", first.show());
+    let second = world.run_with(in_thread("t1")).await;
+    assert_eq!(second.ended().output, Some("I said blue before".into()), "{}", second.show());
+    assert!(second.calls().next().expect("a call").pots.history > plimsoll::units::Tokens(0));
+    let other = world.run_with(in_thread("t2")).await;
+    assert_eq!(other.ended().output, Some("the answer is BLUE".into()), "another thread knows nothing of it");
+    let outside = world.run().await;
+    assert_eq!(outside.state(), RunState::Finished, "a run outside of any thread isn't refused: {}", outside.show());
+    let open = world.runtime.create(&crate::world::new_run(in_thread("t1"))).await.expect("it is made");
+    let second_open = world.runtime.run(&crate::world::new_run(in_thread("t1")), plimsoll::runtime::silent()).await;
+    let refused = second_open.expect_err("one open run for each thread").to_string();
+    assert!(refused.contains("thread `t1`") && refused.contains(&open.to_string()), "{refused}");
+    let (state, created) = world.runtime.load(open).expect("it loads");
+    assert_eq!((state.id, created.thread.and_then(|thread| thread.after)), (open, Some(second.run.id)));
+    world.verify();
+}

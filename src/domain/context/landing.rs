@@ -61,7 +61,8 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
         let measure = Measure { sizer, method };
         let base = Telling { draft, parts: &[], measure }.size(0);
         let turns: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
-        let summary = draft.summary.map_or(Tokens::ZERO, |summary| measure.message(summary).plus(words));
+        let kept = draft.earlier.iter().chain(draft.summary);
+        let summary: Tokens = kept.map(|message| measure.message(message).plus(words)).sum();
         let told = turns.plus(summary).plus(documents_bound(draft, measure));
         (base <= room.tokens).then(|| base.plus(words).plus(told).min(room.tokens))
     };
@@ -160,7 +161,7 @@ impl Telling<'_> {
             shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
         let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
         let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user.text());
-        head(&Draft { user: &said(user), documents: None, summary: None, ..*self.draft })
+        head(&Draft { user: &said(user), documents: None, summary: None, earlier: &[], ..*self.draft })
     }
 
     fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {
@@ -185,6 +186,16 @@ fn shortened(text: &str, left: Tokens) -> Option<String> {
     Some(without_middle(text, keep))
 }
 
+fn earlier(message: &Sent) -> Part {
+    let text = match &**message {
+        Message::Assistant(said) => format!("In an earlier run you answered: {}", said.text),
+        Message::System { .. } | Message::User { .. } | Message::Tool(_) => {
+            format!("In an earlier run you were asked: {}", message.text())
+        }
+    };
+    Part { text, pot: Pot::History, what: "a run of the thread".to_owned() }
+}
+
 fn document(piece: &DocumentPiece) -> Part {
     let text = format!("Document {} says: {}", piece.name, piece.text);
     Part { text, pot: Pot::Documents, what: format!("{} (piece {})", piece.name, piece.number) }
@@ -195,6 +206,7 @@ pub(super) fn parts(draft: &Draft<'_>) -> Vec<Part> {
     let mut arguments: BTreeMap<&str, &str> = BTreeMap::new();
     let documents = draft.documents.iter().flat_map(|attached| &attached.documents.pieces);
     let mut parts: Vec<Part> = documents.map(document).collect();
+    parts.extend(draft.earlier.iter().map(earlier));
     parts.extend(draft.summary.map(|summary| Part {
         text: summary.text().to_owned(),
         pot: Pot::History,

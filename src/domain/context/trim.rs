@@ -20,15 +20,15 @@ const REPLACEMENT_BYTES_MAX: usize = 48;
 /// Cuts a conversation until it fits, or says what alone is too long.
 pub(super) fn trim(measured: Measured<'_>, room: &Room) -> Result<Fitted, String> {
     let (measure, turns) = (measured.measure, measured.turns);
-    let summed_up = measured.summed_up();
-    let head = measured.pots.instructions.plus(measured.pots.documents).plus(summed_up);
-    let room = &Room { history: room.history.left_after(summed_up), ..*room };
+    let kept_before = measured.kept_history();
+    let head = measured.pots.instructions.plus(measured.pots.documents).plus(kept_before);
+    let room = &Room { history: room.history.left_after(kept_before), ..*room };
     let left = room.total.0.checked_sub(head.0).map(Tokens);
     let newest = last_turn(turns);
     let last = Needs::of(&turns[newest..], measure);
     let needed = last.history.plus(last.notes);
     let Some(left) = left.filter(|left| needed <= *left) else {
-        let alone = measured.pots.instructions.plus(summed_up).plus(needed);
+        let alone = measured.pots.instructions.plus(kept_before).plus(needed);
         return Err(format!("instructions and the last turn alone need {}", measured.shown(alone)));
     };
     let (from, needs) = oldest_kept(turns, measure, left, room);

@@ -114,7 +114,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::domain::event::{Call, CostSource, Labels, Outcome, Reserved};
     use crate::gate::Forms;
-    use crate::runtime::{NewRun, Runtime, RuntimeOptions, render, silent};
+    use crate::runtime::{NewRun, Runtime, RuntimeOptions, silent};
     use crate::spec::load::{Answering, LoadOptions, load_agent};
     use crate::units::Money;
     use tokio::sync::watch;
@@ -148,7 +148,7 @@ mod tests {
         let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None };
         let id = runtime.create(&new).await.expect("a run");
         let (run, created) = runtime.load(id).expect("it loads");
-        let rendered = render(&run.plan, Arc::new(Forms::of(&run.plan)), &created).expect("it renders");
+        let rendered = runtime.render(&run.plan, Arc::new(Forms::of(&run.plan)), &created).expect("it renders");
         let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
         let mut conductor = Conductor::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
         assert!(matches!(conductor.admit().await, Ok(Flow::Wait)), "its first call is in flight");
