@@ -8,8 +8,9 @@ use super::types::{RunPage, RunRow};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
-use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace, replay};
+use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
 use crate::domain::rollup::Day;
+use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::store::{RUNS_MAX, RunFilter, Store};
@@ -64,7 +65,7 @@ impl Books {
     pub fn find(&self, text: &str) -> Result<RunSummary, ApiError> {
         let none = || ApiError::NoSuchRun(text.escape_debug().to_string().chars().take(ASKED_CHARS_MAX).collect());
         if text == LAST {
-            let newest = self.store.summaries(&RunFilter { limit: 1, ..RunFilter::default() })?;
+            let newest = self.store.summaries(&RunFilter { roots: true, limit: 1, ..RunFilter::default() })?;
             return newest.into_iter().next().ok_or_else(none);
         }
         let beginning = text.trim().to_ascii_uppercase();
@@ -85,17 +86,18 @@ impl Books {
     /// Its log or its plan is damaged.
     pub fn document(&self, run: RunId) -> Result<RunDocument, ApiError> {
         let (summary, plan) = self.with_plan(run)?;
-        let state = replay(run, plan, &self.store.events(run)?).ok_or(ApiError::DamagedLog(run))?;
-        Ok(RunDocument::of(&state, summary.load_line, self.clock.now()))
+        let tree = Tree::load(run, plan, |run| self.store.events(run))?.ok_or(ApiError::DamagedLog(run))?;
+        Ok(RunDocument::of_tree(&tree, summary.load_line, self.clock.now()))
     }
 
-    /// The trace of a run.
+    /// The trace of a run, with those of all below it.
     ///
     /// # Errors
     /// Its log or its plan is damaged.
     pub fn trace(&self, run: RunId) -> Result<Trace, ApiError> {
         let (_, plan) = self.with_plan(run)?;
-        Trace::of(run, plan, &self.store.events(run)?, self.clock.now()).ok_or(ApiError::DamagedLog(run))
+        let trace = Trace::of_tree(run, &plan, self.clock.now(), &mut |run| self.store.events(run))?;
+        trace.ok_or(ApiError::DamagedLog(run))
     }
 
     fn with_plan(&self, run: RunId) -> Result<(RunSummary, Arc<Plan>), ApiError> {

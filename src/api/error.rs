@@ -65,6 +65,14 @@ pub enum ApiError {
         /// How.
         state: RunState,
     },
+    /// It is a sub-agent's.
+    #[error("run `{run}` is a sub-agent's: it goes on and ends with its root; ask for `{root}`")]
+    SubAgent {
+        /// The run.
+        run: RunId,
+        /// Its root.
+        root: RunId,
+    },
     /// A log without its beginning or its plan.
     #[error("the log of run `{0}` has no beginning, or its plan is missing; go on from a backup or an export")]
     DamagedLog(RunId),
@@ -105,6 +113,7 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::Store(error) => Self::Store(error),
             RuntimeError::NoSuchRun { run } => Self::NoSuchRun(run.to_string()),
             RuntimeError::DamagedLog { run } => Self::DamagedLog(run),
+            RuntimeError::SubAgent { run, root } => Self::SubAgent { run, root },
             other @ (RuntimeError::Provider(_)
             | RuntimeError::NoSuchAgent { .. }
             | RuntimeError::Driven { .. }
@@ -126,7 +135,7 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) => code::NO_SUCH_RUN,
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
-            Self::Ended { .. } => code::STATE,
+            Self::Ended { .. } | Self::SubAgent { .. } => code::STATE,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
                 code::STORE_DAMAGED
             }
@@ -147,7 +156,7 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) | Self::NoSuchPath(_) => StatusCode::NOT_FOUND,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
-            Self::Ended { .. } => StatusCode::CONFLICT,
+            Self::Ended { .. } | Self::SubAgent { .. } => StatusCode::CONFLICT,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::{Labels, RunState};
 use crate::domain::limits::LimitKind;
 use crate::domain::report::{CostDocument, TokenDocument};
-use crate::domain::summary::RunSummary;
+use crate::domain::summary::{AskLine, RunSummary};
 use crate::ids::{AgentName, RunId};
 use crate::units::{Millis, Money};
 
@@ -37,7 +37,7 @@ pub struct RunRow {
     pub state: RunState,
     /// The limit that it met last.
     pub limit: Option<LimitKind>,
-    /// What it cost.
+    /// What it cost, with the runs below it that have ended.
     pub cost: CostDocument,
     /// The most that it can cost.
     pub load_line_usd: Money,
@@ -56,6 +56,12 @@ pub struct RunRow {
     /// The error in words, for `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The run that called it, for a sub-agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// The questions to people that are open, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskLine>,
     /// When it was created.
     pub created: String,
     /// When it ended.
@@ -70,20 +76,27 @@ pub struct RunRow {
 
 impl From<&RunSummary> for RunRow {
     fn from(run: &RunSummary) -> Self {
+        let below = &run.children;
         Self {
             run: run.id,
             agent: run.agent.clone(),
             state: run.state,
             limit: run.limit,
-            cost: CostDocument { settled_usd: run.settled, unknown_usd: run.unknown, held_usd: run.held },
+            cost: CostDocument {
+                settled_usd: run.settled.plus(below.settled),
+                unknown_usd: run.unknown.plus(below.unknown),
+                held_usd: run.held,
+            },
             load_line_usd: run.load_line,
-            steps: run.steps,
-            model_calls: run.model_calls,
-            tool_calls: run.tool_calls,
-            attempts: run.attempts,
-            tokens: TokenDocument::from(&run.usage),
+            steps: run.steps.saturating_add(below.steps),
+            model_calls: run.model_calls.saturating_add(below.model_calls),
+            tool_calls: run.tool_calls.saturating_add(below.tool_calls),
+            attempts: run.attempts.saturating_add(below.attempts),
+            tokens: TokenDocument::from(&run.usage.plus(&below.usage)),
             wall_ms: run.active,
             error: run.error.as_deref().map(str::to_owned),
+            parent: run.parent.as_ref().map(|parent| parent.run),
+            asked: run.asked.clone(),
             created: run.created.to_string(),
             ended: run.ended.map(|ended| ended.to_string()),
             labels: Arc::clone(&run.labels),

@@ -230,6 +230,9 @@ pub struct RunsArguments {
     /// Created before then
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// With the runs of sub-agents; the cost and steps of each run include those below it
+    #[arg(long)]
+    pub children: bool,
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub limit: u16,

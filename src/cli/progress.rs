@@ -2,6 +2,7 @@
 
 mod live;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +12,12 @@ use self::live::LiveLine;
 use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::one_line;
 use crate::clock::Clock;
-use crate::domain::event::{Call, CallRefusal, CostSource, Created, Event, Outcome, Reserved, Settled, Voided};
+use crate::domain::event::{
+    Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, CostSource, Created, Event, Outcome, Reserved, RunState,
+    Settled, StageEnd, StageEnded, StepKey, Voided,
+};
 use crate::domain::limits::Limits;
-use crate::ids::ReservationId;
+use crate::ids::{AgentName, ReservationId, RunId, StageName};
 use crate::runtime::{Observer, Progress};
 use crate::units::{Money, Timestamp};
 
@@ -32,6 +36,12 @@ struct State {
     landing: Money,
     /// Drawn by the bar, under its own lock: nobody who holds this one may call the bar.
     live: Arc<Mutex<LiveLine>>,
+    /// Items that are over, and all of them, of each map that is under way.
+    maps: BTreeMap<StageName, (usize, usize)>,
+    /// The run that is watched: the first that is heard of.
+    root: Option<RunId>,
+    /// The agents of the runs below it.
+    below: BTreeMap<RunId, AgentName>,
 }
 
 enum View {
@@ -50,7 +60,15 @@ impl Watch {
             (Quiet::No, true) => View::Live(live_bar(live.clone())),
             (Quiet::No, false) => View::Lines,
         };
-        Self(Arc::new(Mutex::new(State { view, held: Vec::new(), landing: Money::ZERO, live })))
+        Self(Arc::new(Mutex::new(State {
+            view,
+            held: Vec::new(),
+            landing: Money::ZERO,
+            live,
+            maps: BTreeMap::new(),
+            root: None,
+            below: BTreeMap::new(),
+        })))
     }
 
     /// What the runtime tells.
@@ -104,8 +122,14 @@ fn live_bar(live: Arc<Mutex<LiveLine>>) -> ProgressBar {
 impl State {
     fn hear(&mut self, progress: Progress<'_>) {
         match progress {
-            Progress::Event { recorded, .. } => {
-                if let Some(line) = self.fold(recorded.at, &recorded.event) {
+            Progress::Event { run, recorded } => {
+                let is_root = *self.root.get_or_insert(run) == run;
+                let line = if is_root {
+                    self.fold(recorded.at, &recorded.event)
+                } else {
+                    self.fold_below(run, &recorded.event)
+                };
+                if let Some(line) = line {
                     self.say(&line);
                 }
             }
@@ -135,6 +159,58 @@ impl State {
         told
     }
 
+    /// A fact of a sub-agent's run: its calls count here too, and are told with its agent's name.
+    fn fold_below(&mut self, run: RunId, event: &Event) -> Option<String> {
+        let agent = self.below.get(&run).map_or_else(|| "sub-agent".to_owned(), ToString::to_string);
+        let told = match event {
+            Event::Reserved(reserved) => {
+                self.reserve(reserved);
+                if let Some((_, _, name)) = self.held.last_mut() {
+                    *name = format!("{agent}: {name}");
+                }
+                None
+            }
+            Event::Settled(settled) => Some(self.settle(settled)),
+            Event::Voided(voided) => Some(self.void(voided)),
+            Event::CallRefused(refused) => Some(format!("{agent}: {}", call_refused(refused))),
+            Event::LandingBegan(met) => Some(format!("{agent}: stops: {}", met.refusal)),
+            Event::ChildBegan(began) => Some(self.begin_child(began)),
+            Event::ChildEnded(ended) => Some(self.end_child(ended)),
+            Event::PersonAsked(asked) => {
+                Some(format!("{agent}: a person must decide: {}", one_line(&asked.question, 300)))
+            }
+            Event::Created(_)
+            | Event::Admitted(_)
+            | Event::WaitBegan(_)
+            | Event::WaitEnded(_)
+            | Event::LandingReleased(_)
+            | Event::CancelRequested(_)
+            | Event::Interrupted(_)
+            | Event::InFlightResolved(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::PeriodMoved(_)
+            | Event::Ended(_) => None,
+        };
+        let held = self.held.iter().map(|(_, amount, _)| *amount).sum::<Money>().plus(self.landing);
+        self.live().held = held;
+        told
+    }
+
+    fn begin_child(&mut self, began: &ChildBegan) -> String {
+        self.below.insert(began.child, began.agent.clone());
+        format!("{} begins", began.agent)
+    }
+
+    fn end_child(&mut self, ended: &ChildEnded) -> String {
+        let agent = self.below.remove(&ended.child).map_or_else(|| "sub-agent".to_owned(), |agent| agent.to_string());
+        let state = RunState::from(ended.end.state).name();
+        let why = ended.end.refusal.as_ref().map_or(String::new(), |refusal| format!(" by {refusal}"));
+        format!("{agent} {state}{why}: {}", ended.spent.settled)
+    }
+
     fn take(&mut self, at: Timestamp, event: &Event) -> Option<String> {
         match event {
             Event::Created(created) => {
@@ -153,10 +229,7 @@ impl State {
             }
             Event::Settled(settled) => Some(self.settle(settled)),
             Event::Voided(voided) => Some(self.void(voided)),
-            Event::CallRefused(refused) => Some(match &refused.why {
-                CallRefusal::Limit { refusal } => format!("refused {}: {refusal}", refused.tool),
-                CallRefusal::Invalid { message } => format!("refused {}: {}", refused.tool, one_line(message, 160)),
-            }),
+            Event::CallRefused(refused) => Some(call_refused(refused)),
             Event::WaitBegan(wait) => {
                 self.does("waiting for budget");
                 Some(format!(
@@ -179,16 +252,51 @@ impl State {
             Event::CancelRequested(asked) => Some(format!("cancel asked for: {}", one_line(&asked.reason, 160))),
             Event::Interrupted(interrupted) => Some(format!("interrupted: {}", interrupted.why)),
             Event::PersonAsked(asked) => Some(format!("a person must decide: {}", one_line(&asked.question, 300))),
+            Event::MapBegan(began) => {
+                self.maps.insert(began.stage.clone(), (0, began.items.len()));
+                self.count(&began.stage)
+            }
+            Event::StageEnded(ended) => self.stage_ended(ended),
             Event::InFlightResolved(_)
             | Event::Ended(_)
             | Event::PersonAnswered(_)
             | Event::Parked(_)
-            | Event::MapBegan(_)
-            | Event::StageEnded(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => None,
+            Event::ChildBegan(began) => Some(self.begin_child(began)),
+            Event::ChildEnded(ended) => Some(self.end_child(ended)),
         }
+    }
+
+    /// `read 3/12`, and why an item or a stage came to nothing.
+    fn stage_ended(&mut self, ended: &StageEnded) -> Option<String> {
+        let StageEnded { place, end, error, refusal, .. } = ended;
+        let why =
+            error.as_ref().map(|error| one_line(error, 160)).or_else(|| refusal.as_ref().map(ToString::to_string));
+        let lost = match end {
+            StageEnd::Finished => None,
+            StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => {
+                let why = why.map_or(String::new(), |why| format!(": {why}"));
+                Some(format!("{place} {}{why}", end.name()))
+            }
+        };
+        if place.item.is_none() {
+            if self.maps.remove(&place.stage).is_some() {
+                self.live().map.clear();
+            }
+            return lost;
+        }
+        if let Some((over, _)) = self.maps.get_mut(&place.stage) {
+            *over += 1;
+        }
+        let count = self.count(&place.stage);
+        Some(count.into_iter().chain(lost).collect::<Vec<_>>().join(", "))
+    }
+
+    fn count(&self, stage: &StageName) -> Option<String> {
+        let (over, of) = self.maps.get(stage)?;
+        let told = format!("{stage} {over}/{of}");
+        self.live().map.clone_from(&told);
+        Some(told)
     }
 
     fn create(&mut self, created: &Created) {
@@ -206,7 +314,10 @@ impl State {
             Call::Model(call) => call.model.to_string(),
             Call::Tool { tool, .. } => one_line(tool.as_str(), 64),
         };
-        let name = format!("step {}  {what}", reserved.step.step);
+        let StepKey { step, stage, .. } = &reserved.step;
+        // A single loop has one stage, which nobody named.
+        let place = if stage.as_str() == "main" { String::new() } else { format!("{}  ", reserved.step.place()) };
+        let name = format!("step {step}  {place}{what}");
         self.live().step(reserved.step.step, what);
         self.held.push((reserved.reservation, reserved.amount, name));
     }
@@ -246,6 +357,13 @@ impl State {
     }
 }
 
+fn call_refused(refused: &CallRefused) -> String {
+    match &refused.why {
+        CallRefusal::Limit { refusal } => format!("refused {}: {refusal}", refused.tool),
+        CallRefusal::Invalid { message } => format!("refused {}: {}", refused.tool, one_line(message, 160)),
+    }
+}
+
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -253,6 +371,7 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::{MapBegan, Place};
     use crate::domain::report::fixture;
 
     fn watch() -> State {
@@ -267,6 +386,40 @@ mod tests {
         let log = fixture::eventful();
         let lines: Vec<String> = log.iter().filter_map(|recorded| state.fold(recorded.at, &recorded.event)).collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn stages_and_items_are_named_and_a_map_is_counted() {
+        let mut state = watch();
+        let item = |item| Place { stage: "read".into(), item: Some(item) };
+        let over = |item_of: Place, end, error: Option<&str>| {
+            let (output, error) = (serde_json::Value::Null, error.map(str::to_owned));
+            Event::StageEnded(StageEnded { place: item_of, end, output, refusal: None, error })
+        };
+        let mut log = fixture::Log::new();
+        log.push(1, Event::MapBegan(MapBegan { stage: "read".into(), items: vec![1.into(), 2.into()] }));
+        log.reserve(1, 1, Money::from_micro(10), fixture::tool_call("call_1"));
+        let Some(Event::Reserved(reserved)) = log.recorded.last_mut().map(|last| &mut last.event) else { return };
+        reserved.step = item(1).step(1);
+        let reservation = reserved.reservation;
+        log.settle(
+            reservation,
+            Money::from_micro(10),
+            CostSource::Reported,
+            Outcome::ToolResult { content: "so".into(), is_error: false, cut_bytes: 0 },
+        );
+        log.push(1, over(item(1), StageEnd::Finished, None));
+        log.push(1, over(item(0), StageEnd::Failed, Some("no answer")));
+        let mut lines: Vec<String> = Vec::new();
+        for recorded in &log.recorded {
+            lines.extend(state.fold(recorded.at, &recorded.event));
+        }
+        let named = lines.iter().any(|line| line.starts_with("step 1  read[1]  lookup_order  $0.00001"));
+        assert!(named && lines[0] == "read 0/2", "{lines:?}");
+        assert_eq!(lines[2..], ["read 1/2", "read 2/2, read[0] failed: no answer"]);
+        assert!(state.live().text(fixture::START, 120).contains(" · read 2/2 · lookup_order · "));
+        state.fold(fixture::START, &over(Place::stage("read".into()), StageEnd::Finished, None));
+        assert!(!state.live().text(fixture::START, 120).contains("read"));
     }
 
     #[test]

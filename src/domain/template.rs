@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use minijinja::{Environment, ErrorKind, Output, State, UndefinedBehavior, Value as Rendered};
+use minijinja::{Environment, ErrorKind, Expression, Output, State, UndefinedBehavior, Value as Rendered};
 use serde_json::Value;
 
 /// The longest template that is read.
@@ -142,12 +142,44 @@ pub fn fill(form: &Value, context: &Value) -> Result<Value, TemplateError> {
 }
 
 /// The expression of a template that is nothing else. `{{ a }}{{ b }}` has the braces too, but can't be read as one.
-fn sole_expression(text: &str) -> Option<&str> {
+pub(crate) fn sole_expression(text: &str) -> Option<&str> {
     let inner = text.strip_prefix("{{")?.strip_suffix("}}")?;
     // Beside the braces these are marks for the white space around them.
     let inner = inner.strip_prefix(['-', '+']).unwrap_or(inner);
     let inner = inner.strip_suffix(['-', '+']).unwrap_or(inner);
-    PLAIN.compile_expression(inner).is_ok().then_some(inner)
+    expression_of(inner).is_ok().then_some(inner)
+}
+
+/// Reads an expression. The engine's reader panics behind braces that would end it, so those are refused before.
+fn expression_of(text: &str) -> Result<Expression<'_, '_>, Unread> {
+    if text.len() > TEMPLATE_BYTES_MAX {
+        return Err(Unread { error: TemplateError::TooLong(text.len()), range: None });
+    }
+    if ends_before_its_end(text) {
+        let reason = "an expression has no braces around it, and none end within it: leave out `{{` and `}}`".into();
+        return Err(Unread { error: TemplateError::Syntax { line: 1, reason }, range: None });
+    }
+    PLAIN.compile_expression(text).map_err(|error| Unread { range: error.range(), error: fault(&error, text) })
+}
+
+/// True where `}}` stands outside of quotes and brackets.
+fn ends_before_its_end(expression: &str) -> bool {
+    let (mut depth, mut quote, mut escaped) = (0_isize, None, false);
+    let bytes = expression.as_bytes();
+    bytes.iter().enumerate().any(|(at, byte)| {
+        match (quote, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(open), byte) if open == byte => quote = None,
+            (Some(_), _) => {}
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'}') if depth == 0 && bytes.get(at + 1) == Some(&b'}') => return true,
+            (None, b'(' | b'[' | b'{') => depth += 1,
+            (None, b')' | b']' | b'}') => depth -= 1,
+            (None, _) => {}
+        }
+        false
+    })
 }
 
 /// Whether an expression holds: all but false, none, 0 and what is empty does.
@@ -159,10 +191,7 @@ pub fn holds(expression: &str, context: &Value) -> Result<bool, TemplateError> {
 }
 
 fn evaluated(expression: &str, context: &Value) -> Result<Rendered, TemplateError> {
-    if expression.len() > TEMPLATE_BYTES_MAX {
-        return Err(TemplateError::TooLong(expression.len()));
-    }
-    let compiled = PLAIN.compile_expression(expression).map_err(|error| fault(&error, expression))?;
+    let compiled = expression_of(expression).map_err(|unread| unread.error)?;
     let value = compiled.eval(context).map_err(|error| fault(&error, expression))?;
     if value.is_undefined() {
         return Err(TemplateError::Undefined { line: 1, expression: format!("`{}`", shortened(expression)) });
@@ -179,13 +208,7 @@ fn shortened(expression: &str) -> String {
 /// # Errors
 /// Where it is too long or can't be read.
 pub fn expression_uses(expression: &str) -> Result<BTreeSet<String>, Unread> {
-    if expression.len() > TEMPLATE_BYTES_MAX {
-        return Err(Unread { error: TemplateError::TooLong(expression.len()), range: None });
-    }
-    match PLAIN.compile_expression(expression) {
-        Ok(compiled) => Ok(compiled.undeclared_variables(true).into_iter().collect()),
-        Err(error) => Err(Unread { range: error.range(), error: fault(&error, expression) }),
-    }
+    Ok(expression_of(expression)?.undeclared_variables(true).into_iter().collect())
 }
 
 /// Reads a template and says which values it uses: `input.ticket`, `args.order`, …
@@ -333,6 +356,19 @@ mod tests {
         });
         assert_eq!(fill(&form, &context), Ok(filled));
         assert!(matches!(fill(&json!(["{{ input.m }}"]), &context), Err(TemplateError::Undefined { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_expression_brings_the_reader_down(
+            text in "( |a|input\\.n|\\}\\}|\\{\\{|\\}|\\{|-|%\\}|'|\"|\\\\|\\(|\\)|\\[|\\]|:|,|1|\\||#){0,24}",
+        ) {
+            let context = json!({ "input": { "n": 3 }, "a": [1] });
+            let _ = expression_uses(&text);
+            let _ = evaluate(&text, &context);
+            let _ = fill(&Value::String(format!("{{{{{text}}}}}")), &context);
+            let _ = uses(&text);
+        }
     }
 
     #[test]

@@ -90,10 +90,21 @@ impl Beside {
     /// One more.
     pub fn count(&mut self, reserved: &Reserved) {
         self.asks = self.asks.saturating_add(1);
+        self.count_below(reserved);
+    }
+
+    /// One more of a run below: only its tokens count here.
+    pub fn count_below(&mut self, reserved: &Reserved) {
         if let Call::Model(call) = &reserved.call {
             self.input = self.input.plus(call.bound.tokens);
             self.output = self.output.plus(Tokens(call.max_output_tokens.into()));
         }
+    }
+
+    /// Input and output at worst.
+    #[must_use]
+    pub const fn tokens(&self) -> (Tokens, Tokens) {
+        (self.input, self.output)
     }
 
     /// The id of the run's next reservation after these.

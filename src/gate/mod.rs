@@ -175,11 +175,16 @@ impl Gate {
         &self.book
     }
 
-    /// Writes facts and asks in one durable write; permits come back for what was granted.
+    /// Writes facts and asks in one durable write; permits come back for what was granted. The time to the first token is
+    /// that of the run that asks.
     ///
     /// # Errors
     /// The store can't write: nothing was granted.
-    pub async fn submit(&self, op: Op, first_token_limit: Millis) -> Result<Submitted, StoreError> {
+    pub async fn submit(
+        &self,
+        op: Op,
+        first_token_limit: &(dyn Fn(RunId) -> Millis + Sync),
+    ) -> Result<Submitted, StoreError> {
         let committed = self.store.submit(op).await?;
         let passages = committed.verdicts.into_iter().map(|verdict| passage(verdict, first_token_limit)).collect();
         Ok(Submitted { events: committed.events, passages })
@@ -188,8 +193,9 @@ impl Gate {
     /// News that a waiting run got, with a permit where money came. Time went by since the attempt was asked for, so the
     /// permit has at most `time_left`.
     #[must_use]
-    pub fn receive(&self, news: NoticeCommitted, first_token_limit: Millis, time_left: Millis) -> Submitted {
+    pub fn receive(&self, news: NoticeCommitted, limits: impl Fn(RunId) -> (Millis, Millis)) -> Submitted {
         let late = |reserved: Reserved| {
+            let (first_token_limit, time_left) = limits(reserved.reservation.run);
             let mut pass = pass(reserved, first_token_limit);
             pass.permit.time_limit = pass.permit.time_limit.min(time_left);
             pass
@@ -211,12 +217,16 @@ impl Gate {
     }
 }
 
-fn passage(verdict: Verdict, first_token_limit: Millis) -> Passage {
+fn passage(verdict: Verdict, first_token_limit: &(dyn Fn(RunId) -> Millis + Sync)) -> Passage {
+    let pass = |reserved: Reserved| {
+        let limit = first_token_limit(reserved.reservation.run);
+        pass(reserved, limit)
+    };
     match verdict {
-        Verdict::Admitted(first) => Passage::Admitted(first.map(|reserved| pass(*reserved, first_token_limit))),
+        Verdict::Admitted(first) => Passage::Admitted(first.map(|reserved| pass(*reserved))),
         Verdict::Queued => Passage::Queued,
         Verdict::TurnedAway(refusal) => Passage::TurnedAway(refusal),
-        Verdict::Granted(reserved) => Passage::Granted(pass(*reserved, first_token_limit)),
+        Verdict::Granted(reserved) => Passage::Granted(pass(*reserved)),
         Verdict::Short(short) => Passage::Short(short),
         Verdict::Waiting => Passage::Waiting,
         Verdict::Behind => Passage::Behind,

@@ -59,7 +59,9 @@ impl Priced<'_> {
         let (row, terms) = self.gate.row(&model, now).ok_or_else(|| format!("model `{model}` has no price"))?;
         let plan = &run.plan.context;
         let pot = u32::try_from(plan.history.0 / 4).unwrap_or(u32::MAX);
-        let max_output = OUTPUT_TOKENS_MAX.min(pot).max(OUTPUT_TOKENS_MIN).min(row.max_output.unwrap_or(u32::MAX));
+        // Never longer than an answer: the load line counts with that.
+        let most = rendered.model(run).max_output_tokens.min(row.max_output.unwrap_or(u32::MAX));
+        let max_output = OUTPUT_TOKENS_MAX.min(pot).max(OUTPUT_TOKENS_MIN).min(most);
         let fixed = Fixed::new(&[], None, &serde_json::Map::new());
         let sizer = RequestSizer { counter: &self.gate.counter, encoding: Encoding::of(&model), prepared: &fixed };
         let window = row.context_window.map_or(plan.tokens, |window| window.left_after(Tokens(max_output.into())));

@@ -29,6 +29,14 @@ pub enum RuntimeError {
         /// What was asked for.
         run: RunId,
     },
+    /// A sub-agent's run, which does what its root does.
+    #[error("run `{run}` is a sub-agent's: it goes on and ends with its root, `{root}`")]
+    SubAgent {
+        /// What was asked for.
+        run: RunId,
+        /// Its root.
+        root: RunId,
+    },
     /// A log without its first event or its plan.
     #[error("the log of run `{run}` is damaged: it has no beginning, or its plan is missing")]
     DamagedLog {

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 
 use super::{Runtime, RuntimeError, Shared};
 use crate::clock::Clock;
-use crate::domain::event::Event;
 use crate::domain::ledger::Op;
 use crate::ids::RunId;
 use crate::units::{Millis, Timestamp};
@@ -68,10 +67,10 @@ impl Runtime {
 
     /// Ends a run whose wait for a person has been too long. Whoever drives it meets the limit there.
     pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
-        let Ok((_entered, _)) = self.enter(run) else { return Ok(()) };
-        let (state, _) = self.load(run)?;
-        if let Some(ended) = state.expired(self.0.clock.now()) {
-            let events = vec![(run, Event::Ended(ended))];
+        let Ok((_entered, _requests)) = self.enter(run) else { return Ok(()) };
+        let (tree, _) = self.load_tree(run)?;
+        if tree.root().expired(self.0.clock.now()).is_some() {
+            let events = self.ends_of(tree, vec![]);
             self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         }
         Ok(())

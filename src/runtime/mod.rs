@@ -1,6 +1,6 @@
 //! The runtime: decide, append, perform, feed back. It opens the store, drives runs, and closes it.
 //!
-//! Invariants: one task drives a run; nothing is performed before the store holds it; whatever a run started is drained
+//! Invariants: one task drives a root run and all below it; nothing is performed before the store holds it; whatever a run started is drained
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod answers;
@@ -28,19 +28,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{
-    CancelRequested, Created, EVENT_VERSION, EndState, Ended, Event, InFlightResolved, Labels, RunState,
-};
+use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, InFlightResolved, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
-use crate::domain::run::Run;
+use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
@@ -94,12 +92,28 @@ pub(crate) struct Agent {
     plan: Arc<Plan>,
     hash: PlanHash,
     forms: Arc<Forms>,
+    /// Its sub-agents.
+    agents: BTreeMap<AgentName, Arc<Self>>,
 }
 
 impl Agent {
-    fn new(plan: Plan) -> Self {
-        Self { hash: plan.hash(), forms: Arc::new(Forms::of(&plan)), plan: Arc::new(plan) }
+    fn new(plan: Arc<Plan>) -> Self {
+        let agents = plan.agents.iter().map(|(name, plan)| (name.clone(), Arc::new(Self::new(plan.clone()))));
+        Self { hash: plan.hash(), forms: Arc::new(Forms::of(&plan)), agents: agents.collect(), plan }
     }
+}
+
+/// Requests of people that a driven tree hasn't heard yet.
+const REQUESTS_MAX: usize = 64;
+
+/// What people ask of a tree that is driven.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// To end it.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The right to drive a run or to decide on it. Dropped, it is free for others.
@@ -138,12 +152,12 @@ pub(crate) struct Shared {
     /// For the builtins that run at once.
     pub(crate) tools: ToolContext,
     pub(crate) checks: Checks,
-    agents: BTreeMap<AgentName, Agent>,
+    agents: BTreeMap<AgentName, Arc<Agent>>,
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
     budgets: Vec<Budget>,
-    /// The runs that are driven now, each with the way to ask it to end.
-    driven: Mutex<BTreeMap<RunId, watch::Sender<Option<String>>>>,
+    /// The roots that are driven now, each with the way to ask something of it.
+    driven: Mutex<BTreeMap<RunId, mpsc::Sender<Request>>>,
     /// The runs that are driven now and are in a thread, by agent and thread.
     threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
     /// Runs whose caller went away, until what they have in flight is settled.
@@ -228,7 +242,7 @@ impl Runtime {
             instants,
             tools,
             checks: Checks::default(),
-            agents: plans.into_iter().map(|(name, plan)| (name, Agent::new(plan))).collect(),
+            agents: plans.into_iter().map(|(name, plan)| (name, Arc::new(Agent::new(Arc::new(plan))))).collect(),
             load_lines: options.load_lines,
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
@@ -265,39 +279,41 @@ impl Runtime {
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
         let entered = self.enter_new(run, &mut created)?;
-        let rendered = self.render(&agent.plan, agent.forms.clone(), &created)?;
+        let rendered = self.render(agent.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
-        let state = self.drive_state(entered, state, rendered, observer, Some(Event::Created(created))).await?;
+        let created = Some(Event::Created(created));
+        let state = self.drive_tree(entered, Tree::of(state), rendered, observer, created).await?;
         Ok((run, state))
     }
 
     /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
     ///
     /// # Errors
-    /// There is no such run, its log is damaged, or the store can't write.
+    /// There is no such run, it is a sub-agent's, its log is damaged, or the store can't write.
     pub async fn drive(&self, run: RunId, observer: Observer) -> Result<RunState, RuntimeError> {
         let entered = self.enter(run)?;
-        let (state, created) = self.load(run)?;
-        if state.state.is_ended() {
-            return Ok(state.state);
+        let (tree, created) = self.load_tree(run)?;
+        let root = tree.root();
+        if root.state.is_ended() {
+            return Ok(root.state);
         }
-        let rendered = self.render(&state.plan, Arc::new(Forms::of(&state.plan)), &created)?;
+        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created)?;
         failpoint::reach("run.resume");
-        self.drive_state(entered, state, rendered, observer, None).await
+        self.drive_tree(entered, tree, rendered, observer, None).await
     }
 
-    async fn drive_state(
+    async fn drive_tree(
         &self,
-        (entered, requests): (Entered, watch::Receiver<Option<String>>),
-        run: Run,
-        rendered: (Arc<Forms>, Rendered),
+        (entered, requests): (Entered, mpsc::Receiver<Request>),
+        tree: Tree,
+        rendered: (Arc<Agent>, Rendered),
         observer: Observer,
         created: Option<Event>,
     ) -> Result<RunState, RuntimeError> {
-        let id = run.id;
+        let id = tree.root().id;
         let (hang_up, hung_up) = watch::channel(false);
-        let mut conductor = Conductor::new(self.0.clone(), run, rendered, observer, created, requests, hung_up);
+        let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
         let drive = async move {
             let driven = conductor.drive().await;
@@ -315,46 +331,76 @@ impl Runtime {
     }
 
     /// One task drives a run, or decides on it; until it lets go nobody else does.
-    fn enter(&self, run: RunId) -> Result<(Entered, watch::Receiver<Option<String>>), RuntimeError> {
+    fn enter(&self, run: RunId) -> Result<(Entered, mpsc::Receiver<Request>), RuntimeError> {
         let mut driven = self.driven();
         if driven.contains_key(&run) {
             return Err(RuntimeError::Driven { run });
         }
-        let (sender, requests) = watch::channel(None);
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         driven.insert(run, sender);
         Ok((Entered { runtime: self.clone(), run }, requests))
     }
 
-    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<Option<String>>>> {
+    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, mpsc::Sender<Request>>> {
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
     ///
     /// # Errors
-    /// There is no such run, or the store can't write.
+    /// There is no such run, it is a sub-agent's, or the store can't write.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
-        let Ok((_entered, _)) = self.enter(run) else {
-            if let Some(driven) = self.driven().get(&run) {
-                driven.send_replace(Some(reason.to_owned()));
+        let Ok((_entered, _requests)) = self.enter(run) else {
+            let driven = self.driven().get(&run).cloned();
+            if let Some(driven) = driven {
+                // Whoever drives it may have left since: then it has ended, or nobody heard.
+                drop(driven.send(Request::Cancel { reason: reason.to_owned() }).await);
             }
             return Ok(self.load(run)?.0.state);
         };
-        let (state, _) = self.load(run)?;
-        if state.state.is_ended() {
-            return Ok(state.state);
+        let (tree, _) = self.load_tree(run)?;
+        if tree.root().state.is_ended() {
+            return Ok(tree.root().state);
         }
         let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
-        let ended = Ended { state: EndState::Cancelled, refusal: None, output: None, error: None };
-        let events = vec![(run, asked), (run, Event::Ended(ended))];
+        let events = self.ends_of(tree, vec![asked]);
         self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         Ok(RunState::Cancelled)
     }
 
+    /// How a tree that nobody drives ends after these facts of its root: the deepest runs first.
+    fn ends_of(&self, mut tree: Tree, facts: Vec<Event>) -> Vec<(RunId, Event)> {
+        let (now, root) = (self.0.clock.now(), tree.root().id);
+        let mut events: Vec<(RunId, Event)> = facts.into_iter().map(|fact| (root, fact)).collect();
+        events.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
+        loop {
+            match tree.next(now, &self.0.checks) {
+                Next::Note(facts) => {
+                    facts.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
+                    events.extend(facts);
+                }
+                Next::Do(intents) => {
+                    let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
+                        Intent::End(ended) => Some((run, Event::Ended(ended))),
+                        Intent::Model(_)
+                        | Intent::Tool(_)
+                        | Intent::Child(_)
+                        | Intent::Refuse(_)
+                        | Intent::Land(_)
+                        | Intent::AskPerson { .. } => None,
+                    });
+                    events.extend(ends);
+                    return events;
+                }
+                Next::Wait | Next::Ended => return events,
+            }
+        }
+    }
+
     /// Waits until nobody drives a run; at once where nobody does.
     pub async fn let_go(&self, run: RunId) {
-        let Some(mut driven) = self.driven().get(&run).map(watch::Sender::subscribe) else { return };
-        while driven.changed().await.is_ok() {}
+        let Some(driven) = self.driven().get(&run).cloned() else { return };
+        driven.closed().await;
     }
 
     /// Decides on a tool call that was in flight when a process went down: make it again, or tell the model that its
@@ -365,11 +411,12 @@ impl Runtime {
     /// write.
     pub async fn resolve_in_flight(&self, run: RunId, rerun: bool, by: &str) -> Result<(), RuntimeError> {
         self.expire(run).await?;
-        let (_entered, _) = self.enter(run)?;
-        let (state, _) = self.load(run)?;
-        let Some(call_id) = state.asked else { return Err(RuntimeError::NothingAsked { run }) };
+        let (_entered, _requests) = self.enter(run)?;
+        let (tree, _) = self.load_tree(run)?;
+        let asks = tree.runs().find_map(|run| Some((run.id, run.asked.clone()?)));
+        let Some((asker, call_id)) = asks else { return Err(RuntimeError::NothingAsked { run }) };
         let resolved = InFlightResolved { call_id, rerun, by: by.to_owned() };
-        let events = vec![(run, Event::InFlightResolved(resolved))];
+        let events = vec![(asker, Event::InFlightResolved(resolved))];
         self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         Ok(())
     }
@@ -427,8 +474,30 @@ impl Runtime {
         Ok((state, created.clone()))
     }
 
+    /// A root and every run below it that hasn't ended, as their logs tell them.
+    ///
+    /// # Errors
+    /// There is no such run, it hangs below another, or a log is damaged.
+    pub fn load_tree(&self, root: RunId) -> Result<(Tree, Created), RuntimeError> {
+        let log = self.store().events(root)?;
+        let Some(first) = log.first() else { return Err(RuntimeError::NoSuchRun { run: root }) };
+        let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run: root }) };
+        if let Some(parent) = &created.parent {
+            return Err(RuntimeError::SubAgent { run: root, root: parent.root });
+        }
+        let created = created.clone();
+        let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run: root })?;
+        let mut log = Some(log);
+        let read = |run| match log.take() {
+            Some(log) if run == root => Ok(log),
+            Some(_) | None => self.store().events(run),
+        };
+        let tree = Tree::load(root, Arc::new(plan), read)?.ok_or(RuntimeError::DamagedLog { run: root })?;
+        Ok((tree, created))
+    }
+
     /// Checks a new run's input and labels; nothing is written.
-    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, &Agent), RuntimeError> {
+    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, &Arc<Agent>), RuntimeError> {
         let agent = self.0.agents.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
         let plan = &agent.plan;
         self.0
@@ -473,16 +542,11 @@ impl Runtime {
         labels
     }
 
-    fn render(
-        &self,
-        plan: &Plan,
-        forms: Arc<Forms>,
-        created: &Created,
-    ) -> Result<(Arc<Forms>, Rendered), RuntimeError> {
-        let rendered = Rendered::of(plan, forms.own.clone(), &created.input)
+    fn render(&self, agent: Arc<Agent>, created: &Created) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
+        let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
         let rendered = rendered.with_documents(created.documents.clone()).with_earlier(self.earlier(created)?);
-        Ok((forms, rendered))
+        Ok((agent, rendered))
     }
 
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {

@@ -4,9 +4,9 @@
 //! ended doesn't change: whoever resumes or replays a run sees the same history.
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
-use super::{Entered, Runtime, RuntimeError};
+use super::{Entered, Request, Runtime, RuntimeError};
 use crate::domain::event::{Created, EndState, THREAD, ThreadLink};
 use crate::domain::message::{Assistant, Message, Sent};
 use crate::domain::template;
@@ -26,7 +26,7 @@ impl Runtime {
         &self,
         run: RunId,
         created: &mut Created,
-    ) -> Result<(Entered, watch::Receiver<Option<String>>), RuntimeError> {
+    ) -> Result<(Entered, mpsc::Receiver<Request>), RuntimeError> {
         let Some(id) = created.labels.get(THREAD).cloned() else { return self.enter(run) };
         let key = (created.agent.clone(), id);
         let mut threads = self.0.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -23,10 +24,11 @@ use crate::spec::model;
 use crate::spec::names::{self, NAME_FORM, Providers, is_label_value, is_name, unique};
 use crate::spec::project::Project;
 use crate::spec::prompt::{self, Texts};
-use crate::spec::reader::Node;
+use crate::spec::reader::{At, Node};
+use crate::spec::shape::TEXT;
 use crate::spec::stage::{self, Around};
 use crate::spec::template::{self, Exact, Names, Place};
-use crate::spec::workflow;
+use crate::spec::workflow::Workflow;
 use crate::units::{Money, Tokens, grouped};
 
 /// Tokens of one request where the agent says nothing.
@@ -80,7 +82,7 @@ pub(crate) fn resolve(
     }
     let input = json_schema::read(&agent.node, "input", faults);
     let (output, from) = json_schema::read_answer(&agent.node, "output", faults);
-    let names = Names::of_schema("input", input.as_ref());
+    let names = agent.names(input.as_ref());
     let section = agent.node.section("prompt");
     let user = json_schema::default_user_template(input.as_ref());
     let default = Texts { system: "", user: &user };
@@ -93,15 +95,12 @@ pub(crate) fn resolve(
         names: &names,
         texts: prompt.as_ref().map_or(default, |prompt| Texts { system: &prompt.system, user: &prompt.user }),
         model: model.as_ref(),
+        output: output.as_ref(),
         limits: &limits,
         tool_plans: tools.as_ref().unwrap_or(&no_tools),
         agents: agents.as_ref().unwrap_or(&no_agents),
     };
-    let mut stages = stage::resolve(&agent.node, &around, faults);
-    workflow::check(&agent.node, &stages, from.as_ref(), faults);
-    if stages.is_empty() {
-        stages.push(StagePlan::new(StageName::from("main"), StageKind::Loop { tools: order, call: None }));
-    }
+    let stages = agent.stages(&around, from.as_ref(), faults);
     Some(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
@@ -131,6 +130,34 @@ struct Agent<'a> {
 }
 
 impl Agent<'_> {
+    /// The names that the agent's own templates may use.
+    fn names(&self, input: Option<&Value>) -> Names {
+        match input {
+            None if !self.node.has("input") => Names::default().with("input", TEXT),
+            schema => Names::of_schema("input", schema),
+        }
+    }
+
+    /// The stages of the file, or the one loop of a file without any.
+    fn stages(&self, around: &Around<'_>, from: Option<&At<String>>, faults: &mut Faults) -> Vec<StagePlan> {
+        let mut stages = stage::resolve(&self.node, around, from.map(|from| from.value.as_str()), faults);
+        let workflow = Workflow {
+            agent: &self.node,
+            stages: &stages,
+            agents: around.agents,
+            tools: around.tool_plans,
+            limits: around.limits,
+            output: around.output,
+            from,
+        };
+        workflow.check(faults);
+        if stages.is_empty() {
+            let kind = StageKind::Loop { tools: around.tools.to_vec(), call: None };
+            stages.push(StagePlan::new(StageName::from("main"), kind));
+        }
+        stages
+    }
+
     fn label(&self, key: &str, faults: &mut Faults) -> Option<String> {
         let text = self.node.text(key)?;
         if !is_label_value(&text.value) {
@@ -157,6 +184,12 @@ impl Agent<'_> {
                 Found::Faulty => plans = None,
                 Found::Missing(help) => {
                     plans = None;
+                    let help = match self.surroundings.agents.find(&name.value) {
+                        FoundAgent::Missing(_) => help,
+                        FoundAgent::Agent(_) | FoundAgent::Faulty | FoundAgent::Circle(_) | FoundAgent::Deep => {
+                            "that is an agent: list it under `agents`, or run it by a stage of kind `agent`".to_owned()
+                        }
+                    };
                     self.node.fault(faults, code::UNKNOWN_NAME, &name.span, format!("no tool `{}`", name.value), help);
                 }
             }
@@ -221,6 +254,12 @@ impl Agent<'_> {
             if tools.get(&tool).is_some_and(|tool| !matches!(tool.kind, ToolKind::Agent { .. })) {
                 let message = format!("an agent and a tool are both called `{}`", name.value);
                 self.node.fault(faults, code::CONFLICT, &name.span, message, "rename one of the files");
+                continue;
+            }
+            if agent.input.as_ref().is_some_and(|schema| schema.get("type") != Some(&Value::from("object"))) {
+                let message = format!("`{}` can't be called as a tool: its `[input]` describes no object", name.value);
+                let help = "write `type = \"object\"` there, or leave `[input]` out for plain text";
+                self.node.fault(faults, code::CONFLICT, &name.span, message, help);
                 continue;
             }
             tools.insert(tool, as_tool(agent, limits));
@@ -358,7 +397,11 @@ impl Agent<'_> {
 fn as_tool(agent: &Plan, limits: &Limits) -> ToolPlan {
     ToolPlan {
         name: ToolName::from(agent.agent.as_str()),
-        description: agent.description.clone(),
+        description: if agent.description.is_empty() {
+            format!("Gives work to `{}`", agent.agent)
+        } else {
+            agent.description.clone()
+        },
         input: json_schema::as_arguments(agent.input.as_ref()),
         timeout: limits.wall_time,
         output_bytes: limits.output_bytes,

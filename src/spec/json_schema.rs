@@ -75,17 +75,16 @@ pub(crate) fn read_object(node: &Node<'_>, key: &str, faults: &mut Faults) -> Op
     Some(schema)
 }
 
-/// What a call of an agent takes: the agent's own input where that is an object, else one text or value as `input`.
+/// What a call of an agent takes: its own input, or one text where it has plain text.
 pub(crate) fn as_arguments(input: Option<&Value>) -> Value {
-    match input {
-        Some(schema) if schema.get("type") == Some(&Value::from("object")) => schema.clone(),
-        input => serde_json::json!({
+    input.cloned().unwrap_or_else(|| {
+        serde_json::json!({
             "type": "object",
             "required": ["input"],
-            "properties": { "input": input.cloned().unwrap_or_else(|| serde_json::json!({ "type": "string" })) },
+            "properties": { "input": { "type": "string" } },
             "additionalProperties": false,
-        }),
-    }
+        })
+    })
 }
 
 /// The only property of an object's schema, where it is a required text: what plain text fills.

@@ -3,13 +3,14 @@
 //! It is the smaller of the `cost` limit and what the counts of calls allow at each call's worst case. The landing
 //! call adds nothing: it keeps back one step, one model call and one attempt of those counts (LEDGER rule 6), and its
 //! request is no larger than any other's. Tools are tried once for each step; what a restart issues again stays under
-//! the `cost` limit.
+//! the `cost` limit. An agent's counts are those of its whole tree, so that the worst case of one call is taken over
+//! all its stages and all agents below it; caps of stages and of those agents could only lower the line.
 //!
 //! Deliberately absent: the limits `tokens`, `input_tokens` and `output_tokens` of the run beyond one call. They could
 //! only lower the line.
 
-use crate::domain::limits::{AtLimit, LimitKind};
-use crate::domain::plan::Plan;
+use crate::domain::limits::{AtLimit, LimitKind, Limits};
+use crate::domain::plan::{ModelPlan, Plan};
 use crate::ids::ModelName;
 use crate::units::{Money, Tokens};
 
@@ -55,7 +56,8 @@ pub struct WorstCall {
 pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32) -> Option<Money>) -> LoadLine {
     let (worst_call, unpriced) = worst_call(plan, &price);
     let each_try = worst_call.as_ref().map_or(Money::ZERO, |call| call.cost);
-    let dearest_tool = plan.tools.values().map(|tool| tool.price).max().unwrap_or_default();
+    let dearest_tool = tree(plan).iter().flat_map(|plan| plan.tools.values()).map(|tool| tool.price).max();
+    let dearest_tool = dearest_tool.unwrap_or_default();
     let counts = Counts::of(plan);
     let (by_counts, model_tries, tool_calls) = counts.costliest(each_try, dearest_tool);
     let cost = plan.limits.cost;
@@ -79,27 +81,65 @@ pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32) -> Option<
     }
 }
 
-/// The largest input that one request may have.
-fn input_bound(plan: &Plan) -> Tokens {
-    let limits = &plan.limits;
-    [limits.input_tokens, limits.tokens].into_iter().flatten().fold(plan.context.tokens, Tokens::min)
+/// A plan and all below it.
+fn tree(plan: &Plan) -> Vec<&Plan> {
+    let mut plans = vec![plan];
+    let mut at = 0;
+    while let Some(next) = plans.get(at) {
+        let below: Vec<&Plan> = next.agents.values().map(|below| &**below).collect();
+        plans.extend(below);
+        at += 1;
+    }
+    plans
+}
+
+/// The largest input that one request may have inside these limits.
+fn input_bound(limits: &Limits, most: Tokens) -> Tokens {
+    [limits.input_tokens, limits.tokens].into_iter().flatten().fold(most, Tokens::min)
+}
+
+/// One way in which a plan asks models.
+struct Asking<'a> {
+    model: &'a ModelPlan,
+    /// Who sums up what doesn't fit, where the agent names somebody.
+    sums_up: Option<&'a ModelName>,
+    input: Tokens,
+}
+
+/// Every way in which a run of a plan, or one below it, asks models; its own first.
+fn askings(plan: &Plan) -> Vec<Asking<'_>> {
+    let (mut askings, mut open) = (Vec::new(), vec![(plan, Tokens(u64::MAX))]);
+    while let Some((plan, most)) = open.pop() {
+        let whole = input_bound(&plan.limits, most);
+        let sums_up = plan.context.summary_model.as_ref();
+        askings.push(Asking { model: &plan.model, sums_up, input: whole.min(plan.context.tokens) });
+        for stage in &plan.stages {
+            if let Some(model) = stage.kind.call().and_then(|call| call.model.as_ref()) {
+                let input = input_bound(plan.limits_of(&stage.id), whole).min(plan.context.tokens);
+                askings.push(Asking { model, sums_up, input });
+            }
+        }
+        open.extend(plan.agents.values().map(|below| (&**below, whole)));
+    }
+    askings
 }
 
 fn worst_call(
     plan: &Plan,
     price: &impl Fn(&ModelName, Tokens, u32) -> Option<Money>,
 ) -> (Option<WorstCall>, Vec<ModelName>) {
-    let (input, output) = (input_bound(plan), plan.model.max_output_tokens);
     let (mut worst, mut unpriced): (Option<WorstCall>, Vec<ModelName>) = (None, Vec::new());
-    let models = plan.model.models();
-    let sums_up = plan.context.summary_model.as_ref().filter(|model| !models.contains(model));
-    for model in models.into_iter().chain(sums_up) {
-        match price(model, input, output) {
-            Some(cost) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {
-                worst = Some(WorstCall { model: model.clone(), input, output, cost });
+    for Asking { model: asked, sums_up, input } in askings(plan) {
+        for model in asked.models().into_iter().chain(sums_up) {
+            let output = asked.max_output_tokens;
+            match price(model, input, output) {
+                Some(cost) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {
+                    worst = Some(WorstCall { model: model.clone(), input, output, cost });
+                }
+                Some(_) => {}
+                None if unpriced.contains(model) => {}
+                None => unpriced.push(model.clone()),
             }
-            Some(_) => {}
-            None => unpriced.push(model.clone()),
         }
     }
     (worst, unpriced)
@@ -110,7 +150,7 @@ fn landing(plan: &Plan, price: &impl Fn(&ModelName, Tokens, u32) -> Option<Money
     let limits = &plan.limits;
     let pots = plan.context.history.plus(plan.context.documents).plus(plan.context.tool_output);
     let instructions = plan.context.tokens.left_after(pots);
-    let input = instructions.plus(Tokens(limits.landing_tokens.into())).min(input_bound(plan));
+    let input = instructions.plus(Tokens(limits.landing_tokens.into())).min(input_bound(limits, plan.context.tokens));
     match (limits.at_limit, plan.model.candidates.first()) {
         (AtLimit::Land, Some(model)) => price(model, input, limits.landing_output_tokens).unwrap_or_default(),
         (AtLimit::Land, None) | (AtLimit::Stop, _) => Money::ZERO,
@@ -129,13 +169,13 @@ struct Counts {
 
 impl Counts {
     fn of(plan: &Plan) -> Self {
-        let limits = &plan.limits;
+        let (limits, tree) = (&plan.limits, tree(plan));
         Self {
             steps: limits.steps.into(),
             model_calls: limits.model_calls.into(),
-            tool_calls: if plan.tools.is_empty() { 0 } else { limits.tool_calls.into() },
+            tool_calls: if tree.iter().all(|plan| plan.tools.is_empty()) { 0 } else { limits.tool_calls.into() },
             attempts: limits.attempts.into(),
-            tries_of_step: plan.retry.attempts.into(),
+            tries_of_step: tree.iter().map(|plan| plan.retry.attempts).max().unwrap_or(1).into(),
         }
     }
 

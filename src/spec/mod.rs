@@ -23,6 +23,7 @@ mod prompt;
 mod reader;
 pub mod schema;
 mod secrets;
+mod shape;
 mod stage;
 mod template;
 mod tool;

@@ -17,6 +17,7 @@ use crate::spec::json_schema;
 use crate::spec::keys::tool::TOOL;
 use crate::spec::names::{NAME_FORM, is_name, is_variable};
 use crate::spec::reader::{At, Node};
+use crate::spec::shape::{Shape, TEXT};
 use crate::spec::template::{self, Exact, Names, Place};
 use crate::units::{Millis, Money};
 
@@ -172,7 +173,7 @@ impl Tool<'_> {
         let names = Names::of_schema("args", schema);
         let env = self.env(faults);
         let body = self.template("body", &names, faults);
-        let headers = self.headers(&names.clone().with("env", env.iter().cloned()), faults);
+        let headers = self.headers(&names.clone().with("env", known(&env)), faults);
         let url = self.node.text("url")?;
         self.check_template(&url, &names, faults);
         Some(ToolKind::Http {
@@ -329,6 +330,11 @@ impl Tool<'_> {
     fn relative(&self, path: &Path) -> String {
         crate::spec::files::relative(self.root, path)
     }
+}
+
+/// The variables of the environment that a tool may use.
+fn known(env: &[String]) -> Shape {
+    Shape::Object(env.iter().map(|name| (name.clone(), TEXT)).collect())
 }
 
 /// A path as text.

@@ -169,6 +169,10 @@ impl Books {
             self.plans.clear();
         }
         if self.plans.insert(hash.clone()) {
+            // Runs of its sub-agents name their plans by hashes of their own.
+            for below in plan.agents.values() {
+                self.keep_plan(below.clone(), None);
+            }
             self.new_plans.push((hash, plan));
         }
     }

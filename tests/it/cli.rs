@@ -24,6 +24,64 @@ fn init_makes_a_project_once() {
     desk.snapshot("init_check", &["check", "hello"]);
 }
 
+/// One stage of each kind, and an agent below an agent.
+const WORKFLOW: [(&str, &str); 5] = [
+    (
+        "agents/broken.toml",
+        r#"
+description = "Answers with care"
+[model]
+models = ["openai/gpt-5-nano"]
+[input]
+type = "object"
+required = ["ticket"]
+properties = { ticket = { type = "string" }, parts = { type = "array" } }
+[limits]
+cost = "$0.50"
+[[stage]]
+id = "read"
+kind = "map"
+over = "input.parts"
+limits = { items = 40, parallel = 3 }
+[stage.each]
+kind = "model"
+prompt = { user = "Read {{ item }}" }
+[[stage]]
+id = "order"
+kind = "tool"
+tool = "sleep"
+on_error = "continue"
+[[stage]]
+id = "resolve"
+kind = "loop"
+needs = ["read", "order"]
+when = "stages.order.state == 'finished'"
+tools = ["question"]
+agents = ["clerk"]
+models = ["openai/gpt-5-mini", "openai/gpt-5-nano"]
+limits = { steps = 6, cost = "$0.03" }
+[[stage]]
+id = "notes"
+kind = "agent"
+agent = "clerk"
+input = "{{ input.ticket }}"
+[[stage]]
+id = "release"
+kind = "approval"
+needs = ["resolve", "notes"]
+ask = "Send it?"
+limits = { expires = "2d" }
+"#,
+    ),
+    ("agents/clerk.toml", "agents = [\"scribe\"]\n[model]\nmodels = [\"openai/gpt-5-nano\"]\n"),
+    (
+        "agents/scribe.toml",
+        "description = \"Writes\"\n[model]\nmodels = [\"openai/gpt-5\"]\n[limits]\ncost = \"$0.10\"\n",
+    ),
+    ("tools/question.toml", "kind = \"builtin\"\nbuiltin = \"ask_user\"\n"),
+    ("tools/sleep.toml", "kind = \"builtin\"\nbuiltin = \"now\"\n"),
+];
+
 #[test]
 fn check_shows_limits_and_every_fault() {
     let desk = Desk::new();
@@ -37,6 +95,11 @@ fn check_shows_limits_and_every_fault() {
     desk.snapshot("check_faults", &["check"]);
     desk.write("agents/broken.toml", "[model]\nmodels = [\"local/none\"]\n[limits]\ncost = \"$0.000001\"\n");
     desk.snapshot("check_warnings", &["check", "broken"]);
+    for (name, text) in WORKFLOW {
+        desk.write(name, text);
+    }
+    desk.snapshot("check_workflow", &["check", "broken"]);
+    desk.snapshot("check_workflow_json", &["check", "broken", "--json"]);
     let empty = Desk::empty();
     empty.snapshot("check_without_a_project", &["check"]);
     empty.write("plimsoll.toml", "");

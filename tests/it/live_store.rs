@@ -170,7 +170,7 @@ fn a_store_that_lies_deep_is_served_all_the_same() {
 fn a_command_that_finds_a_holder_without_a_socket_waits_for_its_end() {
     let harbour = Harbour::new(Books::Simulated);
     let (mut ship, run) = harbour.sail();
-    std::fs::remove_file(harbour.socket()).expect("it was there");
+    harbour.take_socket_away();
     let told = harbour.plimsoll(&["trace", &run]);
     told.expect_code(1);
     assert!(told.stderr.contains("plimsoll::store::held"), "{told}");

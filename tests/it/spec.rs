@@ -2,6 +2,7 @@
 
 mod faults;
 mod project_faults;
+mod stage_faults;
 mod stages;
 
 use std::path::Path;

@@ -7,4 +7,5 @@ mod failure;
 mod format;
 mod kill;
 mod power;
+mod tree;
 mod whole;

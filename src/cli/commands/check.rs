@@ -1,7 +1,10 @@
 //! `check`: each agent's limits with where they were declared, its load line, what binds it, and what is doubtful.
 
+mod stages;
+
 use serde::Serialize;
 
+use self::stages::{BelowRow, StageRow};
 use super::Context;
 use crate::cli::arguments::CheckArguments;
 use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
@@ -10,11 +13,11 @@ use crate::cli::exit::Exit;
 use crate::cli::project::{clock, folder, load_line_of, load_options, only, price_book};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::count;
-use crate::domain::limits::{AtLimit, LimitKind};
+use crate::domain::limits::{AtLimit, LimitKind, Limits};
 use crate::domain::message::Message;
 use crate::domain::plan::{DocumentsPlan, Plan};
 use crate::domain::pricing::PriceBook;
-use crate::ids::{AgentName, ModelName, PlanHash};
+use crate::ids::{AgentName, ModelName, PlanHash, StageName};
 use crate::spec::documents;
 use crate::spec::fault::{Fault, Faults};
 use crate::spec::limits::{SETTABLE, value};
@@ -81,6 +84,15 @@ struct AgentReport {
     worst_call: Option<WorstCallRow>,
     at_limit: AtLimit,
     landing_reserve_usd: Money,
+    /// The stages of a workflow, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<StageRow>,
+    /// The stage of a workflow that gives the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_from: Option<StageName>,
+    /// The agents that it calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    agents: Vec<BelowRow>,
     limits: Vec<LimitRow>,
     warnings: Vec<String>,
 }
@@ -99,6 +111,18 @@ struct LimitRow {
     /// Null where it is off.
     value: Option<String>,
     declared: String,
+}
+
+impl LimitRow {
+    fn of(limits: &Limits, kind: LimitKind) -> Self {
+        let value = value(limits, kind).map(|value| value.to_string());
+        Self { limit: kind, value, declared: limits.declared(kind).to_string() }
+    }
+
+    /// `steps 6 (agents/a.toml:37)`.
+    fn in_words(&self) -> String {
+        format!("{} {} ({})", self.limit, self.value.as_deref().unwrap_or("off"), self.declared)
+    }
 }
 
 #[derive(Serialize)]
@@ -128,11 +152,6 @@ impl AgentReport {
     fn of(plan: &Plan, book: &PriceBook, now: Timestamp) -> Self {
         let line = load_line_of(plan, book, now);
         let warnings = warnings(plan, &line);
-        let limit = |kind: &LimitKind| LimitRow {
-            limit: *kind,
-            value: value(&plan.limits, *kind).map(|value| value.to_string()),
-            declared: plan.limits.declared(*kind).to_string(),
-        };
         Self {
             agent: plan.agent.clone(),
             description: plan.description.clone(),
@@ -149,7 +168,10 @@ impl AgentReport {
             }),
             at_limit: plan.limits.at_limit,
             landing_reserve_usd: line.landing,
-            limits: SETTABLE.iter().map(limit).collect(),
+            stages: stages::stages(plan),
+            answer_from: plan.result_stage().filter(|_| plan.is_workflow()).map(|stage| stage.id.clone()),
+            agents: stages::below(plan, &|below| load_line_of(below, book, now).amount),
+            limits: SETTABLE.into_iter().map(|kind| LimitRow::of(&plan.limits, kind)).collect(),
             warnings,
         }
     }
@@ -167,8 +189,17 @@ impl AgentReport {
             AtLimit::Land => format!("  at a limit one last answer, {} kept back for it", self.landing_reserve_usd),
             AtLimit::Stop => "  at a limit it ends at once".to_owned(),
         });
+        lines.extend(self.answer_from.iter().map(|stage| format!("  answer     from stage {stage}")));
         lines.extend(self.warnings.iter().map(|warning| format!("  warning: {warning}")));
-        format!("{}\n\n{}", lines.join("\n"), self.limits(width))
+        let mut parts = vec![format!("{}\n", lines.join("\n"))];
+        if !self.stages.is_empty() {
+            parts.push(stages::table(&self.stages, width));
+        }
+        if !self.agents.is_empty() {
+            parts.push(stages::table_of_agents(&self.agents, width));
+        }
+        parts.push(self.limits(width));
+        parts.join("\n")
     }
 
     fn bound(&self) -> String {
@@ -196,10 +227,14 @@ impl AgentReport {
 /// What will run, and still is doubtful.
 fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
     let mut warnings = Vec::new();
-    let all = plan.model.candidates.len();
+    let none_is_left = plan.model.candidates.iter().all(|model| line.unpriced.contains(model));
     if !line.unpriced.is_empty() {
         let names: Vec<&str> = line.unpriced.iter().map(ModelName::as_str).collect();
-        let rest = if line.unpriced.len() >= all { "and no run can start" } else { "and are passed over" };
+        let rest = match none_is_left {
+            true if !plan.is_workflow() => "and no run can start",
+            true => "and no last answer can be made",
+            false => "and are passed over",
+        };
         let names = names.join(", ");
         warnings.push(format!(
             "{names} without a price: such calls are refused, {rest}; add `[[prices]]` to plimsoll.toml"
@@ -209,13 +244,20 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
     if plan.limits.at_limit == AtLimit::Land {
         warnings.extend(landing_warning(plan));
         let cost = plan.limits.cost;
+        let dearest = line.worst_call.as_ref().map_or(Money::ZERO, |call| call.cost);
         if line.landing >= cost {
             let landing = line.landing;
             warnings.push(format!(
                 "the last answer may need {landing}, all of `cost` = {cost}: no other call has room; raise `cost`, lower `landing_tokens` or write `at_limit = \"stop\"`"
             ));
+        } else if plan.is_workflow() && line.landing.plus(dearest) > cost {
+            let landing = line.landing;
+            warnings.push(format!(
+                "the dearest call may need {dearest}, and {landing} is kept back for the last answer: more than `cost` = {cost}; raise `cost`, or lower `max_output_tokens` or the context's `tokens`"
+            ));
         }
     }
+    warnings.extend(stages::warnings(plan));
     warnings
 }
 
@@ -237,13 +279,13 @@ fn documents_warnings(plan: &Plan) -> Vec<String> {
 
 /// Models that will be refused because a bill above its reservation froze their price.
 pub(super) fn frozen_warnings(plan: &Plan, book: &PriceBook, now: Timestamp, frozen: &[FrozenRow]) -> Vec<String> {
-    let models = plan.model.candidates.iter().chain(plan.model.downgrade.iter().flat_map(|down| &down.candidates));
+    let models = plan.models();
     let of_model = |model| {
         let row = book.find(model, now)?;
         let frozen = frozen.iter().find(|frozen| frozen.price == row.id)?;
         Some(format!("the price of {model} is frozen {}; its calls are refused: {MEND}", frozen.why()))
     };
-    models.collect::<std::collections::BTreeSet<_>>().into_iter().filter_map(of_model).collect()
+    models.into_iter().filter_map(of_model).collect()
 }
 
 /// Instructions that can't fit a landing: then a run that meets a limit ends without an answer (LEDGER rule 6).

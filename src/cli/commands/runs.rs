@@ -24,6 +24,7 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         since: point("--since", &arguments.since)?,
         until: point("--until", &arguments.until)?,
         before: None,
+        roots: !arguments.children,
         limit: usize::from(arguments.limit),
     };
     let query = RunQuery(filter);
@@ -66,7 +67,7 @@ fn table(runs: &[RunRow]) -> Table {
         let unknown = if run.cost.unknown_usd.is_zero() { "" } else { " (unknown in it)" };
         table.push([
             run.run.to_string(),
-            run.agent.to_string(),
+            run.parent.map_or_else(|| run.agent.to_string(), |parent| format!("{}, below {parent}", run.agent)),
             by.map_or(state.clone(), |limit| format!("{state} by {limit}")),
             format!("{}{unknown}", run.cost.settled_usd),
             run.steps.to_string(),

@@ -27,6 +27,8 @@ pub(super) struct LiveLine {
     pub(super) began: Option<Timestamp>,
     /// What the model is saying, its end.
     pub(super) tail: String,
+    /// How far the map is that was told of last: `read 3/12`.
+    pub(super) map: String,
     step: u32,
     steps_max: Option<u32>,
     wall_time: Option<Millis>,
@@ -43,6 +45,7 @@ impl LiveLine {
             tokens: Tokens::ZERO,
             began: None,
             tail: String::new(),
+            map: String::new(),
             step: 0,
             steps_max: limits.map(|limits| limits.steps),
             wall_time: limits.map(|limits| limits.wall_time),
@@ -93,10 +96,10 @@ impl LiveLine {
         let (held, time) = (format!("{money}, {} held", self.held), self.time(now));
         let short = self.doing.rsplit('/').next().unwrap_or_default();
         let forms: [&[&str]; 7] = [
-            &[&step, &self.doing, &tokens, &held, &time],
-            &[&step, &self.doing, &tokens, &money, &time],
-            &[&step, &self.doing, &money, &time],
-            &[&step, short, &money, &time],
+            &[&step, &self.map, &self.doing, &tokens, &held, &time],
+            &[&step, &self.map, &self.doing, &tokens, &money, &time],
+            &[&step, &self.map, &self.doing, &money, &time],
+            &[&step, &self.map, short, &money, &time],
             &[&step, &money, &time],
             &[&step, &money],
             &[&money],

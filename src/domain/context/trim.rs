@@ -34,7 +34,7 @@ pub(super) fn trim(measured: Measured<'_>, room: &Room) -> Result<Fitted, String
     let (from, needs) = oldest_kept(turns, measure, left, room);
     let (gone, kept) = turns.split_at(from);
     let results = gone.iter().filter(|message| is_tool_answer(message)).count();
-    let mut pieces =
+    let mut pieces: Vec<Piece> =
         kept.iter().map(|message| Piece { message: message.clone(), size: measure.message(message) }).collect();
     let tool_room = left.left_after(needs.history).min(room.tool_output.max(last.notes));
     let shortened = shorten_results(&mut pieces, measure, tool_room.left_after(needs.notes), results);
@@ -107,7 +107,7 @@ fn oldest_kept(turns: &[Sent], measure: Measure<'_>, left: Tokens, room: &Room) 
 
 /// Brings the tool results into their pot: newest whole, the first that doesn't fit without its middle, older as notes.
 /// Beside a note for each there is `spare` left; `before` results are gone.
-fn shorten_results(pieces: &mut Vec<Piece>, measure: Measure<'_>, mut spare: Tokens, before: usize) -> Vec<Cut> {
+fn shorten_results(pieces: &mut [Piece], measure: Measure<'_>, mut spare: Tokens, before: usize) -> Vec<Cut> {
     let mut number = before + pieces.iter().filter(|piece| is_tool_answer(&piece.message)).count();
     let mut full = false;
     let mut cuts = Vec::new();

@@ -96,6 +96,15 @@ pub struct StageEnded {
     pub error: Option<String>,
 }
 
+impl StageEnded {
+    /// A stage that a limit stopped, without anything to show for it.
+    #[must_use]
+    pub const fn stopped(stage: StageName, refusal: Refusal) -> Self {
+        let place = Place::stage(stage);
+        Self { place, end: StageEnd::Stopped, output: Value::Null, refusal: Some(refusal), error: None }
+    }
+}
+
 /// The call of a model that a sub-agent answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildCall {

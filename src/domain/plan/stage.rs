@@ -1,12 +1,14 @@
 //! Stages of a resolved agent: what each does, what it needs, and how it asks a model.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{ModelPlan, Plan, PromptPlan};
 use crate::domain::event::Place;
 use crate::domain::limits::Limits;
-use crate::ids::{AgentName, StageName, ToolName};
+use crate::ids::{AgentName, ModelName, StageName, ToolName};
 use crate::units::Money;
 
 /// The one stage of an agent without `[[stage]]`.
@@ -260,9 +262,17 @@ impl Plan {
         needs.iter()
     }
 
+    /// Every model that a run of this plan, or one below it, may ask.
+    #[must_use]
+    pub fn models(&self) -> BTreeSet<&ModelName> {
+        let stages = self.stages.iter().filter_map(|stage| stage.kind.call()?.model.as_ref());
+        let own = stages.chain([&self.model]).flat_map(ModelPlan::models);
+        own.chain(self.agents.values().flat_map(|below| below.models())).collect()
+    }
+
     /// The caps of the stages that have accounts of their own, for [`crate::domain::event::Created`].
     #[must_use]
-    pub fn stage_caps(&self) -> std::collections::BTreeMap<StageName, Money> {
+    pub fn stage_caps(&self) -> BTreeMap<StageName, Money> {
         self.stages.iter().filter_map(|stage| Some((stage.id.clone(), stage.cost?))).collect()
     }
 }

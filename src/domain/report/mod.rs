@@ -25,11 +25,12 @@ use crate::ids::RunId;
 
 pub use budget::{BudgetRow, BudgetTable};
 pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
-pub use document::{CostDocument, RunDocument, TokenDocument};
+pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use growth::Growth;
 pub use standing::LimitStanding;
 pub use trace::{
-    AttemptCall, AttemptLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine, Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,
+    Trace,
 };
 
 /// A run from its whole log; `None` where the log doesn't begin with the run's creation.

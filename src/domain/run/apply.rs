@@ -24,9 +24,9 @@ impl Run {
             | Event::LandingReleased(_)
             | Event::PersonAnswered(_)
             | Event::Parked(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
+            Event::ChildBegan(began) => self.begin_child(began),
+            Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
                 if let Some(stage) = self.stage_mut(&began.stage) {
                     stage.begin_map(began);
@@ -86,6 +86,7 @@ impl Run {
         }
         let new_step = reserved.attempt == 1;
         self.counters.steps += u32::from(new_step);
+        self.count_for_stage(reserved);
         let kind = match &reserved.call {
             Call::Model(call) => {
                 self.counters.model_calls += u32::from(new_step);
@@ -120,10 +121,22 @@ impl Run {
         self.open.insert(reserved.reservation, attempt);
     }
 
+    fn count_for_stage(&mut self, reserved: &Reserved) {
+        let new_step = u32::from(reserved.attempt == 1);
+        let Some(stage) = self.stage_mut(&reserved.step.stage) else { return };
+        stage.spent.steps += new_step;
+        match &reserved.call {
+            Call::Model(_) => {
+                stage.spent.model_calls += new_step;
+                stage.spent.attempts += 1;
+            }
+            Call::Tool { .. } => stage.spent.tool_calls += new_step,
+        }
+    }
+
     fn begin_model_try(&mut self, reserved: &Reserved, call: &ModelCall) {
-        let Some(lane) = self.stage_mut(&reserved.step.stage).and_then(|stage| stage.enter(&reserved.step)) else {
-            return;
-        };
+        let (place, active) = (reserved.step.place(), self.active(self.last_at));
+        let Some(lane) = self.stage_mut(&place.stage).and_then(|stage| stage.enter(&place, active)) else { return };
         if call.purpose == Purpose::Summary {
             lane.summed_up_at = Some(lane.turns.len());
         }
@@ -142,9 +155,9 @@ impl Run {
     /// The call of a `tool` stage opens its lane. What it is given was rendered once: a repeat is given the same.
     fn begin_own_call(&mut self, step: &StepKey, call_id: &str, tool: &ToolName, arguments: &Value) {
         let is_own = self.plan.stage(&step.stage).is_some_and(|plan| plan.kind.of_lane().calls_a_tool());
-        let Some(lane) = self.stage_mut(&step.stage).filter(|_| is_own).and_then(|stage| stage.enter(step)) else {
-            return;
-        };
+        let (place, active) = (step.place(), self.active(self.last_at));
+        let stage = self.stage_mut(&step.stage).filter(|_| is_own);
+        let Some(lane) = stage.and_then(|stage| stage.enter(&place, active)) else { return };
         lane.call.get_or_insert_with(|| CallProgress {
             call: ToolCall { id: call_id.to_owned(), name: tool.clone(), arguments: arguments.to_string() },
             step: None,
@@ -161,7 +174,7 @@ impl Run {
         }
     }
 
-    fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
+    pub(super) fn lane_mut(&mut self, step: &StepKey) -> Option<&mut Lane> {
         self.stage_mut(&step.stage)?.lane_mut(step.item)
     }
 
@@ -194,6 +207,10 @@ impl Run {
         let counted = settled.usage.map_or((input, output), |usage| (usage.input_total(), usage.output));
         self.counters.input = self.counters.input.plus(counted.0);
         self.counters.output = self.counters.output.plus(counted.1);
+        if let Some(stage) = self.stage_mut(&attempt.step.stage) {
+            stage.spent.input = stage.spent.input.plus(counted.0);
+            stage.spent.output = stage.spent.output.plus(counted.1);
+        }
     }
 
     fn take_reply(
@@ -231,7 +248,7 @@ impl Run {
         }
     }
 
-    fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
+    pub(super) fn answer(&mut self, step: &StepKey, call_id: &str, content: &str, is_error: bool) {
         if let Some(call) = self.lane_mut(step).and_then(|lane| lane.call_mut(call_id)) {
             let (call_id, name) = (call.call.id.clone(), call.call.name.clone());
             let answer = ToolAnswer { call_id, name, content: content.to_owned(), is_error };

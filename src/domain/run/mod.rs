@@ -4,16 +4,19 @@
 //! Deliberately absent: prices, requests and effects. The runtime performs what [`Run::next`] names.
 
 mod apply;
+mod children;
 mod judge;
 mod lane;
 mod next;
 mod person;
 mod stage;
+mod tree;
 mod words;
 
-pub use judge::hash_call;
-pub use next::{CallCheck, Intent, ModelIntent, Next, ToolIntent};
+pub use judge::{NodeRef, Refused, hash_call};
+pub use next::{CallCheck, ChildIntent, Intent, ModelIntent, Next, NextOfTree, ToolIntent};
 pub use stage::StageOver;
+pub use tree::Tree;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::domain::context::Documents;
-use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, StepKey};
+use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, Spent, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
 use crate::domain::message::{Assistant, Sent};
 use crate::domain::plan::{Plan, StageKind};
@@ -100,6 +103,11 @@ pub struct Run {
     /// Tries of the landing call that gave no reply.
     landing_tries: Vec<Try>,
     stages: Vec<Stage>,
+    /// The open runs right below, each with where it was called.
+    children: BTreeMap<RunId, Place>,
+    /// What those came to that have ended.
+    children_spent: Spent,
+    children_begun: u32,
     open: BTreeMap<ReservationId, Attempt>,
     next_reservation: u32,
     active: Millis,
@@ -162,6 +170,9 @@ impl Run {
             landed: None,
             landing_tries: Vec::new(),
             stages,
+            children: BTreeMap::new(),
+            children_spent: Spent::default(),
+            children_begun: 0,
             open: BTreeMap::new(),
             next_reservation: 0,
             active: Millis::ZERO,
@@ -194,10 +205,10 @@ impl Run {
         self.open.values().map(|attempt| attempt.amount).sum()
     }
 
-    /// True where limits are met by one last answer.
+    /// True where limits are met by one last answer. A sub-agent's run keeps nothing back: what it has goes up.
     #[must_use]
     pub fn can_land(&self) -> bool {
-        self.plan.limits.at_limit == AtLimit::Land
+        self.parent.is_none() && self.plan.limits.at_limit == AtLimit::Land
     }
 
     /// The conversation of a stage so far, without system and user text: turns, tool answers, remarks. A turn whose
@@ -273,7 +284,7 @@ impl Run {
         let calls_a_model = |kind: &StageKind| matches!(kind, StageKind::Loop { .. } | StageKind::Model { .. });
         let has_no_tools =
             || self.plan.stage(stage).is_some_and(|plan| calls_a_model(&plan.kind) && plan.kind.tools().is_empty());
-        self.parent.is_none() && item.is_none() && has_no_tools() && others_are_over()
+        self.parent.is_none() && item.is_none() && has_no_tools() && others_are_over() && self.children.is_empty()
     }
 
     /// The stages, in order.

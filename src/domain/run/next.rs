@@ -2,29 +2,32 @@
 
 use serde_json::Value;
 
-use super::judge::Tally;
+use super::judge::Used;
 use super::lane::Pass;
 use super::{Run, Try};
-use crate::domain::event::{CallRefused, EndState, Ended, Event, Purpose, StageEnd, StepKey};
+use crate::domain::event::{CallRefused, ChildCall, EndState, Ended, Event, Place, Purpose, StageEnd, StepKey};
 use crate::domain::limits::Refusal;
 use crate::domain::message::ToolCall;
 use crate::domain::plan::ToolPlan;
-use crate::ids::{StageName, ToolName};
+use crate::ids::{AgentName, RunId, StageName, ToolName};
 use crate::units::{Millis, Timestamp, Tokens};
 
-/// What a run should do now.
+/// What a run should do now; of a tree with whose it is ([`NextOfTree`]).
 #[derive(Clone, Debug)]
-pub enum Next {
+pub enum Next<Fact = Event, Want = Intent> {
     /// These facts follow from the state: they are folded, ride in the next write, and then this is asked again. Each moves
     /// the state on, so this comes to an end.
-    Note(Vec<Event>),
+    Note(Vec<Fact>),
     /// These, in order.
-    Do(Vec<Intent>),
+    Do(Vec<Want>),
     /// Nothing, until something in flight is over.
     Wait,
     /// Nothing more, ever.
     Ended,
 }
+
+/// What a tree should do now, each with the run whose it is.
+pub type NextOfTree = Next<(RunId, Event), (RunId, Intent)>;
 
 /// Something that a run wants to happen. The gate may still refuse it.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub enum Intent {
     Model(ModelIntent),
     /// Call a tool.
     Tool(ToolIntent),
+    /// Begin a run of a sub-agent.
+    Child(ChildIntent),
     /// Tell the model that a call was not made.
     Refuse(CallRefused),
     /// Land: this limit was met.
@@ -82,6 +87,19 @@ pub struct ToolIntent {
     pub arguments: Option<Value>,
 }
 
+/// See [`Intent::Child`].
+#[derive(Clone, Debug)]
+pub struct ChildIntent {
+    /// The sub-agent: a key of the plan's `agents`.
+    pub agent: AgentName,
+    /// Where it is called.
+    pub place: Place,
+    /// The call of a model that it answers; its step is that of the moment in which it begins.
+    pub call: Option<ChildCall>,
+    /// Its input.
+    pub input: Value,
+}
+
 /// Checks JSON against a schema. Pure: the same text gives the same answer.
 pub trait CallCheck {
     /// Whether a tool takes these arguments; what the model should mend otherwise.
@@ -98,59 +116,44 @@ pub trait CallCheck {
 }
 
 impl Run {
-    /// What to do now.
+    /// What to do now, by itself: runs below it are not looked at.
     #[must_use]
     pub fn next(&self, now: Timestamp, check: &dyn CallCheck) -> Next {
-        if self.ended.is_some() {
-            return Next::Ended;
+        match decide(Pass::new(None, self, now, check), self, self.is_busy()) {
+            Next::Note(facts) => Next::Note(facts.into_iter().map(|(_, fact)| fact).collect()),
+            Next::Do(intents) => Next::Do(intents.into_iter().map(|(_, intent)| intent).collect()),
+            Next::Wait => Next::Wait,
+            Next::Ended => Next::Ended,
         }
-        if (self.cancelled.is_some() || self.lands.is_some()) && self.is_busy() {
-            return Next::Wait;
-        }
-        if self.cancelled.is_some() {
-            return one(Intent::End(self.end(EndState::Cancelled, None, None)));
-        }
-        if let Some(ended) = self.expired(now) {
-            return if self.is_busy() { Next::Wait } else { one(Intent::End(ended)) };
-        }
-        if let Some(refusal) = &self.lands {
-            return one(self.land(now, refusal));
-        }
-        self.go_on(now, check)
     }
 
-    fn go_on(&self, now: Timestamp, check: &dyn CallCheck) -> Next {
-        if let Some(intent) = self.breaks_off() {
-            return if self.is_busy() { Next::Wait } else { one(intent) };
+    /// Why the run starts nothing more; `None` where it goes on.
+    pub(super) fn breaking(&self, now: Timestamp) -> Option<Breaking> {
+        if self.cancelled.is_some() {
+            return Some(Breaking::End(self.end(EndState::Cancelled, None, None)));
         }
-        let mut pass = Pass::new(self, now, check);
-        pass.look();
-        let Pass { notes, intents, doubt, .. } = pass;
-        match doubt {
-            _ if !notes.is_empty() => Next::Note(notes),
-            _ if !intents.is_empty() => Next::Do(intents),
-            _ if self.is_busy() => Next::Wait,
-            Some((call_id, tool)) => one(Intent::AskPerson { call_id, tool }),
-            None if self.stages.iter().all(|stage| stage.over().is_some()) => one(Intent::End(self.finished())),
-            None => Next::Wait,
+        if let Some(ended) = self.expired(now) {
+            return Some(Breaking::End(ended));
         }
+        let lands = self.lands.clone().map(Breaking::Lands);
+        lands.or_else(|| self.breaks_off())
     }
 
     /// A stage failed, or was stopped, and isn't one that the run can do without.
-    fn breaks_off(&self) -> Option<Intent> {
+    fn breaks_off(&self) -> Option<Breaking> {
         let (id, over) = self.broken_stage()?;
         if over.end == StageEnd::Stopped
             && let Some(refusal) = &over.refusal
         {
             let subject = refusal.subject.clone().or_else(|| Some(format!("stage {id}")));
-            return Some(Intent::Land(Refusal { subject, ..refusal.clone() }));
+            return Some(Breaking::Meets(Refusal { subject, ..refusal.clone() }));
         }
         let why = over.error.as_deref().unwrap_or("it failed");
-        Some(Intent::End(self.failed(format!("stage `{id}`: {why}"))))
+        Some(Breaking::End(self.failed(format!("stage `{id}`: {why}"))))
     }
 
     /// Every stage is over: the run's answer is that of its result stage.
-    fn finished(&self) -> Ended {
+    pub(super) fn finished(&self) -> Ended {
         let Some(result) = self.plan.result_stage() else { return self.failed("the agent has no stage".into()) };
         let output = self.stage_over(&result.id).map_or(Value::Null, |over| over.output.clone());
         self.end(EndState::Finished, None, Some(output))
@@ -173,7 +176,7 @@ impl Run {
     }
 
     /// One last call, once nothing is in flight; another only after a void (LEDGER rule 11).
-    fn land(&self, now: Timestamp, refusal: &Refusal) -> Intent {
+    pub(super) fn land(&self, now: Timestamp, refusal: &Refusal) -> Intent {
         if let Some(said) = &self.landed {
             let output = Some(self.output_of_landing(&said.text));
             return Intent::End(self.end(EndState::Stopped, Some(refusal.clone()), output));
@@ -213,8 +216,9 @@ impl Run {
         let limits = &self.plan.limits;
         let (input, output) = (Tokens(limits.landing_tokens.into()), Tokens(limits.landing_output_tokens.into()));
         self.judge_tokens(Purpose::Landing, input, output)?;
-        let new_step = self.landing_tries.is_empty();
-        self.judge_model(now, &Tally::of(&self.counters), 0, Purpose::Landing, new_step)
+        let link = self.link(now, Used::from(&self.spent()));
+        let time = link.model(now, Purpose::Landing, self.landing_tries.is_empty());
+        time.map(|time| time.min(limits.model_call_time)).map_err(|refused| *refused.refusal)
     }
 
     /// A landing answer is taken as it is: JSON where the agent declares a form and the text is JSON, else text.
@@ -229,6 +233,28 @@ impl Run {
     }
 }
 
-fn one(intent: Intent) -> Next {
-    Next::Do(vec![intent])
+/// Why a run starts nothing more.
+pub(super) enum Breaking {
+    /// It ends so.
+    End(Ended),
+    /// A stage that it can't do without was stopped by this limit.
+    Meets(Refusal),
+    /// It met this limit.
+    Lands(Refusal),
+}
+
+/// What comes of a look at a root. Facts come first, then what is wanted; a person is asked once nothing else moves: where
+/// nothing more moves at all, this is where a tree would be parked.
+pub(super) fn decide(mut pass: Pass<'_>, root: &Run, is_busy: bool) -> NextOfTree {
+    if root.ended.is_some() {
+        return Next::Ended;
+    }
+    pass.look();
+    let Pass { notes, intents, doubt, .. } = pass;
+    match doubt {
+        _ if !notes.is_empty() => Next::Note(notes),
+        _ if !intents.is_empty() => Next::Do(intents),
+        Some((run, call_id, tool)) if !is_busy => Next::Do(vec![(run, Intent::AskPerson { call_id, tool })]),
+        Some(_) | None => Next::Wait,
+    }
 }

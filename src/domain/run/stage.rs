@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::domain::context;
-use crate::domain::event::{MapBegan, Place, StageEnd, StageEnded, StepKey};
+use crate::domain::event::{Ended, MapBegan, Place, Spent, StageEnd, StageEnded};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolCall};
-use crate::ids::StageName;
+use crate::ids::{RunId, StageName};
+use crate::units::Millis;
 
 use super::Try;
 
@@ -17,6 +18,10 @@ use super::Try;
 pub(super) struct Stage {
     pub(super) id: StageName,
     pub(super) state: StageState,
+    /// What it has come to, sub-agents that have ended included.
+    pub(super) spent: Spent,
+    /// The run's active time when it began.
+    pub(super) began: Option<Millis>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +76,15 @@ pub(super) struct Lane {
     pub(super) tool_errors: u32,
     /// The stage's own call of a tool, from its first reservation.
     pub(super) call: Option<CallProgress>,
+    /// The sub-agent's run that is the lane's whole work.
+    pub(super) child: Option<ChildState>,
+}
+
+/// How far a sub-agent's run has come, as its parent sees it.
+#[derive(Clone, Debug)]
+pub(super) enum ChildState {
+    Open(RunId),
+    Ended(Box<Ended>),
 }
 
 /// A summary of the first turns of a lane, sent in their place.
@@ -105,6 +119,8 @@ pub(super) enum CallStatus {
     InFlight,
     /// It was in flight when the process went down, and isn't idempotent.
     InDoubt,
+    /// A sub-agent's run answers it.
+    Child(RunId),
     /// With a tool's answer.
     Answered(Sent),
 }
@@ -118,8 +134,8 @@ pub(super) struct ModelStep {
 }
 
 impl Stage {
-    pub(super) const fn new(id: StageName) -> Self {
-        Self { id, state: StageState::Waiting }
+    pub(super) fn new(id: StageName) -> Self {
+        Self { id, state: StageState::Waiting, spent: Spent::default(), began: None }
     }
 
     /// What it gave, once it is over.
@@ -175,17 +191,18 @@ impl Stage {
         if let LaneSlot::Open(lane) = slot { Some(lane) } else { None }
     }
 
-    /// The lane that a step stands in, which its first reservation opens.
-    pub(super) fn enter(&mut self, step: &StepKey) -> Option<&mut Lane> {
+    /// The lane of a place, which its first reservation, or its first sub-agent, opens.
+    pub(super) fn enter(&mut self, place: &Place, active: Millis) -> Option<&mut Lane> {
+        self.began.get_or_insert(active);
         if matches!(self.state, StageState::Waiting) {
             self.state = StageState::Open { lanes: vec![LaneSlot::Waiting], items: None, bytes: 0 };
         }
         if let StageState::Open { lanes, .. } = &mut self.state
-            && let Some(slot @ LaneSlot::Waiting) = lanes.get_mut(index(step.item))
+            && let Some(slot @ LaneSlot::Waiting) = lanes.get_mut(index(place.item))
         {
-            *slot = LaneSlot::Open(Box::new(Lane::new(step.place())));
+            *slot = LaneSlot::Open(Box::new(Lane::new(place.clone())));
         }
-        self.lane_mut(step.item)
+        self.lane_mut(place.item)
     }
 
     /// A map knows its items: none of them has begun.
@@ -235,6 +252,7 @@ impl Lane {
             repairs: 0,
             tool_errors: 0,
             call: None,
+            child: None,
         }
     }
 
@@ -293,7 +311,9 @@ impl Turn {
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| match &call.status {
             CallStatus::Answered(answer) => call.call.arguments.len() + length(answer),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => call.call.arguments.len(),
+            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt | CallStatus::Child(_) => {
+                call.call.arguments.len()
+            }
         });
         calls.fold(self.text().len(), usize::saturating_add)
     }
@@ -302,7 +322,7 @@ impl Turn {
     pub(super) fn messages(&self) -> impl Iterator<Item = Sent> {
         let answers = self.calls.iter().filter_map(|call| match &call.status {
             CallStatus::Answered(answer) => Some(answer),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt => None,
+            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt | CallStatus::Child(_) => None,
         });
         std::iter::once(&self.said).chain(answers).chain(&self.remark).cloned()
     }

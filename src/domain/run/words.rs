@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::stage::{Stage, Turn};
+use super::stage::{Lane, Stage, Turn};
 use super::{Run, StageOver};
 use crate::domain::event::{Place, StageEnd};
 use crate::domain::message::{Assistant, Message, Sent};
@@ -60,23 +60,28 @@ fn in_words(stage: &Stage) -> Option<String> {
             StageEnd::Skipped | StageEnd::Failed | StageEnd::Stopped => None,
         };
     }
-    let parts: Vec<String> = items_in_words(stage).into_iter().chain(said_in_words(stage)).collect();
-    (!parts.is_empty()).then(|| parts.join("\n"))
+    let gave = stage.items().and_then(|items| items_in_words(stage, items.len()));
+    let parts: Vec<String> = gave.into_iter().chain(said_in_words(stage)).collect();
+    (!parts.is_empty()).then(|| format!("Stage `{}`, not finished, {}", stage.id, parts.join("\nand ")))
 }
 
 /// What the items of a map gave so far, each behind its index.
-fn items_in_words(stage: &Stage) -> Option<String> {
-    let items = stage.items()?;
+fn items_in_words(stage: &Stage, all: usize) -> Option<String> {
     let finished = stage.slots_over().filter(|(_, over)| over.end == StageEnd::Finished);
     let gave: Vec<String> = finished.map(|(index, over)| format!("{index}: {}", as_text(&over.output))).collect();
-    let head = format!("Stage `{}`, not finished, gave for {} of {} items", stage.id, gave.len(), items.len());
-    (!gave.is_empty()).then(|| format!("{head}:\n{}", gave.join("\n")))
+    (!gave.is_empty()).then(|| format!("gave for {} of {all} items:\n{}", gave.len(), gave.join("\n")))
 }
 
+/// What was said last in each lane under way; of an item of a map behind its index.
 fn said_in_words(stage: &Stage) -> Option<String> {
-    let said = stage.lanes().filter_map(|lane| lane.turns.iter().rev().find(|turn| !turn.text().is_empty()));
-    let said: Vec<&str> = said.map(Turn::text).collect();
-    (!said.is_empty()).then(|| format!("Stage `{}`, not finished, said: {}", stage.id, said.join("\n")))
+    let last = |lane: &Lane| lane.turns.iter().rev().map(Turn::text).find(|text| !text.is_empty()).map(str::to_owned);
+    let said = |lane: &Lane| {
+        let text = last(lane)?;
+        Some(lane.place.item.map_or_else(|| text.clone(), |index| format!("{index}: {text}")))
+    };
+    let said: Vec<String> = stage.lanes().filter_map(said).collect();
+    let between = if stage.items().is_some() { "\n" } else { " " };
+    (!said.is_empty()).then(|| format!("said:{between}{}", said.join("\n")))
 }
 
 fn as_text(value: &Value) -> String {

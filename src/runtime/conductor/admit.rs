@@ -1,5 +1,7 @@
 //! The way into the running state: a landing reserve and the first call, or being turned away (LEDGER rule 7).
 
+use std::collections::BTreeMap;
+
 use super::{Conductor, Flow, Pending, Work};
 use crate::domain::event::{Call, Landing, Purpose, Reserved, RunState};
 use crate::domain::ledger::{AdmitAsk, Ask, ReserveAsk};
@@ -15,7 +17,7 @@ impl Conductor {
     pub(super) async fn admit(&mut self) -> Result<Flow, RuntimeError> {
         failpoint::reach("run.admission");
         let next = loop {
-            match self.run.next(self.now(), &self.shared.checks) {
+            match self.tree.next(self.now(), &self.shared.checks) {
                 Next::Note(facts) => self.take_notes(facts),
                 next @ (Next::Do(_) | Next::Wait | Next::Ended) => break next,
             }
@@ -25,9 +27,12 @@ impl Conductor {
             Next::Ended => Ok(Flow::Leave),
             Next::Wait => Ok(Flow::On),
             Next::Do(intents) => match intents.into_iter().next() {
-                Some(Intent::End(ended)) => self.end(ended).await,
-                Some(Intent::AskPerson { call_id, tool }) => self.ask_person(call_id, tool).await,
-                Some(Intent::Model(intent)) if intent.purpose != Purpose::Landing => self.admit_with(&intent).await,
+                Some((_, Intent::End(ended))) => self.end(ended).await,
+                Some((run, Intent::AskPerson { call_id, tool })) => self.ask_person(run, call_id, tool).await,
+                Some((run, Intent::Model(intent))) if intent.purpose != Purpose::Landing && run == self.root().id => {
+                    self.admit_with(&intent).await
+                }
+                // A run below is never begun, nor goes on, before its root is admitted.
                 _ => self.admit_without_call().await,
             },
         }
@@ -38,17 +43,17 @@ impl Conductor {
         let landing = self.landing_reserve(intent.purpose);
         let draft = match self.prepare_after_landing(intent, landing.as_ref()).unwrap_or_else(Prepared::GiveUp) {
             Prepared::Ready(draft) => draft,
-            Prepared::Refused(refusal) if self.run.state == RunState::Queued => {
+            Prepared::Refused(refusal) if self.root().state == RunState::Queued => {
                 return self.stop_before_start(*refusal).await;
             }
             // A run that goes on meets its limit as any running one: it lands.
             Prepared::Refused(_) => return self.admit_without_call().await,
-            Prepared::GiveUp(error) if self.key(intent).is_some() => {
-                self.fail_place(intent.step.place(), error);
+            Prepared::GiveUp(error) if self.key(self.root().id, intent).1.is_some() => {
+                self.fail_place(self.root().id, intent.step.place(), error);
                 return Box::pin(self.admit()).await;
             }
             Prepared::GiveUp(error) => {
-                let ended = self.run.failed(error);
+                let ended = self.root().failed(error);
                 return self.end(ended).await;
             }
             Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
@@ -57,18 +62,19 @@ impl Conductor {
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
         // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
-        let key = self.key(intent);
-        let lower = !can_tighten && self.downgrade(key.as_ref()).is_none();
+        let key = self.key(self.root().id, intent);
+        let lower = !can_tighten && self.downgrade(&key).is_none();
         let lower = lower.then_some(draft.lower);
         let first = Some(Box::new(ReserveAsk { reserved: draft.reserved.clone(), lower, wait_until: None }));
         let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         let work = Work::Model(Box::new(draft.request));
-        self.pending = Some(Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten });
+        let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten };
+        self.pending = BTreeMap::from([(pending.reserved.reservation, pending)]);
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
             Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
                 // A tighter bound may let the run start, or start sooner.
-                self.effort(key.as_ref()).tight = true;
+                self.effort(&key).tight = true;
                 Box::pin(self.admit_with(intent)).await
             }
             Some(passage) => self.follow(passage).await,
@@ -78,12 +84,14 @@ impl Conductor {
 
     /// Not with this call, perhaps with another: not at a frozen price, or by the policy's downgrade.
     pub(super) async fn turned_away(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
-        let (asked, key) = match self.pending.take() {
-            Some(Pending { reserved: Reserved { call: Call::Model(call), .. }, key, .. }) => (Some(call.model), key),
-            Some(_) | None => (None, None),
+        let (asked, key) = match self.pending.pop_first() {
+            Some((_, Pending { reserved: Reserved { call: Call::Model(call), .. }, key, .. })) => {
+                (Some(call.model), key)
+            }
+            Some(_) | None => (None, (self.root().id, None)),
         };
-        let stance = self.downgrade(key.as_ref());
-        let effort = self.effort(key.as_ref());
+        let stance = self.downgrade(&key);
+        let effort = self.effort(&key);
         if refusal.limit == LimitKind::FrozenPrice
             && let Some(model) = asked.filter(|model| !effort.frozen.contains(model))
         {
@@ -104,7 +112,7 @@ impl Conductor {
     pub(super) async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(Purpose::Turn);
         // A landing takes its reserve's place, and needs nothing beside it.
-        let bound = landing.as_ref().filter(|_| self.run.lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
+        let bound = landing.as_ref().filter(|_| self.root().lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
         let passages =
             self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {
@@ -115,12 +123,13 @@ impl Conductor {
 
     pub(super) fn landing_reserve(&self, purpose: Purpose) -> Option<Landing> {
         let last = purpose == Purpose::Last;
-        if last || !self.run.has_room_to_land(self.now()) {
+        let root = self.root();
+        if last || !root.has_room_to_land(self.now()) {
             return None;
         }
-        let model = self.run.landing_model()?;
-        let amount = self.shared.gate.landing_amount(&self.run, &self.own.rendered, model, &self.own.effort);
-        (!amount.is_zero()).then(|| Landing { reservation: self.run.next_reservation(), amount })
+        let model = root.landing_model()?;
+        let amount = self.shared.gate.landing_amount(root, &self.own.rendered, model, &self.own.effort);
+        (!amount.is_zero()).then(|| Landing { reservation: root.next_reservation(), amount })
     }
 
     /// The first call's number follows the landing reserve's.
@@ -129,10 +138,10 @@ impl Conductor {
         intent: &ModelIntent,
         landing: Option<&Landing>,
     ) -> Result<Prepared, String> {
-        let mut prepared = self.prepare(intent, Beside::default())?;
+        let mut prepared = self.prepare(self.root().id, intent, Beside::default())?;
         if let (Prepared::Ready(draft), Some(landing)) = (&mut prepared, landing) {
             draft.reserved.reservation.number = landing.reservation.number + 1;
-            if self.run.plan.is_workflow() {
+            if self.root().plan.is_workflow() {
                 draft.reserved.landing = landing.amount;
             }
         }
@@ -140,20 +149,20 @@ impl Conductor {
     }
 
     pub(super) async fn stop_before_start(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
-        if self.run.state == RunState::Queued {
-            let ended = self.run.stopped(self.declared(refusal));
+        if self.root().state == RunState::Queued {
+            let ended = self.root().stopped(self.declared(refusal));
             return self.end(ended).await;
         }
         // A resumed run stays as it is, with the refusal shown (LEDGER rule 7).
         let refusal = self.declared(refusal);
-        (self.observer)(Progress::Refused { run: self.run.id, refusal: &refusal });
+        (self.observer)(Progress::Refused { run: self.root().id, refusal: &refusal });
         Ok(Flow::Leave)
     }
 
     /// The run's own cost limit is declared in its file, which the ledger doesn't know.
     pub(super) fn declared(&self, mut refusal: Refusal) -> Refusal {
         if refusal.limit == LimitKind::Cost && refusal.subject.is_none() {
-            refusal.declared = self.run.plan.limits.declared(LimitKind::Cost);
+            refusal.declared = self.root().plan.limits.declared(LimitKind::Cost);
         }
         refusal
     }

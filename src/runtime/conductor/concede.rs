@@ -1,16 +1,17 @@
 //! What is conceded where the money for a model call isn't there (LEDGER rule 9), place by place.
 
-use super::{Conductor, Flow, Pending};
-use crate::domain::event::{Call, EndState, Ended, Place, Purpose};
+use super::{Conductor, Flow, Key, Pending};
+use crate::domain::event::{AccountKey, Call, EndState, Ended, Purpose};
 use crate::domain::ledger::Short;
-use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::ModelPlan;
 use crate::domain::policy::{self, Stance};
+use crate::domain::run::NodeRef;
 use crate::runtime::RuntimeError;
 
 impl Conductor {
     pub(super) async fn end_without_landing(&mut self) -> Result<Flow, RuntimeError> {
-        let refusal = self.run.lands.clone();
+        let refusal = self.root().lands.clone();
         let ended = Ended { state: EndState::Stopped, refusal, output: None, error: None };
         self.end(ended).await
     }
@@ -24,7 +25,7 @@ impl Conductor {
         if short.own_tree {
             return Ok(Flow::Wait);
         }
-        let key = pending.key.as_ref();
+        let key = &pending.key;
         if is_summary(pending) {
             self.effort(key).trim = true;
             return Ok(Flow::On);
@@ -36,8 +37,7 @@ impl Conductor {
             effort.settle();
             effort.stance = stance;
         } else if self.effort(key).lower {
-            let declared = self.run.plan.limits.declared(LimitKind::Cost);
-            return self.land(short.refusal(declared)).await;
+            return self.out_of_money(&short).await;
         } else {
             let effort = self.effort(key);
             effort.lower = true;
@@ -46,13 +46,38 @@ impl Conductor {
         Ok(Flow::On)
     }
 
-    pub(super) fn downgrade(&mut self, key: Option<&Place>) -> Option<Stance> {
+    /// Whose account is short is who ends: a sub-agent's run, a stage; the root lands.
+    pub(super) async fn out_of_money(&mut self, short: &Short) -> Result<Flow, RuntimeError> {
+        let refusal = short.refusal(self.cost_declared(&short.account));
+        let node = match &short.account {
+            AccountKey::Node { run, stage: Some(stage) } => NodeRef::Stage(*run, stage.clone()),
+            AccountKey::Node { run, stage: None } => NodeRef::Run(*run),
+            AccountKey::Budget { .. } => NodeRef::Run(self.root().id),
+        };
+        if self.stop_node(node, refusal.clone()) { Ok(Flow::On) } else { self.land(refusal).await }
+    }
+
+    /// Where the cap of an account of the tree is declared, which the ledger doesn't know.
+    pub(super) fn cost_declared(&self, account: &AccountKey) -> Declared {
+        let root = &self.root().plan.limits;
+        let limits = match account {
+            AccountKey::Node { run, stage } => self.tree.run(*run).map_or(root, |run| match stage {
+                Some(stage) => run.plan.limits_of(stage),
+                None => &run.plan.limits,
+            }),
+            AccountKey::Budget { .. } => root,
+        };
+        limits.declared(LimitKind::Cost)
+    }
+
+    pub(super) fn downgrade(&mut self, key: &Key) -> Option<Stance> {
         let stance = self.effort(key).stance;
         policy::downgrade(self.model_of(key), stance)
     }
 
-    fn model_of(&self, key: Option<&Place>) -> &ModelPlan {
-        key.map_or(&self.run.plan.model, |place| self.run.plan.call_of(place).model)
+    fn model_of(&self, (run, place): &Key) -> &ModelPlan {
+        let plan = &self.tree.run(*run).unwrap_or(self.root()).plan;
+        place.as_ref().map_or(&plan.model, |place| plan.call_of(place).model)
     }
 
     /// A frozen price bars its model; where nobody else is left the run ends, landing included.
@@ -61,7 +86,7 @@ impl Conductor {
             Call::Model(call) if call.purpose != Purpose::Landing => Some(call.model.clone()),
             Call::Model(_) | Call::Tool { .. } => None,
         };
-        let effort = self.effort(pending.key.as_ref());
+        let effort = self.effort(&pending.key);
         if is_summary(pending) {
             effort.trim = true;
             return Ok(Flow::On);
@@ -71,9 +96,10 @@ impl Conductor {
                 effort.frozen.push(model);
                 Ok(Flow::On)
             }
-            _ if self.run.is_busy() => self.land(refusal).await,
+            _ if self.stop_node(NodeRef::Run(pending.key.0), refusal.clone()) => Ok(Flow::On),
+            _ if self.tree.is_busy() => self.land(refusal).await,
             _ => {
-                let ended = self.run.stopped(refusal);
+                let ended = self.root().stopped(refusal);
                 self.end(ended).await
             }
         }

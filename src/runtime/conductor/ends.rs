@@ -5,7 +5,7 @@ use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingRelea
 use crate::domain::limits::Refusal;
 use crate::failpoint;
 use crate::gate::{Effort, Passage, Submitted};
-use crate::ids::ToolName;
+use crate::ids::{RunId, ToolName};
 use crate::runtime::{RuntimeError, settle};
 use crate::store::NoticeCommitted;
 use crate::units::Millis;
@@ -15,44 +15,49 @@ const STOP_DRAIN: Millis = Millis::from_secs(12);
 
 impl Conductor {
     pub(super) async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
-        self.note(Event::Ended(ended));
+        self.note_root(Event::Ended(ended));
         failpoint::reach("run.end");
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }
 
     pub(super) async fn land(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
-        if !self.run.can_land() {
-            if self.run.is_busy() {
-                // What is in flight drains first; then the run ends by this limit.
-                self.note(Event::LandingBegan(LandingBegan { refusal }));
-                return Ok(Flow::Wait);
+        if !self.root().can_land() {
+            if self.tree.is_busy() || self.tree.runs().len() > 1 {
+                // What is in flight drains first, and runs below end; then the run ends by this limit.
+                self.note_root(Event::LandingBegan(LandingBegan { refusal }));
+                return Ok(Flow::On);
             }
-            let ended = self.run.stopped(refusal);
+            let ended = self.root().stopped(refusal);
             return self.end(ended).await;
         }
         self.own.effort = Effort::default();
-        self.note(Event::LandingBegan(LandingBegan { refusal }));
+        self.note_root(Event::LandingBegan(LandingBegan { refusal }));
         Ok(Flow::On)
     }
 
-    pub(super) async fn ask_person(&mut self, call_id: String, tool: ToolName) -> Result<Flow, RuntimeError> {
-        if self.run.state == RunState::AwaitingApproval {
+    pub(super) async fn ask_person(
+        &mut self,
+        run: RunId,
+        call_id: String,
+        tool: ToolName,
+    ) -> Result<Flow, RuntimeError> {
+        if self.root().state == RunState::AwaitingApproval {
             return Ok(Flow::Leave);
         }
         let question = format!(
             "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
         );
         self.release_landing("the run waits for a person");
-        self.note(Event::PersonAsked(PersonAsked::in_flight(call_id, tool, question)));
+        self.note(run, Event::PersonAsked(PersonAsked::in_flight(call_id, tool, question)));
         self.submit(vec![]).await?;
         Ok(Flow::Leave)
     }
 
     pub(super) fn release_landing(&mut self, why: &str) {
-        if let Some(landing) = self.run.landing.clone() {
+        if let Some(landing) = self.root().landing.clone() {
             let released = LandingReleased { reservation: landing.reservation, why: why.to_owned() };
-            self.note(Event::LandingReleased(released));
+            self.note_root(Event::LandingReleased(released));
         }
     }
 
@@ -67,20 +72,28 @@ impl Conductor {
         let drained = tokio::time::timeout(STOP_DRAIN.duration(), drain).await.is_ok();
         if !drained {
             for reserved in std::mem::take(&mut self.in_flight).into_values() {
-                self.note(settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"));
+                let run = reserved.reservation.run;
+                self.note(
+                    run,
+                    settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"),
+                );
             }
         }
         failpoint::reach("run.stop");
-        if self.run.ended.is_none() && !self.run.state.is_ended() {
-            if self.is_new && self.run.state == RunState::Queued {
+        if self.root().ended.is_none() {
+            if self.is_new && self.root().state == RunState::Queued {
                 // Nothing was promised yet, but the run exists from here on.
                 self.submit(vec![]).await?;
-                return Ok(self.run.state);
+                return Ok(self.root().state);
             }
-            self.note(Event::Interrupted(Interrupted { why: "asked to stop".into(), clean: true }));
+            // Younger runs hang below older ones: the root comes last.
+            let open: Vec<RunId> = self.tree.runs().rev().map(|run| run.id).collect();
+            for run in open {
+                self.note(run, Event::Interrupted(Interrupted { why: "asked to stop".into(), clean: true }));
+            }
         }
         self.submit(vec![]).await?;
-        Ok(self.run.state)
+        Ok(self.root().state)
     }
 
     /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
@@ -91,7 +104,10 @@ impl Conductor {
             for passage in passages {
                 if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
                     let reservation = pass.permit.spend();
-                    self.note(settle::never_made(reservation, "the run was asked to stop before the call was made"));
+                    self.note(
+                        reservation.run,
+                        settle::never_made(reservation, "the run was asked to stop before the call was made"),
+                    );
                 }
             }
         }
@@ -100,7 +116,8 @@ impl Conductor {
     }
 
     pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
-        self.shared.gate.receive(news, self.first_token_limit(), self.run.time_to_wait(self.now()))
+        let now = self.now();
+        self.shared.gate.receive(news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
     }
 }
 
@@ -113,11 +130,11 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::domain::event::{Call, CostSource, Labels, Outcome, Reserved};
-    use crate::gate::Forms;
-    use crate::runtime::{NewRun, Runtime, RuntimeOptions, silent};
+    use crate::domain::run::Tree;
+    use crate::runtime::{Agent, NewRun, Runtime, RuntimeOptions, silent};
     use crate::spec::load::{Answering, LoadOptions, load_agent};
     use crate::units::Money;
-    use tokio::sync::watch;
+    use tokio::sync::{mpsc, watch};
 
     /// A runtime over the shipped agent, whose provider is a socket that nobody reads from.
     fn runtime(folder: &Path, provider: &std::net::TcpListener) -> Runtime {
@@ -148,9 +165,10 @@ mod tests {
         let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None };
         let id = runtime.create(&new).await.expect("a run");
         let (run, created) = runtime.load(id).expect("it loads");
-        let rendered = runtime.render(&run.plan, Arc::new(Forms::of(&run.plan)), &created).expect("it renders");
-        let ((_cancel, requests), (_hang_up, hung_up)) = (watch::channel(None), watch::channel(false));
-        let mut conductor = Conductor::new(runtime.0.clone(), run, rendered, silent(), None, requests, hung_up);
+        let rendered = runtime.render(Arc::new(Agent::new(run.plan.clone())), &created).expect("it renders");
+        let ((_cancel, requests), (_hang_up, hung_up)) = (mpsc::channel(1), watch::channel(false));
+        let tree = Tree::of(run);
+        let mut conductor = Conductor::new(runtime.0.clone(), tree, rendered, silent(), None, requests, hung_up);
         assert!(matches!(conductor.admit().await, Ok(Flow::Wait)), "its first call is in flight");
         let reserved = replace_by_deaf(&mut conductor);
         assert!(matches!(reserved.call, Call::Model(_)));

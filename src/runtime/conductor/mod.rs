@@ -1,15 +1,17 @@
-//! Drives one run: asks what comes next, lets the gate judge it, performs what was granted, feeds back what came of it.
+//! Drives one tree, a root run and the sub-agents' runs below it: asks what comes next, lets the gate judge it, performs
+//! what was granted, feeds back what came of it.
 //!
-//! The task that drives a run is the only one that writes to its log. Facts ride together: what an attempt gave is
+//! The task that drives a tree is the only one that writes to its logs. Facts ride together: what an attempt gave is
 //! written with the next attempt's reservation, in one durable write.
 
 mod admit;
+mod child;
 mod concede;
 mod ends;
 mod step;
 mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -17,32 +19,37 @@ use tokio::task::{self, JoinSet};
 
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
-use super::{RuntimeError, Shared, settle};
+use super::{Agent, Request, RuntimeError, Shared, settle};
 use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
 use crate::domain::ledger::{Ask, Op};
-use crate::domain::message::{Request, ToolCall};
-use crate::domain::run::{Next, Run};
+use crate::domain::message::{Request as ModelRequest, ToolCall};
+use crate::domain::run::{Next, Run, Tree};
 use crate::failpoint;
-use crate::gate::{Effort, Forms, Pass, Passage, Rendered, Submitted};
-use crate::ids::RunId;
+use crate::gate::{Effort, Pass, Passage, Rendered, Submitted};
+use crate::ids::{ReservationId, RunId};
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
 use step::arguments_of;
 
-/// Drives one run.
+/// Facts that are drafted before they are written, whatever comes after them.
+const NOTES_MAX: usize = 10_000;
+/// Attempts that are over whose facts are taken together.
+const COMPLETIONS_MAX: usize = 64;
+
+/// Drives one tree.
 pub(crate) struct Conductor {
     shared: Arc<Shared>,
-    run: Run,
-    /// The forms of the plan's requests.
-    forms: Arc<Forms>,
-    /// The conversation of a single loop, or of a workflow's own last answer.
+    tree: Tree,
+    /// What follows from the plan of each open run.
+    agents: BTreeMap<RunId, Arc<Agent>>,
+    /// The root's conversation: of a single loop, or of a workflow's own last answer.
     own: Talk,
-    /// The conversations of a workflow's places, each from its first call to its end.
-    talks: BTreeMap<Place, Talk>,
+    /// The other conversations: of places of workflows, each from its first call to its end, and of runs below.
+    talks: BTreeMap<Key, Talk>,
     observer: Observer,
     /// Facts that are folded and not yet written; they ride in the next write.
-    draft: Vec<Event>,
+    draft: Vec<(RunId, Event)>,
     /// True until the run's first fact is written.
     is_new: bool,
     notices: mpsc::Receiver<NoticeCommitted>,
@@ -50,12 +57,14 @@ pub(crate) struct Conductor {
     /// What each task was granted, should it break down.
     in_flight: BTreeMap<task::Id, Reserved>,
     cancel: watch::Sender<bool>,
-    /// Requests of people to end the run.
-    requests: watch::Receiver<Option<String>>,
+    /// What people ask of the tree.
+    requests: mpsc::Receiver<Request>,
+    /// Requests that were heard while something else was waited for.
+    heard: VecDeque<Request>,
     /// Nobody waits for this run any more.
     hung_up: watch::Receiver<bool>,
-    /// What waits for a permit: the request of the model call that was asked for.
-    pending: Option<Pending>,
+    /// What waits for a permit, by its reservation: the first call of a queued run, or the one that waits for budget.
+    pending: BTreeMap<ReservationId, Pending>,
     /// Back-off ends then.
     later: Option<Timestamp>,
     /// The wait for budget ends then.
@@ -63,6 +72,9 @@ pub(crate) struct Conductor {
     /// True while the run waits to be admitted.
     queued: bool,
 }
+
+/// Whose conversation it is: a place's, or the run's own: of a single loop, and of a landing.
+type Key = (RunId, Option<Place>);
 
 /// What a conversation's requests have in common, and how far its next step goes to get its money.
 struct Talk {
@@ -74,14 +86,13 @@ struct Talk {
 struct Pending {
     reserved: Reserved,
     work: Work,
-    /// The place whose conversation it is; `None` for the run's own, and for tools.
-    key: Option<Place>,
+    key: Key,
     /// True where counting tokens would give a tighter bound.
     can_tighten: bool,
 }
 
 enum Work {
-    Model(Box<Request>),
+    Model(Box<ModelRequest>),
     Tool(ToolCall),
 }
 
@@ -98,31 +109,33 @@ enum Flow {
 impl Conductor {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        run: Run,
-        (forms, rendered): (Arc<Forms>, Rendered),
+        tree: Tree,
+        (agent, rendered): (Arc<Agent>, Rendered),
         observer: Observer,
         created: Option<Event>,
-        requests: watch::Receiver<Option<String>>,
+        requests: mpsc::Receiver<Request>,
         hung_up: watch::Receiver<bool>,
     ) -> Self {
-        let notices = shared.gate.store().attach(run.id);
+        let root = tree.root().id;
+        let notices = shared.gate.store().attach(root);
         let (cancel, _) = watch::channel(false);
         Self {
             shared,
-            run,
-            forms,
+            tree,
+            agents: BTreeMap::from([(root, agent)]),
             own: Talk { rendered, effort: Effort::default() },
             talks: BTreeMap::new(),
             observer,
             is_new: created.is_some(),
-            draft: created.into_iter().collect(),
+            draft: created.into_iter().map(|created| (root, created)).collect(),
             notices,
             tasks: JoinSet::new(),
             in_flight: BTreeMap::new(),
             cancel,
             requests,
+            heard: VecDeque::new(),
             hung_up,
-            pending: None,
+            pending: BTreeMap::new(),
             later: None,
             wait_until: None,
             queued: false,
@@ -143,19 +156,28 @@ impl Conductor {
             if !matches!(flow, Flow::Leave) && (self.shared.stop.is_said() || *self.hung_up.borrow()) {
                 return self.interrupt().await;
             }
-            if self.run.cancelled.is_none() && self.requests.borrow().is_some() {
-                flow = self.take_request().await?;
+            while let Some(request) = self.heard.pop_front().or_else(|| self.requests.try_recv().ok()) {
+                flow = self.take_request(request, flow).await?;
             }
             flow = match flow {
                 Flow::Leave => break,
                 Flow::Wait => self.wait().await?,
                 Flow::On => self.advance().await?,
             };
-            if self.run.ended.is_some() && !self.run.is_busy() && self.draft.is_empty() {
+            if self.is_over() && self.draft.is_empty() {
                 break;
             }
         }
-        Ok(self.run.state)
+        Ok(self.root().state)
+    }
+
+    fn root(&self) -> &Run {
+        self.tree.root()
+    }
+
+    /// The root has ended, and nothing of the tree is in flight.
+    fn is_over(&self) -> bool {
+        self.root().ended.is_some() && !self.tree.is_busy()
     }
 
     fn now(&self) -> Timestamp {
@@ -164,18 +186,32 @@ impl Conductor {
 
     /// When the run's wait for a person ends by itself, if it waits for one.
     pub(crate) fn waits_until(&self) -> Option<Timestamp> {
-        self.run.expires_at()
+        self.root().expires_at()
     }
 
     fn needs_admission(&self) -> bool {
-        matches!(self.run.state, RunState::Queued | RunState::Interrupted) || self.run.state.awaits_person()
+        let state = self.root().state;
+        matches!(state, RunState::Queued | RunState::Interrupted) || state.awaits_person()
     }
 
     /// Folds a fact that rides in the next write.
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, run: RunId, event: Event) {
         let now = self.now();
-        self.run.apply(now, &event);
-        self.draft.push(event);
+        self.tree.apply(now, run, &event);
+        if let Event::ChildEnded(ended) = &event {
+            self.forget(ended.child);
+        }
+        self.draft.push((run, event));
+    }
+
+    fn note_root(&mut self, event: Event) {
+        self.note(self.root().id, event);
+    }
+
+    /// Drops what was kept for a run that has ended.
+    fn forget(&mut self, child: RunId) {
+        self.agents.remove(&child);
+        self.talks.retain(|(run, _), _| *run != child);
     }
 
     /// Asks the run what comes next and takes it as far as the gate.
@@ -185,7 +221,10 @@ impl Conductor {
             self.submit(vec![]).await?;
             return Ok(Flow::Wait);
         }
-        let next = self.run.next(self.now(), &self.shared.checks);
+        if self.draft.len() >= NOTES_MAX {
+            self.submit(vec![]).await?;
+        }
+        let next = self.tree.next(self.now(), &self.shared.checks);
         match next {
             Next::Note(facts) => {
                 self.take_notes(facts);
@@ -193,16 +232,18 @@ impl Conductor {
             }
             Next::Ended | Next::Wait => {
                 self.submit(vec![]).await?;
-                if self.run.ended.is_some() && !self.run.is_busy() {
-                    return Ok(Flow::Leave);
-                }
-                if self.tasks.is_empty() {
-                    return Err(RuntimeError::Task(format!("run `{}` waits for nothing", self.run.id)));
-                }
-                Ok(Flow::Wait)
+                if self.is_over() { Ok(Flow::Leave) } else { self.wait_for_something() }
             }
             Next::Do(intents) => self.take(intents).await,
         }
+    }
+
+    /// A tree that has nothing to wait for would hang: that is a fault, and is said.
+    fn wait_for_something(&self) -> Result<Flow, RuntimeError> {
+        if self.tasks.is_empty() && self.later.is_none() && self.wait_until.is_none() {
+            return Err(RuntimeError::Task(format!("run `{}` waits for nothing", self.root().id)));
+        }
+        Ok(Flow::Wait)
     }
 
     /// Writes the draft and the asks in one durable write, folds what was granted, and shows it.
@@ -210,14 +251,14 @@ impl Conductor {
         if self.draft.is_empty() && asks.is_empty() {
             return Ok(vec![]);
         }
-        let run = self.run.id;
-        let settles = self.draft.iter().any(|event| matches!(event, Event::Settled(_)));
+        let settles = self.draft.iter().any(|(_, event)| matches!(event, Event::Settled(_)));
         let drafted = self.draft.len();
-        let events = std::mem::take(&mut self.draft).into_iter().map(|event| (run, event)).collect();
-        let plan = self.is_new.then(|| self.run.plan.clone());
+        let events = std::mem::take(&mut self.draft);
+        let plan = self.is_new.then(|| self.root().plan.clone());
         self.is_new = false;
-        let op = Op { run, events, asks, plan };
-        let Submitted { events, passages } = self.shared.gate.submit(op, self.first_token_limit()).await?;
+        let op = Op { run: self.root().id, events, asks, plan };
+        let limits = |run| self.first_token_limit(run);
+        let Submitted { events, passages } = self.shared.gate.submit(op, &limits).await?;
         if settles {
             failpoint::reach("run.settled");
         }
@@ -229,14 +270,14 @@ impl Conductor {
     fn fold(&mut self, events: &[(RunId, Recorded)], already: usize) {
         for (index, (run, recorded)) in events.iter().enumerate() {
             if index >= already {
-                self.run.apply(recorded.at, &recorded.event);
+                self.tree.apply(recorded.at, *run, &recorded.event);
             }
             (self.observer)(Progress::Event { run: *run, recorded });
         }
     }
 
-    fn first_token_limit(&self) -> Millis {
-        self.run.plan.limits.first_token_time
+    fn first_token_limit(&self, run: RunId) -> Millis {
+        self.tree.run(run).unwrap_or(self.root()).plan.limits.first_token_time
     }
 
     async fn follow(&mut self, passage: Passage) -> Result<Flow, RuntimeError> {
@@ -244,14 +285,18 @@ impl Conductor {
             Passage::Admitted(Some(pass)) | Passage::Granted(pass) => {
                 self.queued = false;
                 self.wait_until = None;
-                if let Some(pending) = self.pending.take() {
+                self.admit_children();
+                if let Some(pending) = self.pending.remove(&pass.reserved.reservation) {
                     self.perform(pass, pending);
                 }
-                // Other lanes of a workflow may begin beside it.
-                Ok(if self.run.plan.is_workflow() { Flow::On } else { Flow::Wait })
+                // Others of a workflow or of a tree may begin beside it.
+                Ok(if self.root().plan.is_workflow() || self.tree.runs().len() > 1 { Flow::On } else { Flow::Wait })
             }
             Passage::Admitted(None) => {
+                // Its first call doesn't fit on a stage's own account: it asks again, and hears which.
+                self.pending.clear();
                 self.queued = false;
+                self.admit_children();
                 Ok(Flow::On)
             }
             Passage::Queued => {
@@ -265,17 +310,18 @@ impl Conductor {
             }
             Passage::Stalled | Passage::WaitEnded => {
                 self.wait_until = None;
-                let key = self.pending.take().and_then(|pending| pending.key);
-                self.effort(key.as_ref()).waited = true;
+                if let Some((_, pending)) = self.pending.pop_first() {
+                    self.effort(&pending.key).waited = true;
+                }
                 Ok(Flow::On)
             }
-            Passage::Frozen(refusal) => match self.pending.take() {
-                Some(pending) => self.avoid_frozen(&pending, refusal).await,
+            Passage::Frozen(refusal) => match self.pending.pop_first() {
+                Some((_, pending)) => self.avoid_frozen(&pending, refusal).await,
                 None => Ok(Flow::On),
             },
             Passage::NotRunning => Err(self.not_running()),
-            Passage::Short(short) => match self.pending.take() {
-                Some(pending) => self.concede(&pending, short).await,
+            Passage::Short(short) => match self.pending.pop_first() {
+                Some((_, pending)) => self.concede(&pending, short).await,
                 None => Ok(Flow::On),
             },
         }
@@ -283,20 +329,20 @@ impl Conductor {
 
     /// Somebody else ended the run, or it was never admitted: this process has no business with it.
     fn not_running(&self) -> RuntimeError {
-        RuntimeError::Task(format!("run `{}` is not running in the store's books", self.run.id))
+        RuntimeError::Task(format!("run `{}` is not running in the store's books", self.root().id))
     }
 
     fn perform(&mut self, pass: Pass, pending: Pending) {
         let Pass { reserved, permit } = pass;
         let cancel = self.cancel.subscribe();
-        let shared = self.shared.clone();
+        let (shared, run) = (self.shared.clone(), reserved.reservation.run);
         match pending.work {
             Work::Model(mut request) => {
-                self.effort(pending.key.as_ref()).settle();
+                self.effort(&pending.key).settle();
                 if let Call::Model(call) = &reserved.call {
                     request.max_output_tokens = call.max_output_tokens;
                 }
-                let (observer, run) = (self.observer_of(pending.key.as_ref()), self.run.id);
+                let observer = self.observer_of(&pending.key);
                 let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
                 self.in_flight.insert(task.id(), reserved);
             }
@@ -304,7 +350,8 @@ impl Conductor {
                 if self.is_own_call(&reserved) {
                     self.own.effort.waited = false;
                 }
-                let Some(plan) = self.run.plan.tools.get(&call.name).cloned() else { return };
+                let plan = self.tree.run(run).and_then(|run| run.plan.tools.get(&call.name)).cloned();
+                let Some(plan) = plan else { return };
                 let arguments = arguments_of(&call.arguments);
                 let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
                 self.in_flight.insert(task.id(), reserved);
@@ -312,11 +359,13 @@ impl Conductor {
         }
     }
 
-    /// Whoever looks on reads the answer as it comes: the words of other stages would stand in between.
-    fn observer_of(&self, key: Option<&Place>) -> Observer {
-        let shows = key.is_none_or(|place| {
-            place.item.is_none() && self.run.plan.result_stage().is_some_and(|stage| stage.id == place.stage)
-        });
+    /// Whoever looks on reads the answer as it comes: the words of other stages and runs would stand in between.
+    fn observer_of(&self, (run, place): &Key) -> Observer {
+        let root = self.root();
+        let is_result = |place: &Place| {
+            place.item.is_none() && root.plan.result_stage().is_some_and(|stage| stage.id == place.stage)
+        };
+        let shows = *run == root.id && place.as_ref().is_none_or(is_result);
         if shows { self.observer.clone() } else { super::silent() }
     }
 
@@ -325,7 +374,7 @@ impl Conductor {
         let (id, done) = match done {
             Ok((id, done)) => (id, Some(done)),
             Err(error) => {
-                tracing::error!(run = %self.run.id, %error, "an attempt's task broke down");
+                tracing::error!(run = %self.root().id, %error, "an attempt's task broke down");
                 (error.id(), None)
             }
         };
@@ -335,11 +384,12 @@ impl Conductor {
             Some(Done::Model(answer)) => settle::model(self.shared.gate.book(), &reserved, answer, self.now()),
             Some(Done::Tool(outcome)) => self.tool_fact(&reserved, outcome),
         };
+        let run = reserved.reservation.run;
         let is_model = matches!(reserved.call, Call::Model(_));
-        if is_model && !settle::is_reply(&fact) {
-            (self.observer)(Progress::TextDiscarded { run: self.run.id });
+        if is_model && !settle::is_reply(&fact) && run == self.root().id {
+            (self.observer)(Progress::TextDiscarded { run });
         }
-        self.note(fact);
+        self.note(run, fact);
     }
 
     /// A call that a clean stop broke off gave no result: it is made again, or a person is asked.

@@ -3,159 +3,292 @@
 //! Facts and asks of all lanes ride together, numbered in the order in which the run wants them (LEDGER rule 16). Free
 //! builtins run at once where nothing is asked for before them.
 
-use super::{Conductor, Flow, Pending, Talk, Work};
+use super::{Conductor, Flow, Key, Pending, Talk, Work};
 use crate::domain::event::{Call, CallRefusal, CallRefused, Event, Place, Purpose, Reserved, StageEnd, StageEnded};
 use crate::domain::ledger::{Ask, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::run::{Intent, ModelIntent, ToolIntent};
+use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
 use crate::gate::{Beside, Draft, Effort, Passage, Prepared, Rendered};
+use crate::ids::RunId;
 use crate::runtime::{RuntimeError, settle};
 use crate::tool;
-use crate::units::{Money, Timestamp};
+use crate::units::{Money, Timestamp, Tokens};
+use std::collections::BTreeMap;
 
 /// What is asked for in one write.
 #[derive(Default)]
 struct Asked {
     list: Vec<(Pending, ReserveAsk)>,
-    beside: Beside,
+    /// For each run what it asked for before, and what was asked for below it.
+    beside: BTreeMap<RunId, Beside>,
 }
 
 impl Asked {
-    fn push(&mut self, pending: Pending, ask: ReserveAsk) {
-        self.beside.count(&pending.reserved);
+    fn push(&mut self, tree: &Tree, pending: Pending, ask: ReserveAsk) {
+        for run in tree.chain(pending.reserved.reservation.run) {
+            let beside = self.beside.entry(run.id).or_default();
+            if run.id == pending.reserved.reservation.run {
+                beside.count(&pending.reserved);
+            } else {
+                beside.count_below(&pending.reserved);
+            }
+        }
         self.list.push((pending, ask));
+    }
+
+    fn beside(&self, run: RunId) -> Beside {
+        self.beside.get(&run).copied().unwrap_or_default()
+    }
+
+    /// True where this run, or one below it, asked for something.
+    fn has(&self, run: RunId) -> bool {
+        self.beside.contains_key(&run)
     }
 }
 
+/// What came of one intent.
+enum Taken {
+    /// It is asked for, or comes again.
+    On,
+    /// A fact moved the state on: ask again what comes next.
+    Moved,
+    /// What was asked for before it comes first; then it comes again, alone.
+    Halt,
+    Left(Flow),
+}
+
 impl Conductor {
-    pub(super) async fn take(&mut self, intents: Vec<Intent>) -> Result<Flow, RuntimeError> {
+    pub(super) async fn take(&mut self, intents: Vec<(RunId, Intent)>) -> Result<Flow, RuntimeError> {
         self.later = None;
+        if intents.iter().any(|(_, intent)| matches!(intent, Intent::Child(_))) {
+            self.begin_children(intents);
+            return Ok(Flow::On);
+        }
         let (mut asked, mut moved) = (Asked::default(), false);
-        for intent in intents {
-            match intent {
-                Intent::Refuse(refused) => {
-                    self.note(Event::CallRefused(refused));
-                    moved = true;
-                }
-                Intent::End(ended) => return self.end(ended).await,
-                Intent::Land(refusal) => return self.land(refusal).await,
-                Intent::AskPerson { call_id, tool } => return self.ask_person(call_id, tool).await,
-                Intent::Model(intent) => match self.prepare(&intent, asked.beside) {
-                    Ok(Prepared::Ready(draft)) => self.push_model(&intent, *draft, &mut asked),
-                    Ok(Prepared::Later(until)) => self.wake_at(until),
-                    // What was asked for before it comes first; then it comes again, alone.
-                    Ok(Prepared::Refused(_) | Prepared::GiveUp(_)) if !asked.list.is_empty() => break,
-                    Ok(Prepared::Refused(refusal)) if intent.purpose == Purpose::Landing => {
-                        tracing::info!(run = %self.run.id, %refusal, "the landing doesn't fit");
-                        return self.end_without_landing().await;
-                    }
-                    // What one call may carry is that call's own affair: the run may do without its place.
-                    Ok(Prepared::Refused(refusal))
-                        if refusal.limit == LimitKind::Context && self.run.plan.is_workflow() =>
-                    {
-                        self.end_place(intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
-                        moved = true;
-                    }
-                    Ok(Prepared::Refused(refusal)) => return self.land(*refusal).await,
-                    Ok(Prepared::GiveUp(error)) if self.key(&intent).is_none() => {
-                        let ended = self.run.failed(error);
-                        return self.end(ended).await;
-                    }
-                    Ok(Prepared::GiveUp(error)) | Err(error) => {
-                        self.fail_place(intent.step.place(), error);
-                        moved = true;
-                    }
-                },
-                Intent::Tool(intent) => moved |= self.take_tool(intent, &mut asked),
+        for (run, intent) in intents {
+            match self.take_one(run, intent, &mut asked).await? {
+                Taken::On => {}
+                Taken::Moved => moved = true,
+                Taken::Halt => break,
+                Taken::Left(flow) => return Ok(flow),
             }
         }
         match asked.list.is_empty() {
             false => self.ask(asked).await,
-            true if moved || self.later.is_none() => Ok(Flow::On),
+            true if moved => Ok(Flow::On),
             true => {
                 self.submit(vec![]).await?;
-                Ok(Flow::Wait)
+                self.wait_for_something()
             }
         }
     }
 
-    /// Whose conversation and concessions a call has: the stage's, or the run's own for a single loop and for a landing.
-    pub(super) fn key(&self, intent: &ModelIntent) -> Option<Place> {
-        (intent.purpose != Purpose::Landing && self.run.plan.is_workflow()).then(|| intent.step.place())
-    }
-
-    /// The texts of a stage are rendered at its first call, and kept with its lane.
-    pub(super) fn prepare(&mut self, intent: &ModelIntent, beside: Beside) -> Result<Prepared, String> {
-        let key = self.key(intent);
-        if let Some(place) = &key
-            && !self.talks.contains_key(place)
-        {
-            let rendered = Rendered::at(&self.run, &self.forms, place)
-                .map_err(|error| format!("its prompt can't be rendered: {error}"))?;
-            self.talks.insert(place.clone(), Talk { rendered, effort: Effort::default() });
+    /// Runs of sub-agents begin first: what they want then stands in its order among the rest.
+    fn begin_children(&mut self, intents: Vec<(RunId, Intent)>) {
+        for (run, intent) in intents {
+            if let Intent::Child(child) = intent {
+                self.begin_child(run, child);
+            }
         }
-        let Talk { rendered, effort } = key.and_then(|place| self.talks.get(&place)).unwrap_or(&self.own);
-        Ok(self.shared.gate.prepare(&self.run, rendered, intent, effort, beside))
     }
 
-    pub(super) fn effort(&mut self, key: Option<&Place>) -> &mut Effort {
-        match key.and_then(|place| self.talks.get_mut(place)) {
+    async fn take_one(&mut self, run: RunId, intent: Intent, asked: &mut Asked) -> Result<Taken, RuntimeError> {
+        Ok(match intent {
+            Intent::Refuse(refused) => {
+                self.note(run, Event::CallRefused(refused));
+                Taken::Moved
+            }
+            Intent::Child(child) => {
+                self.begin_child(run, child);
+                Taken::Moved
+            }
+            Intent::End(ended) => Taken::Left(self.end(ended).await?),
+            Intent::Land(refusal) => Taken::Left(self.land(refusal).await?),
+            Intent::AskPerson { call_id, tool } => Taken::Left(self.ask_person(run, call_id, tool).await?),
+            Intent::Model(intent) => self.take_model(run, &intent, asked).await?,
+            Intent::Tool(intent) => match self.take_tool(run, intent, asked) {
+                true => Taken::Moved,
+                false => Taken::On,
+            },
+        })
+    }
+
+    async fn take_model(&mut self, run: RunId, intent: &ModelIntent, asked: &mut Asked) -> Result<Taken, RuntimeError> {
+        let refused = match self.prepare(run, intent, asked.beside(run)) {
+            Ok(Prepared::Ready(draft)) => match self.judge_tokens(run, intent, &draft, asked) {
+                Ok(()) => {
+                    self.push_model(run, intent, *draft, asked);
+                    return Ok(Taken::On);
+                }
+                Err(_) if draft.can_tighten && !self.effort(&self.key(run, intent)).tight => {
+                    // Counting may show that there is room.
+                    self.effort(&self.key(run, intent)).tight = true;
+                    return Ok(Taken::Moved);
+                }
+                Err(refused) => refused,
+            },
+            Ok(Prepared::Later(until)) => {
+                self.wake_at(until);
+                return Ok(Taken::On);
+            }
+            // What one call may carry is that call's own affair: the run may do without its place.
+            Ok(Prepared::Refused(refusal))
+                if refusal.limit == LimitKind::Context && self.key(run, intent).1.is_some() && !asked.has(run) =>
+            {
+                self.end_place(run, intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
+                return Ok(Taken::Moved);
+            }
+            Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal },
+            Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
+        };
+        self.refused(intent, refused, asked).await
+    }
+
+    /// No model is left to try.
+    async fn give_up(
+        &mut self,
+        run: RunId,
+        intent: &ModelIntent,
+        error: String,
+        asked: &Asked,
+    ) -> Result<Taken, RuntimeError> {
+        let root = self.root().id;
+        if asked.has(run) {
+            return Ok(if run == root { Taken::Halt } else { Taken::On });
+        }
+        if self.key(run, intent).1.is_some() {
+            self.fail_place(run, intent.step.place(), error);
+            return Ok(Taken::Moved);
+        }
+        if run == root {
+            let ended = self.root().failed(error);
+            return Ok(Taken::Left(self.end(ended).await?));
+        }
+        self.fail_child(run, error);
+        Ok(Taken::Moved)
+    }
+
+    /// A limit says no: whose it is stops, or lands.
+    async fn refused(&mut self, intent: &ModelIntent, refused: Refused, asked: &Asked) -> Result<Taken, RuntimeError> {
+        let Refused { node, refusal } = refused;
+        let refusal = *refusal;
+        let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = &node;
+        let is_root = matches!(node, NodeRef::Run(run) if run == self.root().id);
+        if asked.has(*run) {
+            return Ok(if is_root { Taken::Halt } else { Taken::On });
+        }
+        if is_root && intent.purpose == Purpose::Landing {
+            tracing::info!(run = %self.root().id, %refusal, "the landing doesn't fit");
+            return Ok(Taken::Left(self.end_without_landing().await?));
+        }
+        if self.stop_node(node, refusal.clone()) {
+            return Ok(Taken::Moved);
+        }
+        Ok(Taken::Left(self.land(refusal).await?))
+    }
+
+    /// Whose conversation and concessions a call has: the stage's, or the run's own for a single loop and for a landing.
+    pub(super) fn key(&self, run: RunId, intent: &ModelIntent) -> Key {
+        let is_workflow = self.tree.run(run).is_some_and(|run| run.plan.is_workflow());
+        let has_place = intent.purpose != Purpose::Landing && is_workflow;
+        (run, has_place.then(|| intent.step.place()))
+    }
+
+    /// The texts of a conversation are rendered at its first call, and kept to its end.
+    pub(super) fn prepare(&mut self, run: RunId, intent: &ModelIntent, beside: Beside) -> Result<Prepared, String> {
+        let key = self.key(run, intent);
+        if !self.is_own(&key) && !self.talks.contains_key(&key) {
+            let rendered = self.render(&key)?;
+            self.talks.insert(key.clone(), Talk { rendered, effort: Effort::default() });
+        }
+        let Talk { rendered, effort } = self.talks.get(&key).unwrap_or(&self.own);
+        let run = self.tree.run(run).unwrap_or(self.tree.root());
+        Ok(self.shared.gate.prepare(run, rendered, intent, effort, beside))
+    }
+
+    fn render(&mut self, (id, place): &Key) -> Result<Rendered, String> {
+        let agent = self.agent_of(*id).ok_or("its plan is missing")?;
+        let run = self.tree.run(*id).ok_or("it is over")?;
+        let rendered = match place {
+            Some(place) => Rendered::at(run, &agent.forms, place),
+            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
+                .map(|rendered| rendered.with_documents(run.documents.clone())),
+        };
+        rendered.map_err(|error| format!("its prompt can't be rendered: {error}"))
+    }
+
+    fn is_own(&self, (run, place): &Key) -> bool {
+        place.is_none() && *run == self.root().id
+    }
+
+    /// Token limits of all who must agree: the run's own are judged with the request, without what runs below it.
+    fn judge_tokens(&self, run: RunId, intent: &ModelIntent, draft: &Draft, asked: &Asked) -> Result<(), Refused> {
+        let Call::Model(call) = &draft.reserved.call else { return Ok(()) };
+        let most = (call.bound.tokens, Tokens(call.max_output_tokens.into()));
+        self.tree.judge_tokens(run, &intent.step.place(), intent.purpose, most, |run| asked.beside(run).tokens())
+    }
+
+    pub(super) fn effort(&mut self, key: &Key) -> &mut Effort {
+        match self.talks.get_mut(key) {
             Some(talk) => &mut talk.effort,
             None => &mut self.own.effort,
         }
     }
 
-    pub(super) fn fail_place(&mut self, place: Place, error: String) {
-        self.end_place(place, StageEnd::Failed, None, Some(error));
+    pub(super) fn fail_place(&mut self, run: RunId, place: Place, error: String) {
+        self.end_place(run, place, StageEnd::Failed, None, Some(error));
     }
 
-    fn end_place(&mut self, place: Place, end: StageEnd, refusal: Option<Refusal>, error: Option<String>) {
+    fn end_place(&mut self, run: RunId, place: Place, end: StageEnd, refusal: Option<Refusal>, error: Option<String>) {
         let output = serde_json::Value::Null;
-        self.take_notes(vec![Event::StageEnded(StageEnded { place, end, output, refusal, error })]);
+        self.take_notes(vec![(run, Event::StageEnded(StageEnded { place, end, output, refusal, error }))]);
     }
 
     fn wake_at(&mut self, until: Timestamp) {
         self.later = Some(self.later.map_or(until, |later| later.min(until)));
     }
 
-    fn push_model(&mut self, intent: &ModelIntent, draft: Draft, asked: &mut Asked) {
-        let key = self.key(intent);
-        let effort = self.effort(key.as_ref()).clone();
+    fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, asked: &mut Asked) {
+        let key = self.key(run, intent);
+        let effort = self.effort(&key).clone();
         // Nobody waits for the money of a summary: what was to be summed up is cut instead.
         let sums_up = matches!(&draft.reserved.call, Call::Model(call) if call.purpose == Purpose::Summary);
         let wait = !sums_up && !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),
-            wait_until: wait.then(|| self.budget_wait_until()),
+            wait_until: wait.then(|| self.budget_wait_until(run)),
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
-        asked.push(Pending { reserved: draft.reserved, work, key, can_tighten }, ask);
+        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten }, ask);
     }
 
     /// True for the call of a `tool` stage, which no model asks for.
     pub(super) fn is_own_call(&self, reserved: &Reserved) -> bool {
-        let stage = self.run.plan.stage(&reserved.step.stage);
+        let run = self.tree.run(reserved.reservation.run);
+        let stage = run.and_then(|run| run.plan.stage(&reserved.step.stage));
         matches!(reserved.call, Call::Tool { .. }) && stage.is_some_and(|stage| stage.kind.of_lane().calls_a_tool())
     }
 
-    fn budget_wait_until(&self) -> Timestamp {
+    fn budget_wait_until(&self, run: RunId) -> Timestamp {
         let now = self.now();
-        now.after(self.run.plan.limits.budget_wait.min(self.run.time_to_wait(now)))
+        let patience = self.tree.run(run).unwrap_or(self.root()).plan.limits.budget_wait;
+        now.after(patience.min(self.tree.time_to_wait(run, now)))
     }
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for. True for the former.
-    fn take_tool(&mut self, intent: ToolIntent, asked: &mut Asked) -> bool {
-        let agent = self.run.plan.clone();
+    fn take_tool(&mut self, id: RunId, intent: ToolIntent, asked: &mut Asked) -> bool {
+        let Some(run) = self.tree.run(id) else { return false };
+        let agent = run.plan.clone();
         let Some(plan) = agent.tools.get(&intent.call.name) else { return false };
         let reserved = Reserved {
-            reservation: asked.beside.next_reservation(&self.run),
+            reservation: asked.beside(id).next_reservation(run),
             step: intent.step,
             attempt: intent.attempt,
             amount: plan.price,
-            landing: self.run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount),
+            landing: self.root().landing.as_ref().map_or(Money::ZERO, |landing| landing.amount),
             budgets: None,
             time_limit: intent.time_limit,
             call: Call::Tool {
@@ -170,15 +303,16 @@ impl Conductor {
         let at_once = self.shared.instants && asked.list.is_empty();
         let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
-            let wait_until = waits.then(|| self.budget_wait_until());
+            let wait_until = waits.then(|| self.budget_wait_until(id));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
-            asked.push(Pending { reserved, work: Work::Tool(intent.call), key: None, can_tighten: false }, ask);
+            let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false };
+            asked.push(&self.tree, pending, ask);
             return false;
         };
-        self.note(Event::Reserved(Box::new(reserved.clone())));
+        self.note(id, Event::Reserved(Box::new(reserved.clone())));
         let arguments = arguments_of(&intent.call.arguments);
         let outcome = tool::call_instant(permit, plan, &arguments, &self.shared.tools);
-        self.note(settle::tool(&reserved, outcome));
+        self.note(id, settle::tool(&reserved, outcome));
         true
     }
 
@@ -210,24 +344,24 @@ impl Conductor {
                 self.perform(pass, pending);
                 Ok(Flow::Wait)
             }
-            // No model is there that could be told: the run can't go on.
+            // No model is there that could be told: whose account it is can't go on.
             Passage::Short(short) if !short.own_tree && self.is_own_call(&pending.reserved) => {
-                self.land(short.refusal(self.run.plan.limits.declared(LimitKind::Cost))).await
+                self.out_of_money(&short).await
             }
             Passage::Short(short) if !short.own_tree && matches!(pending.work, Work::Tool(_)) => {
                 self.refuse_tool(&pending.reserved, &short);
                 // With others in flight it rides with what they give.
-                Ok(if self.run.is_busy() { Flow::Wait } else { Flow::On })
+                Ok(if self.tree.is_busy() { Flow::Wait } else { Flow::On })
             }
             Passage::Short(short) => self.concede(&pending, short).await,
             Passage::Waiting => {
                 self.wait_until = wait_until;
-                self.pending = Some(pending);
+                self.pending.insert(pending.reserved.reservation, pending);
                 Ok(Flow::Wait)
             }
             Passage::Frozen(refusal) => self.avoid_frozen(&pending, refusal).await,
             Passage::Stalled => {
-                self.effort(pending.key.as_ref()).waited = true;
+                self.effort(&pending.key).waited = true;
                 Ok(Flow::On)
             }
             Passage::NotRunning => Err(self.not_running()),
@@ -243,25 +377,29 @@ impl Conductor {
     /// A paid tool that the money isn't there for: the model is told.
     fn refuse_tool(&mut self, reserved: &Reserved, short: &Short) {
         let Call::Tool { call_id, tool, .. } = &reserved.call else { return };
-        let refusal = short.refusal(self.run.plan.limits.declared(LimitKind::Cost));
-        self.note(Event::CallRefused(CallRefused {
-            step: reserved.step.clone(),
-            call_id: call_id.clone(),
-            tool: tool.clone(),
-            why: CallRefusal::Limit { refusal },
-        }));
+        let refusal = short.refusal(self.cost_declared(&short.account));
+        self.note(
+            reserved.reservation.run,
+            Event::CallRefused(CallRefused {
+                step: reserved.step.clone(),
+                call_id: call_id.clone(),
+                tool: tool.clone(),
+                why: CallRefusal::Limit { refusal },
+            }),
+        );
     }
 
     /// Facts that follow from the state; the conversations of places that are over are dropped.
-    pub(super) fn take_notes(&mut self, facts: Vec<Event>) {
-        for fact in facts {
+    pub(super) fn take_notes(&mut self, facts: Vec<(RunId, Event)>) {
+        for (run, fact) in facts {
             if let Event::StageEnded(ended) = &fact {
                 // With a map its items are over too.
                 let Place { stage, item } = &ended.place;
-                self.talks.retain(|place, _| place.stage != *stage || (item.is_some() && place.item != *item));
+                let is_over = |place: &Place| place.stage == *stage && (item.is_none() || place.item == *item);
+                self.talks.retain(|(of, place), _| *of != run || !place.as_ref().is_some_and(is_over));
                 failpoint::reach("stage.ended");
             }
-            self.note(fact);
+            self.note(run, fact);
         }
     }
 }

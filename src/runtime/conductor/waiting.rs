@@ -1,11 +1,11 @@
 //! Waiting: for what is in flight, for news of the ledger, for time, and for people.
 
-use super::{Conductor, Flow};
+use super::{COMPLETIONS_MAX, Conductor, Flow};
 use crate::domain::event::{CancelRequested, Event, WaitEnd};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::run::{Intent, Next};
 use crate::gate::Submitted;
-use crate::runtime::RuntimeError;
+use crate::runtime::{Request, RuntimeError};
 use crate::units::{Millis, Timestamp};
 
 /// How often a queued run has the ledger look whether a new period began.
@@ -19,8 +19,11 @@ impl Conductor {
         tokio::select! {
             biased;
             done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
-                if let Some(done) = done {
-                    self.take_done(done);
+                let mut done = done;
+                for _ in 0..COMPLETIONS_MAX {
+                    let Some(over) = done.take() else { break };
+                    self.take_done(over);
+                    done = self.tasks.try_join_next_with_id();
                 }
                 Ok(Flow::On)
             }
@@ -34,7 +37,10 @@ impl Conductor {
             }
             () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
-            Ok(()) = self.requests.changed() => Ok(Flow::Wait),
+            Some(request) = self.requests.recv() => {
+                self.heard.push_back(request);
+                Ok(Flow::Wait)
+            }
             () = sleep_for(timer) => self.time_came().await,
         }
     }
@@ -46,7 +52,7 @@ impl Conductor {
             return Some(QUEUE_LOOK);
         }
         let at = self.later.into_iter().chain(self.wait_until).min()?;
-        Some(at.since(now).min(self.run.time_to_wait(now)))
+        Some(at.since(now).min(self.root().time_to_wait(now)))
     }
 
     pub(super) async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
@@ -72,26 +78,33 @@ impl Conductor {
 
     /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op.
     pub(super) async fn look_at_queue(&mut self) -> Result<Flow, RuntimeError> {
-        if let Next::Do(intents) = self.run.next(self.now(), &self.shared.checks)
-            && let Some(Intent::Land(refusal)) = intents.into_iter().next()
+        if let Next::Do(intents) = self.tree.next(self.now(), &self.shared.checks)
+            && let Some((_, Intent::Land(refusal))) = intents.into_iter().next()
         {
             return self.stop_before_start(refusal).await;
         }
-        let op = Op { run: self.run.id, events: vec![], asks: vec![], plan: None };
-        self.shared.gate.submit(op, self.first_token_limit()).await?;
+        let op = Op { run: self.root().id, events: vec![], asks: vec![], plan: None };
+        self.shared.gate.submit(op, &|run| self.first_token_limit(run)).await?;
         Ok(Flow::Wait)
     }
 
-    /// A person asked the run to end: nothing new starts, what is in flight is drained.
-    pub(super) async fn take_request(&mut self) -> Result<Flow, RuntimeError> {
-        let reason = self.requests.borrow().clone().unwrap_or_default();
+    /// What a person asks of the tree.
+    pub(super) async fn take_request(&mut self, request: Request, flow: Flow) -> Result<Flow, RuntimeError> {
+        match request {
+            Request::Cancel { reason } if self.root().cancelled.is_none() => self.cancel(reason).await,
+            Request::Cancel { .. } => Ok(flow),
+        }
+    }
+
+    /// Nothing new starts, what is in flight is drained.
+    async fn cancel(&mut self, reason: String) -> Result<Flow, RuntimeError> {
         self.cancel.send_replace(true);
         self.later = None;
         self.queued = false;
         if self.wait_until.take().is_some() {
             self.stop_waiting(WaitEnd::Cancelled).await?;
         }
-        self.note(Event::CancelRequested(CancelRequested { reason }));
+        self.note_root(Event::CancelRequested(CancelRequested { reason }));
         Ok(Flow::On)
     }
 
@@ -102,7 +115,10 @@ impl Conductor {
             biased;
             () = sleep_for(Some(time)) => true,
             () = self.shared.stop.heard() => false,
-            Ok(()) = self.requests.changed() => false,
+            Some(request) = self.requests.recv() => {
+                self.heard.push_back(request);
+                false
+            }
         }
     }
 }

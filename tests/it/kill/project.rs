@@ -8,7 +8,7 @@ use super::process::Sim;
 
 /// The agent of the project.
 pub(crate) const AGENT: &str = "purser";
-/// The same work as a stage, with another beside it and a third after both.
+/// The same work as a stage, with maps of calls and of questions and a stamp of its own beside it, and one after all.
 pub(crate) const WORKFLOW: &str = "convoy";
 
 /// A project, and the simulated provider that answers it as a process of its own.
@@ -111,10 +111,37 @@ kind = "model"
 prompt = { user = "GLANCE at the sea." }
 
 [[stage]]
+id = "rounds"
+kind = "map"
+over = "['f', 'g', 'h']"
+limits = { parallel = 2 }
+[stage.each]
+kind = "tool"
+tool = "note"
+args = { word = "{{ item }}" }
+
+[[stage]]
+id = "reefs"
+kind = "map"
+needs = ["glance"]
+over = "['i', 'j', 'k']"
+[stage.each]
+kind = "model"
+prompt = { user = "GLANCE at reef {{ item }}." }
+
+[[stage]]
+id = "seal"
+kind = "tool"
+needs = ["rounds"]
+on_error = "continue"
+tool = "stamp"
+args = { word = "{{ stages.rounds.output | length }}" }
+
+[[stage]]
 id = "report"
 kind = "model"
-needs = ["work", "glance"]
-prompt = { user = "REPORT {{ stages.work.output }} {{ stages.glance.output }}" }
+needs = ["work", "reefs", "seal"]
+prompt = { user = "REPORT {{ stages.work.output }} {{ stages.reefs.output }}" }
 "#;
 
 /// The mark is made early and the program ends late, so that kills fall between.

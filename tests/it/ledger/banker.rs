@@ -96,6 +96,7 @@ impl Office {
             load_line: Money::from_micro(250_000),
             expected: Some(Money::from_pico(COST.pico() * u128::from(CALLS) * u128::from(self.setting.expected) / 10)),
             parent: None,
+            stage_caps: Default::default(),
         };
         let first = self.call(clerk, Purpose::Turn, self.bound());
         // The first call may be made cheaper where nobody else could free money.

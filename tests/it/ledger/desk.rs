@@ -65,6 +65,7 @@ impl Desk {
             load_line: money(wish.cap),
             expected: wish.expected.map(money),
             parent: None,
+            stage_caps: Default::default(),
         };
         verdict(self.op(root(number), vec![created(birth)], vec![Ask::Admit(ask)]))
     }
@@ -78,6 +79,7 @@ impl Desk {
             load_line: money(cap),
             expected: None,
             parent: Some(Parent { root: of, run: parent, stage: "main".into() }),
+            stage_caps: Default::default(),
         };
         let events = vec![(child, created(birth))];
         self.ledger.decide(Op { run: of, events, asks: Vec::new(), plan: None }, self.now);

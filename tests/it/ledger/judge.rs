@@ -7,9 +7,11 @@ mod verdicts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll::domain::budget::{Budget, Period};
-use plimsoll::domain::event::{AccountKey, CostSource, Created, Event, Labels, Purpose, Reserved, Settled, WaitEnd};
+use plimsoll::domain::event::{
+    AccountKey, Admitted, CostSource, Created, Event, Labels, Parent, PeriodMoved, Purpose, Reserved, Settled, WaitEnd,
+};
 use plimsoll::domain::ledger::{Ask, Decision, Op, ReserveAsk, Verdict};
-use plimsoll::ids::{BudgetName, PriceId, ReservationId, RunId};
+use plimsoll::ids::{BudgetName, PriceId, ReservationId, RunId, StageName};
 use plimsoll::units::{Money, Timestamp};
 
 use super::subject::Subject;
@@ -45,9 +47,12 @@ struct Line {
 #[derive(Clone, Debug)]
 struct Seen {
     root: RunId,
-    parent: Option<RunId>,
+    parent: Option<Parent>,
     labels: Labels,
     cap: Money,
+    stage_caps: BTreeMap<StageName, Money>,
+    /// The budget accounts on the tree's path, as the root's own log tells them.
+    told: Vec<AccountKey>,
     landing: Option<ReservationId>,
     admitted: bool,
     cancelled: bool,
@@ -115,7 +120,9 @@ impl Judge {
     pub(super) fn after(&mut self, op: Option<&Op>, decision: &Decision, now: Timestamp, subject: &dyn Subject) {
         self.roll(now);
         self.facts_come_first(op, decision);
-        let admissions = decision.appended.iter().position(|(_, event)| matches!(event, Event::Admitted(_)));
+        let is_fact = |entry: &(RunId, Event)| op.is_some_and(|op| op.events.contains(entry));
+        let admitted = |entry: &(RunId, Event)| matches!(entry.1, Event::Admitted(_)) && !is_fact(entry);
+        let admissions = decision.appended.iter().position(admitted);
         let (before, rest) = decision.appended.split_at(admissions.unwrap_or(decision.appended.len()));
         before.iter().for_each(|(run, event)| self.book(now, *run, event));
         // The asks of this write were judged here: admissions come after, and the rest of the write moves no money.
@@ -136,6 +143,7 @@ impl Judge {
         let attempts: Vec<_> = open(self).into_iter().filter(|(_, landing)| !landing).map(|(id, _)| id).collect();
         (self.waits, self.queue) = (BTreeMap::new(), BTreeSet::new());
         self.forget_what_nothing_speaks_of();
+        self.whole_trees_are_interrupted(decision);
         self.after(None, decision, now, subject);
         for id in attempts {
             let settled = self.lines.get(&id).is_some_and(|line| line.state == LineState::Settled);
@@ -143,6 +151,21 @@ impl Judge {
         }
         let left = open(self);
         self.require(left.is_empty(), || format!("rule 15: {left:?} are open after a restart"));
+    }
+
+    /// Rule 15: every run of a tree that ran, children first.
+    fn whole_trees_are_interrupted(&mut self, decision: &Decision) {
+        let at = |run: RunId| {
+            decision.appended.iter().position(|(told, event)| *told == run && matches!(event, Event::Interrupted(_)))
+        };
+        let mut faults = Vec::new();
+        for (run, seen) in self.runs.iter().filter(|(_, seen)| !seen.ended && seen.parent.is_some()) {
+            let above = seen.parent.as_ref().and_then(|parent| at(parent.run));
+            if above.is_some() && (at(*run).is_none() || at(*run) > above) {
+                faults.push(format!("rule 15: {run} isn't interrupted before the run above it"));
+            }
+        }
+        self.faults.append(&mut faults);
     }
 
     /// At the end: nobody waits, nothing is held, and the ledger is never below the invoice (promises 6 and 8).
@@ -198,7 +221,10 @@ impl Judge {
 
     fn cap(&self, key: &AccountKey) -> Money {
         match key {
-            AccountKey::Node { run, .. } => self.runs.get(run).map_or(Money::ZERO, |seen| seen.cap),
+            AccountKey::Node { run, stage } => self.runs.get(run).map_or(Money::ZERO, |seen| match stage {
+                Some(stage) => seen.stage_caps.get(stage).copied().unwrap_or_default(),
+                None => seen.cap,
+            }),
             AccountKey::Budget { budget, .. } => {
                 self.budgets.iter().find(|known| known.name == *budget).map_or(Money::ZERO, |budget| budget.cap)
             }
@@ -222,13 +248,18 @@ impl Judge {
         keys
     }
 
-    /// From a run up to its root, and the root's budgets: every ancestor once (promise 14).
-    fn path(&self, run: RunId) -> Vec<AccountKey> {
+    /// From a stage up to its root, and the root's budgets: every ancestor once, with the stage that calls where it has a
+    /// cap of its own (promise 14).
+    fn path(&self, run: RunId, stage: &StageName) -> Vec<AccountKey> {
         let mut keys = Vec::new();
-        let mut next = Some(run);
-        while let Some(run) = next {
+        let mut next = Some((run, stage.clone()));
+        while let Some((run, stage)) = next {
+            let seen = self.runs.get(&run);
+            if seen.is_some_and(|seen| seen.stage_caps.contains_key(&stage)) {
+                keys.push(AccountKey::Node { run, stage: Some(stage) });
+            }
             keys.push(AccountKey::Node { run, stage: None });
-            next = self.runs.get(&run).and_then(|seen| seen.parent);
+            next = seen.and_then(|seen| seen.parent.clone()).map(|parent| (parent.run, parent.stage));
         }
         keys.extend(self.budgets_of(self.root(run)));
         keys
@@ -246,16 +277,10 @@ impl Judge {
         self.end_is_the_end(run, event);
         match event {
             Event::Created(created) => self.book_created(run, created),
-            Event::Admitted(admitted) => {
-                self.release_landing(run);
-                let landing = admitted.landing.as_ref().map(|landing| landing.reservation);
-                if let Some(landing) = &admitted.landing {
-                    let path = self.landing_path(run);
-                    self.place(landing.reservation, run, landing.amount, path, None, true);
-                }
-                self.queue.remove(&run);
-                self.change(run, |seen| (seen.admitted, seen.landing) = (true, landing));
-            }
+            // What a child may do is its root's business.
+            Event::Admitted(admitted) if self.root(run) == run => self.book_admitted(run, admitted),
+            Event::Admitted(_) => {}
+            Event::PeriodMoved(moved) => self.book_moved(run, moved),
             Event::Reserved(reserved) => self.book_reserved(run, reserved),
             Event::Settled(settled) => self.book_settled(settled),
             Event::Voided(voided) => {
@@ -267,6 +292,13 @@ impl Judge {
             Event::LandingReleased(released) => {
                 self.release(released.reservation, LineState::Voided);
                 self.change(run, |seen| (seen.admitted, seen.landing) = (false, None));
+            }
+            Event::Parked(_) => {
+                let root = self.root(run);
+                let open =
+                    self.lines.values().filter(|line| line.state == LineState::Open && line.root == root).count();
+                self.require(open == 0, || format!("rule 13: {run} is parked, and its tree holds money"));
+                self.change(run, |seen| seen.admitted = false);
             }
             Event::Interrupted(_) => {
                 self.release_landing(run);
@@ -288,12 +320,10 @@ impl Judge {
             | Event::PersonAsked(_)
             | Event::InFlightResolved(_)
             | Event::PersonAnswered(_)
-            | Event::Parked(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::ChildEnded(_) => {}
         }
         self.caps_hold(&before, event);
     }
@@ -315,7 +345,7 @@ impl Judge {
         };
         self.require(!own.ended && !root.ended, || format!("invariant 11: {run} has ended, and places money"));
         self.require(!root.cancelled, || format!("invariant 12: {run} was asked to end, and places money"));
-        let admitted = root.admitted || matches!(event, Event::Admitted(_));
+        let admitted = root.admitted || (own.parent.is_none() && matches!(event, Event::Admitted(_)));
         self.require(admitted, || format!("rule 7: {run} isn't admitted, and places money"));
     }
 
@@ -323,9 +353,11 @@ impl Judge {
         let root = created.parent.as_ref().map_or(run, |parent| parent.root);
         let seen = Seen {
             root,
-            parent: created.parent.as_ref().map(|parent| parent.run),
+            parent: created.parent.clone(),
             labels: created.labels.clone(),
             cap: created.cap,
+            stage_caps: created.stage_caps.clone(),
+            told: Vec::new(),
             landing: None,
             admitted: false,
             cancelled: false,
@@ -334,13 +366,60 @@ impl Judge {
         self.runs.insert(run, seen);
     }
 
+    fn book_admitted(&mut self, run: RunId, admitted: &Admitted) {
+        self.release_landing(run);
+        let landing = admitted.landing.as_ref().map(|landing| landing.reservation);
+        if let Some(landing) = &admitted.landing {
+            let path = self.landing_path(run);
+            self.place(landing.reservation, run, landing.amount, path, None, true);
+        }
+        self.queue.remove(&run);
+        let told = admitted.budgets.clone();
+        self.change(run, |seen| (seen.admitted, seen.landing, seen.told) = (true, landing, told));
+    }
+
+    /// Rule 14: in the root's log, with the landing reserve.
+    fn book_moved(&mut self, run: RunId, moved: &PeriodMoved) {
+        self.require(self.root(run) == run, || format!("rule 14: {run} is a child, and its log tells of a period"));
+        if let Some(id) = self.runs.get(&run).and_then(|seen| seen.landing)
+            && let Some(line) = self.lines.get(&id).filter(|line| line.state == LineState::Open).cloned()
+        {
+            self.release(id, LineState::Voided);
+            self.lines.remove(&id);
+            let path = self.landing_path(run);
+            self.place(id, run, line.amount, path, None, true);
+        }
+        self.change(run, |seen| seen.told.clone_from(&moved.budgets));
+    }
+
+    /// The root's log alone tells where its tree holds money.
+    fn told_rightly(&mut self, run: RunId, root: RunId, reserved: &Reserved) {
+        if let Some(budgets) = &reserved.budgets {
+            self.require(run == root, || format!("rule 14: {run} is a child, and its log tells of a period"));
+            self.change(root, |seen| seen.told.clone_from(budgets));
+        }
+        let told = self.runs.get(&root).map(|seen| seen.told.clone()).unwrap_or_default();
+        let right = told == self.budgets_of(root) || purpose_of(reserved) == Some(Purpose::Landing);
+        self.require(right, || format!("rule 14: the log of {root} doesn't tell of the period of {run}'s call"));
+    }
+
     fn book_reserved(&mut self, run: RunId, reserved: &Reserved) {
         let root = self.root(run);
+        self.told_rightly(run, root, reserved);
+        if run != root {
+            let kept = self.landing_of(root).unwrap_or_default();
+            let same = reserved.landing == kept;
+            self.require(same, || {
+                format!("rule 6: {run} is a child, and makes {} of its root's {kept}", reserved.landing)
+            });
+            let path = self.path(run, &reserved.step.stage);
+            return self.place(reserved.reservation, root, reserved.amount, path, price_of(reserved), false);
+        }
         let purpose = purpose_of(reserved);
         let replaces = root == run && matches!(purpose, Some(Purpose::Last | Purpose::Landing));
         let landing = self.runs.get(&root).and_then(|seen| seen.landing);
         let kept = landing.and_then(|id| self.lines.get(&id)).filter(|line| line.state == LineState::Open).cloned();
-        let mut path = self.path(run);
+        let mut path = self.path(run, &reserved.step.stage);
         if let (Some(line), Some(id)) = (&kept, landing) {
             if replaces && purpose == Some(Purpose::Landing) {
                 path.clone_from(&line.accounts);

@@ -13,7 +13,9 @@ use super::vocabulary::{id, money, reserved, settled, voided};
 use super::world::{World, budgets};
 
 /// Seeds within which a bug must be found.
-const SEEDS_MAX: u64 = 120;
+const SEEDS_MAX: u64 = 400;
+/// Seeds of an honest ledger.
+const SEEDS_HONEST: u64 = 120;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +34,15 @@ enum Bug {
     FrozenPriceUsed,
     PlacesAfterCancel,
     ForgetsToWake,
+    ChildAdmissionTakesRoot,
+    StageForgotten,
+    ParkHolds,
+    PeriodNotTold,
+    ChildForgottenOnRestart,
 }
 
 /// Each bug, with what the judge must say of it.
-const BUGS: [(Bug, &str); 14] = [
+const BUGS: [(Bug, &str); 19] = [
     (Bug::CheckAfterTheFact, "promise 2"),
     (Bug::DoubleSettle, "invariant 3"),
     (Bug::VoidOnAnyError, "invariant 7"),
@@ -50,6 +57,11 @@ const BUGS: [(Bug, &str); 14] = [
     (Bug::FrozenPriceUsed, "rule 3"),
     (Bug::PlacesAfterCancel, "invariant 12"),
     (Bug::ForgetsToWake, "rule 10"),
+    (Bug::ChildAdmissionTakesRoot, "invariant 3"),
+    (Bug::StageForgotten, "invariant 3"),
+    (Bug::ParkHolds, "rule 13"),
+    (Bug::PeriodNotTold, "rule 14"),
+    (Bug::ChildForgottenOnRestart, "rule 15"),
 ];
 
 /// A ledger with a bug.
@@ -97,12 +109,17 @@ impl Mutant {
         kept.map_or(Money::ZERO, |hold| hold.amount)
     }
 
-    fn remember(&mut self, decision: &Decision) {
-        for (run, event) in &decision.appended {
-            let root = self.roots.get(run).copied().unwrap_or(*run);
+    fn learn_roots(&mut self, events: &[(RunId, Event)]) {
+        for (run, event) in events {
             if let Event::Created(created) = event {
                 self.roots.insert(*run, created.parent.as_ref().map_or(*run, |parent| parent.root));
             }
+        }
+    }
+
+    fn remember(&mut self, decision: &Decision) {
+        for (run, event) in &decision.appended {
+            let root = self.roots.get(run).copied().unwrap_or(*run);
             if let Event::Reserved(reserved) = event
                 && root != *run
             {
@@ -156,7 +173,25 @@ impl Mutant {
                     }
                 }
             }
-            Bug::EqualToCapRefused
+            Bug::ChildAdmissionTakesRoot => {
+                for (run, event) in &mut op.events {
+                    if let (Event::Admitted(_), Some(root)) = (&*event, self.roots.get(run)) {
+                        *run = *root;
+                    }
+                }
+            }
+            Bug::StageForgotten => {
+                for (_, event) in &mut op.events {
+                    if let Event::Created(created) = event {
+                        created.stage_caps.clear();
+                    }
+                }
+            }
+            Bug::ParkHolds if op.events.iter().any(|(_, event)| matches!(event, Event::Parked(_))) => {
+                op.events.retain(|(_, event)| !matches!(event, Event::LandingReleased(_)));
+            }
+            Bug::ParkHolds
+            | Bug::EqualToCapRefused
             | Bug::CheckAfterTheFact
             | Bug::CapPassedByOne
             | Bug::RetryWithoutReservation
@@ -166,7 +201,9 @@ impl Mutant {
             | Bug::OneOfTwoBudgets
             | Bug::FrozenPriceUsed
             | Bug::PlacesAfterCancel
-            | Bug::ForgetsToWake => {}
+            | Bug::ForgetsToWake
+            | Bug::PeriodNotTold
+            | Bug::ChildForgottenOnRestart => {}
         }
     }
 
@@ -213,13 +250,20 @@ impl Mutant {
             | Bug::ReleasedOnRestart
             | Bug::ChildNotInItsAncestor
             | Bug::OneOfTwoBudgets
-            | Bug::ForgetsToWake => {}
+            | Bug::ForgetsToWake
+            | Bug::ChildAdmissionTakesRoot
+            | Bug::StageForgotten
+            | Bug::ParkHolds
+            | Bug::PeriodNotTold
+            | Bug::ChildForgottenOnRestart => {}
         }
     }
 }
 
 impl Subject for Mutant {
     fn decide(&mut self, mut op: Op, now: Timestamp) -> Decision {
+        let said = op.events.clone();
+        self.learn_roots(&op.events);
         self.distort_op(&mut op, now);
         let before = Self { honest: self.honest.clone(), roots: self.roots.clone(), ..Self::new(self.bug) };
         if self.bug == Bug::EqualToCapRefused && op.asks.len() == 1 {
@@ -237,6 +281,12 @@ impl Subject for Mutant {
         self.distort_answer(&op, &mut decision, now, &before);
         if self.bug == Bug::ForgetsToWake {
             self.sleep_on(&mut decision);
+        }
+        if self.bug == Bug::PeriodNotTold {
+            decision.appended.retain(|(_, event)| !matches!(event, Event::PeriodMoved(_)));
+        }
+        if matches!(self.bug, Bug::ChildAdmissionTakesRoot | Bug::StageForgotten) {
+            say_as_asked(&mut decision, &op.events, said);
         }
         self.remember(&decision);
         decision
@@ -262,7 +312,11 @@ impl Subject for Mutant {
                 released.appended.extend(self.honest.decide(op, now).appended);
             }
         }
-        let decision = self.honest.crash(now);
+        let mut decision = self.honest.crash(now);
+        if self.bug == Bug::ChildForgottenOnRestart {
+            let is_root = |run: &RunId| self.roots.get(run).is_none_or(|root| root == run);
+            decision.appended.retain(|(run, event)| !matches!(event, Event::Interrupted(_)) || is_root(run));
+        }
         released.appended.extend(decision.appended);
         self.remember(&released);
         released
@@ -302,6 +356,15 @@ impl Mutant {
     }
 }
 
+/// The log says what was asked for, whatever was booked.
+fn say_as_asked(decision: &mut Decision, booked: &[(RunId, Event)], said: Vec<(RunId, Event)>) {
+    for (booked, said) in booked.iter().zip(said) {
+        if let Some(entry) = decision.appended.iter_mut().find(|entry| *entry == booked) {
+            *entry = said;
+        }
+    }
+}
+
 /// The first seed whose script makes the judge say so.
 fn caught(bug: Bug, said: &str) -> Option<u64> {
     (0..SEEDS_MAX).find(|seed| {
@@ -321,7 +384,7 @@ fn every_planted_bug_is_caught() {
 
 #[test]
 fn the_ledger_without_a_bug_is_left_in_peace() {
-    for seed in 0..SEEDS_MAX {
+    for seed in 0..SEEDS_HONEST {
         let (caps, commands) = script(seed);
         let mut world = World::new(Honest::new(LedgerPolicy::default()), budgets(caps));
         world.play(&commands);

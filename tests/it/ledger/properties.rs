@@ -23,16 +23,17 @@ pub(super) fn scripts() -> impl Strategy<Value = Script> {
         10 => Just(Kind::Start),
         30 => Just(Kind::Reserve),
         30 => Just(Kind::Settle),
-        6 => Just(Kind::Child),
+        9 => Just(Kind::Child),
         3 => Just(Kind::EndChild),
         3 => Just(Kind::Expire),
         3 => Just(Kind::Land),
         3 => Just(Kind::Finish),
         2 => Just(Kind::Cancel),
-        2 => Just(Kind::Release),
+        2 => Just(Kind::Ask),
+        4 => Just(Kind::Park),
         4 => Just(Kind::Resume),
         1 => Just(Kind::Crash),
-        3 => Just(Kind::Advance),
+        5 => Just(Kind::Advance),
         1 => Just(Kind::StepBack),
         5 => Just(Kind::SetCap),
         2 => Just(Kind::Repeat),
@@ -98,6 +99,7 @@ fn the_judge_finds_nothing_whatever_the_order() {
 #[test]
 fn the_scripts_meet_every_hard_case() {
     let (mut waits, mut children, mut stalls, mut landings, mut moved) = (0, 0, 0, 0, 0);
+    let (mut below, mut parked, mut stages) = (0, 0, 0);
     for seed in 0..160 {
         let judge = played(&script(seed));
         assert!(judge.faults.is_empty(), "seed {seed}: {:#?}", judge.faults);
@@ -107,9 +109,14 @@ fn the_scripts_meet_every_hard_case() {
         landings += count(|event| matches!(event, Event::LandingBegan(_)));
         children += count(|event| matches!(event, Event::Created(created) if created.parent.is_some()));
         moved += count(|event| matches!(event, Event::Reserved(reserved) if reserved.budgets.is_some()));
+        below += count(|event| matches!(event, Event::PeriodMoved(_)));
+        parked += count(|event| matches!(event, Event::Parked(_)));
+        let settled = judge.books().iter().filter(|(_, sums)| !sums.settled.is_zero());
+        stages += settled.filter(|(key, _)| matches!(key, AccountKey::Node { stage: Some(_), .. })).count();
         let budgets = judge.books().keys().filter(|key| matches!(key, AccountKey::Budget { .. })).count();
         assert!(budgets < 200, "seed {seed}: periods open without end");
     }
-    let least = [waits, stalls, landings, children, moved].into_iter().min();
-    assert!(least > Some(12), "waits {waits} stalls {stalls} landings {landings} children {children} moved {moved}");
+    let least = [waits, stalls, landings, children, moved, parked, stages].into_iter().min();
+    let trees = format!("children {children} moved {moved} below {below} parked {parked} stages {stages}");
+    assert!(least > Some(12) && below > 4, "waits {waits} stalls {stalls} landings {landings} {trees}");
 }

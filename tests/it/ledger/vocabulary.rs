@@ -1,15 +1,18 @@
 //! Short ways to say budgets, runs and asks.
 
+use std::collections::BTreeMap;
+
 use plimsoll::domain::budget::{Budget, Period};
 use plimsoll::domain::event::{
-    BoundMethod, Call, CostSource, Created, EndState, Ended, Event, InputBound, Labels, Landing, ModelCall, Outcome,
-    Parent, Purpose, Reserved, Settled, StepKey, Voided,
+    Admitted, AskKind, BoundMethod, Call, ChildBegan, ChildEnded, CostSource, Created, Decision, EndState, Ended,
+    Event, InputBound, Labels, Landing, ModelCall, Outcome, Parent, Parked, PersonAnswered, PersonAsked, Place,
+    Purpose, Reserved, RunState, Settled, Spent, StepKey, Voided,
 };
 use plimsoll::domain::ledger::{AdmitAsk, Lower, ReserveAsk};
 use plimsoll::domain::limits::Declared;
 use plimsoll::domain::message::Pots;
 use plimsoll::domain::retry::{ErrorClass, Failure};
-use plimsoll::ids::{PriceId, ReservationId, RunId};
+use plimsoll::ids::{PriceId, ReservationId, RunId, StageName};
 use plimsoll::units::{Millis, Money, Timestamp, TokenPrice, Tokens};
 
 /// The output cap of every call before it is lowered.
@@ -54,6 +57,7 @@ pub(super) struct Birth {
     pub(super) load_line: Money,
     pub(super) expected: Option<Money>,
     pub(super) parent: Option<Parent>,
+    pub(super) stage_caps: BTreeMap<StageName, Money>,
 }
 
 pub(super) fn created(birth: Birth) -> Event {
@@ -70,7 +74,7 @@ pub(super) fn created(birth: Birth) -> Event {
         parent: birth.parent,
         key: None,
         simulated: true,
-        stage_caps: Default::default(),
+        stage_caps: birth.stage_caps,
         thread: None,
         documents: None,
     })
@@ -111,6 +115,40 @@ pub(super) fn with_price(mut reserved: Reserved, number: u8) -> Reserved {
         call.price = price(number);
     }
     reserved
+}
+
+/// The same call, made by a stage.
+pub(super) fn at_stage(mut reserved: Reserved, stage: &str) -> Reserved {
+    reserved.step.stage = stage.into();
+    reserved
+}
+
+/// A child's way into the running state: a fact, not an ask.
+pub(super) fn child_admitted() -> Event {
+    Event::Admitted(Admitted { budgets: Vec::new(), landing: None })
+}
+
+pub(super) fn child_began(child: RunId, stage: &str) -> Event {
+    Event::ChildBegan(ChildBegan { child, agent: "clerk".into(), place: Place::stage(stage.into()), call: None })
+}
+
+pub(super) fn child_ended(child: RunId, state: EndState) -> Event {
+    let end = Ended { state, refusal: None, output: None, error: None };
+    Event::ChildEnded(ChildEnded { child, end, spent: Spent::default() })
+}
+
+pub(super) fn person_asked() -> Event {
+    let asked = PersonAsked::in_flight("call-1".to_owned(), "lookup".into(), "may it?".to_owned());
+    Event::PersonAsked(PersonAsked { ask: Some(0), what: Some(AskKind::Call), ..asked })
+}
+
+pub(super) fn person_answered() -> Event {
+    let (decision, by) = (Decision::Deny, "ann".to_owned());
+    Event::PersonAnswered(PersonAnswered { ask: Some(0), decision, by, reason: None, shown_hash: None })
+}
+
+pub(super) fn parked() -> Event {
+    Event::Parked(Parked { state: RunState::AwaitingApproval, until: Timestamp(u64::MAX) })
 }
 
 pub(super) fn output_of(reserved: &Reserved) -> u32 {

@@ -1,21 +1,23 @@
 //! A small runtime that plays runs on a ledger as the real one would, one command at a time, and tells the judge.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use plimsoll::domain::budget::{Budget, Period};
 use plimsoll::domain::event::{
-    CancelRequested, CostSource, EndState, Event, LandingBegan, LandingReleased, Parent, Purpose, Reserved, WaitEnd,
+    AccountKey, CancelRequested, CostSource, EndState, Event, LandingBegan, LandingReleased, Parent, Purpose, Reserved,
+    WaitEnd,
 };
 use plimsoll::domain::ledger::{Ask, Decision, LedgerPolicy, Notice, Op, ReserveAsk, Verdict};
 use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
-use plimsoll::ids::{ReservationId, RunId};
+use plimsoll::ids::{ReservationId, RunId, StageName};
 use plimsoll::units::{Money, Timestamp};
 
 use super::judge::Judge;
 use super::subject::Subject;
 use super::vocabulary::{
-    Birth, DAY, at_once, budget, created, ended, id, labels, lower, money, patient, price, purpose_of, reserved, run,
-    settled, voided, with_price,
+    Birth, DAY, at_once, at_stage, budget, child_admitted, child_began, child_ended, created, ended, id, labels, lower,
+    money, parked, patient, person_answered, person_asked, price, purpose_of, reserved, run, settled, voided,
+    with_price,
 };
 
 /// Root runs that a world starts.
@@ -37,7 +39,8 @@ pub(super) enum Kind {
     Land,
     Finish,
     Cancel,
-    Release,
+    Ask,
+    Park,
     Resume,
     Crash,
     Advance,
@@ -177,10 +180,15 @@ impl<S: Subject> World<S> {
             Kind::Land => self.land(tree),
             Kind::Finish => self.finish(tree),
             Kind::Cancel => self.cancel(tree),
-            Kind::Release => self.release(tree),
+            Kind::Ask => self.ask_person(tree, luck),
+            Kind::Park => self.park(tree),
             Kind::Resume => self.resume(tree, size),
             Kind::Crash => self.crash(luck),
-            Kind::Advance => self.to(Timestamp(self.now.0 + DAY / 256 * u64::from(size))),
+            Kind::Advance => {
+                self.to(Timestamp(self.now.0 + DAY / 256 * u64::from(size)));
+                // Whoever comes first meets the new period.
+                self.reserve(tree, size, luck);
+            }
             Kind::StepBack => self.now = Timestamp(self.now.0 - u64::from(size) * DAY / 512),
             Kind::SetCap => self.set_cap(usize::from(pick) % 3, luck),
             Kind::Repeat => self.repeat(usize::from(size)),
@@ -240,6 +248,7 @@ impl<S: Subject> World<S> {
             load_line: cap,
             expected: (!luck.is_multiple_of(8)).then(|| money(u64::from(luck % 48))),
             parent: None,
+            stage_caps: stage_caps(size, luck),
         };
         let node = Node { run: root, parent: 0, depth: 0, next: 1, attempts: Vec::new(), ended: false };
         let landing = (id(root, 0), money(5 + u64::from(size % 16)));
@@ -267,6 +276,13 @@ impl<S: Subject> World<S> {
         if let Some(first) = first {
             self.send(tree, &first);
         }
+        // Its children go on with it.
+        let root = self.trees[tree].root();
+        let open = self.trees[tree].nodes.iter().filter(|node| !node.ended && node.run != root);
+        let events: Vec<(RunId, Event)> = open.map(|node| (node.run, child_admitted())).collect();
+        if !events.is_empty() {
+            self.op(tree, events, Vec::new());
+        }
     }
 
     fn turned_away(&mut self, tree: usize) {
@@ -275,7 +291,12 @@ impl<S: Subject> World<S> {
 
     fn end(&mut self, tree: usize, state: EndState, mut events: Vec<(RunId, Event)>) {
         let nodes = self.trees[tree].nodes.clone();
-        events.extend(nodes.iter().rev().filter(|node| !node.ended).map(|node| (node.run, ended(state))));
+        for node in nodes.iter().rev().filter(|node| !node.ended) {
+            events.push((node.run, ended(state)));
+            if node.depth > 0 {
+                events.push((nodes[node.parent].run, child_ended(node.run, state)));
+            }
+        }
         self.trees[tree].nodes.iter_mut().for_each(|node| node.ended = true);
         self.trees[tree].phase = Phase::Ended;
         self.op(tree, events, Vec::new());
@@ -284,7 +305,8 @@ impl<S: Subject> World<S> {
 
     fn call(&self, tree: usize, id: ReservationId, purpose: Purpose, size: u8) -> Reserved {
         let wanted = self.trees[tree].landing.1.plus(money(u64::from(size % 3)));
-        with_price(reserved(id, money(10 + u64::from(size % 32)), purpose, wanted), size % 3)
+        let call = reserved(id, money(10 + u64::from(size % 32)), purpose, wanted);
+        at_stage(with_price(call, size % 3), stage(size))
     }
 
     fn ask(&mut self, tree: usize, node: usize, size: u8, luck: u8) -> ReserveAsk {
@@ -320,7 +342,9 @@ impl<S: Subject> World<S> {
         match verdict {
             Some(Verdict::Granted(granted)) => self.send(tree, &granted),
             Some(Verdict::Waiting) => self.trees[tree].phase = Phase::Waiting,
-            Some(Verdict::Short(short)) if short.own_tree => {}
+            // A stage's account that is short stops the stage; the others go on.
+            Some(Verdict::Short(short))
+                if short.own_tree || matches!(short.account, AccountKey::Node { stage: Some(_), .. }) => {}
             Some(Verdict::Short(_)) => self.land(tree),
             Some(Verdict::Frozen(_)) => self.trees[tree].phase = Phase::Stopping,
             _ => {}
@@ -415,11 +439,13 @@ impl<S: Subject> World<S> {
             cap: money(20 + u64::from(size)),
             load_line: Money::ZERO,
             expected: None,
-            parent: Some(Parent { root, run: above.run, stage: "main".into() }),
+            parent: Some(Parent { root, run: above.run, stage: stage(size).into() }),
+            stage_caps: stage_caps(size, luck / 2),
         };
         let (depth, attempts) = (above.depth + 1, Vec::new());
         self.trees[tree].nodes.push(Node { run: child, parent, depth, next: 0, attempts, ended: false });
-        self.op(tree, vec![(child, created(birth))], Vec::new());
+        let began = (above.run, child_began(child, stage(size)));
+        self.op(tree, vec![began, (child, created(birth)), (child, child_admitted())], Vec::new());
         self.spread_news();
     }
 
@@ -427,14 +453,20 @@ impl<S: Subject> World<S> {
         let nodes = &self.trees[tree].nodes;
         let leaf = |n: &usize| !nodes.iter().any(|below| !below.ended && below.depth > 0 && below.parent == *n);
         let idle = |n: &usize| !nodes[*n].ended && nodes[*n].attempts.is_empty();
-        let waits = self.trees[tree].phase == Phase::Waiting;
         let children: Vec<usize> = (1..nodes.len()).filter(idle).filter(leaf).collect();
-        let Some(child) = children.get(usize::from(luck) % children.len().max(1)).copied().filter(|_| !waits) else {
+        let Some(child) = children.get(usize::from(luck) % children.len().max(1)).copied() else {
             return;
         };
         self.trees[tree].nodes[child].ended = true;
-        let child = self.trees[tree].nodes[child].run;
-        self.op(tree, vec![(child, ended(EndState::Finished))], Vec::new());
+        let (child, above) = (&self.trees[tree].nodes[child], &self.trees[tree].nodes);
+        let (child, parent) = (child.run, above[child.parent].run);
+        let waited_for = self.trees[tree].ask.as_ref().is_some_and(|ask| ask.reserved.reservation.run == child);
+        if self.trees[tree].phase == Phase::Waiting && waited_for {
+            // Nobody is there any more whom the money could be for.
+            self.trees[tree].phase = Phase::Running;
+        }
+        let events = vec![(child, ended(EndState::Finished)), (parent, child_ended(child, EndState::Finished))];
+        self.op(tree, events, Vec::new());
         self.spread_news();
     }
 
@@ -460,8 +492,18 @@ impl<S: Subject> World<S> {
         self.spread_news();
     }
 
-    /// Rule 13: the run waits for a person, and holds nothing.
-    fn release(&mut self, tree: usize) {
+    /// A lane waits for a person; the others go on.
+    fn ask_person(&mut self, tree: usize, luck: u8) {
+        let open: Vec<RunId> = self.trees[tree].nodes.iter().filter(|node| !node.ended).map(|node| node.run).collect();
+        if self.trees[tree].phase == Phase::Running {
+            let run = open[usize::from(luck) % open.len()];
+            self.op(tree, vec![(run, person_asked())], Vec::new());
+            self.spread_news();
+        }
+    }
+
+    /// Rule 13: the whole tree waits for a person, and holds nothing.
+    fn park(&mut self, tree: usize) {
         let root = self.trees[tree].root();
         if self.trees[tree].phase != Phase::Running || self.trees[tree].in_flight() > 0 {
             return;
@@ -469,14 +511,20 @@ impl<S: Subject> World<S> {
         self.trees[tree].phase = Phase::Person;
         let reservation = self.trees[tree].landing.0;
         let released = LandingReleased { reservation, why: "a person is asked".into() };
-        self.op(tree, vec![(root, Event::LandingReleased(released))], Vec::new());
+        let mut events = vec![(root, Event::LandingReleased(released))];
+        let nodes = self.trees[tree].nodes.iter().filter(|node| !node.ended);
+        events.extend(nodes.map(|node| (node.run, parked())));
+        self.op(tree, events, Vec::new());
         self.spread_news();
     }
 
     fn resume(&mut self, tree: usize, size: u8) {
         if matches!(self.trees[tree].phase, Phase::Person | Phase::Interrupted) {
             self.trees[tree].landing.0 = self.trees[tree].number(0);
-            self.admit(tree, Vec::new(), size);
+            let answers = self.trees[tree].phase == Phase::Person;
+            let last = self.trees[tree].nodes.iter().rfind(|node| !node.ended).expect("an open run").run;
+            let answer = answers.then(|| (last, person_answered()));
+            self.admit(tree, answer.into_iter().collect(), size);
         }
     }
 
@@ -586,6 +634,17 @@ fn outcome(attempt: &Attempt, size: u8, luck: u8) -> (Event, Money) {
         41..=80 => (voided(attempt.id), Money::ZERO),
         81..=u8::MAX => (settled(attempt.id, part, CostSource::Reported), part),
     }
+}
+
+/// Which stage calls.
+fn stage(size: u8) -> &'static str {
+    if size.is_multiple_of(2) { "main" } else { "side" }
+}
+
+/// One run of three has a stage with a cap of its own.
+fn stage_caps(size: u8, luck: u8) -> BTreeMap<StageName, Money> {
+    let caps = luck.is_multiple_of(3).then(|| ("side".into(), money(30 + u64::from(size))));
+    caps.into_iter().collect()
 }
 
 fn some_refusal() -> Refusal {

@@ -70,6 +70,18 @@ impl Harbour {
         self.store.join("socket")
     }
 
+    /// Removes the socket, once it is there: it is made beside the run.
+    pub(super) fn take_socket_away(&self) {
+        let taken = || std::fs::remove_file(self.socket()).is_ok();
+        let waited = (0..1_000).any(|_| {
+            taken() || {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                false
+            }
+        });
+        assert!(waited, "no socket is served");
+    }
+
     /// Who holds the store.
     pub(super) fn holder(&self) -> Holder {
         let text = std::fs::read_to_string(self.store.join(LOCK_FILE)).expect("a lock");

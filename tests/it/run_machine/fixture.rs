@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use plimsoll::domain::event::{
     BoundMethod, CostSource, Created, EVENT_VERSION, Event, InputBound, ModelCall, Outcome, Purpose, Settled,
 };
-use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
+use plimsoll::domain::limits::{Declared, LimitKind, Limits, Refusal};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
 use plimsoll::domain::plan::{
-    Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
+    Approval, Builtin, ContextPlan, ModelPlan, OnError, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
     StagePlan, ToolKind, ToolPlan,
 };
 use plimsoll::domain::pricing::Usage;
@@ -17,7 +17,7 @@ use plimsoll::ids::{ReservationId, ToolName};
 use plimsoll::units::{Millis, Money, Tokens};
 use serde_json::json;
 
-use super::player::{BOUND, Sheet};
+use super::player::{BOUND, Shape, Sheet};
 
 pub(super) fn failure(class: ErrorClass) -> Failure {
     Failure { class, status: None, code: None, message: "it failed".into(), retry_after: None }
@@ -102,18 +102,51 @@ fn tool(name: &str, idempotent: bool) -> ToolPlan {
     }
 }
 
-fn stages(several: bool, tools: Vec<ToolName>) -> Vec<StagePlan> {
+/// Items of each map.
+pub(super) const ITEMS: u32 = 4;
+
+fn stages(sheet: &Sheet, tools: Vec<ToolName>) -> Vec<StagePlan> {
     let stage = |id: &str, tools| StagePlan::new(id.into(), StageKind::Loop { tools, call: None });
-    if !several {
-        return vec![stage("main", tools)];
+    match sheet.shape {
+        Shape::Loop => vec![stage("main", tools)],
+        Shape::Beside => {
+            let last = StagePlan { needs: vec!["left".into(), "right".into()], ..stage("last", vec![]) };
+            vec![stage("left", tools.clone()), stage("right", tools), last]
+        }
+        Shape::Items { lenient } => {
+            let on_error = if lenient { OnError::Continue } else { OnError::Fail };
+            let mut stages = maps(sheet, &tools, on_error);
+            let needs = stages.iter().map(|stage| stage.id.clone()).collect();
+            stages.push(StagePlan { needs, ..stage("last", vec![]) });
+            stages
+        }
     }
-    let last = StagePlan { needs: vec!["left".into(), "right".into()], ..stage("last", vec![]) };
-    vec![stage("left", tools.clone()), stage("right", tools), last]
+}
+
+/// A map of loops and one of calls, each with a `parallel` of its own, and beside them a call that may not be repeated.
+fn maps(sheet: &Sheet, tools: &[ToolName], on_error: OnError) -> Vec<StagePlan> {
+    let map = |id: &str, over: &str, each: StageKind, parallel: u32| {
+        let limits = Limits { parallel: parallel.min(sheet.limits.parallel), ..sheet.limits.clone() };
+        let kind = StageKind::Map { over: over.into(), each: Box::new(each), on_error };
+        StagePlan { limits: Some(Box::new(limits)), ..StagePlan::new(id.into(), kind) }
+    };
+    let call = |tool: &str, arguments| StageKind::Tool { tool: tool.into(), arguments, output: None };
+    let looped = StageKind::Loop { tools: tools.to_vec(), call: None };
+    let left = map("left", "[1, 2, 3, 4]", looped, 3);
+    if tools.is_empty() {
+        return vec![left];
+    }
+    // The arguments of one item are refused.
+    let over = if on_error.is_fail() { "[5, 6, 7, 8]" } else { "[5, 'bad', 7, 8]" };
+    let right = map("right", over, call("read", json!({ "n": "{{ item }}", "of": "{{ input }}" })), 2);
+    let own = StagePlan { on_error, ..StagePlan::new("own".into(), call("write", json!({ "n": 9 }))) };
+    vec![left, right, own]
 }
 
 pub(super) fn plan(sheet: Sheet) -> Plan {
     let tools = if sheet.tools { vec![tool("read", true), tool("write", false)] } else { vec![] };
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
+    let stages = stages(&sheet, names);
     Plan {
         version: PLAN_VERSION,
         agent: "a".into(),
@@ -148,7 +181,7 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             summary_model: None,
         },
         tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
-        stages: stages(sheet.stages, names),
+        stages,
         agents: BTreeMap::new(),
         output_from: None,
         documents: None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use plimsoll::domain::event::{
     Admitted, Call, CallRefused, CancelRequested, CostSource, Created, Event, InFlightResolved, Interrupted, Landing,
-    LandingBegan, LandingReleased, Outcome, PersonAsked, Purpose, Reserved, StepKey, Voided,
+    LandingBegan, LandingReleased, Outcome, PersonAsked, Place, Purpose, Reserved, StepKey, Voided,
 };
 use plimsoll::domain::limits::{AtLimit, LimitKind, Limits, Refusal};
 use plimsoll::domain::message::{Assistant, StopReason, ToolCall};
@@ -19,7 +19,7 @@ use plimsoll::units::{Millis, Money, Timestamp, Tokens};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::fixture::{created, failure, model_call, no_money, plan, reply, settled};
+use super::fixture::{ITEMS, created, failure, model_call, no_money, plan, reply, settled};
 use judge::never_fell;
 
 /// More than any run of these sheets takes.
@@ -33,8 +33,29 @@ pub(super) struct Sheet {
     pub(super) tries: u32,
     pub(super) form: bool,
     pub(super) tools: bool,
+    pub(super) shape: Shape,
+}
+
+/// What the plan of a play has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One loop.
+    Loop,
     /// Two loops beside each other, and a third that needs them both.
-    pub(super) stages: bool,
+    Beside,
+    /// A tool stage and two maps beside each other, and a loop that needs them all.
+    Items {
+        /// Whether the maps do without the items that fail.
+        lenient: bool,
+    },
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        5 => Just(Shape::Loop),
+        3 => Just(Shape::Beside),
+        3 => any::<bool>().prop_map(|lenient| Shape::Items { lenient }),
+    ]
 }
 
 pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
@@ -46,10 +67,15 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
         prop::bool::weighted(0.85),
         300u64..6_000,
         prop::option::of(2_000u64..9_000),
-        prop::bool::weighted(0.4),
+        shape(),
     );
-    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens, stages))| {
+    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens, shape))| {
         let (steps, model_calls, tool_calls, attempts, repeats, tool_errors, parallel) = counts;
+        // Many items take many calls: some plays come to the end of their lists.
+        let more = if matches!(shape, Shape::Items { .. }) { 3 } else { 1 };
+        let (steps, model_calls, tool_calls) = (steps * more, model_calls * more, tool_calls * more);
+        let (attempts, wall, tokens) =
+            (attempts * more, wall * u64::from(more), tokens.map(|most| most * u64::from(more)));
         let limits = Limits {
             steps,
             model_calls,
@@ -68,7 +94,7 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
             at_limit: if lands { AtLimit::Land } else { AtLimit::Stop },
             ..Limits::default()
         };
-        Sheet { limits, tries, form, tools, stages }
+        Sheet { limits, tries, form, tools, shape }
     })
 }
 
@@ -100,6 +126,10 @@ pub(super) struct Player {
     /// Steps that gave a reply or a result.
     settled_steps: BTreeSet<u32>,
     in_doubt: BTreeSet<String>,
+    /// What each item, and each stage, that is over gave.
+    over: BTreeMap<Place, Value>,
+    /// The items that have begun.
+    begun: BTreeSet<Place>,
     seen: BTreeMap<&'static str, u32>,
     pub(super) faults: Vec<String>,
 }
@@ -122,6 +152,8 @@ impl Player {
             answered: BTreeMap::new(),
             settled_steps: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
+            over: BTreeMap::new(),
+            begun: BTreeSet::new(),
             seen: BTreeMap::new(),
             faults: Vec::new(),
         }
@@ -144,6 +176,10 @@ impl Player {
             "wall",
             "stages",
             "beside",
+            "own call",
+            "items beside",
+            "item lost",
+            "list",
         ];
         all.into_iter().map(|case| (case, self.seen.get(case).copied().unwrap_or_default()))
     }
@@ -199,6 +235,7 @@ impl Player {
         for intent in intents {
             match intent {
                 Intent::Refuse(refused) => self.refuse(refused),
+                Intent::Child(child) => self.faults.push(format!("nobody has a sub-agent `{}`", child.agent)),
                 Intent::End(ended) => self.apply(Event::Ended(ended)),
                 Intent::Land(refusal) => self.land(refusal),
                 Intent::AskPerson { call_id, .. } => self.ask(call_id),
@@ -235,7 +272,7 @@ impl Player {
                         tool: intent.call.name.clone(),
                         arguments_hash: intent.hash,
                         idempotent: self.plan.tools[&intent.call.name].idempotent,
-                        arguments: None,
+                        arguments: intent.arguments,
                     };
                     self.reserve(intent.step, intent.attempt, intent.time_limit, call);
                 }
@@ -247,6 +284,8 @@ impl Player {
     }
 
     fn reserve(&mut self, step: StepKey, attempt: u32, time_limit: Millis, call: Call) {
+        self.judge_place(&step.place());
+        self.meet("own call", matches!(&call, Call::Tool { arguments: Some(_), .. }));
         self.fault_unless(!self.settled_steps.contains(&step.step), || format!("promise 7: step {} again", step.step));
         self.fault_unless(time_limit > Millis::ZERO, || "an attempt has no time".into());
         let reservation = self.run.next_reservation();
@@ -288,13 +327,15 @@ impl Player {
     fn ask(&mut self, call_id: String) {
         self.meet("person", true);
         // The first lane in doubt is the one that asks.
-        let named = self.run.stage_names().map(|stage| format!("{stage}/{call_id}"));
-        let named = named.into_iter().find(|named| self.in_doubt.contains(named)).expect("a call in doubt");
+        let items = || [None].into_iter().chain((0..ITEMS).map(Some));
+        let places = self.run.stage_names().flat_map(|stage| items().map(|item| Place { stage: stage.clone(), item }));
+        let named = places.map(|place| format!("{place}/{call_id}")).find(|named| self.in_doubt.contains(named));
+        let named = named.expect("a call in doubt");
         self.in_doubt.remove(&named);
         self.release_landing();
         let asked = PersonAsked::in_flight(call_id.clone(), "write".into(), "again?".into());
         self.apply(Event::PersonAsked(asked));
-        if self.draw(3) == 0 {
+        if self.draw(2) == 0 {
             return self.expire();
         }
         self.pass(50_000);
@@ -444,6 +485,9 @@ impl Player {
 
     fn apply(&mut self, event: Event) {
         let before = self.run.counters.clone();
+        if let Event::StageEnded(ended) = &event {
+            self.judge_over(ended);
+        }
         self.run.apply(self.now, &event);
         self.log.push((self.now, event));
         let after = self.run.counters.clone();
@@ -481,5 +525,5 @@ impl Player {
 
 /// A call's name among all lanes: servers may number the calls of every turn from zero.
 fn named(step: &StepKey, call_id: &str) -> String {
-    format!("{}/{call_id}", step.stage)
+    format!("{}/{call_id}", step.place())
 }

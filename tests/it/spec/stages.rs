@@ -4,6 +4,7 @@ use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::plan::{Approval, Builtin, OnError, Plan, StageKind, ToolKind};
 use plimsoll::ids::{AgentName, StageName, ToolName};
 use plimsoll::spec::load::load_agent;
+use plimsoll::spec::load_line::{LoadLine, load_line};
 use plimsoll::units::{Millis, Money};
 use serde_json::json;
 
@@ -188,4 +189,59 @@ fn a_single_loop_may_call_agents() {
     assert!(!plan.is_workflow());
     assert_eq!(plan.stages[0].kind.tools(), [ToolName::from("t"), ToolName::from("clerk")]);
     assert_eq!(plan.tools[&ToolName::from("clerk")].input["properties"], json!({ "n": { "type": "integer" } }));
+}
+
+/// Each token costs the same, so that the dearest call is the largest.
+fn by_size(plan: &Plan) -> LoadLine {
+    load_line(plan, |_, input, output| Some(Money::from_micro(input.0 + u64::from(output))))
+}
+
+#[test]
+fn the_load_line_is_that_of_the_dearest_call_of_all_stages_and_agents() {
+    let head = "[model]\nmodels = [\"openai/gpt-5-mini\"]\nmax_output_tokens = 100\n[context]\ntokens = 1_000\n";
+    let counts = "[limits]\ncost = \"$90\"\nsteps = 5\nmodel_calls = 4\nattempts = 40\n[retry]\nattempts = 2\n";
+    let one = "[[stage]]\nid = \"one\"\nkind = \"model\"\n";
+    let agent = |stages: &str, clerk: &str| {
+        let text = format!("{head}{counts}{stages}");
+        plan_of(&[("agents/a.toml", text), ("agents/clerk.toml", clerk.to_owned())])
+    };
+    let line = by_size(&agent(one, head));
+    let call = line.worst_call.clone().expect("a price");
+    assert_eq!((call.input.0, call.output, line.model_tries), (1_000, 100, 8));
+    assert_eq!(line.amount, Money::from_micro(8 * 1_100));
+
+    let large = format!("{one}max_output_tokens = 900\n");
+    assert_eq!(by_size(&agent(&large, head)).amount, Money::from_micro(8 * 1_900));
+    let bounded = format!("{large}limits = {{ tokens = 400 }}\n");
+    assert_eq!(by_size(&agent(&bounded, head)).worst_call.expect("a price").input.0, 400);
+
+    let below = "[[stage]]\nid = \"two\"\nkind = \"agent\"\nagent = \"clerk\"\ninput = \"x\"\n";
+    let dear = "[model]\nmodels = [\"openai/gpt-5\"]\nmax_output_tokens = 500\n[context]\ntokens = 3_000\n[retry]\nattempts = 3\n";
+    let line = by_size(&agent(below, dear));
+    let call = line.worst_call.clone().expect("a price");
+    assert_eq!((call.model.as_str(), call.input.0, call.output), ("openai/gpt-5", 3_000, 500));
+    // The counts are the whole tree's; its most tries of one step are the clerk's.
+    assert_eq!((line.model_tries, line.amount), (12, Money::from_micro(12 * 3_500)));
+}
+
+#[test]
+fn a_plan_with_every_kind_is_read_back_as_it_was() {
+    let plan = plan_of(&every_kind());
+    let text = serde_json::to_string(&plan).expect("JSON");
+    let back: Plan = serde_json::from_str(&text).expect("a plan");
+    assert_eq!((back.hash(), &back), (plan.hash(), &plan));
+}
+
+#[test]
+fn a_text_fills_the_only_field_of_an_agent_that_takes_one() {
+    let input = |given: &str| {
+        let stage = format!("[[stage]]\nid = \"s\"\nkind = \"agent\"\nagent = \"clerk\"\ninput = {given}\n");
+        let clerk = "[input]\ntype = \"object\"\nrequired = [\"area\"]\nproperties.area = { type = \"string\" }\n";
+        let files = [("agents/a.toml", format!("{MODEL}{stage}")), ("agents/clerk.toml", format!("{MODEL}{clerk}"))];
+        let StageKind::Agent { input, .. } = plan_of(&files).stages.remove(0).kind else { panic!("an agent") };
+        input
+    };
+    assert_eq!(input("\"{{ input }}\""), json!({ "area": "{{ input }}" }));
+    assert_eq!(input("\"about {{ input }}\""), json!({ "area": "about {{ input }}" }));
+    assert_eq!(input("{ area = \"x\" }"), json!({ "area": "x" }));
 }

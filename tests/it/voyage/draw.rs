@@ -249,7 +249,31 @@ fn draw_agent(dice: &mut Dice, crowd: bool) -> String {
     if dice.chance(25) {
         text += "[output]\ntype = 'object'\nrequired = ['answer']\nproperties.answer = { type = 'string' }\n";
     }
-    text + &draw_limits(dice, crowd)
+    text += &draw_limits(dice, crowd);
+    if dice.chance(35) {
+        text += &draw_stages(dice);
+    }
+    text
+}
+
+/// A map, a call of the stage's own beside it, and a question after both.
+fn draw_stages(dice: &mut Dice) -> String {
+    let call = |tool: &str, n: &str| format!("kind = 'tool'\ntool = '{tool}'\nargs = {{ n = \"{{{{ {n} }}}}\" }}\n");
+    let on_error = |dice: &mut Dice| dice.pick(&["", "on_error = 'continue'\n"]);
+    let tool = |dice: &mut Dice| dice.pick(&TOOLS).0;
+    let each = match dice.between(0, 2) {
+        0 => "kind = 'model'\nprompt = { user = 'Look at {{ item }}.' }\n".to_owned(),
+        1 => "kind = 'loop'\nprompt = { user = 'Work on {{ item }}.' }\n".to_owned(),
+        _ => call(tool(dice), "item"),
+    };
+    let parallel = dice.pick(&["", "limits = { parallel = 1 }\n"]);
+    let mut text = format!("[[stage]]\nid = 'scan'\nkind = 'map'\nover = 'range({})'\n", dice.between(0, 6));
+    text += &format!("{}{parallel}[stage.each]\n{}{each}", on_error(dice), on_error(dice));
+    text += &format!("[[stage]]\nid = 'own'\n{}{}", on_error(dice), call(tool(dice), "7"));
+    let last = dice.pick(&["model", "loop"]);
+    text + &format!(
+        "[[stage]]\nid = 'tell'\nkind = '{last}'\nneeds = ['scan', 'own']\nprompt = {{ user = 'Tell {{{{ stages.scan.output }}}}.' }}\n"
+    )
 }
 
 fn draw_limits(dice: &mut Dice, crowd: bool) -> String {

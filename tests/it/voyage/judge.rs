@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll::domain::event::{
-    AccountKey, Admitted, Call, CallRefusal, CostSource, Created, Event, Landing, Purpose, Recorded, Reserved,
+    AccountKey, Admitted, Call, CallRefusal, CostSource, Created, Event, Landing, Place, Purpose, Recorded, Reserved,
     RunState, Settled,
 };
 use plimsoll::domain::plan::Plan;
-use plimsoll::ids::{BudgetName, PlanHash, PriceId, ReservationId, RunId};
+use plimsoll::ids::{BudgetName, PlanHash, PriceId, ReservationId, RunId, StageName};
 use plimsoll::store::Store;
 use plimsoll::units::{Millis, Money, Timestamp};
 
@@ -74,6 +74,9 @@ pub(super) struct Known {
     answers: u32,
     /// When its wait for budget ends by itself.
     wait: Option<Timestamp>,
+    /// Stages and items that are over.
+    over: BTreeSet<Place>,
+    maps: BTreeSet<StageName>,
     active: Millis,
     active_since: Option<Timestamp>,
     last_at: Timestamp,
@@ -221,6 +224,8 @@ impl Judge {
             asks: 0,
             answers: 0,
             wait: None,
+            over: BTreeSet::new(),
+            maps: BTreeSet::new(),
             active: Millis::ZERO,
             active_since: None,
             last_at: at,
@@ -287,9 +292,16 @@ impl Judge {
                 let once = known.answers == known.asks;
                 self.check(once && state.awaits_person(), || format!("(17) {run} is answered and didn't ask"));
             }
-            Event::StageEnded(_)
-            | Event::MapBegan(_)
-            | Event::ChildBegan(_)
+            Event::StageEnded(ended) => {
+                self.saw(if ended.place.item.is_some() { "item over" } else { "stage over" });
+                let new = self.known(run).over.insert(ended.place.clone());
+                self.check(new, || format!("(11) `{}` of {run} is over twice", ended.place));
+            }
+            Event::MapBegan(began) => {
+                let new = self.known(run).maps.insert(began.stage.clone());
+                self.check(new, || format!("(11) map `{}` of {run} begins twice", began.stage));
+            }
+            Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PersonAnswered(_)
             | Event::Parked(_)
@@ -326,6 +338,10 @@ impl Judge {
         self.check(state == RunState::Running, || format!("(18) {id} is placed while the run is {state}"));
         self.check(id.number == number, || format!("(9) {id} is placed where {number} comes"));
         self.known(run).next_number = id.number + 1;
+        let place = reserved.step.place();
+        let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
+        let is_over = !lands && self.known(run).over.contains(&place);
+        self.check(!is_over, || format!("(11) {id} is placed at `{place}`, which is over"));
         self.place(run, reserved);
         if let Call::Model(call) = &reserved.call {
             let frozen = self.frozen.contains(&call.price);

@@ -305,8 +305,8 @@ async fn try_drive(runtime: &Runtime, new: &NewRun, ended: Ended, observer: Obse
 }
 
 fn document(runtime: &Runtime, run: RunId) -> Result<Box<RunDocument>, RuntimeError> {
-    let (state, created) = runtime.load(run)?;
-    Ok(Box::new(RunDocument::of(&state, created.load_line, clock().now())))
+    let (tree, created) = runtime.load_tree(run)?;
+    Ok(Box::new(RunDocument::of_tree(&tree, created.load_line, clock().now())))
 }
 
 fn failed(error: RuntimeError) -> Outcome {
@@ -322,6 +322,7 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::DamagedLog { .. }
         | RuntimeError::Driven { .. }
         | RuntimeError::NothingAsked { .. }
+        | RuntimeError::SubAgent { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),
     }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Pass;
+use super::{Ending, Pass};
 use crate::domain::event::{Event, MapBegan, Place, StageEnd, StageEnded};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::{OnError, StageKind, StagePlan};
@@ -36,7 +36,7 @@ impl Pass<'_> {
         if items.is_empty() {
             return self.over(place, StageEnd::Finished, Value::Array(items), None);
         }
-        self.notes.push(Event::MapBegan(MapBegan { stage: place.stage, items }));
+        self.note(Event::MapBegan(MapBegan { stage: place.stage, items }));
     }
 
     fn are_too_many(&self, place: &Place, count: usize) -> Option<Refusal> {
@@ -55,8 +55,9 @@ impl Pass<'_> {
         let on_error = if let StageKind::Map { on_error, .. } = plan.kind { on_error } else { OnError::Fail };
         if let Some((index, over)) = stage.slots_over().find(|(_, over)| on_error.is_fail() && failed(over)) {
             // The others in flight are drained; nothing is started beside them.
-            if !self.run.is_busy_at(&stage.id) {
-                self.notes.push(Event::StageEnded(broken(stage, index, over)));
+            self.stop_children(Some(&stage.id), Ending::Cancelled);
+            if self.run.is_stage_quiet(&stage.id) {
+                self.note(Event::StageEnded(broken(stage, index, over)));
             }
             return;
         }
@@ -80,7 +81,7 @@ impl Pass<'_> {
                 }
                 LaneSlot::Waiting | LaneSlot::Over(_) => {}
             }
-            if self.halted {
+            if self.is_halted() || self.is_stopped_here() {
                 return;
             }
         }
@@ -89,8 +90,11 @@ impl Pass<'_> {
     /// Whether what an item gives is more than the outputs of a map may have together.
     pub(super) fn is_too_much(&self, place: &Place, output: &Value) -> Option<Refusal> {
         place.item?;
+        let run = self.run.id;
         let noted = self.notes.iter().filter_map(|note| match note {
-            Event::StageEnded(ended) if ended.place.item.is_some() && ended.place.stage == place.stage => {
+            (by, Event::StageEnded(ended))
+                if *by == run && ended.place.item.is_some() && ended.place.stage == place.stage =>
+            {
                 Some(json_bytes(&ended.output))
             }
             _ => None,

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::Pass;
-use crate::domain::event::{CallRefusal, CallRefused, Purpose, StageEnd};
+use crate::domain::event::{CallRefusal, CallRefused, ChildCall, Place, Purpose, StageEnd};
+use crate::domain::limits::Refusal;
 use crate::domain::message::{StopReason, ToolCall};
 use crate::domain::plan::{Approval, Builtin, StagePlan, ToolKind, ToolPlan};
 use crate::domain::run::stage::{CallProgress, CallStatus, Lane, Turn};
@@ -42,8 +43,8 @@ impl Pass<'_> {
         }
         let tries = lane.step.as_ref().map_or(&[][..], |step| &step.tries);
         let step = lane.step.as_ref().map_or(self.tally.steps() + 1, |step| step.step);
-        match self.run.judge_model(self.now, &self.tally, lane.tool_errors, purpose, tries.is_empty()) {
-            Err(refusal) => self.halt(Intent::Land(refusal)),
+        match self.judge_model(&lane.place, lane.tool_errors, purpose, tries.is_empty()) {
+            Err(refused) => self.refused(refused),
             Ok(time_limit) => {
                 self.tally.count_model(tries.is_empty());
                 self.ask(Intent::Model(ModelIntent {
@@ -58,20 +59,27 @@ impl Pass<'_> {
         }
     }
 
-    /// The calls of a turn, in their order, as many at once as `parallel` allows.
+    /// The calls of a turn, in their order, as many at once as `parallel` allows. Runs of sub-agents are looked at where
+    /// their calls stand.
     fn tools(&mut self, lane: &Lane, turn: &Turn, plan: &StagePlan) {
-        if let Some(doubt) = turn.calls.iter().find(|call| matches!(call.status, CallStatus::InDoubt)) {
-            self.doubt.get_or_insert_with(|| (doubt.call.id.clone(), doubt.call.name.clone()));
-            return;
+        let doubt = turn.calls.iter().find(|call| matches!(call.status, CallStatus::InDoubt));
+        if let Some(doubt) = doubt {
+            let run = self.run.id;
+            self.doubt.get_or_insert_with(|| (run, doubt.call.id.clone(), doubt.call.name.clone()));
         }
         let mut errors = lane.tool_errors;
-        for call in turn.calls.iter().filter(|call| matches!(call.status, CallStatus::Pending)) {
-            if self.is_full() {
-                break;
+        for call in &turn.calls {
+            match &call.status {
+                CallStatus::Child(child) => self.look_below(*child, &lane.place),
+                CallStatus::Pending if doubt.is_none() && !self.is_full() => {
+                    if let Err(refused) = self.tool(lane, call, plan, &mut errors) {
+                        self.want(Intent::Refuse(*refused));
+                    }
+                }
+                CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt | CallStatus::Answered(_) => {}
             }
-            match self.tool(lane, call, plan, &mut errors) {
-                Ok(intent) => self.ask(Intent::Tool(intent)),
-                Err(refused) => self.intents.push(Intent::Refuse(*refused)),
+            if self.is_halted() || self.stops_stage.is_some() {
+                return;
             }
         }
     }
@@ -82,7 +90,7 @@ impl Pass<'_> {
         progress: &CallProgress,
         plan: &StagePlan,
         errors: &mut u32,
-    ) -> Result<ToolIntent, Box<CallRefused>> {
+    ) -> Result<(), Box<CallRefused>> {
         let call = &progress.call;
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
         let refuse = |step, why| {
@@ -91,7 +99,8 @@ impl Pass<'_> {
         };
         let new_step = progress.step.is_none();
         let hash = hash_call(&call.name, &call.arguments);
-        let known = self.run.plan.tools.get(&call.name).filter(|_| plan.kind.tools().contains(&call.name));
+        let run = self.run;
+        let known = run.plan.tools.get(&call.name).filter(|_| plan.kind.tools().contains(&call.name));
         let stand_in;
         let tool = match known {
             Some(tool) => tool,
@@ -100,7 +109,7 @@ impl Pass<'_> {
                 &stand_in
             }
         };
-        let time_limit = match self.run.judge_tool(self.now, &self.tally, *errors, tool, &hash, new_step) {
+        let time_limit = match self.judge_call(&lane.place, *errors, tool, &hash, new_step) {
             Ok(time_limit) => time_limit,
             Err(refusal) => return refuse(step, CallRefusal::Limit { refusal }),
         };
@@ -110,7 +119,31 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
-        Ok(ToolIntent { step, attempt: progress.tries + 1, call: call.clone(), hash, time_limit, arguments: None })
+        if let ToolKind::Agent { agent } = &tool.kind {
+            let answers = ChildCall { call_id: call.id.clone(), step: step.step, arguments_hash: hash };
+            self.ask_agent(&lane.place, agent, answers, &call.arguments);
+            return Ok(());
+        }
+        let (call, attempt) = (call.clone(), progress.tries + 1);
+        self.ask(Intent::Tool(ToolIntent { step, attempt, call, hash, time_limit, arguments: None }));
+        Ok(())
+    }
+
+    /// Whoever refuses a call, the model is told: what it does without is judged in its turn.
+    fn judge_call(
+        &self,
+        place: &Place,
+        errors: u32,
+        tool: &ToolPlan,
+        hash: &str,
+        new_step: bool,
+    ) -> Result<Millis, Refusal> {
+        let judged = self.judge_tool(place, errors, tool, hash, new_step);
+        let time_limit = judged.map_err(|refused| *refused.refusal)?;
+        if matches!(tool.kind, ToolKind::Agent { .. }) {
+            self.judge_child(place)?;
+        }
+        Ok(time_limit)
     }
 
     fn check_call(&self, known: Option<&ToolPlan>, call: &ToolCall, plan: &StagePlan) -> Result<(), String> {

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::Pass;
 use crate::domain::event::StageEnd;
-use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::limits::LimitKind;
 use crate::domain::message::{Message, ToolAnswer, ToolCall};
 use crate::domain::plan::ToolPlan;
 use crate::domain::run::stage::{CallProgress, CallStatus, Lane};
-use crate::domain::run::{Intent, ToolIntent, hash_call};
+use crate::domain::run::{Intent, Refused, ToolIntent, hash_call};
 use crate::domain::template;
 use crate::ids::ToolName;
 
@@ -30,14 +30,16 @@ impl Pass<'_> {
         let Some(progress) = &lane.call else { return self.first_own_call(lane, own) };
         match &progress.status {
             CallStatus::Pending => self.own_call(lane, progress),
-            CallStatus::InFlight => {}
+            CallStatus::InFlight | CallStatus::Child(_) => {}
             CallStatus::InDoubt => {
-                self.doubt.get_or_insert_with(|| (progress.call.id.clone(), progress.call.name.clone()));
+                let run = self.run.id;
+                self.doubt.get_or_insert_with(|| (run, progress.call.id.clone(), progress.call.name.clone()));
             }
-            CallStatus::Answered(sent) => match &**sent {
-                Message::Tool(answer) => self.take_result(lane, own, answer),
-                Message::System { .. } | Message::User { .. } | Message::Assistant(_) => {}
-            },
+            CallStatus::Answered(answer) => {
+                if let Message::Tool(answer) = &**answer {
+                    self.take_result(lane, own, answer);
+                }
+            }
         }
     }
 
@@ -73,17 +75,17 @@ impl Pass<'_> {
         match self.own_intent(lane, progress, tool) {
             Ok(intent) => self.ask(Intent::Tool(intent)),
             // The same call was made too often; the run's other limits are those of everything that it does.
-            Err(refusal) if refusal.limit == LimitKind::Repeats => {
-                self.stop(lane.place.clone(), refusal, Value::Null);
+            Err(Refused { refusal, .. }) if refusal.limit == LimitKind::Repeats => {
+                self.stop(lane.place.clone(), *refusal, Value::Null);
             }
-            Err(refusal) => self.halt(Intent::Land(refusal)),
+            Err(refused) => self.refused(refused),
         }
     }
 
-    fn own_intent(&mut self, lane: &Lane, progress: &CallProgress, tool: &ToolPlan) -> Result<ToolIntent, Refusal> {
+    fn own_intent(&mut self, lane: &Lane, progress: &CallProgress, tool: &ToolPlan) -> Result<ToolIntent, Refused> {
         let (call, is_new) = (&progress.call, progress.step.is_none());
         let hash = hash_call(&call.name, &call.arguments);
-        let time_limit = self.run.judge_tool(self.now, &self.tally, lane.tool_errors, tool, &hash, is_new)?;
+        let time_limit = self.judge_tool(&lane.place, lane.tool_errors, tool, &hash, is_new)?;
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
         self.tally.count_tool(is_new);
         self.tally.count_repeat(&hash, is_new);

@@ -18,7 +18,9 @@ impl Judge {
         let landing = self.runs.get(&root).and_then(|seen| seen.landing).and_then(|id| self.lines.get(&id));
         let landing = landing.filter(|line| line.state == LineState::Open);
         let lands = replaces && purpose == Some(Purpose::Landing);
-        let path = landing.filter(|_| lands).map_or_else(|| self.path(run), |line| line.accounts.clone());
+        let path = landing
+            .filter(|_| lands)
+            .map_or_else(|| self.path(run, &reserved.step.stage), |line| line.accounts.clone());
         let root_key = AccountKey::Node { run: root, stage: None };
         let grown = path.into_iter().filter_map(|key| {
             let there = landing.is_some_and(|line| line.accounts.contains(&key));

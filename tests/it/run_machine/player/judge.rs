@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll::domain::event::{Call, EndState, Event, Purpose};
+use plimsoll::domain::event::{Call, EndState, Event, Place, Purpose, StageEnd, StageEnded};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::message::Message;
 use plimsoll::domain::run::{Counters, Next, Run};
-use plimsoll::ids::StageName;
 use plimsoll::units::Timestamp;
+use serde_json::Value;
 
-use super::{Check, Player};
+use super::{Check, ITEMS, Player};
 
 impl Player {
     /// Promise 14: a resume resets nothing, and no count passes its limit.
@@ -30,9 +30,48 @@ impl Player {
         let stages: BTreeSet<_> = self.open.values().map(|(reserved, _)| &reserved.step.stage).collect();
         let beside = stages.len() > 1;
         self.meet("beside", beside);
+        let stages: Vec<_> = self.run.stage_names().cloned().collect();
+        for stage in stages {
+            let calls = self.open.values().filter(|(reserved, _)| reserved.step.stage == stage).count();
+            let parallel = self.plan.limits_of(&stage).parallel;
+            self.fault_unless(calls <= parallel as usize, || format!("{calls} calls at once in `{stage}`"));
+            self.meet("items beside", calls > 1 && self.run.map_items(&stage).is_some());
+        }
         if let Some(tokens) = limits.tokens {
             let used = counters.input.plus(counters.output);
             self.fault_unless(used <= tokens, || format!("{used} tokens of {tokens}"));
+        }
+    }
+
+    /// Nothing is done at a place that is over, and items begin in their order.
+    pub(super) fn judge_place(&mut self, place: &Place) {
+        let is_over = self.over.contains_key(place) && self.run.lands.is_none();
+        self.fault_unless(!is_over, || format!("promise 7: `{place}` again"));
+        for item in 0..place.item.unwrap_or_default() {
+            let before = Place { item: Some(item), ..place.clone() };
+            let is_behind = self.begun.contains(&before) || self.over.contains_key(&before);
+            self.fault_unless(is_behind, || format!("`{place}` began before `{before}`"));
+        }
+        self.begun.insert(place.clone());
+    }
+
+    /// Each place is over once; a list has what its items gave, in their order.
+    pub(super) fn judge_over(&mut self, ended: &StageEnded) {
+        let StageEnded { place, end, output, .. } = ended;
+        let again = self.over.insert(place.clone(), output.clone()).is_some();
+        self.fault_unless(!again, || format!("`{place}` is over twice"));
+        self.meet("item lost", place.item.is_some() && *end != StageEnd::Finished);
+        let busy = self.open.values().any(|(reserved, _)| {
+            reserved.step.stage == place.stage && (place.item.is_none() || reserved.step.item == place.item)
+        });
+        self.fault_unless(!busy, || format!("`{place}` is over with a call in flight"));
+        let Some(items) = self.run.map_items(&place.stage).filter(|_| place.item.is_none()) else { return };
+        if *end == StageEnd::Finished {
+            let gave = (0..).zip(items).map(|(item, _)| self.over.get(&Place { item: Some(item), ..place.clone() }));
+            let gave: Option<Vec<_>> = gave.map(Option::<&Value>::cloned).collect();
+            let right = gave.is_some_and(|gave| Value::Array(gave) == *output);
+            self.meet("list", true);
+            self.fault_unless(right, || format!("`{place}` gave {output}"));
         }
     }
 
@@ -62,8 +101,10 @@ impl Player {
         };
         self.meet(case, true);
         self.fault_unless(right, || format!("an end without its reason: {ended:?}"));
-        let repairs = self.log.iter().filter(|(_, event)| is_first_repair(event)).count();
-        self.fault_unless(repairs <= self.plan.stages.len(), || format!("{repairs} repairs"));
+        let mut repairs = BTreeSet::new();
+        let twice =
+            self.log.iter().filter_map(|(_, event)| first_repair(event)).find(|place| !repairs.insert(place.clone()));
+        self.fault_unless(twice.is_none(), || format!("`{twice:?}` is mended twice"));
         let twice = self.answered.iter().find(|(_, count)| **count > 1);
         let twice = twice.map(|(call, count)| format!("call `{call}` has {count} answers"));
         self.faults.extend(twice);
@@ -73,11 +114,14 @@ impl Player {
     /// Every call of a whole turn has one answer, right behind it and in order.
     fn judge_pairs(&mut self) {
         let stages: Vec<_> = self.run.stage_names().cloned().collect();
-        stages.iter().for_each(|stage| self.judge_pairs_of(stage));
+        for stage in stages {
+            (0..ITEMS).for_each(|item| self.judge_pairs_of(&Place { stage: stage.clone(), item: Some(item) }));
+            self.judge_pairs_of(&Place::stage(stage));
+        }
     }
 
-    fn judge_pairs_of(&mut self, stage: &StageName) {
-        let turns = self.run.turns(stage);
+    fn judge_pairs_of(&mut self, place: &Place) {
+        let turns = self.run.turns_at(place);
         let mut due: Vec<String> = Vec::new();
         for message in &turns {
             match &**message {
@@ -97,9 +141,10 @@ impl Player {
     }
 }
 
-fn is_first_repair(event: &Event) -> bool {
-    matches!(event, Event::Reserved(reserved) if reserved.attempt == 1
-        && matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Repair))
+fn first_repair(event: &Event) -> Option<Place> {
+    let Event::Reserved(reserved) = event else { return None };
+    let repairs = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Repair);
+    (repairs && reserved.attempt == 1).then(|| reserved.step.place())
 }
 
 pub(super) fn never_fell(before: &Counters, after: &Counters) -> bool {
