@@ -15,6 +15,7 @@ mod limits;
 mod live_store;
 mod long_talk;
 mod map;
+mod people;
 mod pricing;
 mod provider;
 mod proxy;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ask::AskDocument;
 use crate::domain::event::{RunState, Spent};
 use crate::domain::limits::LimitKind;
 use crate::domain::pricing::Usage;
@@ -42,6 +43,9 @@ pub struct RunDocument {
     /// The error in words, for `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What it, and the runs below it, ask people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<AskDocument>,
     /// The part of all this that sub-agents had, where there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_agents: Option<SubAgentsDocument>,
@@ -128,7 +132,8 @@ impl RunDocument {
     #[must_use]
     pub fn of_tree(tree: &Tree, load_line: Money, now: Timestamp) -> Self {
         let root = tree.root();
-        Self::told(root, &tree.spent(root.id), tree.held_by_attempts(), load_line, now)
+        let told = Self::told(root, &tree.spent(root.id), tree.held_by_attempts(), load_line, now);
+        Self { asks: tree.runs().flat_map(|run| AskDocument::of(run, now)).collect(), ..told }
     }
 
     fn told(run: &Run, spent: &Spent, held: Money, load_line: Money, now: Timestamp) -> Self {
@@ -150,6 +155,7 @@ impl RunDocument {
             tokens: TokenDocument::from(&spent.usage),
             wall_ms: run.active(now),
             error: ended.and_then(|ended| ended.error.clone()),
+            asks: AskDocument::of(run, now),
             sub_agents: SubAgentsDocument::of(run, spent),
         }
     }

@@ -11,8 +11,9 @@ use super::growth::Growth;
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, ChildBegan, ChildEnded, CostSource, Created, Cut, EndState, Event, InputBound,
-    Labels, Outcome, Place, Purpose, Recorded, Reserved, Settled, Spent, StageEnd, StageEnded, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, ChildBegan, ChildEnded, CostSource, Created, Cut, Decision, EndState, Event,
+    InputBound, Labels, Outcome, Place, Purpose, Recorded, Reserved, Settled, Spent, StageEnd, StageEnded, Voided,
+    WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -184,6 +185,36 @@ pub enum TimelineEntry {
         call_id: Option<String>,
         /// The question.
         question: String,
+        /// Its number; `None` in logs of version 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<u32>,
+        /// What is approved, and may be edited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<Value>,
+    },
+    /// A person answered, or nobody did in time.
+    PersonAnswered {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// The question's number.
+        ask: Option<u32>,
+        /// The decision.
+        decision: Decision,
+        /// Who.
+        by: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Nothing moves until a person answers; nothing is held.
+    Parked {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// Until when at most.
+        #[serde(with = "text")]
+        until: Timestamp,
     },
     /// A person decided on it.
     PersonDecided {
@@ -533,11 +564,7 @@ impl Fold {
         let at = recorded.at;
         self.peaks.apply(at, &recorded.event);
         match &recorded.event {
-            Event::Created(_)
-            | Event::Ended(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
-            | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::Ended(_) | Event::PeriodMoved(_) => {}
             Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine::of(at, began)))),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -585,7 +612,17 @@ impl Fold {
                 tool: asked.tool.clone(),
                 call_id: asked.call_id.clone(),
                 question: asked.question.clone(),
+                ask: asked.ask,
+                shown: asked.shown.clone(),
             }),
+            Event::PersonAnswered(answered) => self.timeline.push(TimelineEntry::PersonAnswered {
+                at,
+                ask: answered.ask,
+                decision: answered.decision.clone(),
+                by: answered.by.clone(),
+                reason: answered.reason.clone(),
+            }),
+            Event::Parked(parked) => self.timeline.push(TimelineEntry::Parked { at, until: parked.until }),
             Event::InFlightResolved(resolved) => self.timeline.push(TimelineEntry::PersonDecided {
                 at,
                 call_id: resolved.call_id.clone(),
