@@ -164,6 +164,9 @@ pub struct RunArguments {
     /// A label, such as tenant=acme; budgets and reports go by labels. May be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Go on with the conversation of this thread's run before; a label of the run, too
+    #[arg(long, value_name = "ID", conflicts_with = "each")]
+    pub thread: Option<String>,
     /// Print the run's document, with its cost, as JSON
     #[arg(long, conflicts_with = "events")]
     pub json: bool,
@@ -232,6 +235,9 @@ pub struct RunsArguments {
     /// With a label. May be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Of a thread
+    #[arg(long, value_name = "ID")]
+    pub thread: Option<String>,
     /// Created since then: a length of time back, such as 24h, or a date, such as 2026-11-01
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,

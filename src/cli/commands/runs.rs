@@ -5,7 +5,7 @@ use crate::api::{Books, RunQuery, RunRow};
 use crate::cli::arguments::RunsArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{DerivedLabels, clock, configuration, labels, states, when};
+use crate::cli::project::{DerivedLabels, clock, configuration, labels_in, states, when};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::cli::{books, remote};
@@ -27,7 +27,7 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     let filter = RunFilter {
         agent: arguments.agent.as_deref().map(AgentName::from),
         states: states(&arguments.state)?,
-        labels: labels(&arguments.label, DerivedLabels::Allowed)?,
+        labels: labels_in(&arguments.label, arguments.thread.as_deref(), DerivedLabels::Allowed)?,
         since: point("--since", &arguments.since)?,
         until: point("--until", &arguments.until)?,
         before: None,

@@ -5,8 +5,8 @@ use crate::cli::render::text::one_line;
 use crate::domain::event::{AccountKey, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
-    AttemptCall, AttemptLine, ChildLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
-    TimelineEntry, TokenDocument, Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
+    StepLine, TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
 use crate::units::{Millis, Money, Tokens, grouped};
@@ -202,11 +202,26 @@ const fn wait_end(why: WaitEnd) -> &'static str {
 fn step_lines(step: &StepLine) -> Vec<String> {
     let stage = step.place().map_or(String::new(), |place| format!("  stage {place}"));
     let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
+    lines.extend(step.grew.as_ref().map(growth));
     for attempt in &step.attempts {
         lines.push(attempt_line(attempt));
         lines.extend(details(attempt).into_iter().map(|detail| format!("    {detail}")));
     }
     lines
+}
+
+/// `  request +120 tokens: history +90, tool_output +30`.
+fn growth(grew: &Growth) -> String {
+    let pots = [
+        (Pot::Instructions, grew.instructions),
+        (Pot::History, grew.history),
+        (Pot::Documents, grew.documents),
+        (Pot::ToolOutput, grew.tool_output),
+    ];
+    let moved = pots.iter().filter(|(_, change)| *change != 0);
+    let moved: Vec<String> = moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change))).collect();
+    let by = if moved.is_empty() { String::new() } else { format!(": {}", moved.join(", ")) };
+    format!("  request {} tokens{by}", signed(grew.total()))
 }
 
 /// What a step calls: of its latest attempt.
@@ -370,6 +385,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
             Column::text("CALL"),
             Column::number("TRIES"),
             Column::number("TOKENS IN"),
+            Column::number("GREW"),
             Column::number("OUT"),
             Column::number("COST"),
             Column::number("TIME"),
@@ -391,6 +407,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
         "total".to_owned(),
         trace.attempts().count().to_string(),
         input.to_string(),
+        String::new(),
         head.tokens.output.to_string(),
         head.cost.settled_usd.to_string(),
         head.wall_ms.to_string(),
@@ -410,11 +427,11 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
 }
 
 /// What a sub-agent's run and all below it came to.
-fn child_row(child: &ChildLine) -> [String; 6] {
+fn child_row(child: &ChildLine) -> [String; 7] {
     let Some(trace) = &child.trace else {
         let nothing = || "-".to_owned();
         let cost = child.cost_usd.to_string();
-        return [format!("agent {}", child.agent), nothing(), nothing(), nothing(), cost, nothing()];
+        return [format!("agent {}", child.agent), nothing(), nothing(), nothing(), nothing(), cost, nothing()];
     };
     let head = &trace.head;
     let unknown = if head.cost.unknown_usd.is_zero() { "" } else { " unknown in it" };
@@ -422,13 +439,14 @@ fn child_row(child: &ChildLine) -> [String; 6] {
         format!("agent {} ({})", child.agent, state(head)),
         head.attempts.to_string(),
         head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write).to_string(),
+        "-".to_owned(),
         head.tokens.output.to_string(),
         format!("{}{unknown}", head.cost.settled_usd),
         head.wall_ms.to_string(),
     ]
 }
 
-fn step_row(step: &StepLine) -> [String; 6] {
+fn step_row(step: &StepLine) -> [String; 7] {
     let input = |tokens: &TokenDocument| tokens.input.plus(tokens.cache_read).plus(tokens.cache_write);
     let used: Vec<&TokenDocument> = step.attempts.iter().filter_map(|attempt| attempt.tokens.as_ref()).collect();
     let count = |tokens: Tokens| if used.is_empty() { "-".to_owned() } else { tokens.to_string() };
@@ -438,10 +456,16 @@ fn step_row(step: &StepLine) -> [String; 6] {
         call(step),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),
+        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total())),
         count(used.iter().map(|tokens| tokens.output).sum()),
         format!("{}{}", step.cost_usd, if unknown { " unknown" } else { "" }),
         latency.to_string(),
     ]
+}
+
+/// `+1,200` or `-300`.
+fn signed(change: i64) -> String {
+    format!("{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
 }
 
 #[cfg(test)]

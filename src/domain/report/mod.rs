@@ -11,6 +11,7 @@ mod cost;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod growth;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use ask::AskDocument;
 pub use budget::{BudgetRow, BudgetTable};
 pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
+pub use growth::Growth;
 pub use standing::LimitStanding;
 pub use trace::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,

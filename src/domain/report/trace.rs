@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::{RunDocument, TokenDocument};
+use super::growth::Growth;
 use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
@@ -268,6 +269,9 @@ pub struct StepLine {
     pub item: Option<u32>,
     /// What its attempts cost together.
     pub cost_usd: Money,
+    /// How much longer its request was than that of the step before in its conversation, by pot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grew: Option<Growth>,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptLine>,
 }

@@ -251,7 +251,9 @@ impl Conductor {
     fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, asked: &mut Asked) {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
-        let wait = !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
+        // Nobody waits for the money of a summary: what was to be summed up is cut instead.
+        let sums_up = matches!(&draft.reserved.call, Call::Model(call) if call.purpose == Purpose::Summary);
+        let wait = !sums_up && !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),

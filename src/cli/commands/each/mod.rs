@@ -311,9 +311,10 @@ fn document(runtime: &Runtime, run: RunId) -> Result<Box<RunDocument>, RuntimeEr
 
 fn failed(error: RuntimeError) -> Outcome {
     match error {
-        RuntimeError::Input { .. } | RuntimeError::Prompt { .. } | RuntimeError::Documents { .. } => {
-            Outcome::Bad(error.to_string())
-        }
+        RuntimeError::Input { .. }
+        | RuntimeError::Prompt { .. }
+        | RuntimeError::Documents { .. }
+        | RuntimeError::ThreadBusy { .. } => Outcome::Bad(error.to_string()),
         RuntimeError::Store(_)
         | RuntimeError::Provider(_)
         | RuntimeError::NoSuchAgent { .. }

@@ -6,9 +6,11 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    Call, ChildEnded, CostSource, Event, Outcome, Place, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided,
-    WaitEnd,
+    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
+    Voided, WaitEnd,
 };
+use crate::domain::message::Pots;
+use crate::domain::report::growth::Growth;
 use crate::domain::report::standing::Peaks;
 use crate::ids::ReservationId;
 use crate::units::{Money, Timestamp};
@@ -23,6 +25,8 @@ pub(super) struct Fold {
     open: BTreeMap<ReservationId, (u32, usize)>,
     /// Arguments by place and call id: servers may number the calls of every turn from zero.
     arguments: BTreeMap<(Place, String), String>,
+    /// The newest request of each conversation, by pot.
+    pots: BTreeMap<Place, Pots>,
     pub(super) peaks: Peaks,
 }
 
@@ -119,7 +123,8 @@ impl Fold {
         let place = *self.steps.entry(number).or_insert(next);
         if place == next {
             let (stage, item) = (reserved.step.stage.clone(), reserved.step.item);
-            let step = StepLine { step: number, stage, item, cost_usd: Money::ZERO, attempts: Vec::new() };
+            let grew = self.grew(reserved);
+            let step = StepLine { step: number, stage, item, cost_usd: Money::ZERO, grew, attempts: Vec::new() };
             self.timeline.push(TimelineEntry::Step(step));
         }
         if let Some(TimelineEntry::Step(step)) = self.timeline.get_mut(place) {
@@ -193,6 +198,16 @@ impl Fold {
         let entry = self.timeline.get_mut(*self.steps.get(&number)?)?;
         let TimelineEntry::Step(step) = entry else { return None };
         Some((&mut step.cost_usd, step.attempts.get_mut(place)?))
+    }
+
+    /// A summary and a last answer have requests of their own: nothing grows with them.
+    fn grew(&mut self, reserved: &Reserved) -> Option<Growth> {
+        let Call::Model(call) = &reserved.call else { return None };
+        if matches!(call.purpose, Purpose::Summary | Purpose::Landing) {
+            return None;
+        }
+        let before = self.pots.insert(reserved.step.place(), call.pots);
+        before.map(|before| Growth::between(&before, &call.pots))
     }
 
     fn end_stage(&mut self, at: Timestamp, ended: &StageEnded) {
