@@ -11,7 +11,7 @@ use super::error::ErrorBody;
 use super::place::{Place, PlaceError};
 use super::query::{CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
-use super::types::{CancelRequest, RunPage};
+use super::types::{AnswerRequest, CancelRequest, RunPage};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
 use crate::store::lock::Holder;
@@ -173,6 +173,14 @@ impl Client {
     pub async fn cancel(&self, run: &str, reason: &str, wait: Millis) -> Result<RunDocument, ClientError> {
         let request = CancelRequest { reason: reason.to_owned(), wait: Some(wait.to_string()) };
         self.change(self.url(&["v1", "runs", run, "cancel"])?, &request, wait).await
+    }
+
+    /// See [`super::Service::answer`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn decide(&self, run: &str, request: &AnswerRequest) -> Result<RunDocument, ClientError> {
+        self.change(self.url(&["v1", "runs", run, "approve"])?, request, Millis::ZERO).await
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, ClientError> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, PROGRAM_VERSION};
 use crate::domain::event::RunState;
+use crate::domain::run::AnswerFault;
 use crate::ids::RunId;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
@@ -65,6 +66,14 @@ pub enum ApiError {
         /// How.
         state: RunState,
     },
+    /// An answer isn't taken.
+    #[error("run `{run}`: {fault}")]
+    Answer {
+        /// The run.
+        run: RunId,
+        /// Why.
+        fault: AnswerFault,
+    },
     /// It is a sub-agent's.
     #[error("run `{run}` is a sub-agent's: it goes on and ends with its root; ask for `{root}`")]
     SubAgent {
@@ -113,11 +122,11 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::Store(error) => Self::Store(error),
             RuntimeError::NoSuchRun { run } => Self::NoSuchRun(run.to_string()),
             RuntimeError::DamagedLog { run } => Self::DamagedLog(run),
+            RuntimeError::Answer { run, fault } => Self::Answer { run, fault },
             RuntimeError::SubAgent { run, root } => Self::SubAgent { run, root },
             other @ (RuntimeError::Provider(_)
             | RuntimeError::NoSuchAgent { .. }
             | RuntimeError::Driven { .. }
-            | RuntimeError::NothingAsked { .. }
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
             | RuntimeError::Documents { .. }
@@ -134,7 +143,8 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) => code::NO_SUCH_RUN,
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
-            Self::Ended { .. } | Self::SubAgent { .. } => code::STATE,
+            Self::Answer { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
+            Self::Ended { .. } | Self::Answer { .. } | Self::SubAgent { .. } => code::STATE,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
                 code::STORE_DAMAGED
             }
@@ -155,7 +165,8 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) | Self::NoSuchPath(_) => StatusCode::NOT_FOUND,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
-            Self::Ended { .. } | Self::SubAgent { .. } => StatusCode::CONFLICT,
+            Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
+            Self::Ended { .. } | Self::Answer { .. } | Self::SubAgent { .. } => StatusCode::CONFLICT,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -27,7 +27,7 @@ pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub use query::{CostQuery, RunQuery};
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, router};
 pub use service::Service;
-pub use types::{CancelRequest, Health, REASON_CHARS_MAX, RunPage, RunRow, WAIT_TIME_MAX};
+pub use types::{AnswerRequest, CancelRequest, Health, REASON_CHARS_MAX, RunPage, RunRow, WAIT_TIME_MAX};
 
 /// The version of paths and types. Two programs of different versions don't guess at each other's words.
 pub const API_VERSION: u32 = 1;

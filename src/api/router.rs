@@ -15,7 +15,7 @@ use super::books::Books;
 use super::error::{ApiError, ErrorBody};
 use super::query::{self, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
-use super::types::{CancelRequest, Health, RunPage, WAIT_TIME_MAX};
+use super::types::{AnswerRequest, CancelRequest, Health, RunPage, WAIT_TIME_MAX};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
 use crate::units::Millis;
@@ -34,6 +34,8 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}", get(run))
         .route("/v1/runs/{run}/trace", get(trace))
         .route("/v1/runs/{run}/cancel", post(cancel))
+        .route("/v1/runs/{run}/approve", post(approve))
+        .route("/v1/runs/{run}/answer", post(answer))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
         .fallback(async |uri: Uri| ApiError::NoSuchPath(shown(uri.path())))
@@ -139,6 +141,28 @@ async fn cancel(
 ) -> Result<Json<RunDocument>, ApiError> {
     let request: CancelRequest = body(bytes)?;
     service.cancel(run, &request).await.map(Json)
+}
+
+async fn approve(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<RunDocument>, ApiError> {
+    let request: AnswerRequest = body(bytes)?;
+    service.answer(run, &request).await.map(Json)
+}
+
+async fn answer(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<RunDocument>, ApiError> {
+    let request: AnswerRequest = body(bytes)?;
+    if request.answer.is_none() {
+        let message = "the body has no `answer`; send `{\"answer\": \"…\"}`, or ask `…/approve` for a yes or a no";
+        return Err(ApiError::BadRequest(message.to_owned()));
+    }
+    service.answer(run, &request).await.map(Json)
 }
 
 async fn costs(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use super::books::Books;
 use super::error::ApiError;
 use super::query;
-use super::types::{CancelRequest, REASON_CHARS_MAX, WAIT_TIME_MAX};
+use super::types::{AnswerRequest, CancelRequest, REASON_CHARS_MAX, WAIT_TIME_MAX};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::report::RunDocument;
@@ -83,6 +83,22 @@ impl Service {
         }
         self.runtime.cancel(run.id, &request.reason).await?;
         self.document(run.id, wait).await
+    }
+
+    /// Answers a question of a run, and has it gone on with here, unless the request only records it. Gives its document,
+    /// as [`Self::run`] does.
+    ///
+    /// # Errors
+    /// There is no such run, no such question is open, the answer doesn't fit it, or the store can't write.
+    pub async fn answer(&self, text: String, request: &AnswerRequest) -> Result<RunDocument, ApiError> {
+        let given = request.given()?;
+        let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
+        let run = self.read(move |books| books.find(&text)).await?.id;
+        self.runtime.answer(run, &given).await?;
+        if !request.only {
+            self.runtime.go_on(run)?;
+        }
+        self.document(run, wait).await
     }
 
     async fn document(&self, run: RunId, wait: Millis) -> Result<RunDocument, ApiError> {

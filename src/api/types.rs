@@ -3,6 +3,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::ApiError;
+use crate::domain::event::Decision;
+use crate::domain::run::Given;
 
 use crate::domain::event::{Labels, RunState};
 use crate::domain::limits::LimitKind;
@@ -121,6 +126,80 @@ impl Default for CancelRequest {
 
 fn no_reason() -> String {
     "cancelled through the API".to_owned()
+}
+
+/// The body of `POST /v1/runs/{id}/approve`, and of `…/answer`, which takes `answer`. Without `deny`, `args` and `answer`
+/// it is a yes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRequest {
+    /// The question's number; left out, the only one that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<u32>,
+    /// A no.
+    #[serde(default)]
+    pub deny: bool,
+    /// A yes to these arguments, or to this value, in the place of what is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Value>,
+    /// What stands in the place of what the call, or the stage, would give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Value>,
+    /// Who decides.
+    #[serde(default = "nobody_named")]
+    pub by: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Hash of what was seen: an answer to something else isn't taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_hash: Option<String>,
+    /// True to record it, and not to go on with the run.
+    #[serde(default)]
+    pub only: bool,
+    /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+}
+
+impl Default for AnswerRequest {
+    fn default() -> Self {
+        Self {
+            ask: None,
+            deny: false,
+            args: None,
+            answer: None,
+            by: nobody_named(),
+            reason: None,
+            shown_hash: None,
+            only: false,
+            wait: None,
+        }
+    }
+}
+
+impl AnswerRequest {
+    /// What it decides.
+    ///
+    /// # Errors
+    /// It says two things at once.
+    pub fn given(&self) -> Result<Given, ApiError> {
+        let decision = match (self.deny, &self.args, &self.answer) {
+            (true, None, None) => Decision::Deny,
+            (false, edited, None) => Decision::Allow { edited: edited.clone() },
+            (false, None, Some(value)) => Decision::Answer { value: value.clone() },
+            (true, _, _) | (false, Some(_), Some(_)) => {
+                let message = "`deny`, `args` and `answer` exclude each other; give one of them, or none for a yes";
+                return Err(ApiError::BadRequest(message.to_owned()));
+            }
+        };
+        let (by, reason, shown_hash) = (self.by.clone(), self.reason.clone(), self.shown_hash.clone());
+        Ok(Given { ask: self.ask, decision, by, reason, shown_hash })
+    }
+}
+
+fn nobody_named() -> String {
+    "somebody through the API".to_owned()
 }
 
 /// The body of `GET /healthz`.

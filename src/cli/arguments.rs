@@ -87,6 +87,20 @@ Examples:
 What is settled is never called again. A tool call that was in flight when the process went down is made again by
 itself only where the tool is idempotent; for others say --in-flight rerun or --in-flight skip.")]
     Resume(ResumeArguments),
+    /// Approve what a run asks for, deny it, change it or put an answer in its place; then go on with the run
+    #[command(after_help = "\
+Examples:
+  plimsoll approve 01JD0Q
+  plimsoll approve 01JD0Q --ask 2 --deny --reason 'twice the order'
+  plimsoll approve 01JD0Q --args '{\"amount\": 5}'
+  plimsoll approve 01JD0Q --answer 'paid back in cash'
+
+`plimsoll runs` and `plimsoll trace RUN` show what a run asks. Another process that holds the store takes the decision
+and goes on with the run.")]
+    Approve(ApproveArguments),
+    /// Answer what a run asks; then go on with the run
+    #[command(after_help = "Example:\n  plimsoll answer 01JD0Q 'The blue one'")]
+    Answer(AnswerArguments),
     /// Cancel a run that hasn't ended
     Cancel(CancelArguments),
     /// Show what was spent, by tenant, feature, agent, model, …
@@ -290,6 +304,69 @@ pub enum InFlight {
     Skip,
 }
 
+/// See [`Command::Approve`].
+#[derive(Debug, Args)]
+pub struct ApproveArguments {
+    /// The run: its id, the beginning of it, or `last`
+    pub run: String,
+    /// Say no
+    #[arg(long, conflicts_with_all = ["args", "answer"])]
+    pub deny: bool,
+    /// Say yes to these arguments, or to this value, in the place of what is shown
+    #[arg(long, value_name = "JSON", conflicts_with = "answer")]
+    pub args: Option<String>,
+    /// Put this in the place of what the call, or the stage, would give
+    #[arg(long, value_name = "TEXT")]
+    pub answer: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub how: DecideArguments,
+}
+
+/// See [`Command::Answer`].
+#[derive(Debug, Args)]
+pub struct AnswerArguments {
+    /// The run: its id, the beginning of it, or `last`
+    pub run: String,
+    /// The answer
+    pub text: String,
+    /// How.
+    #[command(flatten)]
+    pub how: DecideArguments,
+}
+
+/// What every decision has.
+#[derive(Debug, Args)]
+pub struct DecideArguments {
+    /// Which question, where the run asks several: its number
+    #[arg(long, value_name = "N")]
+    pub ask: Option<u32>,
+    /// Why; it is kept in the trace, and a no tells it to the model
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who decides [default: the user's name]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Record the decision, and don't go on with the run
+    #[arg(long)]
+    pub only: bool,
+    /// Print the run's document as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Let the simulated provider play this scenario
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Let the simulated provider keep its invoice in this file
+    #[arg(long, value_name = "FILE")]
+    pub invoice: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
 /// See [`Command::Cancel`].
 #[derive(Debug, Args)]
 pub struct CancelArguments {
@@ -473,6 +550,12 @@ mod tests {
             "plimsoll run a --each f --parallel 5000",
             "plimsoll resume",
             "plimsoll resume x --all",
+            "plimsoll approve",
+            "plimsoll approve x --deny --args 1",
+            "plimsoll approve x --deny --answer y",
+            "plimsoll approve x --args 1 --answer y",
+            "plimsoll approve x --ask one",
+            "plimsoll answer x",
             "plimsoll prices unfreeze m",
             "plimsoll sim --listen nowhere",
             "plimsoll serve",

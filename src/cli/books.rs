@@ -43,14 +43,16 @@ pub fn open(project: &Project, sim: bool) -> Result<Option<Store>, CliError> {
     Ok(Some(Store::open(&folder, LedgerPolicy { budgets: project.budgets.clone() }, clock())?))
 }
 
-/// Says which runs this start ended, because nobody answered them in time.
+/// Says whose questions nobody answered in time, as this start found.
 pub fn tell_of_expired(store: &Store, output: &Output) {
-    let ends = store.recovered().iter().filter_map(|(run, recorded)| {
-        let Event::Ended(ended) = &recorded.event else { return None };
-        Some((run, ended.refusal.as_ref()?))
+    let late = store.recovered().iter().filter_map(|(run, recorded)| {
+        let Event::PersonAnswered(answered) = &recorded.event else { return None };
+        Some((run, answered.ask?))
     });
-    for (run, refusal) in ends.take(EXPIRED_MAX) {
-        output.talk(&format!("run {run} waited for a person for too long and is stopped: {refusal}"));
+    for (run, ask) in late.take(EXPIRED_MAX) {
+        output.talk(&format!(
+            "nobody answered question {ask} of run {run} in time; it goes on without: plimsoll resume {run}"
+        ));
     }
 }
 

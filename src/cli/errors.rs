@@ -210,7 +210,7 @@ impl From<RuntimeError> for CliError {
             RuntimeError::NoSuchAgent { .. } => (code::USAGE, Exit::Usage),
             RuntimeError::NoSuchRun { .. } => (code::RUN, Exit::Usage),
             RuntimeError::DamagedLog { .. } => (code::STORE_DAMAGED, Exit::Failed),
-            RuntimeError::NothingAsked { .. } | RuntimeError::Driven { .. } | RuntimeError::SubAgent { .. } => {
+            RuntimeError::Answer { .. } | RuntimeError::Driven { .. } | RuntimeError::SubAgent { .. } => {
                 (code::STATE, Exit::Usage)
             }
             RuntimeError::Input { .. } => (code::INPUT, Exit::Usage),

@@ -5,6 +5,7 @@
 //! Deliberately absent: decisions. The runtime and the store take them.
 
 pub mod arguments;
+mod ask;
 pub mod books;
 mod commands;
 pub mod errors;

@@ -152,6 +152,7 @@ pub fn plain(body: &ErrorBody) -> CliError {
     let problem = match body.code.as_str() {
         api::NO_SUCH_RUN | api::SEVERAL_RUNS => Problem::usage(code::RUN, &body.message),
         api::STATE => Problem::usage(code::STATE, &body.message),
+        api::BAD_REQUEST => Problem::usage(api::BAD_REQUEST, &body.message),
         api::STORE_DAMAGED => Problem::new(code::STORE_DAMAGED, &body.message),
         api::STORE => Problem::new(code::STORE, &body.message),
         other => {

@@ -1,6 +1,7 @@
 //! What can go wrong before or beside a run. What goes wrong inside one is in its log.
 
 use crate::domain::budget::MissingLabel;
+use crate::domain::run::AnswerFault;
 use crate::domain::template::TemplateError;
 use crate::ids::{AgentName, RunId};
 use crate::provider::ProviderError;
@@ -49,11 +50,13 @@ pub enum RuntimeError {
         /// The run.
         run: RunId,
     },
-    /// The run doesn't wait for a person.
-    #[error("run `{run}` doesn't wait for a decision about a tool call")]
-    NothingAsked {
+    /// An answer isn't taken.
+    #[error("run `{run}`: {fault}")]
+    Answer {
         /// The run.
         run: RunId,
+        /// Why.
+        fault: AnswerFault,
     },
     /// The input doesn't fit the agent.
     #[error("the input of agent `{agent}` doesn't fit: {fault}")]

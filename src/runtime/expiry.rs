@@ -47,7 +47,7 @@ impl Waits {
 }
 
 impl Runtime {
-    /// Has these runs end when their waits are over.
+    /// Has these waits end when their time is over.
     pub(super) fn watch_waits(&self, waits: impl IntoIterator<Item = (Timestamp, RunId)>) {
         let expiry = &self.0.expiry;
         expiry.waits.due().extend(waits);
@@ -65,12 +65,13 @@ impl Runtime {
         }
     }
 
-    /// Ends a run whose wait for a person has been too long. Whoever drives it meets the limit there.
+    /// Notes of a tree that nobody drives which of its questions nobody answered in time. It goes on when it is resumed.
     pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
+        let run = self.root_of(run)?;
         let Ok((_entered, _requests)) = self.enter(run) else { return Ok(()) };
         let (tree, _) = self.load_tree(run)?;
-        if tree.root().expired(self.0.clock.now()).is_some() {
-            let events = self.ends_of(tree, vec![]);
+        let events = self.late(&tree);
+        if !events.is_empty() {
             self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         }
         Ok(())
@@ -83,7 +84,7 @@ async fn end_when_due(shared: Weak<Shared>, waits: Arc<Waits>, clock: Clock) {
             Ok(run) => {
                 let Some(runtime) = shared.upgrade().map(Runtime) else { return };
                 if let Err(error) = runtime.expire(run).await {
-                    tracing::error!(%run, %error, "a run that waits for a person for too long can't be ended");
+                    tracing::error!(%run, %error, "a run that waits for a person for too long can't be told so");
                 }
             }
             Err(Some(left)) => tokio::select! {

@@ -12,6 +12,7 @@ mod driving;
 mod dry_run;
 mod error;
 mod expiry;
+mod people;
 mod perform;
 mod progress;
 mod settle;
@@ -27,17 +28,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, InFlightResolved, Labels, RunState};
+use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, PersonAnswered, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
-use crate::domain::run::{Intent, Next, Run, Tree};
+use crate::domain::run::{Given, Intent, Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
@@ -113,6 +114,15 @@ pub(crate) enum Request {
         /// Why.
         reason: String,
     },
+    /// That a question of one of its runs is answered.
+    Answer {
+        /// The run that asks.
+        run: RunId,
+        /// The answer.
+        given: Given,
+        /// What became of it.
+        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
+    },
 }
 
 /// The right to drive a run or to decide on it. Dropped, it is free for others.
@@ -159,6 +169,8 @@ pub(crate) struct Shared {
     driven: Mutex<BTreeMap<RunId, mpsc::Sender<Request>>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
+    /// Runs that go on because somebody answered them.
+    woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
     pub(crate) stop: Stop,
@@ -245,6 +257,7 @@ impl Runtime {
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
             drains: Mutex::default(),
+            woken: Mutex::default(),
             expiry: Expiry::default(),
             stop: Stop::new(stop),
         }));
@@ -288,6 +301,15 @@ impl Runtime {
     /// There is no such run, it is a sub-agent's, its log is damaged, or the store can't write.
     pub async fn drive(&self, run: RunId, observer: Observer) -> Result<RunState, RuntimeError> {
         let entered = self.enter(run)?;
+        self.drive_entered(entered, run, observer).await
+    }
+
+    async fn drive_entered(
+        &self,
+        entered: (Entered, mpsc::Receiver<Request>),
+        run: RunId,
+        observer: Observer,
+    ) -> Result<RunState, RuntimeError> {
         let (tree, created) = self.load_tree(run)?;
         let root = tree.root();
         if root.state.is_ended() {
@@ -321,6 +343,7 @@ impl Runtime {
 
     /// Until the runs whose callers went away have settled what they had in flight.
     pub async fn drain(&self) {
+        self.let_woken_go().await;
         let mut drains = std::mem::take(&mut *self.0.drains.lock().unwrap_or_else(PoisonError::into_inner));
         while drains.join_next().await.is_some() {}
     }
@@ -377,17 +400,14 @@ impl Runtime {
                 Next::Do(intents) => {
                     let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
                         Intent::End(ended) => Some((run, Event::Ended(ended))),
-                        Intent::Model(_)
-                        | Intent::Tool(_)
-                        | Intent::Child(_)
-                        | Intent::Refuse(_)
-                        | Intent::Land(_)
-                        | Intent::AskPerson { .. } => None,
+                        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Refuse(_) | Intent::Land(_) => {
+                            None
+                        }
                     });
                     events.extend(ends);
                     return events;
                 }
-                Next::Wait | Next::Ended => return events,
+                Next::Park(_) | Next::Wait | Next::Ended => return events,
             }
         }
     }
@@ -396,24 +416,6 @@ impl Runtime {
     pub async fn let_go(&self, run: RunId) {
         let Some(driven) = self.driven().get(&run).cloned() else { return };
         driven.closed().await;
-    }
-
-    /// Decides on a tool call that was in flight when a process went down: make it again, or tell the model that its
-    /// outcome isn't known.
-    ///
-    /// # Errors
-    /// There is no such run, it doesn't wait for this (any more: a wait that was too long ends it), or the store can't
-    /// write.
-    pub async fn resolve_in_flight(&self, run: RunId, rerun: bool, by: &str) -> Result<(), RuntimeError> {
-        self.expire(run).await?;
-        let (_entered, _requests) = self.enter(run)?;
-        let (tree, _) = self.load_tree(run)?;
-        let asks = tree.runs().find_map(|run| Some((run.id, run.asked.clone()?)));
-        let Some((asker, call_id)) = asks else { return Err(RuntimeError::NothingAsked { run }) };
-        let resolved = InFlightResolved { call_id, rerun, by: by.to_owned() };
-        let events = vec![(asker, Event::InFlightResolved(resolved))];
-        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
-        Ok(())
     }
 
     /// Asks every driven run to stop cleanly: what is in flight is drained, then the runs are `interrupted`.

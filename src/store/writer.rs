@@ -154,8 +154,9 @@ impl Writer {
         let now = self.clock.now();
         let decision = self.ledger.recover(now);
         let (mut committed, _) = self.book(RunId::from_bits(0), now, decision)?;
-        for (run, ended) in waiting.iter().filter_map(|run| Some((run.id, run.expired(now)?))) {
-            let op = Op { run, events: vec![(run, Event::Ended(ended))], asks: vec![], plan: None };
+        for (run, late) in waiting.iter().map(|run| (run.id, run.expired(now))).filter(|(_, late)| !late.is_empty()) {
+            let events = late.into_iter().map(|fact| (run, fact)).collect();
+            let op = Op { run, events, asks: vec![], plan: None };
             let decision = self.ledger.decide(op, now);
             committed.events.extend(self.book(run, now, decision)?.0.events);
         }

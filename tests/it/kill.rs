@@ -209,7 +209,9 @@ fn killed_anywhere_a_run_resumes_and_the_ledger_is_the_invoice() {
     println!("{} kills: {:?}", fleet.killed(), fleet.kills);
     println!("of {runs} runs: {unknown} attempts unknown, {decided} decisions of a person");
     assert!(decided > 0, "nobody was asked to decide on a call in flight");
-    for (point, what) in failpoint::POINTS {
+    // Those of approvals have a test of their own, which dies at each of them.
+    let of_people = ["run.park", "run.parked", "answer.given", "answer.written"];
+    for (point, what) in failpoint::POINTS.iter().filter(|(point, _)| !of_people.contains(point)) {
         assert!(fleet.kills.contains_key(point), "nothing died at `{point}` ({what})");
     }
 }

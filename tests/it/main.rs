@@ -14,6 +14,7 @@ mod licences;
 mod limits;
 mod live_store;
 mod map;
+mod people;
 mod pricing;
 mod provider;
 mod proxy;

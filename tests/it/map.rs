@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll::domain::event::{Call, Event, Place, RunState, StageEnd};
+use plimsoll::domain::event::{Call, Decision, Event, Place, RunState, StageEnd};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::report::Trace;
+use plimsoll::domain::run::Given;
 use plimsoll::runtime::{NewRun, Observer, Progress, silent};
 use serde_json::{Value, json};
 
@@ -482,7 +483,9 @@ async fn a_tool_call_that_was_cut_off_is_made_again_or_a_person_is_asked() {
             "{}",
             world.told(run).show()
         );
-        world.runtime.resolve_in_flight(run, rerun, "me").await.expect("it is answered");
+        let decision = if rerun { Decision::Allow { edited: None } } else { Decision::Deny };
+        let given = Given { ask: None, decision, by: "me".into(), reason: None, shown_hash: None };
+        world.runtime.answer(run, &given).await.expect("it is answered");
         let driven = tokio::time::timeout(Duration::from_secs(30), world.runtime.drive(run, silent())).await;
         assert_eq!(driven.expect("in time").expect("it goes on"), end, "{}", world.told(run).show());
         world.verify();

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod approve;
 mod budget;
 mod cancel;
 mod check;
@@ -43,6 +44,8 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Runs(runs) => runs::runs(&context, runs),
         Command::Trace(trace) => trace::trace(&context, trace),
         Command::Resume(resume) => resume::resume(&context, resume),
+        Command::Approve(approve) => approve::approve(&context, approve),
+        Command::Answer(answer) => approve::answer(&context, answer),
         Command::Cancel(cancel) => cancel::cancel(&context, cancel),
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),

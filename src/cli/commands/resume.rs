@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use super::Context;
 use super::run::{Shown, given_up, show};
 use crate::cli::arguments::{InFlight, ResumeArguments};
+use crate::cli::ask::{self, who};
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -14,11 +15,13 @@ use crate::cli::progress::{Quiet, Watch};
 use crate::cli::project::{clock, configuration};
 use crate::cli::remote::{Reached, Way};
 use crate::cli::render;
-use crate::cli::render::text::one_line;
-use crate::cli::session::{Session, SimChoice, block_on};
+use crate::cli::session::{Session, Signals, SimChoice, block_on};
 use crate::cli::tally::{Bar, Tally};
-use crate::domain::event::RunState;
+use crate::domain::event::{AskKind, Decision, RunState};
+use crate::domain::limits::Limits;
 use crate::domain::report::{RunDocument, Trace};
+use crate::domain::run::Given;
+use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::runtime::{Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
@@ -51,15 +54,13 @@ fn nothing(context: &Context<'_>) -> Exit {
 
 /// Nothing can go on by itself; what waits for a person is said.
 fn nothing_by_itself(context: &Context<'_>, runtime: &Runtime) -> Result<Exit, CliError> {
-    let asked = RunFilter { states: BTreeSet::from([RunState::AwaitingApproval]), ..RunFilter::default() };
-    let asked = runtime.store().summaries(&asked)?.len();
+    let states = BTreeSet::from([RunState::AwaitingApproval, RunState::AwaitingInput]);
+    let asked = runtime.store().summaries(&RunFilter { states, ..RunFilter::default() })?.len();
     if asked == 0 {
         return Ok(nothing(context));
     }
     let who = if asked == 1 { "1 run waits".to_owned() } else { format!("{asked} runs wait") };
-    context.output.talk(&format!(
-        "{who} for a decision about a tool call that was in flight: add `--in-flight rerun` or `--in-flight skip`"
-    ));
+    context.output.talk(&format!("{who} for a person's answer; `plimsoll runs` shows what is asked"));
     Ok(Exit::Waiting)
 }
 
@@ -87,17 +88,83 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
         }
         let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
         tell_ended(context, quiet, run.id, run.state);
-        let limits = session.runtime.store().plan(&run.plan)?.map(|plan| plan.limits);
-        let watch = Watch::new(context.output, limits, quiet);
-        let drive = decide_and_drive(&session.runtime, run.id, arguments.in_flight, watch.observer());
+        let way = GoOn { in_flight: arguments.in_flight, quiet, json: arguments.json };
+        go_on(context, session, run.id, way).await
+    })
+}
+
+/// How a run is gone on with.
+struct GoOn {
+    in_flight: Option<InFlight>,
+    quiet: Quiet,
+    json: bool,
+}
+
+/// Goes on with a run that was answered.
+pub(super) async fn go_on_here(
+    context: &Context<'_>,
+    session: Session,
+    run: RunId,
+    quiet: Quiet,
+    json: bool,
+) -> Result<Exit, CliError> {
+    go_on(context, session, run, GoOn { in_flight: None, quiet, json }).await
+}
+
+/// Drives a run, asks whoever sits at the terminal what it asks, and shows what came of it.
+async fn go_on(context: &Context<'_>, session: Session, run: RunId, way: GoOn) -> Result<Exit, CliError> {
+    let GoOn { in_flight, quiet, json } = way;
+    let watch = Watch::new(context.output, limits(&session, run)?, quiet);
+    let drive = decide_and_drive(&session.runtime, run, in_flight, watch.observer());
+    let driven = session.until_told_to_stop(|line| watch.say(line), drive).await;
+    watch.end();
+    let Some(driven) = driven else { return Ok(given_up(context.output)) };
+    let asks = if json { Quiet::Yes } else { quiet };
+    let Some(state) = answered_in_place(context, &session, run, driven?, asks).await? else {
+        return Ok(given_up(context.output));
+    };
+    show(context.output, &session.trace(run)?, Shown { json, events: false, quiet })?;
+    session.close().await;
+    Ok(Exit::of(state))
+}
+
+fn limits(session: &Session, run: RunId) -> Result<Option<Limits>, CliError> {
+    let (run, _) = session.runtime.load(run)?;
+    Ok(Some(run.plan.limits.clone()))
+}
+
+/// Puts what a run asks to whoever sits at the terminal, and goes on with it, until it ends, they say later, or nobody is
+/// there. Nothing where they gave up on it.
+pub(super) async fn answered_in_place(
+    context: &Context<'_>,
+    session: &Session,
+    run: RunId,
+    mut state: RunState,
+    quiet: Quiet,
+) -> Result<Option<RunState>, CliError> {
+    while state.awaits_person() && quiet == Quiet::No && ask::is_somebody_there(context.output) {
+        let document = session.trace(run)?.head;
+        let asked = tokio::task::spawn_blocking(move || ask::in_place(&document));
+        let mut signals = Signals::listen();
+        let given = tokio::select! {
+            biased;
+            () = signals.next() => None,
+            given = asked => given.map_err(|error| RuntimeError::Task(error.to_string()))?,
+        };
+        let Some(given) = given else { break };
+        for (asks, given) in given {
+            if let Err(error) = session.runtime.answer(asks, &given).await {
+                context.output.report(&error.into());
+            }
+        }
+        let watch = Watch::new(context.output, limits(session, run)?, quiet);
+        let drive = session.runtime.drive(run, watch.observer());
         let driven = session.until_told_to_stop(|line| watch.say(line), drive).await;
         watch.end();
-        let Some(driven) = driven else { return Ok(given_up(context.output)) };
-        let state = driven?;
-        show(context.output, &session.trace(run.id)?, Shown { json: arguments.json, events: false, quiet })?;
-        session.close().await;
-        Ok(Exit::of(state))
-    })
+        let Some(driven) = driven else { return Ok(None) };
+        state = driven?;
+    }
+    Ok(Some(state))
 }
 
 /// Opens the store; where another process holds it, that process says how the run stands, and nothing is driven here.
@@ -162,7 +229,7 @@ fn elsewhere(run: &RunDocument, holder: &Holder) -> CliError {
     }
 }
 
-/// Drives a run; where it asks what to do with a call in flight, and the command line says it, decides and goes on.
+/// Drives a run; where it asks what to do with calls in flight, and the command line says it, decides and goes on.
 async fn decide_and_drive(
     runtime: &Runtime,
     run: RunId,
@@ -171,9 +238,22 @@ async fn decide_and_drive(
 ) -> Result<RunState, RuntimeError> {
     let mut state = runtime.drive(run, observer.clone()).await?;
     for _ in 0..DECISIONS_MAX {
-        let (RunState::AwaitingApproval, Some(what)) = (state, in_flight) else { break };
-        let by = std::env::var("USER").unwrap_or_else(|_| "the command line".to_owned());
-        runtime.resolve_in_flight(run, what == InFlight::Rerun, &one_line(&by, 64)).await?;
+        let (true, Some(what)) = (state.awaits_person(), in_flight) else { break };
+        let (tree, _) = runtime.load_tree(run)?;
+        let asks = tree.runs().flat_map(|run| run.unanswered().map(|asking| (run.id, asking)));
+        let in_doubt = asks.filter(|(_, asking)| asking.kind == AskKind::InFlight);
+        let in_doubt: Vec<(RunId, u32)> = in_doubt.map(|(run, asking)| (run, asking.number)).collect();
+        if in_doubt.is_empty() {
+            break;
+        }
+        for (asks, ask) in in_doubt {
+            let decision = match what {
+                InFlight::Rerun => Decision::Allow { edited: None },
+                InFlight::Skip => Decision::Deny,
+            };
+            let given = Given { ask: Some(ask), decision, by: who(), reason: None, shown_hash: None };
+            runtime.answer(asks, &given).await?;
+        }
         state = runtime.drive(run, observer.clone()).await?;
     }
     Ok(state)
@@ -220,11 +300,12 @@ fn resumable(runtime: &Runtime, in_flight: Option<InFlight>) -> Result<Vec<RunId
             let page = runtime.store().summaries(&filter)?;
             let Some(last) = page.last() else { break };
             filter.before = Some(last.id);
-            // A child is driven by its root.
-            runs.extend(page.iter().filter(|run| run.parent.is_none()).map(|run| run.id));
+            // A child is driven by its root: answered, it goes on with it.
+            runs.extend(page.iter().map(RunSummary::root));
         }
     }
     runs.sort();
+    runs.dedup();
     Ok(runs)
 }
 

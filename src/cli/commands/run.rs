@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::export::EventLine;
+use super::resume::answered_in_place;
 use super::{Context, dry_run, each};
 use crate::cli::arguments::{RecordArguments, RunArguments};
+use crate::cli::ask;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::input;
@@ -96,6 +98,10 @@ fn one(
         watch.end();
         let Some(driven) = driven else { return Ok(given_up(context.output)) };
         let (run, state) = driven?;
+        let asks = if arguments.json || arguments.events { Quiet::Yes } else { quiet };
+        let Some(state) = answered_in_place(context, &session, run, state, asks).await? else {
+            return Ok(given_up(context.output));
+        };
         let trace = session.trace(run)?;
         show(context.output, &trace, Shown { json: arguments.json, events: arguments.events, quiet })?;
         tell_of_recording(context.output, &session, arguments)?;
@@ -162,9 +168,9 @@ fn next(trace: &Trace) -> String {
         RunState::Interrupted | RunState::Running | RunState::Queued | RunState::AwaitingBudget => {
             format!("go on with it: plimsoll resume {run}")
         }
-        RunState::AwaitingApproval | RunState::AwaitingInput => format!(
-            "a person must decide on the call in flight: plimsoll resume {run} --in-flight rerun, or --in-flight skip"
-        ),
+        RunState::AwaitingApproval | RunState::AwaitingInput => {
+            trace.head.asks.iter().flat_map(ask::lines).collect::<Vec<_>>().join("\n")
+        }
         RunState::Finished | RunState::Stopped | RunState::Failed | RunState::Cancelled => {
             format!("see it again: plimsoll trace {run}")
         }

@@ -9,9 +9,16 @@ use crate::cli::project::{DerivedLabels, clock, configuration, labels, states, w
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::cli::{books, remote};
-use crate::domain::event::{Labels, RunState};
+use crate::domain::event::{AskKind, Labels, RunState};
+use crate::domain::summary::AskLine;
 use crate::ids::AgentName;
 use crate::store::RunFilter;
+use crate::units::Timestamp;
+
+/// Questions that are shown whole.
+const QUESTIONS_MAX: usize = 10;
+/// The most characters of one.
+const QUESTION_CHARS_MAX: usize = 160;
 
 pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<Exit, CliError> {
     let project = configuration(context.project, arguments.books.sim)?;
@@ -42,6 +49,7 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         context.output.talk("no runs to show; `plimsoll run AGENT --input TEXT` makes one");
     } else {
         context.output.data(&table(&found).render(context.output.data_width()))?;
+        open_questions(&found, now).iter().for_each(|line| context.output.talk(line));
     }
     if found.len() == query.0.limit {
         context.output.talk(&format!("the newest {}; `--limit` shows more", found.len()));
@@ -76,6 +84,27 @@ fn table(runs: &[RunRow]) -> Table {
         ]);
     }
     table
+}
+
+/// What the runs ask, and the command that answers it.
+fn open_questions(runs: &[RunRow], now: Timestamp) -> Vec<String> {
+    let told = |run: &RunRow, asking: &AskLine| {
+        let ask = asking.ask.unwrap_or_default();
+        let question = one_line(&asking.question, QUESTION_CHARS_MAX);
+        let how = match asking.until {
+            Some(until) if until <= now => {
+                return format!("{} waited for an answer until {until}: plimsoll resume {0}", run.run);
+            }
+            Some(_) | None if asking.what == AskKind::Input => format!("plimsoll answer {} --ask {ask} TEXT", run.run),
+            Some(_) | None => format!("plimsoll approve {} --ask {ask}, or with --deny", run.run),
+        };
+        format!("{} asks: {question}\n  {how}", run.run)
+    };
+    let asks = runs.iter().flat_map(|run| run.asked.iter().map(move |asking| (run, asking)));
+    let mut lines: Vec<String> = asks.clone().take(QUESTIONS_MAX).map(|(run, asking)| told(run, asking)).collect();
+    let more = asks.count().saturating_sub(QUESTIONS_MAX);
+    lines.extend((more > 0).then(|| format!("and {more} more questions; `plimsoll trace RUN` shows a run's")));
+    lines
 }
 
 /// The labels that the caller gave; the others follow from the agent.

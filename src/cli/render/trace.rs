@@ -2,7 +2,7 @@
 
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::event::{AccountKey, CallRefusal, Place, Pot, Purpose, StageEnd, WaitEnd};
+use crate::domain::event::{AccountKey, CallRefusal, Decision, Place, Pot, Purpose, StageEnd, WaitEnd};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
     AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
@@ -53,9 +53,7 @@ fn head(trace: &Trace) -> String {
     if trace.simulated {
         lines.push("  answered by the simulated provider: no money was spent".to_owned());
     }
-    lines.extend(trace.waits_until.map(|until| {
-        format!("  waits    for a decision, until {until} at most: plimsoll resume {} --in-flight rerun|skip", head.run)
-    }));
+    lines.extend(head.asks.iter().flat_map(crate::cli::ask::lines).map(|line| format!("  {line}")));
     lines.extend(trace.refusal.as_ref().map(|refusal| format!("  {refusal}")));
     lines.extend(head.error.as_ref().map(|error| format!("  error    {}", one_line(error, 4 * EXCERPT_CHARS_MAX))));
     let output = head.output.as_ref().map(|output| one_line(&as_words(output), EXCERPT_CHARS_MAX));
@@ -103,15 +101,41 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
         TimelineEntry::LandingReleased { why, .. } => vec![format!("landing reserve given back: {why}")],
         TimelineEntry::CancelRequested { reason, .. } => vec![format!("cancel asked for: {}", one_line(reason, 200))],
         TimelineEntry::Interrupted { why, .. } => vec![format!("interrupted: {why}")],
-        TimelineEntry::PersonAsked { tool, question, .. } => {
+        TimelineEntry::PersonAsked { tool, question, ask, shown, .. } => {
+            let number = ask.map_or(String::new(), |ask| format!(", question {ask}"));
             let about = tool.as_ref().map_or(String::new(), |tool| format!(" about {tool}"));
-            vec![format!("a person is asked{about}: {}", one_line(question, 200))]
+            let asked = format!("a person is asked{about}{number}: {}", one_line(question, 200));
+            let shown =
+                shown.as_ref().map(|shown| format!("  shown: {}", one_line(&as_words(shown), EXCERPT_CHARS_MAX)));
+            std::iter::once(asked).chain(shown).collect()
         }
+        TimelineEntry::PersonAnswered { ask, decision, by, reason, .. } => {
+            vec![answered(*ask, decision, by, reason.as_deref())]
+        }
+        TimelineEntry::Parked { until, .. } => vec![format!("waits for people, holding nothing, until {until}")],
         TimelineEntry::PersonDecided { rerun, by, .. } => {
             let what = if *rerun { "make the call again" } else { "leave the call" };
             vec![format!("{} decided: {what}", one_line(by, 64))]
         }
     }
+}
+
+fn answered(ask: Option<u32>, decision: &Decision, by: &str, reason: Option<&str>) -> String {
+    let what = match decision {
+        Decision::Allow { edited: None } => "yes".to_owned(),
+        Decision::Allow { edited: Some(edited) } => {
+            format!("yes, with {}", one_line(&as_words(edited), EXCERPT_CHARS_MAX))
+        }
+        Decision::Deny => "no".to_owned(),
+        Decision::Answer { value } => format!("instead: {}", one_line(&as_words(value), EXCERPT_CHARS_MAX)),
+        Decision::Expired => "nobody answered in time".to_owned(),
+    };
+    let number = ask.map_or(String::new(), |ask| format!(" question {ask}"));
+    let because = reason.map_or(String::new(), |reason| format!(" ({})", one_line(reason, 200)));
+    if *decision == Decision::Expired {
+        return format!("{what}:{number}");
+    }
+    format!("{} answered{number}: {what}{because}", one_line(by, 64))
 }
 
 /// What is over in the usual way is told by its steps.

@@ -71,6 +71,17 @@ pub enum AskKind {
 }
 
 impl AskKind {
+    /// Its name in logs and output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Call => "call",
+            Self::Stage => "stage",
+            Self::Input => "input",
+        }
+    }
+
     /// The state of a run that waits for this.
     #[must_use]
     pub const fn state(self) -> RunState {

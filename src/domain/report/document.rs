@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ask::AskDocument;
 use crate::domain::event::RunState;
 use crate::domain::limits::LimitKind;
 use crate::domain::pricing::Usage;
@@ -42,6 +43,9 @@ pub struct RunDocument {
     /// The error in words, for `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What it asks people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<AskDocument>,
 }
 
 /// What a run cost.
@@ -109,6 +113,7 @@ impl RunDocument {
             tokens: TokenDocument::from(&counters.usage),
             wall_ms: run.active(now),
             error: ended.and_then(|ended| ended.error.clone()),
+            asks: AskDocument::of(run, now),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! JSON reads back the same, so that another process can show it.
 //! Deliberately absent: rendering, widths and colours (the faces do that), and every decision: nothing reads these.
 
+mod ask;
 mod budget;
 mod cost;
 mod document;
@@ -22,6 +23,7 @@ use crate::domain::plan::Plan;
 use crate::domain::run::Run;
 use crate::ids::RunId;
 
+pub use ask::AskDocument;
 pub use budget::{BudgetRow, BudgetTable};
 pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
 pub use document::{CostDocument, RunDocument, TokenDocument};

@@ -37,7 +37,8 @@ pub(super) struct Peaks {
     budget_wait: Millis,
     person_wait: Millis,
     waiting_since: Option<Timestamp>,
-    asked_at: Option<Timestamp>,
+    /// When each question was asked that isn't answered, by number.
+    asked_at: Vec<Option<Timestamp>>,
     tool_errors: u32,
     tool_errors_now: u32,
     parallel: usize,
@@ -71,11 +72,9 @@ impl Peaks {
                 let waited = self.waiting_since.take().map_or(Millis::ZERO, |since| at.since(since));
                 self.budget_wait = self.budget_wait.max(waited);
             }
-            Event::PersonAsked(_) => self.asked_at = Some(at),
-            Event::InFlightResolved(_) | Event::Ended(_) => {
-                let waited = self.asked_at.take().map_or(Millis::ZERO, |since| at.since(since));
-                self.person_wait = self.person_wait.max(waited);
-            }
+            Event::PersonAsked(_) => self.asked_at.push(Some(at)),
+            Event::PersonAnswered(answered) => self.end_person_wait(at, answered.ask),
+            Event::InFlightResolved(_) | Event::Ended(_) => self.end_person_wait(at, None),
             Event::CallRefused(refused) => {
                 if matches!(refused.why, CallRefusal::Invalid { .. }) {
                     self.count_error(true);
@@ -87,13 +86,21 @@ impl Peaks {
             | Event::LandingReleased(_)
             | Event::CancelRequested(_)
             | Event::Interrupted(_)
-            | Event::PersonAnswered(_)
             | Event::Parked(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
+        }
+    }
+
+    /// The wait for one answer is over, or all are.
+    fn end_person_wait(&mut self, at: Timestamp, ask: Option<u32>) {
+        let meant = |number: u32| ask.is_none_or(|ask| ask == number);
+        for (_, asked_at) in (0..).zip(&mut self.asked_at).filter(|(number, _)| meant(*number)) {
+            let waited = asked_at.take().map_or(Millis::ZERO, |since| at.since(since));
+            self.person_wait = self.person_wait.max(waited);
         }
     }
 
@@ -196,7 +203,7 @@ impl Peaks {
         table.time(LimitKind::FirstTokenTime, limits.first_token_time, self.first_token);
         table.time(LimitKind::ToolCallTime, limits.tool_call_time, self.tool_call);
         table.time(LimitKind::BudgetWait, limits.budget_wait, self.budget_wait);
-        let waiting = self.asked_at.map_or(Millis::ZERO, |since| now.since(since));
+        let waiting = self.asked_at.iter().flatten().min().map_or(Millis::ZERO, |since| now.since(*since));
         table.time(LimitKind::Expires, limits.expires, self.person_wait.max(waiting));
         table.row(LimitKind::Deadline, limits.deadline.map(|at| at.to_string()), now.to_string());
     }

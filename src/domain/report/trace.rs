@@ -10,8 +10,8 @@ use super::document::{RunDocument, TokenDocument};
 use super::standing::{LimitStanding, Peaks};
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Event, InputBound, Labels, Outcome, Place, Purpose,
-    Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
+    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome, Place,
+    Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -180,6 +180,36 @@ pub enum TimelineEntry {
         call_id: Option<String>,
         /// The question.
         question: String,
+        /// Its number; `None` in logs of version 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ask: Option<u32>,
+        /// What is approved, and may be edited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<Value>,
+    },
+    /// A person answered, or nobody did in time.
+    PersonAnswered {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// The question's number.
+        ask: Option<u32>,
+        /// The decision.
+        decision: Decision,
+        /// Who.
+        by: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Nothing moves until a person answers; nothing is held.
+    Parked {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// Until when at most.
+        #[serde(with = "text")]
+        until: Timestamp,
     },
     /// A person decided on it.
     PersonDecided {
@@ -444,8 +474,6 @@ impl Fold {
         match &recorded.event {
             Event::Created(_)
             | Event::Ended(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => {}
@@ -494,7 +522,17 @@ impl Fold {
                 tool: asked.tool.clone(),
                 call_id: asked.call_id.clone(),
                 question: asked.question.clone(),
+                ask: asked.ask,
+                shown: asked.shown.clone(),
             }),
+            Event::PersonAnswered(answered) => self.timeline.push(TimelineEntry::PersonAnswered {
+                at,
+                ask: answered.ask,
+                decision: answered.decision.clone(),
+                by: answered.by.clone(),
+                reason: answered.reason.clone(),
+            }),
+            Event::Parked(parked) => self.timeline.push(TimelineEntry::Parked { at, until: parked.until }),
             Event::InFlightResolved(resolved) => self.timeline.push(TimelineEntry::PersonDecided {
                 at,
                 call_id: resolved.call_id.clone(),

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::stage::{CallProgress, CallStatus, Lane, ModelStep, Stage, Turn};
+use super::stage::{CallProgress, CallStatus, Lane, ModelStep, Turn};
 use super::{Attempt, AttemptKind, Run, Try};
 use crate::domain::event::{
-    Call, CallRefusal, CallRefused, CostSource, Event, InFlightResolved, Outcome, Purpose, Reserved, RunState, Settled,
-    StepKey, Voided,
+    Call, CallRefusal, CallRefused, CostSource, Decision, Event, InFlightResolved, Outcome, PersonAnswered, Purpose,
+    Reserved, RunState, Settled, StepKey, Voided,
 };
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
@@ -20,11 +20,7 @@ impl Run {
             self.last_at = self.last_at.max(at);
         }
         match event {
-            Event::Created(_)
-            | Event::LandingReleased(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
-            | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::LandingReleased(_) | Event::PeriodMoved(_) => {}
             Event::ChildBegan(began) => self.begin_child(began),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -53,13 +49,11 @@ impl Run {
             Event::LandingBegan(began) => self.lands = Some(began.refusal.clone()),
             Event::CancelRequested(asked) => self.cancelled = Some(asked.reason.clone()),
             Event::Interrupted(_) => self.pause(RunState::Interrupted),
-            Event::PersonAsked(asked) => {
-                self.asked.clone_from(&asked.call_id);
-                self.ask_person(at, &asked.question, RunState::AwaitingApproval);
-            }
+            Event::PersonAsked(asked) => self.apply_asked(at, asked),
+            Event::PersonAnswered(answered) => self.apply_answered(answered),
+            Event::Parked(parked) => self.pause(parked.state),
             Event::InFlightResolved(resolved) => self.apply_resolved(resolved),
             Event::Ended(ended) => {
-                (self.asked, self.person) = (None, None);
                 self.pause(ended.state.into());
                 self.ended = Some(ended.clone());
             }
@@ -147,16 +141,13 @@ impl Run {
     }
 
     /// The call of a `tool` stage opens its lane. What it is given was rendered once: a repeat is given the same.
-    fn begin_own_call(&mut self, step: &StepKey, call_id: &str, tool: &ToolName, arguments: &Value) {
+    pub(super) fn begin_own_call(&mut self, step: &StepKey, call_id: &str, tool: &ToolName, arguments: &Value) {
         let is_own = self.plan.stage(&step.stage).is_some_and(|plan| plan.kind.of_lane().calls_a_tool());
         let (place, active) = (step.place(), self.active(self.last_at));
         let stage = self.stage_mut(&step.stage).filter(|_| is_own);
         let Some(lane) = stage.and_then(|stage| stage.enter(&place, active)) else { return };
-        lane.call.get_or_insert_with(|| CallProgress {
-            call: ToolCall { id: call_id.to_owned(), name: tool.clone(), arguments: arguments.to_string() },
-            step: None,
-            tries: 0,
-            status: CallStatus::Pending,
+        lane.call.get_or_insert_with(|| {
+            CallProgress::new(ToolCall { id: call_id.to_owned(), name: tool.clone(), arguments: arguments.to_string() })
         });
     }
 
@@ -232,7 +223,16 @@ impl Run {
 
     fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
         let AttemptKind::Tool { call_id } = &attempt.kind else { return };
-        self.answer(&attempt.step, call_id, content, is_error);
+        let lane = self.lane_mut(&attempt.step).filter(|lane| lane.call.is_none());
+        let edited = lane.and_then(|lane| lane.call_mut(call_id)?.edited.clone());
+        match edited {
+            // Else the model would take the result for that of its own arguments.
+            Some(edited) => {
+                let content = format!("a person changed the arguments to {edited}; the result:\n{content}");
+                self.answer(&attempt.step, call_id, &content, is_error);
+            }
+            None => self.answer(&attempt.step, call_id, content, is_error),
+        }
         if let Some(lane) = self.lane_mut(&attempt.step) {
             lane.tool_errors = if is_error { lane.tool_errors + 1 } else { 0 };
         }
@@ -303,24 +303,11 @@ impl Run {
         self.answer(&refused.step, &refused.call_id, &text, true);
     }
 
+    /// Version 1's answer about a call in flight.
     fn apply_resolved(&mut self, resolved: &InFlightResolved) {
-        (self.asked, self.person) = (None, None);
-        self.state = RunState::Interrupted;
-        // Servers may number calls from zero: of several lanes the first that is in doubt has asked.
-        let lanes = self.stages.iter_mut().flat_map(Stage::lanes_mut);
-        let mut called = lanes.filter_map(|lane| lane.call_mut(&resolved.call_id));
-        let Some(call) = called.find(|call| matches!(call.status, CallStatus::InDoubt)) else { return };
-        call.status = if resolved.rerun {
-            CallStatus::Pending
-        } else {
-            let answer = ToolAnswer {
-                call_id: call.call.id.clone(),
-                name: call.call.name.clone(),
-                content: "the call was interrupted; whether it took effect is not known".into(),
-                is_error: true,
-            };
-            CallStatus::Answered(answer.into())
-        };
+        let decision = if resolved.rerun { Decision::Allow { edited: None } } else { Decision::Deny };
+        let by = resolved.by.clone();
+        self.apply_answered(&PersonAnswered { ask: None, decision, by, reason: None, shown_hash: None });
     }
 
     /// The open attempts' reservations, for tests and recovery.

@@ -139,6 +139,12 @@ impl<'a> Tally<'a> {
         self.children += 1;
     }
 
+    /// A call that a person was asked about: allowed, it is one more. Its step has no number before it is made.
+    pub(super) fn count_asked(&mut self, hash: &str) {
+        self.count_below(Used { steps: 0, model_calls: 0, tool_calls: 1, attempts: 0 });
+        self.repeats.push(hash.to_owned());
+    }
+
     pub(super) fn count_repeat(&mut self, hash: &str, new_step: bool) {
         if new_step {
             self.repeats.push(hash.to_owned());

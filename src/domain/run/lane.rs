@@ -26,14 +26,14 @@ use crate::domain::event::{
 use crate::domain::limits::Refusal;
 use crate::domain::plan::{OnError, StageKind, StagePlan, ToolPlan};
 use crate::domain::template;
-use crate::ids::{RunId, StageName, ToolName};
+use crate::ids::{RunId, StageName};
 use crate::units::{Millis, Timestamp};
 use tool::OwnCall;
 
 /// A look over all lanes of a run, and of those below it.
 pub(super) struct Pass<'a> {
     /// The runs of the tree; `None` where one run is looked at alone.
-    runs: Option<&'a BTreeMap<RunId, Run>>,
+    pub(super) runs: Option<&'a BTreeMap<RunId, Run>>,
     /// The run that is looked at.
     run: &'a Run,
     now: Timestamp,
@@ -49,8 +49,6 @@ pub(super) struct Pass<'a> {
     above: Vec<Level<'a>>,
     pub(super) intents: Vec<(RunId, Intent)>,
     pub(super) notes: Vec<(RunId, Event)>,
-    /// A call that a person must decide on, once nothing else moves.
-    pub(super) doubt: Option<(RunId, String, ToolName)>,
     /// Runs this deep and deeper aren't looked at any further: one lands, stops or ends.
     halted: Option<usize>,
     /// The present stage of the run this deep is stopped by this limit.
@@ -94,7 +92,6 @@ impl<'a> Pass<'a> {
             above: Vec::new(),
             intents: Vec::new(),
             notes: Vec::new(),
-            doubt: None,
             halted: None,
             stops_stage: None,
         }
@@ -103,10 +100,14 @@ impl<'a> Pass<'a> {
     /// Looks at the run: its end, if that has come, else every stage in the order of the file.
     pub(super) fn look(&mut self) {
         let run = self.run;
-        if let Some(breaking) = run.breaking(self.now) {
+        if let Some(breaking) = run.breaking() {
             return self.break_off(&breaking);
         }
         let (notes, intents) = (self.notes.len(), self.intents.len());
+        run.expired(self.now).into_iter().for_each(|fact| self.note(fact));
+        if self.notes.len() > notes {
+            return;
+        }
         for (stage, plan) in run.stages.iter().zip(&run.plan.stages) {
             self.look_at_stage(stage, plan);
             if self.is_halted() {
@@ -172,7 +173,7 @@ impl<'a> Pass<'a> {
                 self.call_tool(lane, &OwnCall { tool, arguments, output: output.as_ref() });
             }
             StageKind::Map { over, .. } => self.begin_map(lane, over),
-            StageKind::Approval { .. } => self.ask_approval(lane),
+            StageKind::Approval { ask, show } => self.approval(lane, ask, show.as_deref()),
             StageKind::Agent { agent, input } => self.call_agent(lane, agent, input),
         }
     }

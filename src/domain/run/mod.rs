@@ -3,6 +3,7 @@
 //! Invariants: the same events give the same state; a counter never falls; nothing starts after the end.
 //! Deliberately absent: prices, requests and effects. The runtime performs what [`Run::next`] names.
 
+mod answer;
 mod apply;
 mod children;
 mod judge;
@@ -13,8 +14,10 @@ mod stage;
 mod tree;
 mod words;
 
+pub use answer::{ANSWER_BYTES_MAX, AnswerFault, Given};
 pub use judge::{NodeRef, Refused, hash_call};
 pub use next::{CallCheck, ChildIntent, Intent, ModelIntent, Next, NextOfTree, ToolIntent};
+pub use person::{Asking, NOBODY, hash_shown};
 pub use stage::StageOver;
 pub use tree::Tree;
 
@@ -32,7 +35,6 @@ use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, ReservationId, RunId, StageName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
-use person::PersonWait;
 use stage::{CallProgress, Lane, Stage, Turn};
 
 /// What limits count. None of it ever falls; a resume resets nothing.
@@ -89,16 +91,14 @@ pub struct Run {
     pub latest_model: Option<ModelName>,
     /// Why it was asked to end.
     pub cancelled: Option<String>,
-    /// The call that a person must decide on.
-    pub asked: Option<String>,
-    /// What a person was asked, while nobody has answered.
-    person: Option<PersonWait>,
     /// How it ended.
     pub ended: Option<Ended>,
     /// What the landing call said.
     landed: Option<Assistant>,
     /// Tries of the landing call that gave no reply.
     landing_tries: Vec<Try>,
+    /// Questions to people, by number.
+    asks: Vec<Asking>,
     stages: Vec<Stage>,
     /// The open runs right below, each with where it was called.
     children: BTreeMap<RunId, Place>,
@@ -161,11 +161,10 @@ impl Run {
             lands: None,
             latest_model: None,
             cancelled: None,
-            asked: None,
-            person: None,
             ended: None,
             landed: None,
             landing_tries: Vec::new(),
+            asks: Vec::new(),
             stages,
             children: BTreeMap::new(),
             children_spent: Spent::default(),

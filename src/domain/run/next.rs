@@ -4,12 +4,13 @@ use serde_json::Value;
 
 use super::judge::Used;
 use super::lane::Pass;
+use super::person::parked;
 use super::{Run, Try};
-use crate::domain::event::{CallRefused, ChildCall, EndState, Ended, Event, Place, Purpose, StageEnd, StepKey};
+use crate::domain::event::{CallRefused, ChildCall, EndState, Ended, Event, Parked, Place, Purpose, StageEnd, StepKey};
 use crate::domain::limits::Refusal;
 use crate::domain::message::ToolCall;
 use crate::domain::plan::ToolPlan;
-use crate::ids::{AgentName, RunId, StageName, ToolName};
+use crate::ids::{AgentName, RunId, StageName};
 use crate::units::{Millis, Timestamp, Tokens};
 
 /// What a run should do now; of a tree with whose it is ([`NextOfTree`]).
@@ -20,6 +21,8 @@ pub enum Next<Fact = Event, Want = Intent> {
     Note(Vec<Fact>),
     /// These, in order.
     Do(Vec<Want>),
+    /// Nothing, until a person answers: what is held is given back, and nobody needs to be there meanwhile.
+    Park(Parked),
     /// Nothing, until something in flight is over.
     Wait,
     /// Nothing more, ever.
@@ -42,13 +45,6 @@ pub enum Intent {
     Refuse(CallRefused),
     /// Land: this limit was met.
     Land(Refusal),
-    /// Ask a person about a call that was in flight.
-    AskPerson {
-        /// The call.
-        call_id: String,
-        /// The tool.
-        tool: ToolName,
-    },
     /// End.
     End(Ended),
 }
@@ -83,7 +79,7 @@ pub struct ToolIntent {
     pub hash: String,
     /// How long it may take at most.
     pub time_limit: Millis,
-    /// The arguments, where no model's reply has them: those of a stage's own call.
+    /// The arguments, where no model's reply has them: those of a stage's own call, or what a person put in their place.
     pub arguments: Option<Value>,
 }
 
@@ -122,18 +118,16 @@ impl Run {
         match decide(Pass::new(None, self, now, check), self, self.is_busy()) {
             Next::Note(facts) => Next::Note(facts.into_iter().map(|(_, fact)| fact).collect()),
             Next::Do(intents) => Next::Do(intents.into_iter().map(|(_, intent)| intent).collect()),
+            Next::Park(parked) => Next::Park(parked),
             Next::Wait => Next::Wait,
             Next::Ended => Next::Ended,
         }
     }
 
     /// Why the run starts nothing more; `None` where it goes on.
-    pub(super) fn breaking(&self, now: Timestamp) -> Option<Breaking> {
+    pub(super) fn breaking(&self) -> Option<Breaking> {
         if self.cancelled.is_some() {
             return Some(Breaking::End(self.end(EndState::Cancelled, None, None)));
-        }
-        if let Some(ended) = self.expired(now) {
-            return Some(Breaking::End(ended));
         }
         let lands = self.lands.clone().map(Breaking::Lands);
         lands.or_else(|| self.breaks_off())
@@ -243,18 +237,17 @@ pub(super) enum Breaking {
     Lands(Refusal),
 }
 
-/// What comes of a look at a root. Facts come first, then what is wanted; a person is asked once nothing else moves: where
-/// nothing more moves at all, this is where a tree would be parked.
+/// What comes of a look at a root. Facts come first, then what is wanted; where nothing moves but people, the tree is parked.
 pub(super) fn decide(mut pass: Pass<'_>, root: &Run, is_busy: bool) -> NextOfTree {
     if root.ended.is_some() {
         return Next::Ended;
     }
     pass.look();
-    let Pass { notes, intents, doubt, .. } = pass;
-    match doubt {
+    let Pass { notes, intents, runs, .. } = pass;
+    match parked(runs, root) {
         _ if !notes.is_empty() => Next::Note(notes),
         _ if !intents.is_empty() => Next::Do(intents),
-        Some((run, call_id, tool)) if !is_busy => Next::Do(vec![(run, Intent::AskPerson { call_id, tool })]),
+        Some(parked) if !is_busy => Next::Park(parked),
         Some(_) | None => Next::Wait,
     }
 }

@@ -69,8 +69,10 @@ pub(super) struct Lane {
     pub(super) repairs: u32,
     /// Tool errors in a row: lanes beside it don't end the row.
     pub(super) tool_errors: u32,
-    /// The stage's own call of a tool, from its first reservation.
+    /// The stage's own call of a tool, from its first reservation, or since a person was asked about it.
     pub(super) call: Option<CallProgress>,
+    /// The question that an approval waits for.
+    pub(super) asked: Option<u32>,
     /// The sub-agent's run that is the lane's whole work.
     pub(super) child: Option<ChildState>,
 }
@@ -99,11 +101,17 @@ pub(super) struct CallProgress {
     pub(super) step: Option<u32>,
     pub(super) tries: u32,
     pub(super) status: CallStatus,
+    /// True once a person said yes to it.
+    pub(super) is_allowed: bool,
+    /// The arguments that a person put in the place of the model's.
+    pub(super) edited: Option<Value>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum CallStatus {
     Pending,
+    /// A person was asked: the question's number.
+    Asked(u32),
     InFlight,
     /// It was in flight when the process went down, and isn't idempotent.
     InDoubt,
@@ -231,38 +239,47 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None, child: None }
+        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None, asked: None, child: None }
     }
 
-    /// True where a person must say whether a call of it is made again.
-    pub(super) fn is_in_doubt(&self) -> bool {
+    /// True where it waits for a person.
+    pub(super) fn waits_for_a_person(&self) -> bool {
         let calls = self.turns.last().into_iter().flat_map(|turn| &turn.calls).chain(&self.call);
-        calls.into_iter().any(|call| matches!(call.status, CallStatus::InDoubt))
+        self.asked.is_some()
+            || calls.into_iter().any(|call| matches!(call.status, CallStatus::InDoubt | CallStatus::Asked(_)))
     }
 
     /// The stage's own call, or one of the latest turn.
     pub(super) fn call_mut(&mut self, call_id: &str) -> Option<&mut CallProgress> {
-        if self.call.is_some() {
-            return self.call.as_mut().filter(|call| call.call.id == call_id);
-        }
-        self.turns.last_mut()?.calls.iter_mut().find(|call| call.call.id == call_id)
+        self.calls_mut().find(|call| call.call.id == call_id)
+    }
+
+    /// The stage's own call, and those of the latest turn.
+    pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut CallProgress> {
+        self.turns.last_mut().into_iter().flat_map(|turn| &mut turn.calls).chain(&mut self.call)
     }
 }
 
 impl CallProgress {
+    /// A call that nobody has made.
+    pub(super) const fn new(call: ToolCall) -> Self {
+        Self { call, step: None, tries: 0, status: CallStatus::Pending, is_allowed: false, edited: None }
+    }
+
     pub(super) const fn is_answered(&self) -> bool {
         matches!(self.status, CallStatus::Answered(_))
+    }
+
+    /// The call as it is made: with the arguments that a person put in the place of the model's, if one did.
+    pub(super) fn to_make(&self) -> ToolCall {
+        let arguments = self.edited.as_ref().map_or_else(|| self.call.arguments.clone(), Value::to_string);
+        ToolCall { arguments, ..self.call.clone() }
     }
 }
 
 impl Turn {
     pub(super) fn of(message: &Assistant, stop: &StopReason) -> Self {
-        let calls = message.calls.iter().map(|call| CallProgress {
-            call: call.clone(),
-            step: None,
-            tries: 0,
-            status: CallStatus::Pending,
-        });
+        let calls = message.calls.iter().cloned().map(CallProgress::new);
         let said = Sent::from(Message::Assistant(message.clone()));
         Self { said, stop: stop.clone(), calls: calls.collect(), remark: None }
     }
@@ -275,9 +292,11 @@ impl Turn {
     pub(super) fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| match &call.status {
             CallStatus::Answered(answer) => call.call.arguments.len() + length(answer),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt | CallStatus::Child(_) => {
-                call.call.arguments.len()
-            }
+            CallStatus::Pending
+            | CallStatus::Asked(_)
+            | CallStatus::InFlight
+            | CallStatus::InDoubt
+            | CallStatus::Child(_) => call.call.arguments.len(),
         });
         calls.fold(self.text().len(), usize::saturating_add)
     }
@@ -286,7 +305,11 @@ impl Turn {
     pub(super) fn messages(&self) -> impl Iterator<Item = Sent> {
         let answers = self.calls.iter().filter_map(|call| match &call.status {
             CallStatus::Answered(answer) => Some(answer),
-            CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt | CallStatus::Child(_) => None,
+            CallStatus::Pending
+            | CallStatus::Asked(_)
+            | CallStatus::InFlight
+            | CallStatus::InDoubt
+            | CallStatus::Child(_) => None,
         });
         std::iter::once(&self.said).chain(answers).chain(&self.remark).cloned()
     }

@@ -19,16 +19,16 @@ impl Conductor {
         let next = loop {
             match self.tree.next(self.now(), &self.shared.checks) {
                 Next::Note(facts) => self.take_notes(facts),
-                next @ (Next::Do(_) | Next::Wait | Next::Ended) => break next,
+                next @ (Next::Do(_) | Next::Park(_) | Next::Wait | Next::Ended) => break next,
             }
         };
         match next {
             Next::Note(_) => Ok(Flow::On),
             Next::Ended => Ok(Flow::Leave),
+            Next::Park(parked) => self.park(parked).await,
             Next::Wait => Ok(Flow::On),
             Next::Do(intents) => match intents.into_iter().next() {
                 Some((_, Intent::End(ended))) => self.end(ended).await,
-                Some((run, Intent::AskPerson { call_id, tool })) => self.ask_person(run, call_id, tool).await,
                 Some((run, Intent::Model(intent))) if intent.purpose != Purpose::Landing && run == self.root().id => {
                     self.admit_with(&intent).await
                 }

@@ -1,11 +1,11 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
 use super::{Conductor, Flow};
-use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, PersonAsked, RunState};
+use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, RunState};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
 use crate::gate::{Effort, Passage, Submitted};
-use crate::ids::{RunId, ToolName};
+use crate::ids::RunId;
 use crate::runtime::{RuntimeError, settle};
 use crate::store::NoticeCommitted;
 use crate::units::Millis;
@@ -36,21 +36,20 @@ impl Conductor {
         Ok(Flow::On)
     }
 
-    pub(super) async fn ask_person(
-        &mut self,
-        run: RunId,
-        call_id: String,
-        tool: ToolName,
-    ) -> Result<Flow, RuntimeError> {
-        if self.root().state == RunState::AwaitingApproval {
+    /// Only people can move the tree: what is held is given back, and whoever drives it goes (LEDGER rule 13).
+    pub(super) async fn park(&mut self, parked: Parked) -> Result<Flow, RuntimeError> {
+        if self.root().state.awaits_person() && self.draft.is_empty() {
             return Ok(Flow::Leave);
         }
-        let question = format!(
-            "`{tool}` was being called when the process went down, and it is not declared `idempotent`: it may have taken effect"
-        );
         self.release_landing("the run waits for a person");
-        self.note(run, Event::PersonAsked(PersonAsked::in_flight(call_id, tool, question)));
+        // Younger runs hang below older ones: the root comes last.
+        let open: Vec<RunId> = self.tree.runs().rev().map(|run| run.id).collect();
+        for run in open {
+            self.note(run, Event::Parked(parked));
+        }
+        failpoint::reach("run.park");
         self.submit(vec![]).await?;
+        failpoint::reach("run.parked");
         Ok(Flow::Leave)
     }
 

@@ -186,7 +186,7 @@ impl Conductor {
 
     /// When the run's wait for a person ends by itself, if it waits for one.
     pub(crate) fn waits_until(&self) -> Option<Timestamp> {
-        self.root().expires_at()
+        self.tree.runs().filter_map(Run::expires_at).min()
     }
 
     fn needs_admission(&self) -> bool {
@@ -230,6 +230,7 @@ impl Conductor {
                 self.take_notes(facts);
                 Ok(Flow::On)
             }
+            Next::Park(parked) => self.park(parked).await,
             Next::Ended | Next::Wait => {
                 self.submit(vec![]).await?;
                 if self.is_over() { Ok(Flow::Leave) } else { self.wait_for_something() }

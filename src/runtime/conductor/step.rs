@@ -105,7 +105,6 @@ impl Conductor {
             }
             Intent::End(ended) => Taken::Left(self.end(ended).await?),
             Intent::Land(refusal) => Taken::Left(self.land(refusal).await?),
-            Intent::AskPerson { call_id, tool } => Taken::Left(self.ask_person(run, call_id, tool).await?),
             Intent::Model(intent) => self.take_model(run, &intent, asked).await?,
             Intent::Tool(intent) => match self.take_tool(run, intent, asked) {
                 true => Taken::Moved,

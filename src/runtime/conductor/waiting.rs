@@ -1,10 +1,14 @@
 //! Waiting: for what is in flight, for news of the ledger, for time, and for people.
 
 use super::{COMPLETIONS_MAX, Conductor, Flow};
-use crate::domain::event::{CancelRequested, Event, WaitEnd};
+use tokio::sync::oneshot;
+
+use crate::domain::event::{CancelRequested, Event, PersonAnswered, WaitEnd};
 use crate::domain::ledger::{Ask, Op};
-use crate::domain::run::{Intent, Next};
+use crate::domain::run::{Given, Intent, Next, Run};
+use crate::failpoint;
 use crate::gate::Submitted;
+use crate::ids::RunId;
 use crate::runtime::{Request, RuntimeError};
 use crate::units::{Millis, Timestamp};
 
@@ -51,7 +55,9 @@ impl Conductor {
         if self.queued {
             return Some(QUEUE_LOOK);
         }
-        let at = self.later.into_iter().chain(self.wait_until).min()?;
+        // Beside a wait for budget nothing is asked for, and so no question is looked at.
+        let late = self.tree.runs().filter_map(Run::next_expiry).filter(|_| self.wait_until.is_none()).min();
+        let at = self.later.into_iter().chain(self.wait_until).chain(late).min()?;
         Some(at.since(now).min(self.root().time_to_wait(now)))
     }
 
@@ -64,7 +70,9 @@ impl Conductor {
         if self.later.take_if(|later| until.is_none_or(|until| *later <= until)).is_some() {
             return Ok(Flow::On);
         }
-        self.wait_until = None;
+        if self.wait_until.take().is_none() {
+            return Ok(Flow::On);
+        }
         self.stop_waiting(WaitEnd::Expired).await
     }
 
@@ -93,7 +101,35 @@ impl Conductor {
         match request {
             Request::Cancel { reason } if self.root().cancelled.is_none() => self.cancel(reason).await,
             Request::Cancel { .. } => Ok(flow),
+            Request::Answer { run, given, reply } => {
+                self.take_answer(run, &given, reply).await?;
+                Ok(if matches!(flow, Flow::Leave) { flow } else { Flow::On })
+            }
         }
+    }
+
+    /// A person answered a question of one of the runs while others of their lanes go on.
+    async fn take_answer(
+        &mut self,
+        run: RunId,
+        given: &Given,
+        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
+    ) -> Result<(), RuntimeError> {
+        let Some(asks) = self.tree.run(run) else {
+            // It has ended: its own log tells how.
+            drop(reply);
+            return Ok(());
+        };
+        let answered = asks.judge_answer(self.now(), given, &self.shared.checks);
+        if let Ok(answered) = &answered {
+            failpoint::reach("answer.given");
+            self.note(run, Event::PersonAnswered(answered.clone()));
+            self.submit(vec![]).await?;
+            failpoint::reach("answer.written");
+        }
+        // Who has gone meanwhile finds the answer in the log.
+        reply.send(answered.map_err(|fault| RuntimeError::Answer { run, fault })).unwrap_or_default();
+        Ok(())
     }
 
     /// Nothing new starts, what is in flight is drained.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{AccountKey, Call, CostSource, Event, Outcome, Recorded, Reserved, Settled};
+use plimsoll::domain::event::{AccountKey, Call, CostSource, Decision, Event, Outcome, Recorded, Reserved, Settled};
 use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::sim::Invoice;
@@ -51,7 +51,7 @@ impl Books {
         let events = || self.logs.values().flatten().map(|recorded| &recorded.event);
         let unknown =
             events().filter(|event| matches!(event, Event::Settled(settled) if settled.source == CostSource::Unknown));
-        (unknown.count(), events().filter(|event| matches!(event, Event::InFlightResolved(_))).count())
+        (unknown.count(), events().filter(|event| matches!(event, Event::PersonAnswered(_))).count())
     }
 
     /// Everything at once.
@@ -169,7 +169,9 @@ impl Books {
             }
         }
         for event in self.logs.values().flatten() {
-            reruns += usize::from(matches!(&event.event, Event::InFlightResolved(resolved) if resolved.rerun));
+            reruns += usize::from(
+                matches!(&event.event, Event::PersonAnswered(answered) if matches!(answered.decision, Decision::Allow { .. })),
+            );
         }
         for tool in ["note", "stamp"] {
             let (effects, count) =

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Call, Event, RunState};
-use plimsoll::domain::limits::LimitKind;
+use plimsoll::domain::event::{Call, Decision, Event, RunState};
+use plimsoll::domain::run::{AnswerFault, Given};
 use plimsoll::ids::RunId;
 use plimsoll::runtime::{RuntimeError, silent};
 use plimsoll::units::{Millis, Timestamp};
@@ -41,15 +41,20 @@ fn noon() -> Clock {
     Clock::virtual_at(Timestamp(1_795_435_200_000))
 }
 
-#[track_caller]
-fn assert_expired(world: &World, run: RunId) {
+/// The question is closed, once; and then the run goes on without the call.
+async fn assert_expired(world: &World, run: RunId) {
+    world.runtime.let_go(run).await;
     let told = world.told(run);
-    assert_eq!(told.state(), RunState::Stopped, "{}", told.show());
-    assert_eq!(told.refusal().limit, LimitKind::Expires);
-    let error = told.ended().error.clone().expect("it says how to go on");
-    assert!(error.contains("`look`") && error.contains("new run"), "{error}");
-    let ends = told.events().filter(|event| matches!(event, Event::Ended(_))).count();
-    assert_eq!(ends, 1, "{}", told.show());
+    assert_eq!(told.state(), RunState::Interrupted, "{}", told.show());
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it goes on"), RunState::Finished);
+    let told = world.told(run);
+    let late =
+        |event: &&Event| matches!(event, Event::PersonAnswered(answered) if answered.decision == Decision::Expired);
+    assert_eq!(told.events().filter(late).count(), 1, "{}", told.show());
+    let calls = told.events().filter(|event| is_tool(event)).count();
+    assert_eq!(calls, 1, "nobody said that it is made again: {}", told.show());
+    let turns = format!("{:?}", told.run.turns(&"main".into()));
+    assert!(turns.contains("whether it took effect is not known"), "{turns}");
     world.verify();
 }
 
@@ -60,16 +65,15 @@ async fn a_start_ends_a_wait_that_is_over_and_no_other() {
     clock.advance(Millis(WEEK.0 - 1));
     let world = world.reopen();
     assert_eq!(world.told(run).state(), RunState::AwaitingApproval);
+    let before = world.told(run).log.len();
     assert_eq!(world.runtime.drive(run, silent()).await.expect("it asks"), RunState::AwaitingApproval);
+    assert_eq!(world.told(run).log.len(), before, "whoever looks at a run that waits writes nothing");
     clock.advance(Millis(1));
     let world = world.reopen();
-    assert_expired(&world, run);
-    let observed = &world.told(run).refusal().observed.clone();
-    assert!(observed.contains("2026-11-23T12:00") && observed.contains("2026-11-30T12:00"), "{observed}");
     assert_eq!(world.runtime.store().recovered().len(), 1);
-    // It is an end like any other: nothing wakes it.
-    assert_eq!(world.runtime.drive(run, silent()).await.expect("it has ended"), RunState::Stopped);
-    assert_eq!(world.reopen().told(run).state(), RunState::Stopped);
+    assert_expired(&world, run).await;
+    // It is over like any other: nothing wakes it.
+    assert_eq!(world.reopen().told(run).state(), RunState::Finished);
 }
 
 #[tokio::test]
@@ -77,8 +81,13 @@ async fn who_goes_on_with_it_too_late_meets_the_limit() {
     let clock = noon();
     let (world, run) = asked("expires = '2h'", &clock).await;
     clock.advance(Millis::from_secs(2 * 3_600));
-    assert_eq!(world.runtime.drive(run, silent()).await.expect("it ends"), RunState::Stopped);
-    assert_expired(&world, run);
+    assert_eq!(world.runtime.drive(run, silent()).await.expect("it goes on"), RunState::Finished);
+    let told = world.told(run);
+    assert!(told.events().any(|event| matches!(event, Event::PersonAnswered(_))), "{}", told.show());
+}
+
+fn given(decision: Decision) -> Given {
+    Given { ask: None, decision, by: "me".into(), reason: None, shown_hash: None }
 }
 
 #[tokio::test]
@@ -86,9 +95,15 @@ async fn a_decision_that_comes_too_late_counts_for_nothing() {
     let clock = noon();
     let (world, run) = asked("expires = '2h'", &clock).await;
     clock.advance(Millis::from_secs(2 * 3_600));
-    let late = world.runtime.resolve_in_flight(run, true, "me").await;
-    assert!(matches!(late, Err(RuntimeError::NothingAsked { .. })), "{late:?}");
-    assert_expired(&world, run);
+    for _ in 0..2 {
+        let late = world.runtime.answer(run, &given(Decision::Allow { edited: None })).await;
+        let Err(RuntimeError::Answer { fault: fault @ AnswerFault::Expired { .. }, .. }) = late else {
+            panic!("{late:?}")
+        };
+        let words = fault.to_string();
+        assert!(words.contains("limit `expires` is 2h (agents/a.toml:"), "{words}");
+    }
+    assert_expired(&world, run).await;
 }
 
 #[tokio::test]
@@ -96,7 +111,7 @@ async fn a_decision_in_time_is_taken_and_ends_the_wait() {
     let clock = noon();
     let (world, run) = asked("expires = '2h'", &clock).await;
     clock.advance(Millis(2 * 3_600 * 1_000 - 1));
-    world.runtime.resolve_in_flight(run, false, "me").await.expect("it is taken");
+    world.runtime.answer(run, &given(Decision::Deny)).await.expect("it is taken");
     clock.advance(WEEK);
     let world = world.reopen();
     assert_eq!(world.runtime.drive(run, silent()).await.expect("it goes on"), RunState::Finished);
@@ -113,7 +128,7 @@ async fn pass(world: &World, run: RunId, clock: &Clock, time: Millis) {
     // The log shows what is on disk at once; the summary comes with it when the writer is done.
     let state = || world.runtime.store().summary(run).expect("it reads").expect("a run").state;
     let ended = async {
-        while !state().is_ended() {
+        while state().awaits_person() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -125,7 +140,7 @@ async fn while_the_process_lives_a_timer_ends_the_wait() {
     let clock = noon();
     let (world, run) = asked("expires = '2h'", &clock).await;
     pass(&world, run, &clock, Millis::from_secs(2 * 3_600)).await;
-    assert_expired(&world, run);
+    assert_expired(&world, run).await;
 }
 
 #[tokio::test]
@@ -134,5 +149,5 @@ async fn the_timer_knows_the_waits_that_a_start_finds() {
     let (world, run) = asked("expires = '2h'", &clock).await;
     let world = world.reopen();
     pass(&world, run, &clock, Millis::from_secs(2 * 3_600)).await;
-    assert_expired(&world, run);
+    assert_expired(&world, run).await;
 }

@@ -79,11 +79,14 @@ fn a_person_is_asked_and_told_how_to_answer() {
         &desk,
         &[
             "clerk  awaiting approval",
-            "waits    for a decision, until ",
+            "question 0  `stamp` was being called",
+            "open    until ",
+            "answer  plimsoll approve ",
             "tool stamp {}",
             "try 1  unknown ",
             "interrupted: the process went down while the call was in flight",
-            "a person is asked about stamp: `stamp` was being called",
+            "a person is asked about stamp, question 0: `stamp` was being called",
+            "waits for people, holding nothing, until ",
         ],
     );
     assert_eq!(stamps(&desk), 1, "nothing is stamped again by itself");
@@ -103,7 +106,7 @@ fn rerun_makes_the_call_again_and_the_trace_shows_both() {
             "try 2  reported ",
             "gave: stamped",
             "a person is asked about stamp",
-            "the command line decided: make the call again",
+            "the command line answered question 0: yes",
             "admitted",
             "said: Done.",
         ],
@@ -122,11 +125,11 @@ fn skip_leaves_the_call_and_the_trace_shows_who_said_so() {
             "tool stamp {}",
             "try 1  unknown ",
             "a person is asked about stamp",
-            "the command line decided: leave the call",
+            "the command line answered question 0: no",
             "said: Done.",
         ],
     );
     assert!(!desk.run(&["trace", "last"]).stdout.contains("try 2"));
     let events = desk.run(&["export", "events", "--run", "last"]).stdout;
-    assert!(events.contains("\"kind\":\"in_flight_resolved\"") && events.contains("\"rerun\":false"), "{events}");
+    assert!(events.contains("\"kind\":\"person_answered\"") && events.contains("\"decision\":\"deny\""), "{events}");
 }

@@ -143,7 +143,9 @@ fn maps(sheet: &Sheet, tools: &[ToolName], on_error: OnError) -> Vec<StagePlan> 
 }
 
 pub(super) fn plan(sheet: Sheet) -> Plan {
-    let tools = if sheet.tools { vec![tool("read", true), tool("write", false)] } else { vec![] };
+    let approval = if sheet.approval { Approval::Always } else { Approval::Never };
+    let write = ToolPlan { approval, ..tool("write", false) };
+    let tools = if sheet.tools { vec![tool("read", true), write] } else { vec![] };
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
     let stages = stages(&sheet, names);
     Plan {

@@ -1,13 +1,14 @@
 //! Plays one run: takes what it wants, decides like a gate, lets time pass, interrupts, resumes; and judges each step.
 
 mod judge;
+mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll::domain::event::{
-    Admitted, Call, CallRefused, CancelRequested, CostSource, Created, Event, InFlightResolved, Interrupted, Landing,
-    LandingBegan, LandingReleased, Outcome, PersonAsked, Place, Purpose, Reserved, StepKey, Voided,
+    Admitted, Call, CallRefused, CancelRequested, CostSource, Created, Event, Interrupted, Landing, LandingBegan,
+    LandingReleased, Outcome, Place, Purpose, Reserved, StepKey, Voided,
 };
 use plimsoll::domain::limits::{AtLimit, LimitKind, Limits, Refusal};
 use plimsoll::domain::message::{Assistant, StopReason, ToolCall};
@@ -34,6 +35,8 @@ pub(super) struct Sheet {
     pub(super) form: bool,
     pub(super) tools: bool,
     pub(super) shape: Shape,
+    /// A person must say yes to each `write`.
+    pub(super) approval: bool,
 }
 
 /// What the plan of a play has.
@@ -68,8 +71,9 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
         300u64..6_000,
         prop::option::of(2_000u64..9_000),
         shape(),
+        prop::bool::weighted(0.3),
     );
-    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens, shape))| {
+    (counts, rest).prop_map(|(counts, (lands, tries, form, tools, wall, tokens, shape, approval))| {
         let (steps, model_calls, tool_calls, attempts, repeats, tool_errors, parallel) = counts;
         // Many items take many calls: some plays come to the end of their lists.
         let more = if matches!(shape, Shape::Items { .. }) { 3 } else { 1 };
@@ -94,7 +98,7 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
             at_limit: if lands { AtLimit::Land } else { AtLimit::Stop },
             ..Limits::default()
         };
-        Sheet { limits, tries, form, tools, shape }
+        Sheet { limits, tries, form, tools, shape, approval }
     })
 }
 
@@ -170,6 +174,11 @@ impl Player {
             "interrupted",
             "person",
             "expired",
+            "allowed",
+            "edited",
+            "denied",
+            "answered",
+            "beside a question",
             "rerun",
             "repair",
             "batch",
@@ -216,13 +225,14 @@ impl Player {
         }
         match self.run.next(self.now, &Check) {
             Next::Note(facts) => {
-                self.meet("stages", true);
-                facts.into_iter().for_each(|fact| self.apply(fact));
+                self.meet("stages", facts.iter().any(|fact| matches!(fact, Event::StageEnded(_))));
+                facts.into_iter().for_each(|fact| self.note(fact));
             }
             Next::Do(intents) => {
                 self.meet("batch", intents.len() > 2);
                 self.take(intents);
             }
+            Next::Park(parked) => self.park(parked),
             Next::Wait | Next::Ended => {
                 self.fault_unless(!self.open.is_empty(), || "promise 8: it waits for nothing".into());
                 self.something_ends();
@@ -238,7 +248,6 @@ impl Player {
                 Intent::Child(child) => self.faults.push(format!("nobody has a sub-agent `{}`", child.agent)),
                 Intent::End(ended) => self.apply(Event::Ended(ended)),
                 Intent::Land(refusal) => self.land(refusal),
-                Intent::AskPerson { call_id, .. } => self.ask(call_id),
                 Intent::Model(intent) => {
                     let purpose = intent.purpose;
                     // Sometimes the gate has no money, or no model is left.
@@ -266,6 +275,7 @@ impl Player {
                 Intent::Tool(intent) => {
                     let known = self.in_doubt.contains(&named(&intent.step, &intent.call.id));
                     self.fault_unless(!known, || format!("promise 7: `{}` is called again by itself", intent.call.id));
+                    self.judge_allowed(&intent);
                     self.meet("rerun", intent.attempt > 1);
                     let call = Call::Tool {
                         call_id: intent.call.id.clone(),
@@ -322,49 +332,6 @@ impl Player {
         let lands = matches!(&next, Next::Do(intents) if matches!(&intents[..], [Intent::Model(intent)] if intent.purpose == Purpose::Landing));
         self.fault_unless(lands, || format!("promise 13: it can't land: {next:?}"));
         self.meet("landed", true);
-    }
-
-    fn ask(&mut self, call_id: String) {
-        self.meet("person", true);
-        // The first lane in doubt is the one that asks.
-        let items = || [None].into_iter().chain((0..ITEMS).map(Some));
-        let places = self.run.stage_names().flat_map(|stage| items().map(|item| Place { stage: stage.clone(), item }));
-        let named = places.map(|place| format!("{place}/{call_id}")).find(|named| self.in_doubt.contains(named));
-        let named = named.expect("a call in doubt");
-        self.in_doubt.remove(&named);
-        self.release_landing();
-        let asked = PersonAsked::in_flight(call_id.clone(), "write".into(), "again?".into());
-        self.apply(Event::PersonAsked(asked));
-        if self.draw(2) == 0 {
-            return self.expire();
-        }
-        self.pass(50_000);
-        self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
-        let rerun = self.draw(2) == 0;
-        if !rerun {
-            *self.answered.entry(named).or_default() += 1;
-        }
-        self.apply(Event::InFlightResolved(InFlightResolved { call_id, rerun, by: "me".into() }));
-        self.admit();
-    }
-
-    /// Nobody answers: to the last instant of `expires` the run waits, and then it ends.
-    fn expire(&mut self) {
-        self.meet("expired", true);
-        let until = self.run.expires_at().expect("it waits for a person");
-        self.now = Timestamp(until.0 - 1);
-        self.fault_unless(self.run.expired(self.now).is_none(), || "a wait for a person ends too soon".into());
-        self.now = until;
-        match self.run.next(self.now, &Check) {
-            Next::Do(intents) => {
-                let stops = matches!(&intents[..], [Intent::End(ended)] if ended.refusal.as_ref().is_some_and(|refusal| refusal.limit == LimitKind::Expires));
-                self.fault_unless(stops, || format!("a wait for a person doesn't end: {intents:?}"));
-                self.take(intents);
-            }
-            Next::Note(_) | Next::Wait | Next::Ended => {
-                self.faults.push("promise 8: a wait for a person doesn't end".into())
-            }
-        }
     }
 
     fn release_landing(&mut self) {

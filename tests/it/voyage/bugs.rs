@@ -90,7 +90,7 @@ impl Deck {
     }
 
     fn hold_while_asking(&self, op: &mut Op) {
-        let asks = |(_, event): &(RunId, Event)| matches!(event, Event::PersonAsked(_));
+        let asks = |(_, event): &(RunId, Event)| matches!(event, Event::Parked(_));
         let Some(place) = op.events.iter().position(asks) else { return };
         op.events.retain(|(_, event)| !matches!(event, Event::LandingReleased(_)));
         let judge = lock(&self.judge);

@@ -71,7 +71,7 @@ pub(super) struct Known {
     unknown: Money,
     cancelled: bool,
     asks: u32,
-    answers: u32,
+    answers: BTreeSet<u32>,
     /// When its wait for budget ends by itself.
     wait: Option<Timestamp>,
     /// Stages and items that are over.
@@ -222,7 +222,7 @@ impl Judge {
             unknown: Money::ZERO,
             cancelled: false,
             asks: 0,
-            answers: 0,
+            answers: BTreeSet::new(),
             wait: None,
             over: BTreeSet::new(),
             maps: BTreeSet::new(),
@@ -278,19 +278,25 @@ impl Judge {
                 self.saw("interrupted");
                 self.rest(run, RunState::Interrupted);
             }
-            Event::PersonAsked(_) => {
+            Event::PersonAsked(asked) => {
                 self.saw("person asked");
                 let known = self.known(run);
+                let next = Some(known.asks);
                 known.asks += 1;
-                known.state = RunState::AwaitingApproval;
+                self.check(asked.ask == next, || format!("(17) {run} asks with number {:?}, not {next:?}", asked.ask));
             }
-            Event::InFlightResolved(_) => {
+            Event::PersonAnswered(answered) => {
                 self.saw("person answered");
                 let known = self.known(run);
-                known.answers += 1;
-                known.state = RunState::Interrupted;
-                let once = known.answers == known.asks;
-                self.check(once && state.awaits_person(), || format!("(17) {run} is answered and didn't ask"));
+                let asked = answered.ask.is_some_and(|ask| ask < known.asks && known.answers.insert(ask));
+                if known.state.awaits_person() {
+                    known.state = RunState::Interrupted;
+                }
+                self.check(asked, || format!("(17) {run} is answered twice, or didn't ask: {answered:?}"));
+            }
+            Event::Parked(parked) => {
+                self.saw("parked");
+                self.rest(run, parked.state);
             }
             Event::StageEnded(ended) => {
                 self.saw(if ended.place.item.is_some() { "item over" } else { "stage over" });
@@ -301,11 +307,9 @@ impl Judge {
                 let new = self.known(run).maps.insert(began.stage.clone());
                 self.check(new, || format!("(11) map `{}` of {run} begins twice", began.stage));
             }
-            Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
-            | Event::PeriodMoved(_) => self.broken(format!("{run} is a single loop, and its log has {event:?}")),
+            Event::ChildBegan(_) | Event::ChildEnded(_) | Event::InFlightResolved(_) | Event::PeriodMoved(_) => {
+                self.broken(format!("{run} is a single loop, and its log has {event:?}"))
+            }
             Event::Ended(ended) => {
                 self.saw(RunState::from(ended.state).name());
                 self.rest(run, ended.state.into());

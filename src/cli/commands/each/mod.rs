@@ -320,7 +320,7 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::NoSuchRun { .. }
         | RuntimeError::DamagedLog { .. }
         | RuntimeError::Driven { .. }
-        | RuntimeError::NothingAsked { .. }
+        | RuntimeError::Answer { .. }
         | RuntimeError::SubAgent { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),

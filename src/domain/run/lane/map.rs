@@ -70,7 +70,7 @@ impl Pass<'_> {
     fn advance_items(&mut self, stage: &Stage, plan: &StagePlan) {
         let parallel = usize::try_from(self.run.plan.limits_of(&stage.id).parallel).unwrap_or(usize::MAX);
         // Who waits for a person holds no place.
-        let mut under_way = stage.lanes().filter(|lane| !lane.is_in_doubt()).count();
+        let mut under_way = stage.lanes().filter(|lane| !lane.waits_for_a_person()).count();
         for (item, slot) in (0..).zip(stage.slots()) {
             match slot {
                 LaneSlot::Open(lane) => self.advance_lane(lane, plan),

@@ -62,21 +62,21 @@ impl Pass<'_> {
     /// The calls of a turn, in their order, as many at once as `parallel` allows. Runs of sub-agents are looked at where
     /// their calls stand.
     fn tools(&mut self, lane: &Lane, turn: &Turn, plan: &StagePlan) {
-        let doubt = turn.calls.iter().find(|call| matches!(call.status, CallStatus::InDoubt));
-        if let Some(doubt) = doubt {
-            let run = self.run.id;
-            self.doubt.get_or_insert_with(|| (run, doubt.call.id.clone(), doubt.call.name.clone()));
-        }
+        self.ask_about(lane, &turn.calls);
         let mut errors = lane.tool_errors;
         for call in &turn.calls {
             match &call.status {
                 CallStatus::Child(child) => self.look_below(*child, &lane.place),
-                CallStatus::Pending if doubt.is_none() && !self.is_full() => {
+                CallStatus::Pending if !self.is_full() => {
                     if let Err(refused) = self.tool(lane, call, plan, &mut errors) {
                         self.want(Intent::Refuse(*refused));
                     }
                 }
-                CallStatus::Pending | CallStatus::InFlight | CallStatus::InDoubt | CallStatus::Answered(_) => {}
+                CallStatus::Pending
+                | CallStatus::Asked(_)
+                | CallStatus::InFlight
+                | CallStatus::InDoubt
+                | CallStatus::Answered(_) => {}
             }
             if self.is_halted() || self.stops_stage.is_some() {
                 return;
@@ -91,7 +91,7 @@ impl Pass<'_> {
         plan: &StagePlan,
         errors: &mut u32,
     ) -> Result<(), Box<CallRefused>> {
-        let call = &progress.call;
+        let call = &progress.to_make();
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));
         let refuse = |step, why| {
             let (call_id, tool) = (call.id.clone(), call.name.clone());
@@ -119,13 +119,17 @@ impl Pass<'_> {
             return refuse(step, CallRefusal::Invalid { message });
         }
         self.tally.count_repeat(&hash, new_step);
+        if self.waits_for_a_yes(progress) {
+            self.ask_before(lane, call);
+            return Ok(());
+        }
         if let ToolKind::Agent { agent } = &tool.kind {
             let answers = ChildCall { call_id: call.id.clone(), step: step.step, arguments_hash: hash };
             self.ask_agent(&lane.place, agent, answers, &call.arguments);
             return Ok(());
         }
-        let (call, attempt) = (call.clone(), progress.tries + 1);
-        self.ask(Intent::Tool(ToolIntent { step, attempt, call, hash, time_limit, arguments: None }));
+        let (call, attempt, arguments) = (call.clone(), progress.tries + 1, progress.edited.clone());
+        self.ask(Intent::Tool(ToolIntent { step, attempt, call, hash, time_limit, arguments }));
         Ok(())
     }
 

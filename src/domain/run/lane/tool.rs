@@ -31,10 +31,7 @@ impl Pass<'_> {
         match &progress.status {
             CallStatus::Pending => self.own_call(lane, progress),
             CallStatus::InFlight | CallStatus::Child(_) => {}
-            CallStatus::InDoubt => {
-                let run = self.run.id;
-                self.doubt.get_or_insert_with(|| (run, progress.call.id.clone(), progress.call.name.clone()));
-            }
+            CallStatus::Asked(_) | CallStatus::InDoubt => self.ask_about(lane, std::slice::from_ref(progress)),
             CallStatus::Answered(answer) => {
                 if let Message::Tool(answer) = &**answer {
                     self.take_result(lane, own, answer);
@@ -56,15 +53,14 @@ impl Pass<'_> {
         };
         // Unique in the run: a stage, or an item of it, makes one call.
         let call = ToolCall { id: lane.place.to_string(), name: own.tool.clone(), arguments };
-        let progress = CallProgress { call, step: None, tries: 0, status: CallStatus::Pending };
-        self.own_call(lane, &progress);
+        self.own_call(lane, &CallProgress::new(call));
     }
 
     fn own_call(&mut self, lane: &Lane, progress: &CallProgress) {
         if self.is_full() {
             return;
         }
-        let call = &progress.call;
+        let call = &progress.to_make();
         let run = self.run;
         let Some(tool) = run.plan.tools.get(&call.name) else {
             return self.fail(lane.place.clone(), format!("there is no tool `{}`", call.name));
@@ -73,6 +69,7 @@ impl Pass<'_> {
             return self.fail(lane.place.clone(), message);
         }
         match self.own_intent(lane, progress, tool) {
+            Ok(intent) if self.waits_for_a_yes(progress) => self.ask_before(lane, &intent.call),
             Ok(intent) => self.ask(Intent::Tool(intent)),
             // The same call was made too often; the run's other limits are those of everything that it does.
             Err(Refused { refusal, .. }) if refusal.limit == LimitKind::Repeats => {
@@ -83,7 +80,7 @@ impl Pass<'_> {
     }
 
     fn own_intent(&mut self, lane: &Lane, progress: &CallProgress, tool: &ToolPlan) -> Result<ToolIntent, Refused> {
-        let (call, is_new) = (&progress.call, progress.step.is_none());
+        let (call, is_new) = (&progress.to_make(), progress.step.is_none());
         let hash = hash_call(&call.name, &call.arguments);
         let time_limit = self.judge_tool(&lane.place, lane.tool_errors, tool, &hash, is_new)?;
         let step = lane.place.step(progress.step.unwrap_or(self.tally.steps() + 1));

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Labels, RunState};
+use plimsoll::domain::event::{Decision, Labels, RunState};
 use plimsoll::domain::ledger::LedgerPolicy;
+use plimsoll::domain::run::Given;
 use plimsoll::ids::RunId;
 use plimsoll::runtime::{NewRun, Observer, Progress, Runtime, RuntimeError, RuntimeOptions};
 use plimsoll::store::{RunFilter, Store, StoreError};
@@ -263,7 +264,7 @@ impl<'a> Life<'a> {
             Deed::Answer(root, rerun) => {
                 let Some(run) = self.voyage.run_of(root) else { return true };
                 let runtime = self.runtime.clone();
-                self.tasks.spawn(async move { Done::Told(root, runtime.resolve_in_flight(run, rerun, "ann").await) });
+                self.tasks.spawn(async move { Done::Told(root, answer_all(&runtime, run, rerun).await) });
             }
             Deed::Cap(change) => return self.change_cap(change).await,
         }
@@ -403,6 +404,17 @@ impl<'a> Life<'a> {
         }
         judge.compare_invoice();
     }
+}
+
+/// Ann says the same to every question.
+async fn answer_all(runtime: &Runtime, run: RunId, rerun: bool) -> Result<(), RuntimeError> {
+    let asks: Vec<u32> = runtime.load(run)?.0.unanswered().map(|asking| asking.number).collect();
+    for ask in asks {
+        let decision = if rerun { Decision::Allow { edited: None } } else { Decision::Deny };
+        let given = Given { ask: Some(ask), decision, by: "ann".into(), reason: None, shown_hash: None };
+        runtime.answer(run, &given).await?;
+    }
+    Ok(())
 }
 
 /// The caps in force.

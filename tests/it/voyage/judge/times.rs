@@ -26,7 +26,7 @@ impl Judge {
         if matches!(event, Event::Admitted(_)) {
             known.active_since.get_or_insert(at);
         }
-        if matches!(event, Event::Interrupted(_) | Event::PersonAsked(_) | Event::Ended(_))
+        if matches!(event, Event::Interrupted(_) | Event::Parked(_) | Event::Ended(_))
             && let Some(since) = known.active_since.take()
         {
             known.active = known.active.plus(known.last_at.since(since));
