@@ -97,6 +97,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Questions that nobody answered in time: of every run, whether it goes on, lands or only drains.
+    pub(super) fn late(&self, root: &Run) -> Vec<(RunId, Event)> {
+        let of = |run: &Run| run.expired(self.now).into_iter().map(|fact| (run.id, fact)).collect::<Vec<_>>();
+        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(of).collect())
+    }
+
     /// Looks at the run: its end, if that has come, else every stage in the order of the file.
     pub(super) fn look(&mut self) {
         let run = self.run;
@@ -104,10 +110,6 @@ impl<'a> Pass<'a> {
             return self.break_off(&breaking);
         }
         let (notes, intents) = (self.notes.len(), self.intents.len());
-        run.expired(self.now).into_iter().for_each(|fact| self.note(fact));
-        if self.notes.len() > notes {
-            return;
-        }
         for (stage, plan) in run.stages.iter().zip(&run.plan.stages) {
             self.look_at_stage(stage, plan);
             if self.is_halted() {
