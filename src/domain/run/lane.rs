@@ -257,6 +257,10 @@ impl<'a> Pass<'a> {
     /// The run is over. Of a sub-agent's run that is a fact, and one of its parent's in the same write.
     fn end(&mut self, ended: Ended) {
         let Some(parent) = self.above.last().map(|level| level.run.id) else { return self.halt(Intent::End(ended)) };
+        // What is noted of it in this look counts too: it ends at the next one.
+        if self.notes.iter().any(|(run, _)| *run == self.run.id) {
+            return self.halt_at(self.above.len());
+        }
         let told = ChildEnded { child: self.run.id, end: ended.clone(), spent: self.run.spent() };
         self.halt_at(self.above.len());
         self.note(Event::Ended(ended));

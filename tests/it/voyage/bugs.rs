@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plimsoll::domain::event::{CostSource, Decision, Event, Outcome, Place, Recorded, Spent, Voided};
+use plimsoll::domain::event::{CostSource, Decision, Event, LandingReleased, Outcome, Place, Recorded, Spent, Voided};
 use plimsoll::domain::ledger::{Ask, Op};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::RunId;
@@ -46,7 +46,7 @@ pub(super) enum Bug {
     RefusedAskDropped,
     /// A child's end isn't told to its parent.
     ChildEndedLost,
-    /// A child raises the landing reserve of its root.
+    /// A child's attempt takes the landing reserve of its root.
     ChildTakesTheReserve,
     /// A question is answered whose time was up.
     ExpiredAskAnswered,
@@ -129,15 +129,15 @@ impl Deck {
         op.asks.retain(|ask| !refused(ask));
     }
 
-    fn bend_asks(&self, op: &mut Op) {
+    /// With a child's attempt its root's landing reserve is given up.
+    fn take_the_reserve(&self, op: &mut Op) {
         let root = op.run;
-        for ask in &mut op.asks {
-            if let Ask::Reserve(ask) = ask
-                && ask.reserved.reservation.run != root
-                && self.has(Bug::ChildTakesTheReserve, 100)
-            {
-                ask.reserved.landing = ask.reserved.landing.plus(Money::from_micro(1));
-            }
+        let below = |ask: &Ask| matches!(ask, Ask::Reserve(ask) if ask.reserved.reservation.run != root);
+        let judge = lock(&self.judge);
+        let landing = judge.runs.get(&root).and_then(|known| known.landing());
+        if let Some(reservation) = landing.filter(|_| op.asks.iter().any(below)) {
+            let why = "a child's".to_owned();
+            op.events.push((root, Event::LandingReleased(LandingReleased { reservation, why })));
         }
     }
 
@@ -200,7 +200,9 @@ impl Tap for Deck {
         if self.bug == Some(Bug::RefusedAskDropped) {
             self.drop_refused(op);
         }
-        self.bend_asks(op);
+        if self.has(Bug::ChildTakesTheReserve, 30) {
+            self.take_the_reserve(op);
+        }
         self.bend_facts(op);
         for ask in &mut op.asks {
             if let Ask::Reserve(ask) = ask

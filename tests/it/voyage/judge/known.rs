@@ -102,6 +102,11 @@ impl Known {
         Admitted { budgets: self.budgets.clone(), landing: Some(Landing { reservation, amount }) }
     }
 
+    /// The landing reserve, while there is one.
+    pub(in crate::voyage) fn landing(&self) -> Option<ReservationId> {
+        self.landing.as_ref().map(|landing| landing.reservation)
+    }
+
     pub(super) fn stage(&mut self, stage: &StageName) -> &mut StageBook {
         self.stages.entry(stage.clone()).or_default()
     }

@@ -75,6 +75,8 @@ impl Judge {
             self.known(root).budgets.clone_from(budgets);
         }
         let mut path = self.nodes(run, &reserved.step.stage);
+        // The last answer is the whole run's, not a stage's.
+        path.retain(|key| !lands || !matches!(key, AccountKey::Node { stage: Some(_), .. }));
         path.extend(self.known(root).budgets.iter().cloned());
         let accounts = if lands { kept.clone().unwrap_or(path) } else { path };
         let touched = accounts.iter().chain(kept.iter().flatten());

@@ -104,6 +104,11 @@ impl Judge {
 
     /// What must be told in one write (8, 16).
     pub(super) fn whole(&mut self, events: &[(RunId, Recorded)]) {
+        for (run, recorded) in events {
+            let gives_up = matches!(recorded.event, Event::LandingReleased(_)) && !self.catching_up;
+            let waits = self.known(*run).state.awaits_person();
+            self.check(!gives_up || waits, || format!("(2) {run} gives up its landing reserve and goes on"));
+        }
         let mut touched: BTreeSet<RunId> = BTreeSet::new();
         for (run, recorded) in events {
             match &recorded.event {
