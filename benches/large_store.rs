@@ -51,7 +51,7 @@ fn main() {
     let asked = std::env::var("PLIMSOLL_RUNS").ok().and_then(|runs| runs.parse().ok());
     let runs = asked.unwrap_or(if is_whole() { RUNS } else { RUNS_SMALL });
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let (_, plan) = project::load(folder.path(), false);
+    let (_, plan) = project::load(folder.path(), false, project::USUAL);
     let place = folder.path().join("store");
     let began = now();
     tokio::runtime::Runtime::new().expect("a runtime").block_on(fill(&place, &Arc::new(plan), runs));

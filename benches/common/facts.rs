@@ -89,6 +89,7 @@ pub(crate) fn reserved(run: RunId, number: u32) -> Reserved {
         cuts: Vec::new(),
         request_hash: "0123456789abcdef".to_owned(),
         remark: None,
+        sums_up: None,
         instead: None,
     });
     Reserved {

@@ -8,9 +8,9 @@ use super::types::{RunPage, RunRow};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
-use crate::domain::report::{AskDocument, BudgetTable, CostTable, RunDocument, Trace, replay};
+use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
 use crate::domain::rollup::Day;
-use crate::domain::run::Run;
+use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::store::{RUNS_MAX, RunFilter, Store};
@@ -65,7 +65,7 @@ impl Books {
     pub fn find(&self, text: &str) -> Result<RunSummary, ApiError> {
         let none = || ApiError::NoSuchRun(text.escape_debug().to_string().chars().take(ASKED_CHARS_MAX).collect());
         if text == LAST {
-            let newest = self.store.summaries(&RunFilter { limit: 1, ..RunFilter::default() })?;
+            let newest = self.store.summaries(&RunFilter { roots: true, limit: 1, ..RunFilter::default() })?;
             return newest.into_iter().next().ok_or_else(none);
         }
         let beginning = text.trim().to_ascii_uppercase();
@@ -86,36 +86,18 @@ impl Books {
     /// Its log or its plan is damaged.
     pub fn document(&self, run: RunId) -> Result<RunDocument, ApiError> {
         let (summary, plan) = self.with_plan(run)?;
-        let state = replay(run, plan, &self.store.events(run)?).ok_or(ApiError::DamagedLog(run))?;
-        let mut document = RunDocument::of(&state, summary.load_line, self.clock.now());
-        self.asks_below(&state, &mut document.asks)?;
-        Ok(document)
+        let tree = Tree::load(run, plan, |run| self.store.events(run))?.ok_or(ApiError::DamagedLog(run))?;
+        Ok(RunDocument::of_tree(&tree, summary.load_line, self.clock.now()))
     }
 
-    /// The trace of a run.
+    /// The trace of a run, with those of all below it.
     ///
     /// # Errors
     /// Its log or its plan is damaged.
     pub fn trace(&self, run: RunId) -> Result<Trace, ApiError> {
         let (_, plan) = self.with_plan(run)?;
-        let log = self.store.events(run)?;
-        let mut trace = Trace::of(run, plan.clone(), &log, self.clock.now()).ok_or(ApiError::DamagedLog(run))?;
-        if trace.head.state.awaits_person() {
-            let state = replay(run, plan, &log).ok_or(ApiError::DamagedLog(run))?;
-            self.asks_below(&state, &mut trace.head.asks)?;
-        }
-        Ok(trace)
-    }
-
-    /// What the open runs below a run ask: a tree waits as one.
-    fn asks_below(&self, run: &Run, asks: &mut Vec<AskDocument>) -> Result<(), ApiError> {
-        for child in run.children() {
-            let (_, plan) = self.with_plan(child)?;
-            let state = replay(child, plan, &self.store.events(child)?).ok_or(ApiError::DamagedLog(child))?;
-            asks.extend(AskDocument::of(&state, self.clock.now()));
-            self.asks_below(&state, asks)?;
-        }
-        Ok(())
+        let trace = Trace::of_tree(run, &plan, self.clock.now(), &mut |run| self.store.events(run))?;
+        trace.ok_or(ApiError::DamagedLog(run))
     }
 
     fn with_plan(&self, run: RunId) -> Result<(RunSummary, Arc<Plan>), ApiError> {

@@ -130,6 +130,7 @@ impl From<RuntimeError> for ApiError {
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
             | RuntimeError::Documents { .. }
+            | RuntimeError::ThreadBusy { .. }
             | RuntimeError::MissingLabel(_)
             | RuntimeError::Task(_)) => Self::Runtime(other),
         }

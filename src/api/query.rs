@@ -48,7 +48,7 @@ fn unknown(name: &str, known: &[&str]) -> ApiError {
     ))
 }
 
-/// `GET /v1/runs?agent=&state=&label=name=value&since=&until=&before=&limit=`; `state` and `label` may stand several times.
+/// `GET /v1/runs?agent=&state=&label=name=value&since=&until=&before=&roots=&limit=`; `state` and `label` may stand several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQuery(pub RunFilter);
 
@@ -76,7 +76,11 @@ impl RunQuery {
                 "until" => filter.until = Some(time()?),
                 "before" => filter.before = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
                 "limit" => filter.limit = limit(&name, &value)?,
-                _ => return Err(unknown(&name, &["agent", "state", "label", "since", "until", "before", "limit"])),
+                "roots" => filter.roots = parsed(&name, &value, "`true` or `false`")?,
+                _ => {
+                    let known = ["agent", "state", "label", "since", "until", "before", "roots", "limit"];
+                    return Err(unknown(&name, &known));
+                }
             }
         }
         Ok(Self(filter))
@@ -97,6 +101,7 @@ impl RunQuery {
         add("since", filter.since.map(|at| at.to_string()));
         add("until", filter.until.map(|at| at.to_string()));
         add("before", filter.before.map(|run| run.to_string()));
+        add("roots", filter.roots.then(|| "true".to_owned()));
         add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
     }
 }
@@ -203,6 +208,7 @@ mod tests {
             since: Some(Timestamp(1_795_392_000_123)),
             until: Some(Timestamp(1_795_392_000_124)),
             before: Some(RunId::from_bits(77)),
+            roots: true,
             limit: 7,
         };
         let mut url = Url::parse("http://plimsoll/v1/runs").expect("a URL");

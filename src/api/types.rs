@@ -42,7 +42,7 @@ pub struct RunRow {
     pub state: RunState,
     /// The limit that it met last.
     pub limit: Option<LimitKind>,
-    /// What it cost.
+    /// What it cost, with the runs below it that have ended.
     pub cost: CostDocument,
     /// The most that it can cost.
     pub load_line_usd: Money,
@@ -81,18 +81,23 @@ pub struct RunRow {
 
 impl From<&RunSummary> for RunRow {
     fn from(run: &RunSummary) -> Self {
+        let below = &run.children;
         Self {
             run: run.id,
             agent: run.agent.clone(),
             state: run.state,
             limit: run.limit,
-            cost: CostDocument { settled_usd: run.settled, unknown_usd: run.unknown, held_usd: run.held },
+            cost: CostDocument {
+                settled_usd: run.settled.plus(below.settled),
+                unknown_usd: run.unknown.plus(below.unknown),
+                held_usd: run.held,
+            },
             load_line_usd: run.load_line,
-            steps: run.steps,
-            model_calls: run.model_calls,
-            tool_calls: run.tool_calls,
-            attempts: run.attempts,
-            tokens: TokenDocument::from(&run.usage),
+            steps: run.steps.saturating_add(below.steps),
+            model_calls: run.model_calls.saturating_add(below.model_calls),
+            tool_calls: run.tool_calls.saturating_add(below.tool_calls),
+            attempts: run.attempts.saturating_add(below.attempts),
+            tokens: TokenDocument::from(&run.usage.plus(&below.usage)),
             wall_ms: run.active,
             error: run.error.as_deref().map(str::to_owned),
             parent: run.parent.as_ref().map(|parent| parent.run),

@@ -164,6 +164,9 @@ pub struct RunArguments {
     /// A label, such as tenant=acme; budgets and reports go by labels. May be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Go on with the conversation of this thread's run before; a label of the run, too
+    #[arg(long, value_name = "ID", conflicts_with = "each")]
+    pub thread: Option<String>,
     /// Print the run's document, with its cost, as JSON
     #[arg(long, conflicts_with = "events")]
     pub json: bool,
@@ -232,12 +235,18 @@ pub struct RunsArguments {
     /// With a label. May be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Of a thread
+    #[arg(long, value_name = "ID")]
+    pub thread: Option<String>,
     /// Created since then: a length of time back, such as 24h, or a date, such as 2026-11-01
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
     /// Created before then
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// With the runs of sub-agents; the cost and steps of each run include those below it
+    #[arg(long)]
+    pub children: bool,
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub limit: u16,

@@ -145,11 +145,11 @@ impl Talk<'_> {
 }
 
 fn pretty(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(other).unwrap_or_else(|_| other.to_string()),
+    if value.is_null() {
+        return String::new();
     }
+    let json = || serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string());
+    value.as_str().map_or_else(json, str::to_owned)
 }
 
 fn harmless(text: &str) -> String {

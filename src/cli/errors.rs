@@ -210,9 +210,10 @@ impl From<RuntimeError> for CliError {
             RuntimeError::NoSuchAgent { .. } => (code::USAGE, Exit::Usage),
             RuntimeError::NoSuchRun { .. } => (code::RUN, Exit::Usage),
             RuntimeError::DamagedLog { .. } => (code::STORE_DAMAGED, Exit::Failed),
-            RuntimeError::Answer { .. } | RuntimeError::Driven { .. } | RuntimeError::SubAgent { .. } => {
-                (code::STATE, Exit::Usage)
-            }
+            RuntimeError::Answer { .. }
+            | RuntimeError::Driven { .. }
+            | RuntimeError::ThreadBusy { .. }
+            | RuntimeError::SubAgent { .. } => (code::STATE, Exit::Usage),
             RuntimeError::Input { .. } => (code::INPUT, Exit::Usage),
             RuntimeError::Prompt { .. } => (code::PROMPT, Exit::Usage),
             RuntimeError::Documents { .. } => (code::INPUT, Exit::Usage),

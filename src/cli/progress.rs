@@ -13,10 +13,11 @@ use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::one_line;
 use crate::clock::Clock;
 use crate::domain::event::{
-    Call, CallRefusal, CostSource, Created, Event, Outcome, Reserved, Settled, StageEnd, StageEnded, StepKey, Voided,
+    Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, CostSource, Created, Event, Outcome, Reserved, RunState,
+    Settled, StageEnd, StageEnded, StepKey, Voided,
 };
 use crate::domain::limits::Limits;
-use crate::ids::{ReservationId, StageName};
+use crate::ids::{AgentName, ReservationId, RunId, StageName};
 use crate::runtime::{Observer, Progress};
 use crate::units::{Money, Timestamp};
 
@@ -37,6 +38,10 @@ struct State {
     live: Arc<Mutex<LiveLine>>,
     /// Items that are over, and all of them, of each map that is under way.
     maps: BTreeMap<StageName, (usize, usize)>,
+    /// The run that is watched: the first that is heard of.
+    root: Option<RunId>,
+    /// The agents of the runs below it.
+    below: BTreeMap<RunId, AgentName>,
 }
 
 enum View {
@@ -55,7 +60,15 @@ impl Watch {
             (Quiet::No, true) => View::Live(live_bar(live.clone())),
             (Quiet::No, false) => View::Lines,
         };
-        Self(Arc::new(Mutex::new(State { view, held: Vec::new(), landing: Money::ZERO, live, maps: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(State {
+            view,
+            held: Vec::new(),
+            landing: Money::ZERO,
+            live,
+            maps: BTreeMap::new(),
+            root: None,
+            below: BTreeMap::new(),
+        })))
     }
 
     /// What the runtime tells.
@@ -109,8 +122,14 @@ fn live_bar(live: Arc<Mutex<LiveLine>>) -> ProgressBar {
 impl State {
     fn hear(&mut self, progress: Progress<'_>) {
         match progress {
-            Progress::Event { recorded, .. } => {
-                if let Some(line) = self.fold(recorded.at, &recorded.event) {
+            Progress::Event { run, recorded } => {
+                let is_root = *self.root.get_or_insert(run) == run;
+                let line = if is_root {
+                    self.fold(recorded.at, &recorded.event)
+                } else {
+                    self.fold_below(run, &recorded.event)
+                };
+                if let Some(line) = line {
                     self.say(&line);
                 }
             }
@@ -140,6 +159,58 @@ impl State {
         told
     }
 
+    /// A fact of a sub-agent's run: its calls count here too, and are told with its agent's name.
+    fn fold_below(&mut self, run: RunId, event: &Event) -> Option<String> {
+        let agent = self.below.get(&run).map_or_else(|| "sub-agent".to_owned(), ToString::to_string);
+        let told = match event {
+            Event::Reserved(reserved) => {
+                self.reserve(reserved);
+                if let Some((_, _, name)) = self.held.last_mut() {
+                    *name = format!("{agent}: {name}");
+                }
+                None
+            }
+            Event::Settled(settled) => Some(self.settle(settled)),
+            Event::Voided(voided) => Some(self.void(voided)),
+            Event::CallRefused(refused) => Some(format!("{agent}: {}", call_refused(refused))),
+            Event::LandingBegan(met) => Some(format!("{agent}: stops: {}", met.refusal)),
+            Event::ChildBegan(began) => Some(self.begin_child(began)),
+            Event::ChildEnded(ended) => Some(self.end_child(ended)),
+            Event::PersonAsked(asked) => {
+                Some(format!("{agent}: a person must decide: {}", one_line(&asked.question, 300)))
+            }
+            Event::Created(_)
+            | Event::Admitted(_)
+            | Event::WaitBegan(_)
+            | Event::WaitEnded(_)
+            | Event::LandingReleased(_)
+            | Event::CancelRequested(_)
+            | Event::Interrupted(_)
+            | Event::InFlightResolved(_)
+            | Event::PersonAnswered(_)
+            | Event::Parked(_)
+            | Event::MapBegan(_)
+            | Event::StageEnded(_)
+            | Event::PeriodMoved(_)
+            | Event::Ended(_) => None,
+        };
+        let held = self.held.iter().map(|(_, amount, _)| *amount).sum::<Money>().plus(self.landing);
+        self.live().held = held;
+        told
+    }
+
+    fn begin_child(&mut self, began: &ChildBegan) -> String {
+        self.below.insert(began.child, began.agent.clone());
+        format!("{} begins", began.agent)
+    }
+
+    fn end_child(&mut self, ended: &ChildEnded) -> String {
+        let agent = self.below.remove(&ended.child).map_or_else(|| "sub-agent".to_owned(), |agent| agent.to_string());
+        let state = RunState::from(ended.end.state).name();
+        let why = ended.end.refusal.as_ref().map_or(String::new(), |refusal| format!(" by {refusal}"));
+        format!("{agent} {state}{why}: {}", ended.spent.settled)
+    }
+
     fn take(&mut self, at: Timestamp, event: &Event) -> Option<String> {
         match event {
             Event::Created(created) => {
@@ -158,10 +229,7 @@ impl State {
             }
             Event::Settled(settled) => Some(self.settle(settled)),
             Event::Voided(voided) => Some(self.void(voided)),
-            Event::CallRefused(refused) => Some(match &refused.why {
-                CallRefusal::Limit { refusal } => format!("refused {}: {refusal}", refused.tool),
-                CallRefusal::Invalid { message } => format!("refused {}: {}", refused.tool, one_line(message, 160)),
-            }),
+            Event::CallRefused(refused) => Some(call_refused(refused)),
             Event::WaitBegan(wait) => {
                 self.does("waiting for budget");
                 Some(format!(
@@ -193,9 +261,9 @@ impl State {
             | Event::Ended(_)
             | Event::PersonAnswered(_)
             | Event::Parked(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
             | Event::PeriodMoved(_) => None,
+            Event::ChildBegan(began) => Some(self.begin_child(began)),
+            Event::ChildEnded(ended) => Some(self.end_child(ended)),
         }
     }
 
@@ -286,6 +354,13 @@ impl State {
         self.live().tail.clear();
         let failure = &voided.failure;
         format!("{name}  not billed, {}: {}", failure.class.name(), one_line(&failure.message, 160))
+    }
+}
+
+fn call_refused(refused: &CallRefused) -> String {
+    match &refused.why {
+        CallRefusal::Limit { refusal } => format!("refused {}: {refusal}", refused.tool),
+        CallRefusal::Invalid { message } => format!("refused {}: {}", refused.tool, one_line(message, 160)),
     }
 }
 

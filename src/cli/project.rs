@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::errors::{CliError, Problem, code};
 use crate::clock::Clock;
-use crate::domain::event::Labels;
+use crate::domain::event::{Labels, THREAD};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
 use crate::sim::SimPrice;
@@ -176,6 +176,15 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
         }
     }
     Ok(labels)
+}
+
+/// The same, with the label of a thread where one is named.
+///
+/// # Errors
+/// As [`labels`].
+pub fn labels_in(given: &[String], thread: Option<&str>, derived: DerivedLabels) -> Result<Labels, CliError> {
+    let thread = thread.map(|id| format!("{THREAD}={id}"));
+    labels(&given.iter().cloned().chain(thread).collect::<Vec<_>>(), derived)
 }
 
 /// Whether labels may be given that the agent and the project give.

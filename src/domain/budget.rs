@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ToSpan as _};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{AccountKey, Labels};
+use crate::domain::event::{AccountKey, Labels, THREAD};
 use crate::domain::limits::Declared;
 use crate::ids::BudgetName;
 use crate::units::{Money, Timestamp};
@@ -35,10 +35,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// True where the budget counts runs with these labels.
+    /// True where the budget counts runs with these labels. A run outside of any thread isn't counted by one that has an
+    /// account for each thread: few runs are in one.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.scope.iter().all(|(label, value)| labels.get(label) == Some(value))
+        let threads = self.each.iter().any(|label| label == THREAD);
+        (!threads || labels.contains_key(THREAD))
+            && self.scope.iter().all(|(label, value)| labels.get(label) == Some(value))
     }
 
     /// The values of `each`, as `tenant=acme,user=7`; `%`, `,` and `=` are percent-encoded, so that no two scopes share a text.

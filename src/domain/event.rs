@@ -15,7 +15,7 @@ pub use attempt::{
 pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
 pub use state::{EndState, Ended, RunState};
 pub use tree::{
-    ChildBegan, ChildCall, ChildEnded, MapBegan, PeriodMoved, Place, Spent, StageEnd, StageEnded, ThreadLink,
+    ChildBegan, ChildCall, ChildEnded, MapBegan, PeriodMoved, Place, Spent, StageEnd, StageEnded, THREAD, ThreadLink,
 };
 
 use std::collections::BTreeMap;

@@ -122,6 +122,8 @@ pub struct Rendered {
     system: Option<Sent>,
     /// The rendered user text.
     pub(super) user: Sent,
+    /// What was said in its thread before.
+    earlier: Arc<[Sent]>,
     /// The same behind the run's documents, if it has some.
     attached: Option<(Arc<Documents>, Sent)>,
     pub(super) form: Arc<Form>,
@@ -139,6 +141,7 @@ impl Rendered {
         Ok(Self {
             system: system(template::render(&plan.prompt.system, &context)?),
             user: user(template::render(&plan.prompt.user, &context)?),
+            earlier: [].into(),
             attached: None,
             form,
             stage: None,
@@ -154,11 +157,19 @@ impl Rendered {
         Ok(Self {
             system: system(template::render(&prompt.system, &context)?),
             user: user(template::render(&prompt.user, &context)?),
+            earlier: [].into(),
             attached: None,
             form: forms.stages.get(&place.stage).unwrap_or(&forms.own).clone(),
             stage: Some(place.stage.clone()),
         }
         .with_documents(run.documents.clone()))
+    }
+
+    /// With what was said in its thread before.
+    #[must_use]
+    pub fn with_earlier(mut self, earlier: Vec<Sent>) -> Self {
+        self.earlier = earlier.into();
+        self
     }
 
     /// With the documents of its run.
@@ -183,15 +194,22 @@ impl Rendered {
         let context = &run.plan.context;
         let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
         let user = self.attached.as_ref().map_or(&self.user, |(_, message)| message);
-        let texts = self.system.iter().chain([user]).map(|sent| sent.text().len()).sum::<usize>();
+        let texts = self.system.iter().chain([user]).chain(&*self.earlier).map(|sent| sent.text().len()).sum::<usize>();
         let texts = Tokens(u64::try_from(texts).unwrap_or(u64::MAX));
         texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step)) > smallest
     }
 
-    pub(super) fn draft<'a>(&'a self, turns: &'a [Sent]) -> context::Draft<'a> {
+    pub(super) fn draft<'a>(&'a self, turns: &'a [Sent], summary: Option<&'a Sent>) -> context::Draft<'a> {
         let attached = self.attached.as_ref();
         let documents = attached.map(|(documents, message)| context::Attached { documents, message });
-        context::Draft { system: self.system.as_ref(), user: &self.user, documents, turns }
+        context::Draft {
+            system: self.system.as_ref(),
+            earlier: &self.earlier,
+            user: &self.user,
+            documents,
+            summary,
+            turns,
+        }
     }
 }
 

@@ -29,6 +29,7 @@
 
 mod form;
 mod prepare;
+mod summary;
 
 pub use form::{Beside, Form, Forms, Rendered};
 pub use prepare::{Draft, Effort, Prepared, Providers};

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Gate;
 use super::form::{Beside, Rendered};
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
-use crate::domain::event::{BoundMethod, Call, ModelCall, Purpose, Reserved};
+use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
@@ -52,6 +52,8 @@ pub struct Effort {
     pub stance: Stance,
     /// Count tokens, so that the bound is tighter.
     pub tight: bool,
+    /// Don't sum up what doesn't fit: cut it.
+    pub trim: bool,
     /// The run has waited, or there was nobody to wait for.
     pub waited: bool,
     /// Ask for fewer output tokens.
@@ -95,9 +97,9 @@ pub enum Prepared {
 }
 
 /// A model to ask, and why it isn't the first of its list.
-struct Chosen {
-    model: ModelName,
-    instead: Option<String>,
+pub(super) struct Chosen {
+    pub(super) model: ModelName,
+    pub(super) instead: Option<String>,
 }
 
 impl Gate {
@@ -146,7 +148,8 @@ impl Gate {
         let Some((row, terms)) = self.row(&chosen.model, now) else {
             return Prepared::GiveUp(format!("model `{}` has no price", chosen.model));
         };
-        let priced = Priced { gate: self, row, terms, turns, effort, beside };
+        let summary = summary_of(run, intent);
+        let priced = Priced { gate: self, row, terms, turns, summary, effort, beside };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
             Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
@@ -172,12 +175,13 @@ impl Gate {
     pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName, effort: &Effort) -> Money {
         let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
         let turns = run.landing_turns();
-        let priced = Priced { gate: self, row, terms, turns: &turns, effort, beside: Beside::default() };
+        let summary = run.landing_summary();
+        let priced = Priced { gate: self, row, terms, turns: &turns, summary, effort, beside: Beside::default() };
         priced.landing_amount(run, rendered, model)
     }
 
     /// The price row of a model and what its requests allow to be charged for.
-    fn row(&self, model: &ModelName, now: Timestamp) -> Option<(&PriceRow, Terms)> {
+    pub(super) fn row(&self, model: &ModelName, now: Timestamp) -> Option<(&PriceRow, Terms)> {
         Some((self.book.find(model, now)?, self.providers.terms(&model.provider())?))
     }
 
@@ -254,6 +258,15 @@ fn turns(run: &Run, intent: &ModelIntent) -> Vec<Sent> {
     turns
 }
 
+fn summary_of<'a>(run: &'a Run, intent: &ModelIntent) -> Option<&'a Sent> {
+    match intent.purpose {
+        Purpose::Landing => run.landing_summary(),
+        Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
+            run.summary_at(&intent.step.stage, intent.step.item)
+        }
+    }
+}
+
 fn failed(tried: &Try) -> Failed {
     Failed { model: tried.model.clone(), demand: retry::demand(tried.failure.class) }
 }
@@ -291,13 +304,15 @@ fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Re
 }
 
 /// A conversation and the row that prices it.
-struct Priced<'a> {
-    gate: &'a Gate,
-    row: &'a PriceRow,
-    terms: Terms,
-    turns: &'a [Sent],
-    effort: &'a Effort,
-    beside: Beside,
+pub(super) struct Priced<'a> {
+    pub(super) gate: &'a Gate,
+    pub(super) row: &'a PriceRow,
+    pub(super) terms: Terms,
+    pub(super) turns: &'a [Sent],
+    /// What stands for the turns before.
+    pub(super) summary: Option<&'a Sent>,
+    pub(super) effort: &'a Effort,
+    pub(super) beside: Beside,
 }
 
 impl Priced<'_> {
@@ -313,8 +328,16 @@ impl Priced<'_> {
         let encoding = Encoding::of(&chosen.model);
         let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.form.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
-        let draft = rendered.draft(self.turns);
+        let draft = rendered.draft(self.turns, self.summary);
+        let why_cut = match self.summed_up(run, rendered, intent, &chosen, window, &sizer) {
+            Some(Ok(summary)) => return Ok(*summary),
+            Some(Err(why)) => Some(why),
+            None => None,
+        };
         let mut fitted = context::fit(&draft, &run.plan.context, window, &sizer)?;
+        if let (Some(why), Some(cut)) = (why_cut, fitted.cuts.iter_mut().find(|cut| cut.pot == Pot::History)) {
+            cut.what = format!("{}; not summed up: {why}", cut.what);
+        }
         let tightened = |fitted: Fitted| context::tightened(&draft, &sizer).unwrap_or(fitted);
         if self.effort.tight && fitted.method == BoundMethod::Bytes {
             fitted = tightened(fitted);
@@ -362,13 +385,13 @@ impl Priced<'_> {
             encoding: Encoding::of(&chosen.model),
             prepared: &rendered.form.without_tools,
         };
-        let mut fitted = context::landing(&rendered.draft(self.turns), &room, &sizer)?;
+        let mut fitted = context::landing(&rendered.draft(self.turns, self.summary), &room, &sizer)?;
         let messages = std::mem::take(&mut fitted.messages);
         let request = request(run, rendered, &chosen.model, messages, [].into(), max_output);
         Ok(self.draft(run, rendered, intent, chosen, request, fitted, Money::ZERO, false))
     }
 
-    fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
+    pub(super) fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
         let limits = &run.plan.limits;
         let room = LandingRoom {
             tokens: Tokens(limits.landing_tokens.into()),
@@ -380,7 +403,7 @@ impl Priced<'_> {
             prepared: &rendered.form.without_tools,
         };
         let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
-        let bound = context::landing_bound(&rendered.draft(self.turns), &room, method, &sizer);
+        let bound = context::landing_bound(&rendered.draft(self.turns, self.summary), &room, method, &sizer);
         // A workflow's outputs come late: its reserve is enough for the whole room from the start.
         let bound = if run.plan.is_workflow() { bound.map(|_| room.tokens) } else { bound };
         bound.map_or(Money::ZERO, |input| self.bound(input).worst_case(self.landing_output(run)))
@@ -399,7 +422,7 @@ impl Priced<'_> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one field of the event or of the draft")]
-    fn draft(
+    pub(super) fn draft(
         &self,
         run: &Run,
         rendered: &Rendered,
@@ -421,6 +444,7 @@ impl Priced<'_> {
             cuts: fitted.cuts,
             request_hash: hash(&request),
             remark: intent.remark.clone(),
+            sums_up: None,
             instead: chosen.instead,
         };
         let reserved = Reserved {
@@ -439,7 +463,7 @@ impl Priced<'_> {
 }
 
 /// A workflow's reserve stays as it was placed.
-fn held_for_landing(run: &Run) -> Money {
+pub(super) fn held_for_landing(run: &Run) -> Money {
     run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount)
 }
 

@@ -37,7 +37,7 @@ fn of_input(expression: &str, input: &Value) -> Result<Vec<Document>, String> {
         Value::Array(items) => {
             items.iter().zip(1..).map(|(item, number)| named(item, number)).collect::<Result<_, _>>()?
         }
-        one => vec![named(&one, 1)?],
+        one @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => vec![named(&one, 1)?],
     };
     let bytes: usize = found.iter().map(|document| document.text.len()).sum();
     if found.len() > documents::DOCUMENTS_MAX

@@ -82,6 +82,14 @@ pub enum RuntimeError {
         /// Why.
         fault: String,
     },
+    /// A thread's run is open.
+    #[error("thread `{thread}` has an open run, `{run}`; a thread goes on when that has ended")]
+    ThreadBusy {
+        /// The thread.
+        thread: String,
+        /// The open run.
+        run: RunId,
+    },
     /// A budget counts by a label that the run hasn't.
     #[error(transparent)]
     MissingLabel(#[from] MissingLabel),

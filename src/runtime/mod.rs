@@ -17,10 +17,12 @@ mod perform;
 mod progress;
 mod settle;
 mod stop;
+mod thread;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
 pub use error::RuntimeError;
+pub(crate) use people::Request;
 pub use progress::{Observer, Progress, silent};
 
 use std::collections::BTreeMap;
@@ -28,17 +30,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, PersonAnswered, RunState};
+use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
-use crate::domain::run::{Given, Intent, Next, Run, Tree};
+use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
@@ -106,25 +108,6 @@ impl Agent {
 /// Requests of people that a driven tree hasn't heard yet.
 const REQUESTS_MAX: usize = 64;
 
-/// What people ask of a tree that is driven.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// To end it.
-    Cancel {
-        /// Why.
-        reason: String,
-    },
-    /// That a question of one of its runs is answered.
-    Answer {
-        /// The run that asks.
-        run: RunId,
-        /// The answer.
-        given: Given,
-        /// What became of it.
-        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
-    },
-}
-
 /// The right to drive a run or to decide on it. Dropped, it is free for others.
 struct Entered {
     runtime: Runtime,
@@ -167,6 +150,8 @@ pub(crate) struct Shared {
     budgets: Vec<Budget>,
     /// The roots that are driven now, each with the way to ask something of it.
     driven: Mutex<BTreeMap<RunId, mpsc::Sender<Request>>>,
+    /// The runs that are driven now and are in a thread, by agent and thread.
+    threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
     /// Runs that go on because somebody answered them.
@@ -256,6 +241,7 @@ impl Runtime {
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
+            threads: Mutex::default(),
             drains: Mutex::default(),
             woken: Mutex::default(),
             expiry: Expiry::default(),
@@ -271,7 +257,8 @@ impl Runtime {
     /// The agent isn't known, the input doesn't fit it, a budget asks for a label that isn't there, or the store can't
     /// write.
     pub async fn create(&self, new: &NewRun) -> Result<RunId, RuntimeError> {
-        let (run, created, agent) = self.created(new)?;
+        let (run, mut created, agent) = self.created(new)?;
+        created.thread = self.thread(&created)?;
         let events = vec![(run, Event::Created(created))];
         let op = Op { run, events, asks: vec![], plan: Some(agent.plan.clone()) };
         self.store().submit(op).await?;
@@ -285,11 +272,11 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
-        let (run, created, agent) = self.created(new)?;
-        let rendered = render(agent.clone(), &created)?;
+        let (run, mut created, agent) = self.created(new)?;
+        let entered = self.enter_new(run, &mut created)?;
+        let rendered = self.render(agent.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
-        let entered = self.enter(run)?;
         let created = Some(Event::Created(created));
         let state = self.drive_tree(entered, Tree::of(state), rendered, observer, created).await?;
         Ok((run, state))
@@ -315,7 +302,7 @@ impl Runtime {
         if root.state.is_ended() {
             return Ok(root.state);
         }
-        let rendered = render(Arc::new(Agent::new(root.plan.clone())), &created)?;
+        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created)?;
         failpoint::reach("run.resume");
         self.drive_tree(entered, tree, rendered, observer, None).await
     }
@@ -539,15 +526,16 @@ impl Runtime {
         labels
     }
 
+    fn render(&self, agent: Arc<Agent>, created: &Created) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
+        let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
+            .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
+        let rendered = rendered.with_documents(created.documents.clone()).with_earlier(self.earlier(created)?);
+        Ok((agent, rendered))
+    }
+
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
-}
-
-fn render(agent: Arc<Agent>, created: &Created) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
-    let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
-        .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
-    Ok((agent, rendered.with_documents(created.documents.clone())))
 }
 
 /// Clients for whoever answers, and the terms that each asks.

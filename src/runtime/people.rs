@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use tokio::sync::oneshot;
 
-use super::{Request, Runtime, RuntimeError, silent};
+use super::{Runtime, RuntimeError, silent};
 use crate::domain::event::{Event, PersonAnswered};
 use crate::domain::ledger::Op;
 use crate::domain::run::{Given, Tree};
@@ -16,6 +16,25 @@ use crate::ids::RunId;
 
 /// Drivers that may leave while an answer is on its way to them.
 const DRIVERS_MAX: u32 = 64;
+
+/// What people ask of a tree that is driven.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// To end it.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// That a question of one of its runs is answered.
+    Answer {
+        /// The run that asks.
+        run: RunId,
+        /// The answer.
+        given: Given,
+        /// What became of it.
+        reply: oneshot::Sender<Result<PersonAnswered, RuntimeError>>,
+    },
+}
 
 impl Runtime {
     /// Answers a question of a run: in its log at once, or through whoever drives its tree. Of a root that asks nothing

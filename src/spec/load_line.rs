@@ -101,6 +101,8 @@ fn input_bound(limits: &Limits, most: Tokens) -> Tokens {
 /// One way in which a plan asks models.
 struct Asking<'a> {
     model: &'a ModelPlan,
+    /// Who sums up what doesn't fit, where the agent names somebody.
+    sums_up: Option<&'a ModelName>,
     input: Tokens,
 }
 
@@ -109,11 +111,12 @@ fn askings(plan: &Plan) -> Vec<Asking<'_>> {
     let (mut askings, mut open) = (Vec::new(), vec![(plan, Tokens(u64::MAX))]);
     while let Some((plan, most)) = open.pop() {
         let whole = input_bound(&plan.limits, most);
-        askings.push(Asking { model: &plan.model, input: whole.min(plan.context.tokens) });
+        let sums_up = plan.context.summary_model.as_ref();
+        askings.push(Asking { model: &plan.model, sums_up, input: whole.min(plan.context.tokens) });
         for stage in &plan.stages {
             if let Some(model) = stage.kind.call().and_then(|call| call.model.as_ref()) {
                 let input = input_bound(plan.limits_of(&stage.id), whole).min(plan.context.tokens);
-                askings.push(Asking { model, input });
+                askings.push(Asking { model, sums_up, input });
             }
         }
         open.extend(plan.agents.values().map(|below| (&**below, whole)));
@@ -126,8 +129,8 @@ fn worst_call(
     price: &impl Fn(&ModelName, Tokens, u32) -> Option<Money>,
 ) -> (Option<WorstCall>, Vec<ModelName>) {
     let (mut worst, mut unpriced): (Option<WorstCall>, Vec<ModelName>) = (None, Vec::new());
-    for Asking { model: asked, input } in askings(plan) {
-        for model in asked.models() {
+    for Asking { model: asked, sums_up, input } in askings(plan) {
+        for model in asked.models().into_iter().chain(sums_up) {
             let output = asked.max_output_tokens;
             match price(model, input, output) {
                 Some(cost) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {

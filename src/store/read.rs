@@ -49,6 +49,8 @@ pub struct RunFilter {
     pub until: Option<Timestamp>,
     /// Only runs before this one: the last of the page before.
     pub before: Option<RunId>,
+    /// Only roots: no sub-agent's run.
+    pub roots: bool,
     /// How many; at most [`RUNS_MAX`], which is also what 0 means.
     pub limit: usize,
 }
@@ -57,7 +59,8 @@ impl RunFilter {
     /// True for a run that the filter lets through, but for its times.
     #[must_use]
     pub fn admits(&self, run: &RunSummary) -> bool {
-        self.agent.as_ref().is_none_or(|agent| *agent == run.agent)
+        !(self.roots && run.parent.is_some())
+            && self.agent.as_ref().is_none_or(|agent| *agent == run.agent)
             && (self.states.is_empty() || self.states.contains(&run.state))
             && self.labels.iter().all(|(name, value)| run.labels.get(name) == Some(value))
     }

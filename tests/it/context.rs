@@ -94,7 +94,7 @@ static SYSTEM: LazyLock<Sent> = LazyLock::new(|| Message::System { text: "You an
 static USER: LazyLock<Sent> = LazyLock::new(|| Message::User { text: "Where is order 1042?".into() }.into());
 
 fn draft(turns: &[Sent]) -> Draft<'_> {
-    Draft { system: Some(&SYSTEM), user: &USER, documents: None, turns }
+    Draft { system: Some(&SYSTEM), earlier: &[], user: &USER, documents: None, summary: None, turns }
 }
 
 fn result_texts(fitted: &Fitted) -> Vec<&str> {
@@ -157,9 +157,11 @@ fn of_tool_results_the_newest_stay_whole_and_each_call_keeps_an_answer() {
         texts[2]
     );
     assert!(texts[0].starts_with("[result cut: 4") && texts[0].ends_with(" bytes]"), "{}", texts[0]);
-    let named: Vec<_> = fitted.cuts.iter().map(|cut| (cut.pot, cut.what.as_str())).collect();
+    assert!(fitted.cuts.iter().all(|cut| cut.what.contains("cut") && cut.what.ends_with(']')), "{:?}", fitted.cuts);
+    let name = |what: &'_ str| what.split(',').next().unwrap_or_default().to_owned();
+    let named: Vec<_> = fitted.cuts.iter().map(|cut| (cut.pot, name(&cut.what))).collect();
     let results = ["result of lookup (call 1)", "result of lookup (call 2)", "result of lookup (call 3)"];
-    assert_eq!(named, results.map(|what| (Pot::ToolOutput, what)));
+    assert_eq!(named, results.map(|what| (Pot::ToolOutput, what.to_owned())));
     assert_calls_and_answers_pair_up(&fitted.messages);
 }
 
@@ -338,5 +340,33 @@ proptest! {
         let bound = landing_bound(&asked, &room(2_000), BoundMethod::Bytes, &sizer).expect("a bound");
         let landed = landing(&asked, &room(2_000), &sizer).expect("a landing");
         prop_assert!(landed.bound().tokens <= bound && bound <= Tokens(2_000));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn a_thread_leaves_oldest_first_and_before_the_turns(
+        lengths in proptest::collection::vec((1usize..200, 1usize..400), 0..8), own in 0usize..300, history in 50u64..1_500, known in any::<bool>(),
+    ) {
+        let sizer = Uneven { tokens_known: known };
+        let exchange = |(asked, said): &(usize, usize)| {
+            let answer = Message::Assistant(Assistant { text: "a".repeat(*said), ..Assistant::default() });
+            [Sent::from(Message::User { text: "u".repeat(*asked) }), answer.into()]
+        };
+        let earlier: Vec<Sent> = lengths.iter().flat_map(exchange).collect();
+        let turns = turn(1, own, &[]);
+        let context = plan(6_000, history, 500);
+        let fitted = fit(&Draft { earlier: &earlier, ..draft(&turns) }, &context, WIDE, &sizer).expect("it fits");
+        let kept = fitted.messages.len() - 2 - turns.len();
+        prop_assert_eq!(kept % 2, 0, "whole exchanges");
+        prop_assert_eq!(&fitted.messages[1..=kept], &earlier[earlier.len() - kept..]);
+        prop_assert!(fitted.pots.history <= context.history || kept == 0);
+        prop_assert_eq!(fitted.cuts.is_empty(), kept == earlier.len());
+        prop_assert!(fitted.messages.ends_with(&turns));
+        let bound = landing_bound(&Draft { earlier: &earlier, ..draft(&turns) }, &room(2_000), BoundMethod::Bytes, &sizer);
+        let landed = landing(&Draft { earlier: &earlier, ..draft(&turns) }, &room(2_000), &sizer).expect("a landing");
+        prop_assert!(landed.bound().tokens <= bound.expect("a bound"));
     }
 }

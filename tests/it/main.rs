@@ -13,6 +13,7 @@ mod ledger;
 mod licences;
 mod limits;
 mod live_store;
+mod long_talk;
 mod map;
 mod people;
 mod pricing;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use plimsoll::domain::event::{ChildEnded, EndState, Event, Reserved, RunState};
 use plimsoll::domain::limits::LimitKind;
+use plimsoll::domain::report::Trace;
 use plimsoll::ids::RunId;
 use plimsoll::runtime::{NewRun, Observer, Progress, Runtime, silent};
+use plimsoll::store::RunFilter;
 use plimsoll::units::{Millis, Money};
 use serde_json::json;
 
@@ -225,6 +227,37 @@ async fn counts_of_all_above_hold_below() {
     assert_eq!(states, [RunState::Finished, RunState::Stopped], "{}", told.show());
     assert!(told.run.spent().model_calls <= 3, "{}", told.show());
     world.verify();
+}
+
+/// The trace of a run with all below it.
+fn trace(world: &World, told: &Told) -> Trace {
+    let read = &mut |run| world.runtime.store().events(run);
+    let at = told.log.last().expect("a fact").at;
+    Trace::of_tree(told.run.id, &told.run.plan, at, read).expect("it reads").expect("a trace")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lines_of_all_runs_add_up_to_the_root() {
+    for recipe in [staged(), looped()] {
+        let world = recipe.start();
+        let told = world.run().await;
+        let whole = trace(&world, &told);
+        let lines: Money = whole.attempts().map(|attempt| attempt.cost_usd).sum();
+        assert_eq!((lines, lines), (whole.head.cost.settled_usd, world.invoice().total));
+        assert_eq!(whole.attempts().count(), whole.head.attempts as usize);
+        let below = whole.head.sub_agents.expect("sub-agents");
+        let children: Vec<Trace> = whole.children().filter_map(|child| child.trace.clone()).collect();
+        assert_eq!(children.len(), below.runs as usize);
+        assert_eq!(children.iter().map(|child| child.head.cost.settled_usd).sum::<Money>(), below.settled_usd);
+        // A sub-agent's run can be told alone, by the plan that was stored for it.
+        for child in &children {
+            let alone = trace(&world, &world.told(child.head.run));
+            assert_eq!(alone.head, child.head);
+        }
+        let roots = RunFilter { roots: true, ..RunFilter::default() };
+        let listed = world.runtime.store().summaries(&roots).expect("runs");
+        assert_eq!(listed.iter().map(|run| run.id).collect::<Vec<_>>(), [told.run.id]);
+    }
 }
 
 /// Does something once, at the first reservation of this place in the order of all reservations.

@@ -152,7 +152,14 @@ impl Deciding<'_> {
                 RunState::Queued | RunState::Interrupted if clock().now().since(left) < LEFT_TIME => {
                     tokio::time::sleep(PAUSE.duration()).await;
                 }
-                _ => break,
+                RunState::Queued
+                | RunState::Interrupted
+                | RunState::AwaitingApproval
+                | RunState::AwaitingInput
+                | RunState::Finished
+                | RunState::Stopped
+                | RunState::Failed
+                | RunState::Cancelled => break,
             }
             document = holder.run(&run, WAIT_TIME_MAX).await?;
         }

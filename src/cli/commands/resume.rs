@@ -334,8 +334,8 @@ async fn drive_all(
             *tally.states.entry(RunState::Interrupted).or_default() += 1;
             continue;
         }
-        let (state, created) = runtime.load(run)?;
-        let document = RunDocument::of(&state, created.load_line, clock().now());
+        let (tree, created) = runtime.load_tree(run)?;
+        let document = RunDocument::of_tree(&tree, created.load_line, clock().now());
         tally.count(&document);
         bar.advance(tally, || None);
         if arguments.json {

@@ -24,7 +24,7 @@ use crate::spec::project::Project;
 pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exit, CliError> {
     let nobody_bills = arguments.books.sim || arguments.cassette.is_some();
     let (project, plan) = project::agent(context.project, &arguments.agent, nobody_bills)?;
-    let labels = project::labels(&arguments.label, DerivedLabels::Refused)?;
+    let labels = project::labels_in(&arguments.label, arguments.thread.as_deref(), DerivedLabels::Refused)?;
     if !arguments.dry_run && !project::is_simulated(&project, nobody_bills) {
         project::keys_are_there(&project, &plan)?;
     }

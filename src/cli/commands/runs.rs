@@ -5,7 +5,7 @@ use crate::api::{Books, RunQuery, RunRow};
 use crate::cli::arguments::RunsArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{DerivedLabels, clock, configuration, labels, states, when};
+use crate::cli::project::{DerivedLabels, clock, configuration, labels_in, states, when};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::cli::{books, remote};
@@ -27,10 +27,11 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     let filter = RunFilter {
         agent: arguments.agent.as_deref().map(AgentName::from),
         states: states(&arguments.state)?,
-        labels: labels(&arguments.label, DerivedLabels::Allowed)?,
+        labels: labels_in(&arguments.label, arguments.thread.as_deref(), DerivedLabels::Allowed)?,
         since: point("--since", &arguments.since)?,
         until: point("--until", &arguments.until)?,
         before: None,
+        roots: !arguments.children,
         limit: usize::from(arguments.limit),
     };
     let query = RunQuery(filter);
@@ -74,7 +75,7 @@ fn table(runs: &[RunRow]) -> Table {
         let unknown = if run.cost.unknown_usd.is_zero() { "" } else { " (unknown in it)" };
         table.push([
             run.run.to_string(),
-            run.agent.to_string(),
+            run.parent.map_or_else(|| run.agent.to_string(), |parent| format!("{}, below {parent}", run.agent)),
             by.map_or(state.clone(), |limit| format!("{state} by {limit}")),
             format!("{}{unknown}", run.cost.settled_usd),
             run.steps.to_string(),

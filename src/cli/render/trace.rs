@@ -2,11 +2,13 @@
 
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::event::{AccountKey, CallRefusal, Decision, Place, Pot, Purpose, StageEnd, WaitEnd};
+use crate::domain::event::{
+    AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
+};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
-    AttemptCall, AttemptLine, CostState, Gave, LimitStanding, ModelLine, ReplyLine, RunDocument, StepLine,
-    TimelineEntry, TokenDocument, Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
+    StepLine, TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
 use crate::units::{Millis, Money, Tokens, grouped};
@@ -19,15 +21,9 @@ const EXCERPT_CHARS_MAX: usize = 120;
 pub fn trace(trace: &Trace, width: Option<u16>) -> String {
     let mut text = head(trace);
     text.push('\n');
-    let told: Vec<Vec<String>> = trace.timeline.iter().map(entry_lines).filter(|lines| !lines.is_empty()).collect();
-    let last = told.len().saturating_sub(1);
-    for (index, lines) in told.into_iter().enumerate() {
-        let (branch, stem) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        for (number, line) in lines.into_iter().enumerate() {
-            text.push_str(if number == 0 { branch } else { stem });
-            text.push_str(&line);
-            text.push('\n');
-        }
+    for line in branches(&trace.timeline) {
+        text.push_str(&line);
+        text.push('\n');
     }
     if trace.timeline.is_empty() {
         text.push_str("nothing has happened yet\n");
@@ -37,6 +33,37 @@ pub fn trace(trace: &Trace, width: Option<u16>) -> String {
     text.push('\n');
     text.push_str(&limits(&trace.limits, width));
     text
+}
+
+/// What happened, as a tree's branches.
+fn branches(timeline: &[TimelineEntry]) -> Vec<String> {
+    let told: Vec<Vec<String>> = timeline.iter().map(entry_lines).filter(|lines| !lines.is_empty()).collect();
+    let last = told.len().saturating_sub(1);
+    let lines = told.into_iter().enumerate().flat_map(|(index, lines)| {
+        let (branch, stem) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let line = move |(number, line)| format!("{}{line}", if number == 0 { branch } else { stem });
+        lines.into_iter().enumerate().map(line)
+    });
+    lines.collect()
+}
+
+/// A sub-agent's run: what it came to, and below it what happened there.
+fn child_lines(child: &ChildLine) -> Vec<String> {
+    let place = Place { stage: child.stage.clone(), item: child.item };
+    let called = child.step.map_or_else(|| format!("stage {place}"), |step| format!("step {step}"));
+    let state = match (&child.trace, child.end) {
+        (Some(trace), _) => state(&trace.head),
+        (None, Some(end)) => RunState::from(end).name().to_owned(),
+        (None, None) => "under way".to_owned(),
+    };
+    let cost = child.trace.as_ref().map_or(child.cost_usd, |trace| trace.head.cost.settled_usd);
+    let mut lines = vec![format!("{called}  agent {}  {state}, {cost}  run {}", child.agent, child.run)];
+    if let Some(trace) = &child.trace {
+        lines.push(format!("  input: {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
+        lines.extend(trace.refusal.as_ref().map(|refusal| format!("  {refusal}")));
+        lines.extend(branches(&trace.timeline));
+    }
+    lines
 }
 
 fn head(trace: &Trace) -> String {
@@ -88,6 +115,7 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
         TimelineEntry::StageEnded { stage, item, end, refusal, error, .. } => {
             stage_ended(&Place { stage: stage.clone(), item: *item }, *end, refusal.as_ref(), error.as_deref())
         }
+        TimelineEntry::Child(child) => child_lines(child),
         TimelineEntry::Admitted { landing_usd, budgets, .. } => vec![admitted(*landing_usd, budgets)],
         TimelineEntry::Refused { tool, reason, .. } => vec![refused(&one_line(tool.as_str(), 64), reason)],
         TimelineEntry::Waited { account, asked_usd, until, waited_ms, why, .. } => {
@@ -176,11 +204,27 @@ const fn wait_end(why: WaitEnd) -> &'static str {
 fn step_lines(step: &StepLine) -> Vec<String> {
     let stage = step.place().map_or(String::new(), |place| format!("  stage {place}"));
     let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
+    lines.extend(step.grew.as_ref().map(growth));
     for attempt in &step.attempts {
         lines.push(attempt_line(attempt));
         lines.extend(details(attempt).into_iter().map(|detail| format!("    {detail}")));
     }
     lines
+}
+
+/// `  request +120 tokens: history +90, tool_output +30`.
+fn growth(grew: &Growth) -> String {
+    let pots = [
+        (Pot::Instructions, grew.instructions),
+        (Pot::History, grew.history),
+        (Pot::Documents, grew.documents),
+        (Pot::ToolOutput, grew.tool_output),
+    ];
+    let moved = pots.iter().filter(|(_, change)| *change != 0);
+    let moved: Vec<String> =
+        moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change, grew.method))).collect();
+    let by = if moved.is_empty() { String::new() } else { format!(": {}", moved.join(", ")) };
+    format!("  request {} tokens{by}", signed(grew.total(), grew.method))
 }
 
 /// What a step calls: of its latest attempt.
@@ -292,7 +336,11 @@ fn said(reply: &ReplyLine) -> Vec<String> {
 /// What the run cost, in two lines.
 fn sums(head: &RunDocument) -> String {
     let CostLine(cost) = CostLine::of(head);
-    format!("cost    {cost}; load line {}\ntokens  {}\n", head.load_line_usd, tokens(&head.tokens))
+    let below = head.sub_agents.as_ref().map_or(String::new(), |below| {
+        let runs = if below.runs == 1 { "1 run".to_owned() } else { format!("{} runs", below.runs) };
+        format!("        of it sub-agents: {} by {runs}, {} steps\n", below.settled_usd, below.steps)
+    });
+    format!("cost    {cost}; load line {}\n{below}tokens  {}\n", head.load_line_usd, tokens(&head.tokens))
 }
 
 /// `$0.010934, of it $0.009 unknown; $0.002 still held`.
@@ -334,19 +382,27 @@ fn limits(standings: &[LimitStanding], width: Option<u16>) -> String {
 #[must_use]
 pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     // A single loop has one stage, which nobody named.
-    let staged = trace.steps().any(|step| step.place().is_some());
+    let staged = trace.steps().any(|step| step.place().is_some()) || trace.children().any(|child| child.step.is_none());
     let mut table =
         Table::new([Column::number("STEP")].into_iter().chain(staged.then(|| Column::id("STAGE"))).chain([
             Column::text("CALL"),
             Column::number("TRIES"),
             Column::number("TOKENS IN"),
+            Column::number("GREW"),
             Column::number("OUT"),
             Column::number("COST"),
             Column::number("TIME"),
         ]));
-    for step in trace.steps() {
-        let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
-        table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
+    for entry in &trace.timeline {
+        if let TimelineEntry::Step(step) = entry {
+            let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
+            table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
+        } else if let TimelineEntry::Child(child) = entry {
+            let place = Place { stage: child.stage.clone(), item: child.item };
+            let place = staged.then(|| place.to_string());
+            let step = child.step.map_or_else(|| "-".to_owned(), |step| step.to_string());
+            table.push([step].into_iter().chain(place).chain(child_row(child)));
+        }
     }
     let head = &trace.head;
     let input = head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write);
@@ -354,6 +410,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
         "total".to_owned(),
         trace.attempts().count().to_string(),
         input.to_string(),
+        String::new(),
         head.tokens.output.to_string(),
         head.cost.settled_usd.to_string(),
         head.wall_ms.to_string(),
@@ -372,7 +429,27 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
     format!("{}{}\n{}: {cost}\n{because}{error}", table.render(width), stood.join(" · "), state(head))
 }
 
-fn step_row(step: &StepLine) -> [String; 6] {
+/// What a sub-agent's run and all below it came to.
+fn child_row(child: &ChildLine) -> [String; 7] {
+    let Some(trace) = &child.trace else {
+        let nothing = || "-".to_owned();
+        let cost = child.cost_usd.to_string();
+        return [format!("agent {}", child.agent), nothing(), nothing(), nothing(), nothing(), cost, nothing()];
+    };
+    let head = &trace.head;
+    let unknown = if head.cost.unknown_usd.is_zero() { "" } else { " unknown in it" };
+    [
+        format!("agent {} ({})", child.agent, state(head)),
+        head.attempts.to_string(),
+        head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write).to_string(),
+        "-".to_owned(),
+        head.tokens.output.to_string(),
+        format!("{}{unknown}", head.cost.settled_usd),
+        head.wall_ms.to_string(),
+    ]
+}
+
+fn step_row(step: &StepLine) -> [String; 7] {
     let input = |tokens: &TokenDocument| tokens.input.plus(tokens.cache_read).plus(tokens.cache_write);
     let used: Vec<&TokenDocument> = step.attempts.iter().filter_map(|attempt| attempt.tokens.as_ref()).collect();
     let count = |tokens: Tokens| if used.is_empty() { "-".to_owned() } else { tokens.to_string() };
@@ -382,10 +459,20 @@ fn step_row(step: &StepLine) -> [String; 6] {
         call(step),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),
+        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total(), grew.method)),
         count(used.iter().map(|tokens| tokens.output).sum()),
         format!("{}{}", step.cost_usd, if unknown { " unknown" } else { "" }),
         latency.to_string(),
     ]
+}
+
+/// `+1,200` or `-300`; `≤+1,200` where only bytes are known.
+fn signed(change: i64, method: BoundMethod) -> String {
+    let bound = match method {
+        BoundMethod::Bytes if change > 0 => "≤",
+        BoundMethod::Bytes | BoundMethod::Tokens => "",
+    };
+    format!("{bound}{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
 }
 
 #[cfg(test)]

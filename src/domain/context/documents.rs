@@ -123,7 +123,7 @@ impl Documents {
                 last => {
                     text.push_str(if last.is_some() { "\n</document>\n" } else { "" });
                     let name = piece.name.replace(['"', '\n', '<', '>'], "'");
-                    write!(text, "<document name=\"{name}\">\n").expect("writing to a string can't fail");
+                    writeln!(text, "<document name=\"{name}\">").expect("writing to a string can't fail");
                 }
             }
             // A document can't end itself.

@@ -61,7 +61,9 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
         let measure = Measure { sizer, method };
         let base = Telling { draft, parts: &[], measure }.size(0);
         let turns: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
-        let told = turns.plus(documents_bound(draft, measure));
+        let kept = draft.earlier.iter().chain(draft.summary);
+        let summary: Tokens = kept.map(|message| measure.message(message).plus(words)).sum();
+        let told = turns.plus(summary).plus(documents_bound(draft, measure));
         (base <= room.tokens).then(|| base.plus(words).plus(told).min(room.tokens))
     };
     if method == BoundMethod::Bytes
@@ -95,8 +97,8 @@ fn documents_bound(draft: &Draft<'_>, measure: Measure<'_>) -> Tokens {
 }
 
 /// One message, or one call with its answer, in words.
-struct Part {
-    text: String,
+pub(super) struct Part {
+    pub(super) text: String,
     pot: Pot,
     what: String,
 }
@@ -159,7 +161,7 @@ impl Telling<'_> {
             shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
         let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
         let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user.text());
-        head(&Draft { user: &said(user), documents: None, ..*self.draft })
+        head(&Draft { user: &said(user), documents: None, summary: None, earlier: &[], ..*self.draft })
     }
 
     fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {
@@ -184,16 +186,32 @@ fn shortened(text: &str, left: Tokens) -> Option<String> {
     Some(without_middle(text, keep))
 }
 
+fn earlier(message: &Sent) -> Part {
+    let text = match &**message {
+        Message::Assistant(said) => format!("In an earlier run you answered: {}", said.text),
+        Message::System { .. } | Message::User { .. } | Message::Tool(_) => {
+            format!("In an earlier run you were asked: {}", message.text())
+        }
+    };
+    Part { text, pot: Pot::History, what: "a run of the thread".to_owned() }
+}
+
 fn document(piece: &DocumentPiece) -> Part {
     let text = format!("Document {} says: {}", piece.name, piece.text);
     Part { text, pot: Pot::Documents, what: format!("{} (piece {})", piece.name, piece.number) }
 }
 
 /// The documents and the conversation in words, oldest first. A call is told with its answer; one without an answer isn't told.
-fn parts(draft: &Draft<'_>) -> Vec<Part> {
+pub(super) fn parts(draft: &Draft<'_>) -> Vec<Part> {
     let mut arguments: BTreeMap<&str, &str> = BTreeMap::new();
     let documents = draft.documents.iter().flat_map(|attached| &attached.documents.pieces);
     let mut parts: Vec<Part> = documents.map(document).collect();
+    parts.extend(draft.earlier.iter().map(earlier));
+    parts.extend(draft.summary.map(|summary| Part {
+        text: summary.text().to_owned(),
+        pot: Pot::History,
+        what: "the summary of earlier turns".to_owned(),
+    }));
     for message in draft.turns {
         match &**message {
             Message::System { text } | Message::User { text } => {

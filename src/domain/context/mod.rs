@@ -10,9 +10,10 @@
 mod documents;
 mod landing;
 mod rank;
+mod summary;
 mod trim;
 
-use crate::domain::event::{BoundMethod, Cut, InputBound};
+use crate::domain::event::{BoundMethod, Cut, InputBound, Pot};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::message::{Message, Pots, Sent};
 use crate::domain::plan::{ContextPlan, Overflow};
@@ -21,6 +22,7 @@ use crate::units::Tokens;
 pub use documents::{Documents, LeftOut, Piece as DocumentPiece};
 pub use landing::{LANDING_ASK, LandingRoom, landing, landing_bound};
 pub use rank::{Document, PIECE_BYTES_MAX};
+pub use summary::{SUMMARY_ASK, Split, in_place, request as summary_request, split};
 
 /// Upper bounds of tokens. Both ways of measuring hold at once; tokens are never more than bytes.
 pub trait Sizer {
@@ -39,10 +41,14 @@ pub trait Sizer {
 pub struct Draft<'a> {
     /// The rendered system text, if there is one.
     pub system: Option<&'a Sent>,
+    /// What was said in the thread before: for each run the user's text and the answer.
+    pub earlier: &'a [Sent],
     /// The rendered user text: the input.
     pub user: &'a Sent,
     /// What goes with the input, if the run has documents.
     pub documents: Option<Attached<'a>>,
+    /// What stands for the turns that aren't sent any more.
+    pub summary: Option<&'a Sent>,
     /// The conversation since then, oldest first: assistant turns, each followed by the answers to its calls.
     pub turns: &'a [Sent],
 }
@@ -111,7 +117,10 @@ pub fn fit(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn Si
         }
         Overflow::Trim | Overflow::Summarise => {
             let needed = trim::last_needs(draft.turns, measured.measure);
-            let measured = measured.with_fewer_documents(draft, &room, needed);
+            let measured = measured.with_fewer_documents(draft, &room, needed).with_fewer_earlier(&room);
+            if measured.fits(&room) {
+                return Ok(measured.whole());
+            }
             trim::trim(measured, &room).map_err(|needed| room.refuse(plan, &needed))
         }
     }
@@ -200,10 +209,12 @@ struct Piece {
 struct Measured<'a> {
     measure: Measure<'a>,
     head: Vec<Sent>,
+    earlier: &'a [Sent],
+    summary: Option<&'a Sent>,
     turns: &'a [Sent],
     pots: Pots,
-    /// Documents that are left out.
-    left_out: Option<Cut>,
+    /// Documents and earlier runs that are left out.
+    left_out: Vec<Cut>,
 }
 
 impl<'a> Measured<'a> {
@@ -213,12 +224,41 @@ impl<'a> Measured<'a> {
         let bare = draft.system.into_iter().chain([draft.user]).map(size).sum::<Tokens>();
         let documents = head.iter().map(size).sum::<Tokens>().left_after(bare);
         let mut pots = Pots { instructions: bare.plus(measure.fixed()), documents, ..Pots::default() };
+        pots.history = draft.summary.map(size).unwrap_or_default();
+        pots.history = pots.history.plus(draft.earlier.iter().map(size).sum());
         for message in draft.turns {
             let pot = if is_tool_answer(message) { &mut pots.tool_output } else { &mut pots.history };
             *pot = pot.plus(measure.message(message));
         }
-        let left_out = draft.documents.and_then(|attached| attached.documents.cut());
-        Self { measure, head, turns: draft.turns, pots, left_out }
+        let left_out = draft.documents.and_then(|attached| attached.documents.cut()).into_iter().collect();
+        Self { measure, head, earlier: draft.earlier, summary: draft.summary, turns: draft.turns, pots, left_out }
+    }
+
+    /// Without the oldest runs of the thread, as long as the history is longer than its pot.
+    fn with_fewer_earlier(mut self, room: &Room) -> Self {
+        let (mut gone, mut tokens) = (0, Tokens::ZERO);
+        while !self.earlier.is_empty() && (self.pots.history > room.history || self.pots.total() > room.total) {
+            let is_user = |message: &Sent| matches!(**message, Message::User { .. });
+            let next = self.earlier.iter().skip(1).position(is_user).map_or(self.earlier.len(), |at| at + 1);
+            let (oldest, rest) = self.earlier.split_at(next);
+            let size: Tokens = oldest.iter().map(|message| self.measure.message(message)).sum();
+            (gone, tokens) = (gone + 1, tokens.plus(size));
+            self.pots.history = self.pots.history.left_after(size);
+            self.earlier = rest;
+        }
+        if gone > 0 {
+            let what = format!("the oldest {gone} runs of the thread");
+            self.left_out.push(Cut { pot: Pot::History, what, tokens });
+        }
+        self
+    }
+
+    /// All that comes before the turns.
+    fn opening(&mut self) -> Vec<Sent> {
+        let mut opening = std::mem::take(&mut self.head);
+        let user = opening.pop();
+        opening.extend(self.earlier.iter().chain(&user).chain(self.summary).cloned());
+        opening
     }
 
     /// With the best documents that fit their pot, and what is left beside the instructions and `needed`.
@@ -229,7 +269,7 @@ impl<'a> Measured<'a> {
             return self;
         }
         let kept = attached.documents.within(draft.user, left, self.measure);
-        self.left_out = kept.cut();
+        self.left_out = kept.cut().into_iter().collect();
         self.pots.documents = kept.size(draft.user, self.measure);
         let message = if kept.pieces.is_empty() { draft.user.clone() } else { kept.before(draft.user) };
         self.head.pop();
@@ -242,27 +282,35 @@ impl<'a> Measured<'a> {
             && self.pots.tool_output <= room.tool_output
             && self.pots.documents <= room.documents
             && (self.pots.history <= room.history
-                || self.turns.iter().filter(|message| starts_turn(message)).nth(1).is_none())
+                || self.earlier.is_empty() && self.turns.iter().filter(|message| starts_turn(message)).nth(1).is_none())
     }
 
     fn shown(&self, size: Tokens) -> String {
         self.measure.shown(size)
     }
 
-    /// The request as it is, nothing cut.
-    fn whole(self) -> Fitted {
-        let messages = self.head.into_iter().chain(self.turns.iter().cloned()).collect();
-        Fitted { messages, pots: self.pots, cuts: self.left_out.into_iter().collect(), method: self.measure.method }
+    /// What stays of the history whatever the turns are: what stands for older turns, and the thread.
+    fn kept_history(&self) -> Tokens {
+        let kept = self.earlier.iter().chain(self.summary);
+        kept.map(|message| self.measure.message(message)).sum()
+    }
+
+    /// The request as it is, nothing cut but what is cut already.
+    fn whole(mut self) -> Fitted {
+        let mut messages = self.opening();
+        messages.extend(self.turns.iter().cloned());
+        Fitted { messages, pots: self.pots, cuts: self.left_out, method: self.measure.method }
     }
 
     /// The request with what is left of its turns.
-    fn with(self, pieces: Vec<Piece>, cuts: Vec<Cut>) -> Fitted {
-        let mut pots = Pots { history: Tokens::ZERO, tool_output: Tokens::ZERO, ..self.pots };
+    fn with(mut self, pieces: Vec<Piece>, cuts: Vec<Cut>) -> Fitted {
+        let mut pots = Pots { history: self.kept_history(), tool_output: Tokens::ZERO, ..self.pots };
         for piece in &pieces {
             let pot = if is_tool_answer(&piece.message) { &mut pots.tool_output } else { &mut pots.history };
             *pot = pot.plus(piece.size);
         }
-        let messages = self.head.into_iter().chain(pieces.into_iter().map(|piece| piece.message)).collect();
+        let mut messages = self.opening();
+        messages.extend(pieces.into_iter().map(|piece| piece.message));
         let cuts = self.left_out.into_iter().chain(cuts).collect();
         Fitted { messages, pots, cuts, method: self.measure.method }
     }

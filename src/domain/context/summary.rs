@@ -38,6 +38,7 @@ pub fn split(draft: &Draft<'_>, plan: &ContextPlan, window: Window, sizer: &dyn 
         by_bytes if sizer.fixed_tokens().is_none() => by_bytes,
         _ => method(BoundMethod::Tokens),
     };
+    let measured = measured.with_fewer_earlier(&room);
     let head = measured.pots.instructions.plus(measured.pots.documents);
     let history = room.history.min(room.total.left_after(head));
     if measured.pots.history <= history {
@@ -64,9 +65,14 @@ pub fn in_place(text: &str) -> Sent {
 
 /// The request for a summary, measured; `None` where even what is told of it doesn't fit.
 #[must_use]
-pub fn request(draft: &Draft<'_>, split: Split, room: Tokens, sizer: &dyn Sizer) -> Option<(Vec<Sent>, Pots, BoundMethod)> {
+pub fn request(
+    draft: &Draft<'_>,
+    split: Split,
+    room: Tokens,
+    sizer: &dyn Sizer,
+) -> Option<(Vec<Sent>, Pots, BoundMethod)> {
     let before = draft.summary.map(|summary| summary.text().to_owned());
-    let told = Draft { documents: None, turns: &draft.turns[..split.messages], ..*draft };
+    let told = Draft { documents: None, summary: None, turns: &draft.turns[..split.messages], ..*draft };
     let told = parts(&told).into_iter().map(|part| match part.text.len() {
         0..=PART_BYTES_MAX => part.text,
         _ => without_middle(&part.text, PART_BYTES_MAX),

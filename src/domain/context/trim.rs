@@ -20,19 +20,21 @@ const REPLACEMENT_BYTES_MAX: usize = 48;
 /// Cuts a conversation until it fits, or says what alone is too long.
 pub(super) fn trim(measured: Measured<'_>, room: &Room) -> Result<Fitted, String> {
     let (measure, turns) = (measured.measure, measured.turns);
-    let head = measured.pots.instructions.plus(measured.pots.documents);
+    let kept_before = measured.kept_history();
+    let head = measured.pots.instructions.plus(measured.pots.documents).plus(kept_before);
+    let room = &Room { history: room.history.left_after(kept_before), ..*room };
     let left = room.total.0.checked_sub(head.0).map(Tokens);
     let newest = last_turn(turns);
     let last = Needs::of(&turns[newest..], measure);
     let needed = last.history.plus(last.notes);
     let Some(left) = left.filter(|left| needed <= *left) else {
-        let alone = measured.pots.instructions.plus(needed);
+        let alone = measured.pots.instructions.plus(kept_before).plus(needed);
         return Err(format!("instructions and the last turn alone need {}", measured.shown(alone)));
     };
     let (from, needs) = oldest_kept(turns, measure, left, room);
     let (gone, kept) = turns.split_at(from);
     let results = gone.iter().filter(|message| is_tool_answer(message)).count();
-    let mut pieces =
+    let mut pieces: Vec<Piece> =
         kept.iter().map(|message| Piece { message: message.clone(), size: measure.message(message) }).collect();
     let tool_room = left.left_after(needs.history).min(room.tool_output.max(last.notes));
     let shortened = shorten_results(&mut pieces, measure, tool_room.left_after(needs.notes), results);
@@ -105,7 +107,7 @@ fn oldest_kept(turns: &[Sent], measure: Measure<'_>, left: Tokens, room: &Room) 
 
 /// Brings the tool results into their pot: newest whole, the first that doesn't fit without its middle, older as notes.
 /// Beside a note for each there is `spare` left; `before` results are gone.
-fn shorten_results(pieces: &mut Vec<Piece>, measure: Measure<'_>, mut spare: Tokens, before: usize) -> Vec<Cut> {
+fn shorten_results(pieces: &mut [Piece], measure: Measure<'_>, mut spare: Tokens, before: usize) -> Vec<Cut> {
     let mut number = before + pieces.iter().filter(|piece| is_tool_answer(&piece.message)).count();
     let mut full = false;
     let mut cuts = Vec::new();
@@ -118,7 +120,7 @@ fn shorten_results(pieces: &mut Vec<Piece>, measure: Measure<'_>, mut spare: Tok
         } else {
             let allowed = if full { least } else { least.plus(spare) };
             if let Some(shorter) = shortened(&piece.message, answer, piece.size, allowed, measure) {
-                cuts.extend(result_cut(answer, number, piece.size, shorter.size));
+                cuts.extend(result_cut(answer, number, piece.size, &shorter));
                 *piece = shorter;
             }
             full = true;
@@ -142,10 +144,17 @@ fn gone_cut(gone: &[Sent], results: usize, measure: Measure<'_>) -> Option<Cut> 
     Some(Cut { pot: Pot::History, what, tokens })
 }
 
-fn result_cut(answer: &ToolAnswer, number: usize, whole: Tokens, kept: Tokens) -> Option<Cut> {
-    let tokens = whole.left_after(kept);
-    let what = format!("result of {} (call {number})", answer.name);
+fn result_cut(answer: &ToolAnswer, number: usize, whole: Tokens, kept: &Piece) -> Option<Cut> {
+    let tokens = whole.left_after(kept.size);
+    let told = if let Message::Tool(kept) = &*kept.message { note_words(&kept.content) } else { "" };
+    let what = format!("result of {} (call {number}), in its place: {told}", answer.name);
     (tokens > Tokens::ZERO).then_some(Cut { pot: Pot::ToolOutput, what, tokens })
+}
+
+/// The note that stands in a shortened result, or instead of it.
+fn note_words(content: &str) -> &str {
+    let is_note = |line: &&str| line.starts_with(NOTE) || (line.starts_with("[… ") && line.ends_with(" bytes cut …]"));
+    content.lines().find(is_note).unwrap_or_default()
 }
 
 fn with_content(answer: &ToolAnswer, content: String) -> Sent {

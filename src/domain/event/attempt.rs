@@ -120,6 +120,9 @@ pub struct ModelCall {
     /// What the runtime added to the conversation before this call: the request to mend an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
+    /// Of a summary: how many turns, from the first of its conversation, it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sums_up: Option<u32>,
     /// Why this model and not the first: a fallback or a downgrade, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,

@@ -193,6 +193,9 @@ pub struct PeriodMoved {
     pub budgets: Vec<AccountKey>,
 }
 
+/// The label that names a run's thread.
+pub const THREAD: &str = "thread";
+
 /// The conversation that a run goes on with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadLink {

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ask::AskDocument;
-use crate::domain::event::RunState;
+use crate::domain::event::{RunState, Spent};
 use crate::domain::limits::LimitKind;
 use crate::domain::pricing::Usage;
-use crate::domain::run::Run;
+use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, RunId};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
-/// One run's result, with what it cost.
+/// One run's result, with what it and the runs below it cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunDocument {
     /// The run.
@@ -43,9 +43,44 @@ pub struct RunDocument {
     /// The error in words, for `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What it asks people.
+    /// What it, and the runs below it, ask people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<AskDocument>,
+    /// The part of all this that sub-agents had, where there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_agents: Option<SubAgentsDocument>,
+}
+
+/// What the runs below one came to, together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubAgentsDocument {
+    /// How many there were, at every depth.
+    pub runs: u32,
+    /// What they cost.
+    pub settled_usd: Money,
+    /// Their steps.
+    pub steps: u32,
+    /// Their steps that called a model.
+    pub model_calls: u32,
+    /// Their steps that called a tool.
+    pub tool_calls: u32,
+    /// Their tries of model calls.
+    pub attempts: u32,
+}
+
+impl SubAgentsDocument {
+    /// What of `spent` isn't the run's own.
+    fn of(run: &Run, spent: &Spent) -> Option<Self> {
+        let own = &run.counters;
+        (spent.children > 0).then(|| Self {
+            runs: spent.children,
+            settled_usd: spent.settled.left_after(own.settled),
+            steps: spent.steps.saturating_sub(own.steps),
+            model_calls: spent.model_calls.saturating_sub(own.model_calls),
+            tool_calls: spent.tool_calls.saturating_sub(own.tool_calls),
+            attempts: spent.attempts.saturating_sub(own.attempts),
+        })
+    }
 }
 
 /// What a run cost.
@@ -87,33 +122,41 @@ impl From<&Usage> for TokenDocument {
 }
 
 impl RunDocument {
-    /// The document of a run at a time; `load_line` is in its first event.
+    /// The document of a run at a time, with the runs below it that have ended; `load_line` is in its first event.
     #[must_use]
     pub fn of(run: &Run, load_line: Money, now: Timestamp) -> Self {
+        Self::told(run, &run.spent(), run.held_by_attempts(), load_line, now)
+    }
+
+    /// The document of a run with all below it.
+    #[must_use]
+    pub fn of_tree(tree: &Tree, load_line: Money, now: Timestamp) -> Self {
+        let root = tree.root();
+        let told = Self::told(root, &tree.spent(root.id), tree.held_by_attempts(), load_line, now);
+        Self { asks: tree.runs().flat_map(|run| AskDocument::of(run, now)).collect(), ..told }
+    }
+
+    fn told(run: &Run, spent: &Spent, held: Money, load_line: Money, now: Timestamp) -> Self {
         let ended = run.ended.as_ref();
         let refusal = ended.map_or(run.lands.as_ref(), |ended| ended.refusal.as_ref());
         let landing = run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        let counters = &run.counters;
         Self {
             run: run.id,
             agent: run.plan.agent.clone(),
             state: run.state,
             limit: refusal.map(|refusal| refusal.limit),
             output: ended.and_then(|ended| ended.output.clone()),
-            cost: CostDocument {
-                settled_usd: counters.settled,
-                unknown_usd: counters.unknown,
-                held_usd: run.held_by_attempts().plus(landing),
-            },
+            cost: CostDocument { settled_usd: spent.settled, unknown_usd: spent.unknown, held_usd: held.plus(landing) },
             load_line_usd: load_line,
-            steps: counters.steps,
-            model_calls: counters.model_calls,
-            tool_calls: counters.tool_calls,
-            attempts: counters.attempts,
-            tokens: TokenDocument::from(&counters.usage),
+            steps: spent.steps,
+            model_calls: spent.model_calls,
+            tool_calls: spent.tool_calls,
+            attempts: spent.attempts,
+            tokens: TokenDocument::from(&spent.usage),
             wall_ms: run.active(now),
             error: ended.and_then(|ended| ended.error.clone()),
             asks: AskDocument::of(run, now),
+            sub_agents: SubAgentsDocument::of(run, spent),
         }
     }
 }

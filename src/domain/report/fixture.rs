@@ -205,6 +205,7 @@ pub(crate) fn model_call(purpose: Purpose) -> Call {
         cuts: Vec::new(),
         request_hash: "0123456789abcdef".into(),
         remark: None,
+        sums_up: None,
         instead: None,
     })
 }

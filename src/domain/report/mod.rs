@@ -11,6 +11,7 @@ mod cost;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod growth;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -26,10 +27,12 @@ use crate::ids::RunId;
 pub use ask::AskDocument;
 pub use budget::{BudgetRow, BudgetTable};
 pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
-pub use document::{CostDocument, RunDocument, TokenDocument};
+pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
+pub use growth::Growth;
 pub use standing::LimitStanding;
 pub use trace::{
-    AttemptCall, AttemptLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine, Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,
+    Trace,
 };
 
 /// A run from its whole log; `None` where the log doesn't begin with the run's creation.

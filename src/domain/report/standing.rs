@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::text;
-use crate::domain::event::{Call, CallRefusal, Event, Outcome, Purpose, Reserved, Settled};
+use crate::domain::event::{Call, CallRefusal, Event, Outcome, Purpose, Reserved, Settled, Spent};
 use crate::domain::limits::{Declared, LimitKind, Limits, Refusal};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::domain::run::Run;
@@ -160,18 +160,25 @@ impl Peaks {
     }
 
     /// Every limit of the run, in the order of the docs.
-    pub(super) fn standings(&self, run: &Run, refusal: Option<&Refusal>, now: Timestamp) -> Vec<LimitStanding> {
+    /// `spent` is what counts against them: the run's own, and what runs below it.
+    pub(super) fn standings(
+        &self,
+        run: &Run,
+        spent: &Spent,
+        refusal: Option<&Refusal>,
+        now: Timestamp,
+    ) -> Vec<LimitStanding> {
         let limits = &run.plan.limits;
         let mut table = Table { limits, refusal, rows: Vec::new() };
-        self.counts(run, &mut table);
-        self.money_and_tokens(run, &mut table);
+        self.counts(run, spent, &mut table);
+        self.money_and_tokens(run, spent, &mut table);
         self.times(run, now, &mut table);
         table.rows
     }
 
-    fn counts(&self, run: &Run, table: &mut Table<'_>) {
-        let (limits, counters) = (&run.plan.limits, &run.counters);
-        let repeats = counters.repeats.values().max().copied().unwrap_or_default();
+    fn counts(&self, run: &Run, counters: &Spent, table: &mut Table<'_>) {
+        let limits = &run.plan.limits;
+        let repeats = run.counters.repeats.values().max().copied().unwrap_or_default();
         table.count(LimitKind::Steps, limits.steps, counters.steps);
         table.count(LimitKind::ModelCalls, limits.model_calls, counters.model_calls);
         table.count(LimitKind::ToolCalls, limits.tool_calls, counters.tool_calls);
@@ -179,10 +186,13 @@ impl Peaks {
         table.count(LimitKind::Repeats, limits.repeats, repeats);
         table.count(LimitKind::ToolErrors, limits.tool_errors, self.tool_errors);
         table.count(LimitKind::Parallel, limits.parallel, self.parallel);
+        if !run.plan.agents.is_empty() {
+            table.count(LimitKind::Children, limits.children, run.children_begun());
+        }
     }
 
-    fn money_and_tokens(&self, run: &Run, table: &mut Table<'_>) {
-        let (limits, counters) = (&run.plan.limits, &run.counters);
+    fn money_and_tokens(&self, run: &Run, counters: &Spent, table: &mut Table<'_>) {
+        let limits = &run.plan.limits;
         table.row(LimitKind::Cost, Some(limits.cost.to_string()), counters.settled.to_string());
         let tokens = |limit: Option<Tokens>| limit.map(|limit| limit.to_string());
         let both = counters.input.plus(counters.output);

@@ -1,24 +1,28 @@
 //! The trace of one run: everything that it did, what each attempt cost, and what each limit stood at.
 
-use std::collections::BTreeMap;
+mod fold;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::{RunDocument, TokenDocument};
-use super::standing::{LimitStanding, Peaks};
+use super::growth::Growth;
+use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, Call, CallRefusal, CostSource, Created, Cut, Decision, Event, InputBound, Labels, Outcome, Place,
-    Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded, Voided, WaitEnd,
+    AccountKey, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels, Outcome, Place,
+    Purpose, Recorded, Spent, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
 use crate::domain::retry::Failure;
-use crate::ids::{ModelName, PlanHash, PriceId, ReservationId, RunId, StageName, ToolName};
+use crate::domain::run::{Run, Tree};
+use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
+use fold::Fold;
 
 /// One run, whole. As JSON: the run's document, and more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +110,8 @@ pub enum TimelineEntry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// A run of a sub-agent, from its beginning on.
+    Child(Box<ChildLine>),
     /// A tool call that was not made.
     Refused {
         /// When.
@@ -225,6 +231,32 @@ pub enum TimelineEntry {
     },
 }
 
+/// A run of a sub-agent, where it was called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildLine {
+    /// When it began.
+    #[serde(with = "text")]
+    pub at: Timestamp,
+    /// The run.
+    pub run: RunId,
+    /// Its agent.
+    pub agent: AgentName,
+    /// The stage that called it.
+    pub stage: StageName,
+    /// The item, from 0, where that is a map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
+    /// The step that it counts as, where a model called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    /// How it ended; null while it hasn't.
+    pub end: Option<EndState>,
+    /// What it and the runs below it cost; nothing while it hasn't ended.
+    pub cost_usd: Money,
+    /// Its own trace; null where one run is told alone.
+    pub trace: Option<Trace>,
+}
+
 /// One passage through the gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepLine {
@@ -237,6 +269,9 @@ pub struct StepLine {
     pub item: Option<u32>,
     /// What its attempts cost together.
     pub cost_usd: Money,
+    /// How much longer its request was than that of the step before in its conversation, by pot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grew: Option<Growth>,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptLine>,
 }
@@ -385,6 +420,22 @@ pub struct ReplyLine {
     pub request_id: Option<String>,
 }
 
+impl ChildLine {
+    fn of(at: Timestamp, began: &ChildBegan) -> Self {
+        Self {
+            at,
+            run: began.child,
+            agent: began.agent.clone(),
+            stage: began.place.stage.clone(),
+            item: began.place.item,
+            step: began.call.as_ref().map(|call| call.step),
+            end: None,
+            cost_usd: Money::ZERO,
+            trace: None,
+        }
+    }
+}
+
 impl StepLine {
     /// Where it stands in a workflow: `read[3]`; `None` for a single loop, whose one stage nobody named.
     #[must_use]
@@ -398,14 +449,45 @@ impl Trace {
     #[must_use]
     pub fn of(id: RunId, plan: Arc<Plan>, log: &[Recorded], now: Timestamp) -> Option<Self> {
         let run = replay(id, plan, log)?;
+        let (head, spent) = (None, run.spent());
+        Self::told(&run, head, &spent, log, now)
+    }
+
+    /// The trace of a run with those of all below it, each where it was called: the lines of all of them add up to its
+    /// head. `None` where a log doesn't fit those above it.
+    ///
+    /// # Errors
+    /// What `read` says.
+    pub fn of_tree<E>(
+        id: RunId,
+        plan: &Arc<Plan>,
+        now: Timestamp,
+        read: &mut dyn FnMut(RunId) -> Result<Vec<Recorded>, E>,
+    ) -> Result<Option<Self>, E> {
+        let log = read(id)?;
+        let Some(tree) = Tree::load(id, plan.clone(), &mut *read)? else { return Ok(None) };
+        let Some(Event::Created(created)) = log.first().map(|first| &first.event) else { return Ok(None) };
+        let head = RunDocument::of_tree(&tree, created.load_line, now);
+        let Some(mut trace) = Self::told(tree.root(), Some(head), &tree.spent(id), &log, now) else {
+            return Ok(None);
+        };
+        for entry in &mut trace.timeline {
+            let TimelineEntry::Child(child) = entry else { continue };
+            let Some(plan) = plan.agents.get(&child.agent) else { return Ok(None) };
+            child.trace = Self::of_tree(child.run, plan, now, read)?;
+        }
+        Ok(Some(trace))
+    }
+
+    fn told(run: &Run, head: Option<RunDocument>, spent: &Spent, log: &[Recorded], now: Timestamp) -> Option<Self> {
         let first = log.first()?;
         let Event::Created(created) = &first.event else { return None };
         let mut fold = Fold::default();
         log.iter().for_each(|recorded| fold.apply(recorded));
         let ended = log.iter().find(|recorded| matches!(recorded.event, Event::Ended(_))).map(|recorded| recorded.at);
-        let head = RunDocument::of(&run, created.load_line, now);
+        let head = head.unwrap_or_else(|| RunDocument::of(run, created.load_line, now));
         let refusal = run.ended.as_ref().map_or(run.lands.clone(), |ended| ended.refusal.clone());
-        let limits = fold.peaks.standings(&run, refusal.as_ref(), ended.unwrap_or(now));
+        let limits = fold.peaks.standings(run, spent, refusal.as_ref(), ended.unwrap_or(now));
         let mut trace = Self::assemble(head, created, (first.at, ended), refusal, fold.timeline, limits);
         trace.waits_until = run.expires_at();
         Some(trace)
@@ -442,223 +524,24 @@ impl Trace {
         self.timeline.iter().filter_map(|entry| if let TimelineEntry::Step(step) = entry { Some(step) } else { None })
     }
 
-    /// Every attempt.
-    pub fn attempts(&self) -> impl Iterator<Item = &AttemptLine> {
-        self.steps().flat_map(|step| &step.attempts)
+    /// Every attempt, those of the runs below included where they are told.
+    #[must_use]
+    pub fn attempts(&self) -> Box<dyn Iterator<Item = &AttemptLine> + '_> {
+        let below = self.children().filter_map(|child| child.trace.as_ref()).flat_map(Self::attempts);
+        Box::new(self.steps().flat_map(|step| &step.attempts).chain(below))
+    }
+
+    /// The runs right below.
+    pub fn children(&self) -> impl Iterator<Item = &ChildLine> {
+        self.timeline
+            .iter()
+            .filter_map(|entry| if let TimelineEntry::Child(child) = entry { Some(&**child) } else { None })
     }
 
     /// Where one limit stood.
     #[must_use]
     pub fn limit(&self, kind: LimitKind) -> Option<&LimitStanding> {
         self.limits.iter().find(|standing| standing.limit == kind)
-    }
-}
-
-/// The timeline while it grows.
-#[derive(Default)]
-struct Fold {
-    timeline: Vec<TimelineEntry>,
-    /// Where each step stands in the timeline.
-    steps: BTreeMap<u32, usize>,
-    /// Step and place of each open attempt.
-    open: BTreeMap<ReservationId, (u32, usize)>,
-    /// Arguments by place and call id: servers may number the calls of every turn from zero.
-    arguments: BTreeMap<(Place, String), String>,
-    peaks: Peaks,
-}
-
-impl Fold {
-    fn apply(&mut self, recorded: &Recorded) {
-        let at = recorded.at;
-        self.peaks.apply(at, &recorded.event);
-        match &recorded.event {
-            Event::Created(_)
-            | Event::Ended(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => {}
-            Event::MapBegan(began) => {
-                let (stage, items) = (began.stage.clone(), began.items.len());
-                self.timeline.push(TimelineEntry::Map { at, stage, items, finished: 0, lost: 0 });
-            }
-            Event::StageEnded(ended) => self.end_stage(at, ended),
-            Event::Admitted(admitted) => {
-                let landing_usd = admitted.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-                self.timeline.push(TimelineEntry::Admitted { at, landing_usd, budgets: admitted.budgets.clone() });
-            }
-            Event::Reserved(reserved) => self.reserve(at, reserved),
-            Event::Settled(settled) => self.settle(settled),
-            Event::Voided(voided) => self.void(voided),
-            Event::CallRefused(refused) => self.timeline.push(TimelineEntry::Refused {
-                at,
-                stage: refused.step.stage.clone(),
-                tool: refused.tool.clone(),
-                call_id: refused.call_id.clone(),
-                reason: refused.why.clone(),
-            }),
-            Event::WaitBegan(began) => self.timeline.push(TimelineEntry::Waited {
-                at,
-                account: began.account.clone(),
-                asked_usd: began.asked,
-                until: began.until,
-                waited_ms: None,
-                why: None,
-            }),
-            Event::WaitEnded(ended) => self.end_wait(at, ended.why),
-            Event::LandingBegan(began) => {
-                self.timeline.push(TimelineEntry::Landing { at, refusal: began.refusal.clone() });
-            }
-            Event::LandingReleased(released) => {
-                self.timeline.push(TimelineEntry::LandingReleased { at, why: released.why.clone() });
-            }
-            Event::CancelRequested(asked) => {
-                self.timeline.push(TimelineEntry::CancelRequested { at, reason: asked.reason.clone() });
-            }
-            Event::Interrupted(interrupted) => {
-                self.timeline.push(TimelineEntry::Interrupted { at, why: interrupted.why.clone() });
-            }
-            Event::PersonAsked(asked) => self.timeline.push(TimelineEntry::PersonAsked {
-                at,
-                tool: asked.tool.clone(),
-                call_id: asked.call_id.clone(),
-                question: asked.question.clone(),
-                ask: asked.ask,
-                shown: asked.shown.clone(),
-            }),
-            Event::PersonAnswered(answered) => self.timeline.push(TimelineEntry::PersonAnswered {
-                at,
-                ask: answered.ask,
-                decision: answered.decision.clone(),
-                by: answered.by.clone(),
-                reason: answered.reason.clone(),
-            }),
-            Event::Parked(parked) => self.timeline.push(TimelineEntry::Parked { at, until: parked.until }),
-            Event::InFlightResolved(resolved) => self.timeline.push(TimelineEntry::PersonDecided {
-                at,
-                call_id: resolved.call_id.clone(),
-                rerun: resolved.rerun,
-                by: resolved.by.clone(),
-            }),
-        }
-    }
-
-    fn reserve(&mut self, at: Timestamp, reserved: &Reserved) {
-        let attempt = AttemptLine {
-            attempt: reserved.attempt,
-            reservation: reserved.reservation.number,
-            at,
-            call: self.call(&reserved.step.place(), &reserved.call),
-            reserved_usd: reserved.amount,
-            cost_usd: Money::ZERO,
-            cost_state: CostState::Open,
-            tokens: None,
-            time_limit_ms: reserved.time_limit,
-            latency_ms: None,
-            first_token_ms: None,
-            gave: None,
-        };
-        let number = reserved.step.step;
-        let next = self.timeline.len();
-        let place = *self.steps.entry(number).or_insert(next);
-        if place == next {
-            let (stage, item) = (reserved.step.stage.clone(), reserved.step.item);
-            let step = StepLine { step: number, stage, item, cost_usd: Money::ZERO, attempts: Vec::new() };
-            self.timeline.push(TimelineEntry::Step(step));
-        }
-        if let Some(TimelineEntry::Step(step)) = self.timeline.get_mut(place) {
-            self.open.insert(reserved.reservation, (number, step.attempts.len()));
-            step.attempts.push(attempt);
-        }
-    }
-
-    fn call(&self, place: &Place, call: &Call) -> AttemptCall {
-        match call {
-            Call::Model(call) => AttemptCall::Model(ModelLine {
-                model: call.model.clone(),
-                price: call.price.clone(),
-                purpose: call.purpose,
-                max_output_tokens: call.max_output_tokens,
-                input_bound: call.bound,
-                pots: call.pots,
-                cuts: call.cuts.clone(),
-                instead: call.instead.clone(),
-                remark: call.remark.clone(),
-            }),
-            Call::Tool { call_id, tool, idempotent, arguments, .. } => AttemptCall::Tool(ToolLine {
-                tool: tool.clone(),
-                call_id: call_id.clone(),
-                arguments: arguments.as_ref().map(ToString::to_string).or_else(|| {
-                    let asked = (place.clone(), call_id.clone());
-                    self.arguments.get(&asked).cloned()
-                }),
-                idempotent: *idempotent,
-            }),
-        }
-    }
-
-    fn settle(&mut self, settled: &Settled) {
-        if let (Outcome::Reply { message, .. }, Some(place)) = (&settled.outcome, self.place_of(settled.reservation)) {
-            let asked = message.calls.iter().map(|call| ((place.clone(), call.id.clone()), call.arguments.clone()));
-            self.arguments.extend(asked);
-        }
-        let Some((step, attempt)) = self.close(settled.reservation) else { return };
-        attempt.cost_usd = settled.bill;
-        attempt.cost_state = match settled.source {
-            CostSource::Reported => CostState::Reported,
-            CostSource::Derived => CostState::Derived,
-            CostSource::Unknown => CostState::Unknown,
-        };
-        attempt.tokens = settled.usage.as_ref().map(TokenDocument::from);
-        attempt.latency_ms = Some(settled.latency);
-        attempt.first_token_ms = settled.first_token;
-        attempt.gave = Some(Gave::of(&settled.outcome));
-        *step = step.plus(settled.bill);
-    }
-
-    fn void(&mut self, voided: &Voided) {
-        let Some((_, attempt)) = self.close(voided.reservation) else { return };
-        attempt.cost_state = CostState::Void;
-        attempt.latency_ms = Some(voided.latency);
-        attempt.gave = Some(Gave::Failure(voided.failure.clone()));
-    }
-
-    /// Where an open attempt stands.
-    fn place_of(&self, reservation: ReservationId) -> Option<Place> {
-        let (number, _) = self.open.get(&reservation)?;
-        let entry = self.timeline.get(*self.steps.get(number)?)?;
-        let TimelineEntry::Step(step) = entry else { return None };
-        Some(Place { stage: step.stage.clone(), item: step.item })
-    }
-
-    /// The step's cost and the attempt of a reservation that is over.
-    fn close(&mut self, reservation: ReservationId) -> Option<(&mut Money, &mut AttemptLine)> {
-        let (number, place) = self.open.remove(&reservation)?;
-        let entry = self.timeline.get_mut(*self.steps.get(&number)?)?;
-        let TimelineEntry::Step(step) = entry else { return None };
-        Some((&mut step.cost_usd, step.attempts.get_mut(place)?))
-    }
-
-    fn end_stage(&mut self, at: Timestamp, ended: &StageEnded) {
-        let StageEnded { place: Place { stage: id, item }, end, refusal, error, .. } = ended;
-        let is_map = |entry: &&mut TimelineEntry| matches!(entry, TimelineEntry::Map { stage, .. } if stage == id);
-        if item.is_some()
-            && let Some(TimelineEntry::Map { finished, lost, .. }) = self.timeline.iter_mut().rev().find(is_map)
-        {
-            let count = if *end == StageEnd::Finished { finished } else { lost };
-            *count += 1;
-        }
-        let (stage, item, end) = (id.clone(), *item, *end);
-        let (refusal, error) = (refusal.clone(), error.clone());
-        self.timeline.push(TimelineEntry::StageEnded { at, stage, item, end, refusal, error });
-    }
-
-    fn end_wait(&mut self, now: Timestamp, reason: WaitEnd) {
-        for entry in self.timeline.iter_mut().rev() {
-            if let TimelineEntry::Waited { at, waited_ms, why, .. } = entry {
-                (*waited_ms, *why) = (Some(now.since(*at)), Some(reason));
-                return;
-            }
-        }
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::stage::{CallProgress, CallStatus, Lane, ModelStep, Turn};
 use super::{Attempt, AttemptKind, Run, Try};
 use crate::domain::event::{
-    Call, CallRefusal, CallRefused, CostSource, Decision, Event, InFlightResolved, Outcome, PersonAnswered, Purpose,
-    Reserved, RunState, Settled, StepKey, Voided,
+    Call, CallRefusal, CallRefused, CostSource, Decision, Event, InFlightResolved, ModelCall, Outcome, PersonAnswered,
+    Purpose, Reserved, RunState, Settled, StepKey, Voided,
 };
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
@@ -85,15 +85,18 @@ impl Run {
             Call::Model(call) => {
                 self.counters.model_calls += u32::from(new_step);
                 self.counters.attempts += 1;
-                self.latest_model = Some(call.model.clone());
+                if call.purpose != Purpose::Summary {
+                    self.latest_model = Some(call.model.clone());
+                }
                 if call.purpose != Purpose::Landing {
-                    self.begin_model_try(reserved, call.remark.as_ref());
+                    self.begin_model_try(reserved, call);
                 }
                 AttemptKind::Model {
                     model: call.model.clone(),
                     purpose: call.purpose,
                     input: call.bound.tokens,
                     output: Tokens(call.max_output_tokens.into()),
+                    sums_up: call.sums_up,
                 }
             }
             Call::Tool { call_id, tool, arguments_hash, arguments, .. } => {
@@ -125,10 +128,13 @@ impl Run {
         }
     }
 
-    fn begin_model_try(&mut self, reserved: &Reserved, remark: Option<&String>) {
+    fn begin_model_try(&mut self, reserved: &Reserved, call: &ModelCall) {
         let (place, active) = (reserved.step.place(), self.active(self.last_at));
         let Some(lane) = self.stage_mut(&place.stage).and_then(|stage| stage.enter(&place, active)) else { return };
-        if let (Some(turn), Some(remark)) = (lane.turns.last_mut(), remark) {
+        if call.purpose == Purpose::Summary {
+            lane.summed_up_at = Some(lane.turns.len());
+        }
+        if let (Some(turn), Some(remark)) = (lane.turns.last_mut(), &call.remark) {
             turn.remark = Some(Sent::from(Message::User { text: remark.clone() }));
         }
         match &mut lane.step {
@@ -206,7 +212,7 @@ impl Run {
         message: &Assistant,
         stop: &StopReason,
     ) {
-        let AttemptKind::Model { purpose, .. } = attempt.kind else { return };
+        let AttemptKind::Model { purpose, sums_up, .. } = attempt.kind else { return };
         if purpose == Purpose::Landing {
             self.landed = Some(message.clone());
             return;
@@ -217,6 +223,10 @@ impl Run {
         }
         let Some(lane) = self.lane_mut(&attempt.step) else { return };
         lane.step = None;
+        if purpose == Purpose::Summary {
+            lane.take_summary(&message.text, sums_up);
+            return;
+        }
         lane.repairs += u32::from(purpose == Purpose::Repair);
         lane.turns.push(Turn::of(message, stop));
     }
@@ -262,6 +272,11 @@ impl Run {
                     return;
                 }
                 let Some(lane) = self.lane_mut(&attempt.step) else { return };
+                if *purpose == Purpose::Summary {
+                    // Nobody waits for it: what was to be summed up is cut.
+                    lane.step = None;
+                    return;
+                }
                 if let Some(step) = &mut lane.step {
                     step.in_flight = false;
                     step.tries.push(tried);

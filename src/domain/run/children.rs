@@ -140,7 +140,8 @@ fn cut(mut text: String, bytes_max: u64) -> String {
         return text;
     }
     let whole = text.len();
-    text.truncate(text.floor_char_boundary(bytes_max));
+    let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    text.truncate(end);
     text.push_str(&format!(" … ({} bytes more)", whole - text.len()));
     text
 }

@@ -258,7 +258,7 @@ impl Link<'_> {
     fn refuses(&self, limit: LimitKind, value: impl std::fmt::Display, observed: String) -> Refused {
         let declared = self.limits.declared(limit);
         let refusal = Refusal { limit, subject: None, value: value.to_string(), observed, declared };
-        Refused { node: self.node.clone(), refusal }
+        Refused { node: self.node.clone(), refusal: Box::new(refusal) }
     }
 }
 
@@ -277,7 +277,7 @@ pub struct Refused {
     /// Whose.
     pub node: NodeRef,
     /// The limit.
-    pub refusal: Refusal,
+    pub refusal: Box<Refusal>,
 }
 
 impl Run {
@@ -351,7 +351,7 @@ impl Run {
         let after_in = spent.input.plus(asked.0).plus(open_in).plus(input);
         let after_out = spent.output.plus(asked.1).plus(open_out).plus(output);
         let link = self.link(self.last_at, Used::default());
-        link.tokens(purpose, (after_in, after_out)).map_err(|refused| refused.refusal)
+        link.tokens(purpose, (after_in, after_out)).map_err(|refused| *refused.refusal)
     }
 
     /// A refusal of one of the run's own limits.

@@ -285,7 +285,7 @@ impl<'a> Pass<'a> {
             Breaking::Lands(refusal) if is_root => self.halt(self.run.land(self.now, refusal)),
             Breaking::Lands(refusal) => self.end(self.run.stopped_with_what_it_has(refusal.clone())),
             Breaking::Meets(refusal) => {
-                self.refused(Refused { node: NodeRef::Run(self.run.id), refusal: refusal.clone() });
+                self.refused(Refused { node: NodeRef::Run(self.run.id), refusal: Box::new(refusal.clone()) });
             }
         }
     }
@@ -315,6 +315,7 @@ impl<'a> Pass<'a> {
     /// Somebody said no: a root lands, a sub-agent's run begins to stop, a stage is stopped.
     fn refused(&mut self, refused: Refused) {
         let Refused { node, refusal } = refused;
+        let refusal = *refusal;
         match node {
             NodeRef::Run(id) => match self.depth_of(id) {
                 0 => self.halt(Intent::Land(refusal)),
@@ -467,7 +468,7 @@ impl<'a> Pass<'a> {
         let observed = format!("{repeats} such calls made");
         let mut refusal = self.run.refusal(crate::domain::limits::LimitKind::Repeats, limit, observed);
         refusal.subject = Some(tool.name.to_string());
-        Err(Refused { node: NodeRef::Run(self.run.id), refusal })
+        Err(Refused { node: NodeRef::Run(self.run.id), refusal: Box::new(refusal) })
     }
 
     /// Whether another sub-agent may be begun here, or the limit that refuses it.
@@ -479,7 +480,7 @@ impl<'a> Pass<'a> {
             }
             link.depth(distance.saturating_add(1))
         })
-        .map_err(|refused| refused.refusal)
+        .map_err(|refused| *refused.refusal)
     }
 }
 

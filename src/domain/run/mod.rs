@@ -37,6 +37,9 @@ use crate::ids::{ModelName, ReservationId, RunId, StageName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 use stage::{CallProgress, Lane, Stage, Turn};
 
+/// Turns between two summaries of a conversation, at least.
+const SUMMARY_TURNS_MIN: usize = 4;
+
 /// What limits count. None of it ever falls; a resume resets nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -123,7 +126,7 @@ pub(crate) struct Attempt {
 
 #[derive(Clone, Debug)]
 pub(crate) enum AttemptKind {
-    Model { model: ModelName, purpose: Purpose, input: Tokens, output: Tokens },
+    Model { model: ModelName, purpose: Purpose, input: Tokens, output: Tokens, sums_up: Option<u32> },
     Tool { call_id: String },
 }
 
@@ -221,16 +224,48 @@ impl Run {
     }
 
     pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Sent> {
-        let turns = self.lane(stage, item).into_iter().flat_map(|lane| &lane.turns);
+        let turns = self.lane(stage, item).into_iter().flat_map(Lane::turns_sent);
         turns.filter(|turn| turn.calls.iter().all(CallProgress::is_answered)).flat_map(Turn::messages).collect()
     }
 
     /// About how many bytes the conversation at a step has: the texts, without frames.
     #[must_use]
     pub fn bytes(&self, step: &StepKey) -> Tokens {
-        let turns = self.lane(&step.stage, step.item).into_iter().flat_map(|lane| &lane.turns);
+        let turns = self.lane(&step.stage, step.item).into_iter().flat_map(Lane::turns_sent);
         let bytes = turns.map(Turn::bytes).fold(0usize, usize::saturating_add);
         Tokens(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
+    /// What stands for the first turns of a conversation, once they were summed up.
+    #[must_use]
+    pub fn summary_at(&self, stage: &StageName, item: Option<u32>) -> Option<&Sent> {
+        self.lane(stage, item)?.summary.as_ref().map(|summary| &summary.sent)
+    }
+
+    /// How many turns a conversation has, those that were summed up included.
+    #[must_use]
+    pub fn turn_count(&self, step: &StepKey) -> usize {
+        self.lane(&step.stage, step.item).map_or(0, |lane| lane.turns.len())
+    }
+
+    /// Why a conversation can't be summed up now, in words; `None` where it can.
+    #[must_use]
+    pub fn why_no_summary(&self, step: &StepKey) -> Option<&'static str> {
+        let lane = self.lane(&step.stage, step.item)?;
+        let limits = &self.plan.limits;
+        // The summary itself, the turn that it is for, and what is kept back to land.
+        let needed = 2 + u32::from(self.can_land());
+        let room = |used: u32, limit: u32| used.saturating_add(needed) <= limit;
+        if lane.summed_up_at.is_some_and(|at| lane.turns.len() < at + SUMMARY_TURNS_MIN) {
+            Some("this was tried less than 4 turns ago")
+        } else if !room(self.counters.steps, limits.steps)
+            || !room(self.counters.model_calls, limits.model_calls)
+            || !room(self.counters.attempts, limits.attempts)
+        {
+            Some("no step is left for it")
+        } else {
+            None
+        }
     }
 
     /// True where the first call will be the only one: no tools, one stage, no form that might need mending.

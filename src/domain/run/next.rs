@@ -212,7 +212,7 @@ impl Run {
         self.judge_tokens(Purpose::Landing, input, output)?;
         let link = self.link(now, Used::from(&self.spent()));
         let time = link.model(now, Purpose::Landing, self.landing_tries.is_empty());
-        time.map(|time| time.min(limits.model_call_time)).map_err(|refused| refused.refusal)
+        time.map(|time| time.min(limits.model_call_time)).map_err(|refused| *refused.refusal)
     }
 
     /// A landing answer is taken as it is: JSON where the agent declares a form and the text is JSON, else text.

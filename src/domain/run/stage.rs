@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::domain::context;
 use crate::domain::event::{Ended, MapBegan, Place, Spent, StageEnd, StageEnded};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolCall};
@@ -67,6 +68,10 @@ pub(super) struct Lane {
     /// The model step under way, with the tries that failed.
     pub(super) step: Option<ModelStep>,
     pub(super) repairs: u32,
+    /// What stands for its first turns.
+    pub(super) summary: Option<Summary>,
+    /// How many turns it had when it was to be summed up last.
+    pub(super) summed_up_at: Option<usize>,
     /// Tool errors in a row: lanes beside it don't end the row.
     pub(super) tool_errors: u32,
     /// The stage's own call of a tool, from its first reservation, or since a person was asked about it.
@@ -82,6 +87,13 @@ pub(super) struct Lane {
 pub(super) enum ChildState {
     Open(RunId),
     Ended(Box<Ended>),
+}
+
+/// A summary of the first turns of a lane, sent in their place.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    pub(super) turns: usize,
+    pub(super) sent: Sent,
 }
 
 /// What a model said, and the answers to its calls.
@@ -239,7 +251,18 @@ fn index(item: Option<u32>) -> usize {
 
 impl Lane {
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, turns: Vec::new(), step: None, repairs: 0, tool_errors: 0, call: None, asked: None, child: None }
+        Self {
+            place,
+            turns: Vec::new(),
+            step: None,
+            summary: None,
+            summed_up_at: None,
+            repairs: 0,
+            tool_errors: 0,
+            call: None,
+            asked: None,
+            child: None,
+        }
     }
 
     /// True where it waits for a person.
@@ -247,6 +270,20 @@ impl Lane {
         let calls = self.turns.last().into_iter().flat_map(|turn| &turn.calls).chain(&self.call);
         self.asked.is_some()
             || calls.into_iter().any(|call| matches!(call.status, CallStatus::InDoubt | CallStatus::Asked(_)))
+    }
+
+    /// From here on a summary stands for the first turns; one without a text for none.
+    pub(super) fn take_summary(&mut self, text: &str, turns: Option<u32>) {
+        let turns = turns.and_then(|turns| usize::try_from(turns).ok()).filter(|turns| *turns <= self.turns.len());
+        if let Some(turns) = turns.filter(|_| !text.is_empty()) {
+            self.summary = Some(Summary { turns, sent: context::in_place(text) });
+        }
+    }
+
+    /// The turns that no summary stands for.
+    pub(super) fn turns_sent(&self) -> &[Turn] {
+        let from = self.summary.as_ref().map_or(0, |summary| summary.turns);
+        self.turns.get(from..).unwrap_or_default()
     }
 
     /// The stage's own call, or one of the latest turn.

@@ -27,6 +27,13 @@ impl Run {
         self.map_items(&place.stage)?.get(usize::try_from(place.item?).ok()?)
     }
 
+    /// What stands for the first turns of that conversation.
+    #[must_use]
+    pub fn landing_summary(&self) -> Option<&Sent> {
+        let stage = self.stages.last().filter(|_| !self.plan.is_workflow())?;
+        self.summary_at(&stage.id, None)
+    }
+
     /// The conversation that a landing answers from: that of a single loop, or what the stages of a workflow have.
     #[must_use]
     pub fn landing_turns(&self) -> Vec<Sent> {

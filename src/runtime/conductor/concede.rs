@@ -26,6 +26,10 @@ impl Conductor {
             return Ok(Flow::Wait);
         }
         let key = &pending.key;
+        if is_summary(pending) {
+            self.effort(key).trim = true;
+            return Ok(Flow::On);
+        }
         if pending.can_tighten {
             self.effort(key).tight = true;
         } else if let Some(stance) = self.downgrade(key) {
@@ -83,6 +87,10 @@ impl Conductor {
             Call::Model(_) | Call::Tool { .. } => None,
         };
         let effort = self.effort(&pending.key);
+        if is_summary(pending) {
+            effort.trim = true;
+            return Ok(Flow::On);
+        }
         match model {
             Some(model) if !effort.frozen.contains(&model) => {
                 effort.frozen.push(model);
@@ -96,6 +104,10 @@ impl Conductor {
             }
         }
     }
+}
+
+fn is_summary(pending: &Pending) -> bool {
+    matches!(&pending.reserved.call, Call::Model(call) if call.purpose == Purpose::Summary)
 }
 
 fn is_landing(pending: &Pending) -> bool {

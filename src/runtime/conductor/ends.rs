@@ -130,7 +130,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::domain::event::{Call, CostSource, Labels, Outcome, Reserved};
     use crate::domain::run::Tree;
-    use crate::runtime::{Agent, NewRun, Runtime, RuntimeOptions, render, silent};
+    use crate::runtime::{Agent, NewRun, Runtime, RuntimeOptions, silent};
     use crate::spec::load::{Answering, LoadOptions, load_agent};
     use crate::units::Money;
     use tokio::sync::{mpsc, watch};
@@ -164,7 +164,7 @@ mod tests {
         let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None };
         let id = runtime.create(&new).await.expect("a run");
         let (run, created) = runtime.load(id).expect("it loads");
-        let rendered = render(Arc::new(Agent::new(run.plan.clone())), &created).expect("it renders");
+        let rendered = runtime.render(Arc::new(Agent::new(run.plan.clone())), &created).expect("it renders");
         let ((_cancel, requests), (_hang_up, hung_up)) = (mpsc::channel(1), watch::channel(false));
         let tree = Tree::of(run);
         let mut conductor = Conductor::new(runtime.0.clone(), tree, rendered, silent(), None, requests, hung_up);

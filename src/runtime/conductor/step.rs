@@ -138,7 +138,7 @@ impl Conductor {
                 self.end_place(run, intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
                 return Ok(Taken::Moved);
             }
-            Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal: *refusal },
+            Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal },
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
         };
         self.refused(intent, refused, asked).await
@@ -171,6 +171,7 @@ impl Conductor {
     /// A limit says no: whose it is stops, or lands.
     async fn refused(&mut self, intent: &ModelIntent, refused: Refused, asked: &Asked) -> Result<Taken, RuntimeError> {
         let Refused { node, refusal } = refused;
+        let refusal = *refusal;
         let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = &node;
         let is_root = matches!(node, NodeRef::Run(run) if run == self.root().id);
         if asked.has(*run) {
@@ -250,7 +251,9 @@ impl Conductor {
     fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, asked: &mut Asked) {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
-        let wait = !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
+        // Nobody waits for the money of a summary: what was to be summed up is cut instead.
+        let sums_up = matches!(&draft.reserved.call, Call::Model(call) if call.purpose == Purpose::Summary);
+        let wait = !sums_up && !draft.can_tighten && !effort.waited && intent.purpose != Purpose::Landing;
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),

@@ -100,6 +100,7 @@ pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpo
             cuts: Vec::new(),
             request_hash: String::new(),
             remark: None,
+            sums_up: None,
             instead: None,
         }),
     }

@@ -63,6 +63,7 @@ pub(super) fn model_call(purpose: Purpose, input: u64, output: u64, remark: Opti
         cuts: vec![],
         request_hash: String::new(),
         remark,
+        sums_up: None,
         instead: None,
     }
 }

@@ -150,7 +150,11 @@ agents/a.toml:4:8: `seed` can't be a number with a point
 fn faults_of_sizes_and_texts() {
     let cases = [
         ("[context]\ntokens = 1000\nhistory = 900\ntool_output = 200\n", "pots above the context"),
-        ("[context]\noverflow = \"summarise\"\ndocuments = 5\n[documents]\nfrom = []\n", "what comes later"),
+        (
+            "[context]\nsummary_model = \"openai/gpt-5-nano\"\ndocuments = 32000\n[documents]\nfrom = [\"../x.md\", \"**\"]\n",
+            "documents from elsewhere, and no summary",
+        ),
+        ("[documents]\nfrom = \"stages.a\"\n", "documents of a stage"),
         ("[limits]\nlanding_output_tokens = 5000\nlanding_tokens = 40000\n", "a landing above the request"),
         ("[limits]\ncost = \"$0.01\"\nexpected_cost = \"$0.02\"\n", "an expected cost above the cost"),
         ("[prompt]\nsystem = \"{{ input\"\n", "a broken template"),
@@ -172,21 +176,37 @@ agents/a.toml:6:15: the pots take 1,100 of 1,000 tokens and leave nothing for in
     |               ^^^
   help: raise `tokens`, or make the pots smaller
 
-## what comes later
-agents/a.toml:4:12: `overflow = "summarise"` is not supported by this version
-  4 | overflow = "summarise"
-    |            ^^^^^^^^^^^
-  help: supported: `trim`, `refuse`
+## documents from elsewhere, and no summary
+agents/a.toml:4:17: `summary_model` is set, and nothing is summed up
+  4 | summary_model = "openai/gpt-5-nano"
+    |                 ^^^^^^^^^^^^^^^^^^^
+  help: write `overflow = "summarise"`, or take it out
 
-agents/a.toml:5:1: `context.documents` is not supported by this version
-  5 | documents = 5
-    | ^^^^^^^^^
-  help: leave the pot out: its share goes to the others
+agents/a.toml:5:13: the pots take 32,000 of 32,000 tokens and leave nothing for instructions
+  5 | documents = 32000
+    |             ^^^^^
+  help: raise `tokens`, or make the pots smaller
 
-agents/a.toml:6:2: `documents` is not supported by this version
-  6 | [documents]
-    |  ^^^^^^^^^
-  help: give the agent a `search_files` tool instead
+agents/a.toml:7:9: `../x.md` is no pattern of files
+  7 | from = ["../x.md", "**"]
+    |         ^^^^^^^^^
+  help: patterns stay within the project's folder
+
+agents/a.toml:7:20: `**` is no pattern of files
+  7 | from = ["../x.md", "**"]
+    |                    ^^^^
+  help: end it with files, such as `*.md`
+
+## documents of a stage
+agents/a.toml:4:8: `stages.a` names no texts of the input
+  4 | from = "stages.a"
+    |        ^^^^^^^^^^
+  help: write an expression such as `input.documents`, or a list of patterns of files
+
+agents/a.toml:4:9: the expression uses `stages`, which doesn't exist here
+  4 | from = "stages.a"
+    |         ^^^^^^^^
+  help: there is only `input`
 
 ## a landing above the request
 agents/a.toml:4:25: `landing_output_tokens` is 5,000, above `max_output_tokens` of 2,048

@@ -115,6 +115,7 @@ pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: 
         cuts: Vec::new(),
         request_hash: "0123456789abcdef".to_owned(),
         remark: None,
+        sums_up: None,
         instead: None,
     });
     Event::Reserved(Box::new(Reserved {

@@ -305,15 +305,16 @@ async fn try_drive(runtime: &Runtime, new: &NewRun, ended: Ended, observer: Obse
 }
 
 fn document(runtime: &Runtime, run: RunId) -> Result<Box<RunDocument>, RuntimeError> {
-    let (state, created) = runtime.load(run)?;
-    Ok(Box::new(RunDocument::of(&state, created.load_line, clock().now())))
+    let (tree, created) = runtime.load_tree(run)?;
+    Ok(Box::new(RunDocument::of_tree(&tree, created.load_line, clock().now())))
 }
 
 fn failed(error: RuntimeError) -> Outcome {
     match error {
-        RuntimeError::Input { .. } | RuntimeError::Prompt { .. } | RuntimeError::Documents { .. } => {
-            Outcome::Bad(error.to_string())
-        }
+        RuntimeError::Input { .. }
+        | RuntimeError::Prompt { .. }
+        | RuntimeError::Documents { .. }
+        | RuntimeError::ThreadBusy { .. } => Outcome::Bad(error.to_string()),
         RuntimeError::Store(_)
         | RuntimeError::Provider(_)
         | RuntimeError::NoSuchAgent { .. }

@@ -143,7 +143,7 @@ impl Pass<'_> {
         new_step: bool,
     ) -> Result<Millis, Refusal> {
         let judged = self.judge_tool(place, errors, tool, hash, new_step);
-        let time_limit = judged.map_err(|refused| refused.refusal)?;
+        let time_limit = judged.map_err(|refused| *refused.refusal)?;
         if matches!(tool.kind, ToolKind::Agent { .. }) {
             self.judge_child(place)?;
         }

@@ -73,7 +73,7 @@ impl Pass<'_> {
             Ok(intent) => self.ask(Intent::Tool(intent)),
             // The same call was made too often; the run's other limits are those of everything that it does.
             Err(Refused { refusal, .. }) if refusal.limit == LimitKind::Repeats => {
-                self.stop(lane.place.clone(), refusal, Value::Null);
+                self.stop(lane.place.clone(), *refusal, Value::Null);
             }
             Err(refused) => self.refused(refused),
         }
