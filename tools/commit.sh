@@ -7,4 +7,16 @@ if ! git rev-parse --verify --quiet --end-of-options "$1^{commit}" >/dev/null; t
     echo "there is no commit $1 in this history; take a hash from the list" >&2
     exit 2
 fi
-git show --no-color --no-ext-diff --no-textconv --stat --patch --unified=1 --format='%h %an %as%n%n%B' "$1" --
+git -c core.quotePath=false -c log.showSignature=false show --no-color --no-ext-diff --no-textconv --no-notes \
+    --stat=100 --stat-count=40 --patch --unified=1 --format='%h %as%n%n%B' --end-of-options "$1" -- |
+    LC_ALL=C awk '
+BEGIN { bytes_max = 7800 }
+{
+    bytes += length($0) + 1
+    if (bytes > bytes_max) {
+        print "(the rest of this commit is not shown)"
+        exit
+    }
+    print
+}
+'

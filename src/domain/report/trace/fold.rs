@@ -6,8 +6,8 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
-    Voided, WaitEnd,
+    BoundMethod, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd,
+    StageEnded, Voided, WaitEnd,
 };
 use crate::domain::message::Pots;
 use crate::domain::report::growth::Growth;
@@ -26,7 +26,7 @@ pub(super) struct Fold {
     /// Arguments by place and call id: servers may number the calls of every turn from zero.
     arguments: BTreeMap<(Place, String), String>,
     /// The newest request of each conversation, by pot.
-    pots: BTreeMap<Place, Pots>,
+    pots: BTreeMap<Place, (BoundMethod, Pots)>,
     pub(super) peaks: Peaks,
 }
 
@@ -206,8 +206,10 @@ impl Fold {
         if matches!(call.purpose, Purpose::Summary | Purpose::Landing) {
             return None;
         }
-        let before = self.pots.insert(reserved.step.place(), call.pots);
-        before.map(|before| Growth::between(&before, &call.pots))
+        let method = call.bound.method;
+        let (before_method, before) = self.pots.insert(reserved.step.place(), (method, call.pots))?;
+        // Bytes and tokens can't be compared: the difference would be one of measures.
+        (before_method == method).then(|| Growth::between(&before, &call.pots))
     }
 
     fn end_stage(&mut self, at: Timestamp, ended: &StageEnded) {
