@@ -30,11 +30,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Model calls of a short and of a long run.
 const LENGTHS: [usize; 2] = [10, 200];
 /// Model calls of one round.
-const CALLS: usize = 2_000;
+const CALLS: usize = 8_000;
 /// Runs at once.
 const AT_ONCE: u64 = 8;
 /// Rounds of each.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() {
     if load::played_a_part() {

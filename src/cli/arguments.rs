@@ -395,7 +395,7 @@ pub struct CancelArguments {
 /// See [`Command::Cost`].
 #[derive(Debug, Args)]
 pub struct CostArguments {
-    /// What to group by: tenant, feature, environment, agent, owner, model, prompt_version, day
+    /// What to group by: tenant, feature, environment, agent, owner, model, prompt_version, day, thread
     #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',', default_value = "agent,model")]
     pub by: Vec<String>,
     /// From then on, in whole UTC days: a length of time back, such as 30d, or a date, such as 2026-11-01

@@ -290,7 +290,10 @@ impl Books {
             let Some(row) = self.rollups.get_mut(&key) else { continue };
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
-            let record = codec::seal_compact(&place, &(&key, &row.rollup))?;
+            let record = match &key.1.thread {
+                None => codec::seal_compact(&place, &(&key, &row.rollup))?,
+                Some(thread) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
+            };
             batch.put(place, record);
         }
         // What is let go of is in the batch: if that fails, the store is poisoned.

@@ -172,7 +172,7 @@ pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, Sto
 pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Rollup>, StoreError> {
     let place = keys::rollup(key.0, &key.1);
     let Some(record) = reader.view()?.get(&place)? else { return Ok(None) };
-    let (found, rollup): (RollupKey, Rollup) = codec::open_compact(&place, &record)?;
+    let (found, rollup) = rollup_of(&place, &record)?;
     if found == *key {
         return Ok(Some(rollup));
     }
@@ -180,7 +180,16 @@ pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Roll
 }
 
 pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
-    records(view, keys::rollups(from, to))
+    all(view, keys::rollups(from, to))?.iter().map(|(key, record)| rollup_of(key, record)).collect()
+}
+
+/// A row, with its thread behind it where it has one: rows of before there were threads end earlier.
+fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
+    let ((mut of, rollup), rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
+    if !rest.is_empty() {
+        of.1.thread = Some(codec::end_compact(key, rest)?);
+    }
+    Ok((of, rollup))
 }
 
 /// The accounts and reservations of every run that is open or holds money.

@@ -2,7 +2,9 @@
 
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::event::{AccountKey, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd};
+use crate::domain::event::{
+    AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
+};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
@@ -221,9 +223,10 @@ fn growth(grew: &Growth) -> String {
         (Pot::ToolOutput, grew.tool_output),
     ];
     let moved = pots.iter().filter(|(_, change)| *change != 0);
-    let moved: Vec<String> = moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change))).collect();
+    let moved: Vec<String> =
+        moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change, grew.method))).collect();
     let by = if moved.is_empty() { String::new() } else { format!(": {}", moved.join(", ")) };
-    format!("  request {} tokens{by}", signed(grew.total()))
+    format!("  request {} tokens{by}", signed(grew.total(), grew.method))
 }
 
 /// What a step calls: of its latest attempt.
@@ -457,16 +460,20 @@ fn step_row(step: &StepLine) -> [String; 7] {
         call(step, CALL_CHARS_MAX),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),
-        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total())),
+        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total(), grew.method)),
         count(used.iter().map(|tokens| tokens.output).sum()),
         format!("{}{}", step.cost_usd, if unknown { " unknown" } else { "" }),
         latency.to_string(),
     ]
 }
 
-/// `+1,200` or `-300`.
-fn signed(change: i64) -> String {
-    format!("{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
+/// `+1,200` or `-300`; `≤+1,200` where only bytes are known.
+fn signed(change: i64, method: BoundMethod) -> String {
+    let bound = match method {
+        BoundMethod::Bytes if change > 0 => "≤",
+        BoundMethod::Bytes | BoundMethod::Tokens => "",
+    };
+    format!("{bound}{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
 }
 
 #[cfg(test)]

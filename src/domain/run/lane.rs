@@ -97,6 +97,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Questions that nobody answered in time: of every run, whether it goes on, lands or only drains.
+    pub(super) fn late(&self, root: &Run) -> Vec<(RunId, Event)> {
+        let of = |run: &Run| run.expired(self.now).into_iter().map(|fact| (run.id, fact)).collect::<Vec<_>>();
+        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(of).collect())
+    }
+
     /// Looks at the run: its end, if that has come, else every stage in the order of the file.
     pub(super) fn look(&mut self) {
         let run = self.run;
@@ -104,10 +110,6 @@ impl<'a> Pass<'a> {
             return self.break_off(&breaking);
         }
         let (notes, intents) = (self.notes.len(), self.intents.len());
-        run.expired(self.now).into_iter().for_each(|fact| self.note(fact));
-        if self.notes.len() > notes {
-            return;
-        }
         for (stage, plan) in run.stages.iter().zip(&run.plan.stages) {
             self.look_at_stage(stage, plan);
             if self.is_halted() {
@@ -255,6 +257,10 @@ impl<'a> Pass<'a> {
     /// The run is over. Of a sub-agent's run that is a fact, and one of its parent's in the same write.
     fn end(&mut self, ended: Ended) {
         let Some(parent) = self.above.last().map(|level| level.run.id) else { return self.halt(Intent::End(ended)) };
+        // What is noted of it in this look counts too: it ends at the next one.
+        if self.notes.iter().any(|(run, _)| *run == self.run.id) {
+            return self.halt_at(self.above.len());
+        }
         let told = ChildEnded { child: self.run.id, end: ended.clone(), spent: self.run.spent() };
         self.halt_at(self.above.len());
         self.note(Event::Ended(ended));

@@ -168,8 +168,7 @@ impl Run {
 
     /// A question of the model's own is a call that was made, though nobody performs it.
     fn count_question(&mut self, asking: &Asking) {
-        self.counters.steps += 1;
-        self.counters.tool_calls += 1;
+        self.count_unplaced(asking.place.as_ref().map(|place| &place.stage));
         let called = self.call_asked(asking.number).map(|call| super::hash_call(&call.call.name, &call.call.arguments));
         if let Some(hash) = called {
             *self.counters.repeats.entry(hash).or_default() += 1;

@@ -273,8 +273,9 @@ impl Conductor {
 
     fn budget_wait_until(&self, run: RunId) -> Timestamp {
         let now = self.now();
-        let patience = self.tree.run(run).unwrap_or(self.root()).plan.limits.budget_wait;
-        now.after(patience.min(self.tree.time_to_wait(run, now)))
+        // The whole tree waits: no longer than any of those above has patience for.
+        let patience = self.tree.chain(run).map(|run| run.plan.limits.budget_wait);
+        now.after(patience.fold(self.tree.time_to_wait(run, now), Ord::min))
     }
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for. True for the former.

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::bugs::{Bug, Deck};
 use super::crew::{Crew, lock};
 use super::dice::Dice;
-use super::draw::{BudgetDraw, End, Sheet, TOOL_INPUT, TOOLS};
+use super::draw::{BudgetDraw, End, Sheet, TOOLS, tool_file};
 use super::judge::Judge;
 use crate::world::price_row;
 use life::{Life, Outcome};
@@ -111,14 +111,9 @@ impl Voyage {
             for plan in edition.plans.values_mut() {
                 let meant = Arc::new(plan.clone());
                 if bug == Some(Bug::LimitPassedByOne) {
-                    let limits = &mut plan.limits;
-                    for limit in
-                        [&mut limits.steps, &mut limits.model_calls, &mut limits.tool_calls, &mut limits.attempts]
-                    {
-                        *limit += 1;
-                    }
+                    loosen(plan);
                 }
-                judge.plans.insert(plan.hash(), meant);
+                judge.learn(&meant, &Arc::new(plan.clone()));
             }
         }
         for BudgetDraw { name, cap, .. } in &sheet.budgets {
@@ -172,6 +167,7 @@ impl Voyage {
             reading: AtomicBool::new(false),
             left: AtomicU64::new(if let Some(End::KilledAfter(commits)) = end { commits } else { u64::MAX }),
             alarm: Notify::new(),
+            asked: Notify::new(),
         });
         let crew = Arc::new(Crew {
             seed: self.seed,
@@ -185,6 +181,17 @@ impl Voyage {
     /// The run of a root, once it is on disk.
     pub(super) fn run_of(&self, root: usize) -> Option<RunId> {
         lock(&self.judge).run_of(root)
+    }
+}
+
+/// Has an agent, and those below it, make one step, call and attempt more than they may.
+fn loosen(plan: &mut Plan) {
+    let limits = &mut plan.limits;
+    for limit in [&mut limits.steps, &mut limits.model_calls, &mut limits.tool_calls, &mut limits.attempts] {
+        *limit += 1;
+    }
+    for below in plan.agents.values_mut() {
+        loosen(Arc::make_mut(below));
     }
 }
 
@@ -208,7 +215,7 @@ fn edition(sheet: &Sheet, agents: &[String]) -> Option<Edition> {
         write(format!("agents/a{number}.toml"), agent);
     }
     for (name, tool) in TOOLS {
-        write(format!("tools/{name}.toml"), &format!("{tool}{TOOL_INPUT}"));
+        write(format!("tools/{name}.toml"), &tool_file(name, tool));
     }
     let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
     let (project, plans) = match load_project(folder.path(), &options) {

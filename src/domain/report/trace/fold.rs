@@ -6,11 +6,10 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    BoundMethod, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd,
-    StageEnded, Voided, WaitEnd,
+    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
+    Voided, WaitEnd,
 };
-use crate::domain::message::Pots;
-use crate::domain::report::growth::Growth;
+use crate::domain::report::growth::{Growth, Measured};
 use crate::domain::report::standing::Peaks;
 use crate::ids::ReservationId;
 use crate::units::{Money, Timestamp};
@@ -25,8 +24,8 @@ pub(super) struct Fold {
     open: BTreeMap<ReservationId, (u32, usize)>,
     /// Arguments by place and call id: servers may number the calls of every turn from zero.
     arguments: BTreeMap<(Place, String), String>,
-    /// The newest request of each conversation, by pot.
-    pots: BTreeMap<Place, (BoundMethod, Pots)>,
+    /// The newest request of each conversation.
+    requests: BTreeMap<Place, Measured>,
     pub(super) peaks: Peaks,
 }
 
@@ -206,10 +205,9 @@ impl Fold {
         if matches!(call.purpose, Purpose::Summary | Purpose::Landing) {
             return None;
         }
-        let method = call.bound.method;
-        let (before_method, before) = self.pots.insert(reserved.step.place(), (method, call.pots))?;
-        // Bytes and tokens can't be compared: the difference would be one of measures.
-        (before_method == method).then(|| Growth::between(&before, &call.pots))
+        let now = Measured::of(call);
+        let before = self.requests.insert(reserved.step.place(), now)?;
+        Growth::between(&before, &now)
     }
 
     fn end_stage(&mut self, at: Timestamp, ended: &StageEnded) {
