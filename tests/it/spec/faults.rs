@@ -203,7 +203,7 @@ agents/a.toml:4:8: `stages.a` names no texts of the input
     |        ^^^^^^^^^^
   help: write an expression such as `input.documents`, or a list of patterns of files
 
-agents/a.toml:4:9: the template uses `stages`, which doesn't exist here
+agents/a.toml:4:9: the expression uses `stages`, which doesn't exist here
   4 | from = "stages.a"
     |         ^^^^^^^^
   help: there is only `input`
