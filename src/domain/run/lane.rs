@@ -93,7 +93,7 @@ impl<'a> Pass<'a> {
     /// Questions that nobody answered in time: of every run, whether it goes on, lands or only drains.
     pub(super) fn late(&self, root: &Run) -> Vec<(RunId, Event)> {
         let of = |run: &Run| run.expired(self.now).into_iter().map(|fact| (run.id, fact)).collect::<Vec<_>>();
-        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(of).collect())
+        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(|run| of(run)).collect())
     }
 
     /// Looks at the run: its end, if that has come, else every stage in the order of the file.
