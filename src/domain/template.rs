@@ -364,10 +364,10 @@ mod tests {
             text in "( |a|input\\.n|\\}\\}|\\{\\{|\\}|\\{|-|%\\}|'|\"|\\\\|\\(|\\)|\\[|\\]|:|,|1|\\||#){0,24}",
         ) {
             let context = json!({ "input": { "n": 3 }, "a": [1] });
-            let _ = expression_uses(&text);
-            let _ = evaluate(&text, &context);
-            let _ = fill(&Value::String(format!("{{{{{text}}}}}")), &context);
-            let _ = uses(&text);
+            drop(expression_uses(&text));
+            drop(evaluate(&text, &context));
+            drop(fill(&Value::String(format!("{{{{{text}}}}}")), &context));
+            drop(uses(&text));
         }
     }
 

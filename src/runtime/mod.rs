@@ -12,6 +12,7 @@ mod driving;
 mod dry_run;
 mod error;
 mod expiry;
+mod known;
 mod people;
 mod perform;
 mod progress;
@@ -39,13 +40,12 @@ use crate::domain::budget::Budget;
 use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{CacheWrites, PriceBook, PriceRow, ServiceTier, Terms};
+use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Forms, Gate, Providers, Rendered};
-use crate::ids::{AgentName, PlanHash, PriceId, ProviderName, RunId};
-use crate::provider::{Client, Http};
-use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
+use crate::ids::{AgentName, PlanHash, PriceId, RunId};
+use crate::spec::project::Project;
 use crate::store::Store;
 use crate::tool::ToolContext;
 use crate::units::Money;
@@ -57,6 +57,7 @@ use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
 use expiry::Expiry;
+use known::{live, tools_of};
 use stop::Stop;
 
 /// How a runtime is opened.
@@ -538,58 +539,10 @@ impl Runtime {
     }
 }
 
-/// Clients for whoever answers, and the terms that each asks.
-fn live(
-    project: &Project,
-    options: &RuntimeOptions,
-    tools: ToolContext,
-) -> Result<(Live, BTreeMap<ProviderName, Terms>), RuntimeError> {
-    let http = Http::new(options.clock.clone());
-    let simulated = options.simulated.as_ref();
-    let simulated = simulated.map(|base_url| Client::new(&simulated_config(base_url), http.clone())).transpose()?;
-    let mut providers = BTreeMap::new();
-    let mut terms = BTreeMap::new();
-    for (name, config) in &project.providers {
-        providers.insert(name.clone(), Client::new(config, http.clone())?);
-        terms.insert(name.clone(), terms_of(&config.quirks));
-    }
-    Ok((Live { providers, simulated, tools }, terms))
-}
-
-/// The signal that ends everything, and what tools share.
-fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
-    let (stop, stopped) = watch::channel(false);
-    (stop, ToolContext::new(clock.clone(), stopped))
-}
-
 /// Simulated runs never touch real budgets: they have a store of their own beside the real one.
 #[must_use]
 pub fn simulated_folder(store: &std::path::Path) -> PathBuf {
     let mut name = store.file_name().unwrap_or_default().to_owned();
     name.push("-sim");
     store.with_file_name(name)
-}
-
-fn simulated_config(base_url: &str) -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from("simulated"),
-        wire: Wire::OpenAiChat,
-        base_url: base_url.to_owned(),
-        key: KeySource::None,
-        headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
-    }
-}
-
-/// What a provider's requests allow it to charge for.
-const fn terms_of(quirks: &Quirks) -> Terms {
-    Terms {
-        cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
-        service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
-    }
 }

@@ -300,7 +300,7 @@ proptest! {
 
 fn documents(lengths: &[usize]) -> Vec<Document> {
     let text = |index: usize, length: usize| {
-        let words = if index % 3 == 0 { "order 1042 is on its way\n\n" } else { "shipping takes a while\n\n" };
+        let words = if index.is_multiple_of(3) { "order 1042 is on its way\n\n" } else { "shipping takes a while\n\n" };
         words.repeat(length)
     };
     let one =

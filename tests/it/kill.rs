@@ -78,7 +78,7 @@ impl Fleet {
         let at_start = matches!(first, Plan::Point(point, _) if of_restarts(point));
         let before = if at_start { Plan::Instant(self.instant()) } else { first.clone() };
         let in_stages = match first {
-            Plan::Point("stage.ended", _) => true,
+            Plan::Point("stage.ended" | "child.began", _) => true,
             // Which call is the third is certain in the single loop only.
             Plan::Point("tool.call", 3) => false,
             Plan::Point(..) | Plan::Instant(_) | Plan::Provider(_) => self.dice.roll(3) == 0,

@@ -91,13 +91,14 @@ fn end_of(told: &Told, place: &str) -> (StageEnd, Value) {
 fn most_open(told: &Told, stage: &str) -> usize {
     let (mut open, mut most) = (BTreeMap::new(), 0);
     for event in told.events() {
-        match event {
-            Event::Reserved(reserved) if reserved.step.stage.as_str() == stage => {
-                open.insert(reserved.reservation, reserved.step.place());
-            }
-            Event::Settled(settled) => drop(open.remove(&settled.reservation)),
-            Event::Voided(voided) => drop(open.remove(&voided.reservation)),
-            _ => {}
+        if let Event::Reserved(reserved) = event
+            && reserved.step.stage.as_str() == stage
+        {
+            open.insert(reserved.reservation, reserved.step.place());
+        } else if let Event::Settled(settled) = event {
+            open.remove(&settled.reservation);
+        } else if let Event::Voided(voided) = event {
+            open.remove(&voided.reservation);
         }
         most = most.max(open.len());
     }
@@ -456,9 +457,9 @@ async fn the_same_call_too_often_stops_its_item_and_no_more() {
     let told = world.run_on(json!({ "numbers": [7, 7, 7, 7, 8] })).await;
     assert_eq!(told.ended().output, Some("noted".into()), "{}", told.show());
     assert_eq!(end_of(&told, "look").1, json!(["14", "14", "14", null, "16"]));
-    let refusal = |event: &Event| match event {
-        Event::StageEnded(ended) => ended.refusal.as_ref().map(|refusal| refusal.limit),
-        _ => None,
+    let refusal = |event: &Event| {
+        let Event::StageEnded(ended) = event else { return None };
+        ended.refusal.as_ref().map(|refusal| refusal.limit)
     };
     assert_eq!(told.events().filter_map(refusal).collect::<Vec<_>>(), [LimitKind::Repeats]);
     world.verify();

@@ -120,11 +120,11 @@ fn open(told: &Told) -> Vec<&Asking> {
 
 fn last_answer(told: &Told) -> String {
     let turns = told.run.turns(&"main".into());
-    let answers = turns.iter().filter_map(|message| match &**message {
-        plimsoll::domain::message::Message::Tool(answer) => Some(answer.content.clone()),
-        _ => None,
+    let answer = turns.iter().rev().find_map(|message| {
+        let plimsoll::domain::message::Message::Tool(answer) = &**message else { return None };
+        Some(answer.content.clone())
     });
-    answers.last().expect("an answer")
+    answer.expect("an answer")
 }
 
 fn text(value: &str) -> Value {

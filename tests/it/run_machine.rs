@@ -5,6 +5,7 @@
 mod fixture;
 mod player;
 mod policy;
+mod stories;
 
 use player::{Player, Sheet, sheet};
 use proptest::prelude::*;

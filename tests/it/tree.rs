@@ -399,12 +399,10 @@ fn most_at_once(world: &World) -> (Money, usize) {
         let amount =
             |id| told.reservations().find(|reserved: &&Reserved| reserved.reservation == id).map(|one| one.amount);
         for recorded in &told.log {
-            match &recorded.event {
-                Event::Reserved(reserved) => facts.push((recorded.at.0, true, reserved.amount)),
-                Event::Settled(settled) => {
-                    facts.push((recorded.at.0, false, amount(settled.reservation).expect("it was reserved")));
-                }
-                _ => {}
+            if let Event::Reserved(reserved) = &recorded.event {
+                facts.push((recorded.at.0, true, reserved.amount));
+            } else if let Event::Settled(settled) = &recorded.event {
+                facts.push((recorded.at.0, false, amount(settled.reservation).expect("it was reserved")));
             }
         }
     }

@@ -163,8 +163,10 @@ impl Stage {
 
     /// The same, each with its index.
     pub(super) fn slots_over(&self) -> impl Iterator<Item = (usize, &StageOver)> {
-        let over = |slot| if let &LaneSlot::Over(ref over) = slot { Some(&**over) } else { None };
-        self.slots().iter().enumerate().filter_map(move |(index, slot)| Some((index, over(slot)?)))
+        self.slots()
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| if let LaneSlot::Over(over) = slot { Some((index, &**over)) } else { None })
     }
 
     /// The lanes in order, whether they have begun or not.

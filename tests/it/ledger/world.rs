@@ -1,5 +1,7 @@
 //! A small runtime that plays runs on a ledger as the real one would, one command at a time, and tells the judge.
 
+mod parts;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use plimsoll::domain::budget::{Budget, Period};
@@ -11,6 +13,9 @@ use plimsoll::domain::ledger::{Ask, Decision, LedgerPolicy, Notice, Op, ReserveA
 use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
 use plimsoll::ids::{ReservationId, RunId, StageName};
 use plimsoll::units::{Money, Timestamp};
+
+use parts::{Attempt, Node, Phase, Tree};
+pub(super) use parts::{Command, Kind};
 
 use super::judge::Judge;
 use super::subject::Subject;
@@ -26,100 +31,6 @@ const RUNS_MAX: usize = 12;
 const TREE_MAX: usize = 5;
 /// Rounds until everything has ended.
 const DRAIN_ROUNDS_MAX: usize = 2_000;
-
-/// What a command does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Start,
-    Reserve,
-    Settle,
-    Child,
-    EndChild,
-    Expire,
-    Land,
-    Finish,
-    Cancel,
-    Ask,
-    Park,
-    Resume,
-    Crash,
-    Advance,
-    StepBack,
-    SetCap,
-    Repeat,
-    Unfreeze,
-}
-
-/// One command: numbers pick among what there is.
-#[derive(Clone, Copy)]
-pub(super) struct Command {
-    pub(super) kind: Kind,
-    pub(super) pick: u8,
-    pub(super) size: u8,
-    pub(super) luck: u8,
-}
-
-impl std::fmt::Debug for Command {
-    /// One line, however it is asked for: a failing script is read as a list.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}({}, {}, {})", self.kind, self.pick, self.size, self.luck)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Queued,
-    Running,
-    Waiting,
-    Landing,
-    Stopping,
-    Person,
-    Interrupted,
-    Ended,
-}
-
-#[derive(Clone, Debug)]
-struct Attempt {
-    id: ReservationId,
-    amount: Money,
-    purpose: Purpose,
-}
-
-#[derive(Clone, Debug)]
-struct Node {
-    run: RunId,
-    parent: usize,
-    depth: u8,
-    next: u32,
-    attempts: Vec<Attempt>,
-    ended: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Tree {
-    nodes: Vec<Node>,
-    phase: Phase,
-    lands: bool,
-    /// The landing reserve's reservation, and what is wanted of it.
-    landing: (ReservationId, Money),
-    ask: Option<ReserveAsk>,
-}
-
-impl Tree {
-    fn root(&self) -> RunId {
-        self.nodes[0].run
-    }
-
-    fn in_flight(&self) -> usize {
-        self.nodes.iter().map(|node| node.attempts.len()).sum()
-    }
-
-    fn number(&mut self, node: usize) -> ReservationId {
-        let node = &mut self.nodes[node];
-        node.next += 1;
-        id(node.run, node.next - 1)
-    }
-}
 
 /// See the module.
 pub(super) struct World<S> {

@@ -163,9 +163,9 @@ async fn nobody_is_asked_about_what_a_limit_refuses() {
 }
 
 fn last_answer_of_turn(told: &crate::world::Told) -> String {
-    let refused = told.events().filter_map(|event| match event {
-        Event::CallRefused(refused) => Some(format!("{:?}", refused.why)),
-        _ => None,
+    let refused = told.events().filter_map(|event| {
+        let Event::CallRefused(refused) = event else { return None };
+        Some(format!("{:?}", refused.why))
     });
     let all: Vec<String> = refused.collect();
     assert!(!all.is_empty(), "{}", told.show());

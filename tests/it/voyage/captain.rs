@@ -4,7 +4,9 @@ mod life;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use plimsoll::domain::event::Recorded;
 use plimsoll::domain::plan::Plan;
@@ -27,6 +29,9 @@ use life::{Life, Outcome};
 
 /// Draws of one seed until the project has no fault: an agent may be drawn that could never begin.
 const DRAWS_MAX: u64 = 40;
+
+/// Real time in which any voyage ends, on the slowest machine.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// What a voyage came to.
 pub(super) struct Tale {
@@ -80,7 +85,11 @@ pub(super) struct Voyage {
 /// Sails the voyage of a seed.
 pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
     let mut voyage = Voyage::new(seed, bug);
+    let (ashore, heard) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || watch(seed, &heard));
     voyage.sail();
+    drop(ashore);
+    watch.join().expect("it only looks");
     let judge = lock(&voyage.judge);
     Tale {
         broken: judge.broken.clone(),
@@ -90,6 +99,14 @@ pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
         commits: judge.commits,
         runs: judge.runs.len(),
         invoiced: judge.invoice.total(),
+    }
+}
+
+/// A voyage that goes round while its clock stands would never end: nothing but real time tells.
+fn watch(seed: u64, heard: &mpsc::Receiver<()>) {
+    if heard.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+        println!("PLIMSOLL_SEED={seed}: (18) it goes round, and its time stands");
+        std::process::abort();
     }
 }
 

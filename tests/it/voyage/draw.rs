@@ -121,7 +121,7 @@ impl Sheet {
         let dice = &mut Dice::of(seed, &[1]);
         let crowd = dice.chance(35);
         let budgets = draw_budgets(dice, crowd);
-        let agents = dice.between(1, AGENTS_MAX);
+        let agents = dice.between(1, AGENTS_MAX).max(dice.between(1, AGENTS_MAX));
         let editions = (0..2).map(|_| agents::draw(dice, agents, crowd)).collect();
         let roots = (0..dice.between(if crowd { 5 } else { 1 }, 12)).map(|_| draw_root(dice, agents)).collect();
         let lives = if dice.chance(25) { 0 } else { dice.between(1, 3) };
@@ -233,7 +233,8 @@ fn draw_root(dice: &mut Dice, agents: u64) -> Root {
         _ => Person::Forgets,
     };
     Root {
-        agent: usize::try_from(dice.next() % agents).expect("few"),
+        // Those of lower numbers have more below them.
+        agent: usize::try_from((dice.next() % agents).min(dice.next() % agents)).expect("few"),
         at: Millis(dice.between(0, spread)),
         tenant: dice.pick(&["acme", "acme", "bolt"]),
         in_two_steps: dice.chance(20),

@@ -102,7 +102,9 @@ impl Player {
         let latest = self.run.asks().iter().rev().find(about);
         let allowed = latest.and_then(|asking| asking.answered.as_ref()).map(|answered| answered.decision.clone());
         let right = match &allowed {
-            Some(Decision::Allow { edited: Some(edited) }) => intent.call.arguments == edited.to_string(),
+            Some(Decision::Allow { edited: Some(edited) }) => {
+                serde_json::from_str(&intent.call.arguments).ok().as_ref() == Some(edited)
+            }
             Some(Decision::Allow { edited: None }) => true,
             Some(Decision::Deny | Decision::Answer { .. } | Decision::Expired) | None => false,
         };

@@ -32,7 +32,7 @@ impl Shipwright<'_> {
     fn agent(&mut self) -> String {
         let limits = self.limits();
         let is_workflow = self.dice.chance(60);
-        let own = if is_workflow || self.dice.chance(60) { String::new() } else { self.agents() };
+        let own = if is_workflow || self.dice.chance(40) { String::new() } else { self.agents() };
         let mut text = format!("description = 'a'\ntools = [{}]\n{own}", self.tools(60));
         text += &self.model();
         text += &format!(
@@ -65,7 +65,10 @@ impl Shipwright<'_> {
     }
 
     fn tools(&mut self, percent: u64) -> String {
-        let named = TOOLS.iter().filter(|_| self.dice.chance(percent)).map(|(name, _)| format!("'{name}'"));
+        let of_people = |name: &str| matches!(name, "sign" | QUESTION);
+        let named =
+            TOOLS.iter().filter(|(name, _)| self.dice.chance(if of_people(name) { percent / 2 } else { percent }));
+        let named = named.map(|(name, _)| format!("'{name}'"));
         named.collect::<Vec<_>>().join(", ")
     }
 
@@ -139,7 +142,9 @@ impl Shipwright<'_> {
                 format!("kind = 'agent'\nagent = 'a{agent}'\ninput = 'See to {{{{ {what} }}}}.'\n")
             }
             _ => {
-                let (tool, _) = self.dice.pick(&TOOLS);
+                // Most of them without people.
+                let most = if self.dice.chance(75) { 4 } else { TOOLS.len() };
+                let (tool, _) = self.dice.pick(&TOOLS[..most]);
                 let n = if what == "item" { "{{ item }}" } else { "{{ 7 }}" };
                 let args = if tool == QUESTION { "question = 'Well?'".to_owned() } else { format!("n = '{n}'") };
                 format!("kind = 'tool'\ntool = '{tool}'\nargs = {{ {args} }}\n")

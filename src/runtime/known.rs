@@ -1,0 +1,61 @@
+//! Who answers: a client for each provider, the terms that each asks, and what tools share.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+use super::{Live, RuntimeError, RuntimeOptions};
+use crate::clock::Clock;
+use crate::domain::pricing::{CacheWrites, ServiceTier, Terms};
+use crate::ids::ProviderName;
+use crate::provider::{Client, Http};
+use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
+use crate::tool::ToolContext;
+
+/// Clients for whoever answers, and the terms that each asks.
+pub(super) fn live(
+    project: &Project,
+    options: &RuntimeOptions,
+    tools: ToolContext,
+) -> Result<(Live, BTreeMap<ProviderName, Terms>), RuntimeError> {
+    let http = Http::new(options.clock.clone());
+    let simulated = options.simulated.as_ref();
+    let simulated = simulated.map(|base_url| Client::new(&simulated_config(base_url), http.clone())).transpose()?;
+    let mut providers = BTreeMap::new();
+    let mut terms = BTreeMap::new();
+    for (name, config) in &project.providers {
+        providers.insert(name.clone(), Client::new(config, http.clone())?);
+        terms.insert(name.clone(), terms_of(&config.quirks));
+    }
+    Ok((Live { providers, simulated, tools }, terms))
+}
+
+/// The signal that ends everything, and what tools share.
+pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
+    let (stop, stopped) = watch::channel(false);
+    (stop, ToolContext::new(clock.clone(), stopped))
+}
+
+fn simulated_config(base_url: &str) -> ProviderConfig {
+    ProviderConfig {
+        name: ProviderName::from("simulated"),
+        wire: Wire::OpenAiChat,
+        base_url: base_url.to_owned(),
+        key: KeySource::None,
+        headers: BTreeMap::new(),
+        quirks: Quirks {
+            output_cap_field: OutputCapField::MaxCompletionTokens,
+            pin_service_tier: true,
+            stream_usage: true,
+            no_cache_writes: true,
+        },
+    }
+}
+
+/// What a provider's requests allow it to charge for.
+const fn terms_of(quirks: &Quirks) -> Terms {
+    Terms {
+        cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
+        service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
+    }
+}
