@@ -189,6 +189,7 @@ impl Player {
             "items beside",
             "item lost",
             "list",
+            "map broken",
         ];
         all.into_iter().map(|case| (case, self.seen.get(case).copied().unwrap_or_default()))
     }
