@@ -30,8 +30,8 @@ const PAGE: usize = 256;
 pub(crate) struct RunMoney {
     /// Of the run and its stages.
     pub(crate) accounts: BTreeMap<AccountKey, Account>,
-    /// By id.
-    pub(crate) holds: BTreeMap<ReservationId, Hold>,
+    /// By id; boxed, since a map keeps room for eleven.
+    pub(crate) holds: BTreeMap<ReservationId, Box<Hold>>,
 }
 
 /// Which runs to list, newest first.
@@ -204,7 +204,7 @@ pub(crate) fn moneys(view: &dyn View) -> Result<Vec<(RunId, RunMoney)>, StoreErr
 }
 
 pub(crate) fn holds(view: &dyn View) -> Result<Vec<Hold>, StoreError> {
-    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds.into_values()).collect())
+    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds.into_values()).map(|hold| *hold).collect())
 }
 
 /// Every budget account of every period, and the accounts of runs that are open or hold money.

@@ -112,7 +112,7 @@ impl Run {
             }
         };
         let attempt = Attempt { step: reserved.step.clone(), kind, amount: reserved.amount };
-        self.open.insert(reserved.reservation, attempt);
+        self.open.insert(reserved.reservation, Box::new(attempt));
     }
 
     fn count_for_stage(&mut self, reserved: &Reserved) {

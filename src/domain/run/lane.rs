@@ -11,14 +11,12 @@ mod map;
 mod talk;
 mod tool;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::judge::{Link, NodeRef, Refused, Tally, Used};
 use super::next::Breaking;
 use super::stage::{Lane, Stage, StageState};
-use super::tree::{open_below, spent_below};
+use super::tree::{Runs, open_below, spent_below};
 use super::{CallCheck, Intent, Run, StageOver};
 use crate::domain::event::{
     ChildEnded, EndState, Ended, Event, LandingBegan, Place, Purpose, Spent, StageEnd, StageEnded,
@@ -33,7 +31,7 @@ use tool::OwnCall;
 /// A look over all lanes of a run, and of those below it.
 pub(super) struct Pass<'a> {
     /// The runs of the tree; `None` where one run is looked at alone.
-    pub(super) runs: Option<&'a BTreeMap<RunId, Run>>,
+    pub(super) runs: Option<&'a Runs>,
     /// The run that is looked at.
     run: &'a Run,
     now: Timestamp,
@@ -74,12 +72,7 @@ pub(super) enum Ending<'a> {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(
-        runs: Option<&'a BTreeMap<RunId, Run>>,
-        run: &'a Run,
-        now: Timestamp,
-        check: &'a dyn CallCheck,
-    ) -> Self {
+    pub(super) fn new(runs: Option<&'a Runs>, run: &'a Run, now: Timestamp, check: &'a dyn CallCheck) -> Self {
         Self {
             runs,
             run,
@@ -100,7 +93,7 @@ impl<'a> Pass<'a> {
     /// Questions that nobody answered in time: of every run, whether it goes on, lands or only drains.
     pub(super) fn late(&self, root: &Run) -> Vec<(RunId, Event)> {
         let of = |run: &Run| run.expired(self.now).into_iter().map(|fact| (run.id, fact)).collect::<Vec<_>>();
-        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(of).collect())
+        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(|run| of(run)).collect())
     }
 
     /// Looks at the run: its end, if that has come, else every stage in the order of the file.
@@ -416,7 +409,7 @@ impl<'a> Pass<'a> {
 
     fn used_by_stage(&self, run: &Run, stage: &Stage) -> Used {
         let children = run.children.iter().filter(|(_, place)| place.stage == stage.id);
-        let children = children.filter_map(|(id, _)| self.runs?.get(id));
+        let children = children.filter_map(|(id, _)| self.runs?.get(id).map(Box::as_ref));
         let below = |child: &Run| child.spent().plus(&spent_below(self.runs, child));
         Used::from(&children.map(below).fold(stage.spent, |sum, child| Spent::plus(&sum, &child)))
     }
@@ -485,7 +478,7 @@ impl<'a> Pass<'a> {
 }
 
 /// Calls that may be in flight at once, less those that are.
-fn free_of(runs: Option<&BTreeMap<RunId, Run>>, run: &Run) -> usize {
+fn free_of(runs: Option<&Runs>, run: &Run) -> usize {
     let parallel = usize::try_from(run.plan.limits.parallel).unwrap_or(usize::MAX);
     parallel.saturating_sub(open_below(runs, run))
 }

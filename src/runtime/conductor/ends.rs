@@ -114,9 +114,9 @@ impl Conductor {
         Ok(())
     }
 
-    pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
+    pub(super) fn receive(&self, news: Box<NoticeCommitted>) -> Submitted {
         let now = self.now();
-        self.shared.gate.receive(news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
+        self.shared.gate.receive(*news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     /// An attempt that doesn't even hear of the stop.
-    fn replace_by_deaf(conductor: &mut Conductor) -> Reserved {
+    fn replace_by_deaf(conductor: &mut Conductor) -> Box<Reserved> {
         let (_, reserved) = conductor.in_flight.pop_first().expect("a call");
         conductor.tasks = tokio::task::JoinSet::new();
         let deaf = conductor.tasks.spawn(std::future::pending());

@@ -52,19 +52,19 @@ pub(crate) struct Conductor {
     draft: Vec<(RunId, Event)>,
     /// True until the run's first fact is written.
     is_new: bool,
-    notices: mpsc::Receiver<NoticeCommitted>,
+    notices: mpsc::Receiver<Box<NoticeCommitted>>,
     tasks: JoinSet<Done>,
     /// What each task was granted, should it break down.
-    in_flight: BTreeMap<task::Id, Reserved>,
+    in_flight: BTreeMap<task::Id, Box<Reserved>>,
     cancel: watch::Sender<bool>,
     /// What people ask of the tree.
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Box<Request>>,
     /// Requests that were heard while something else was waited for.
-    heard: VecDeque<Request>,
+    heard: VecDeque<Box<Request>>,
     /// Nobody waits for this run any more.
     hung_up: watch::Receiver<bool>,
     /// What waits for a permit, by its reservation: the first call of a queued run, or the one that waits for budget.
-    pending: BTreeMap<ReservationId, Pending>,
+    pending: BTreeMap<ReservationId, Box<Pending>>,
     /// Back-off ends then.
     later: Option<Timestamp>,
     /// The wait for budget ends then.
@@ -113,7 +113,7 @@ impl Conductor {
         (agent, rendered): (Arc<Agent>, Rendered),
         observer: Observer,
         created: Option<Event>,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<Box<Request>>,
         hung_up: watch::Receiver<bool>,
     ) -> Self {
         let root = tree.root().id;
@@ -157,7 +157,7 @@ impl Conductor {
                 return self.interrupt().await;
             }
             while let Some(request) = self.heard.pop_front().or_else(|| self.requests.try_recv().ok()) {
-                flow = self.take_request(request, flow).await?;
+                flow = self.take_request(*request, flow).await?;
             }
             flow = match flow {
                 Flow::Leave => break,
@@ -333,7 +333,7 @@ impl Conductor {
         RuntimeError::Task(format!("run `{}` is not running in the store's books", self.root().id))
     }
 
-    fn perform(&mut self, pass: Pass, pending: Pending) {
+    fn perform(&mut self, pass: Pass, pending: Box<Pending>) {
         let Pass { reserved, permit } = pass;
         let cancel = self.cancel.subscribe();
         let (shared, run) = (self.shared.clone(), reserved.reservation.run);

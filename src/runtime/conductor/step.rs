@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// What is asked for in one write.
 #[derive(Default)]
 struct Asked {
-    list: Vec<(Pending, ReserveAsk)>,
+    list: Vec<(Box<Pending>, Box<ReserveAsk>)>,
     /// For each run what it asked for before, and what was asked for below it.
     beside: BTreeMap<RunId, Beside>,
 }
@@ -34,7 +34,7 @@ impl Asked {
                 beside.count_below(&pending.reserved);
             }
         }
-        self.list.push((pending, ask));
+        self.list.push((Box::new(pending), Box::new(ask)));
     }
 
     fn beside(&self, run: RunId) -> Beside {
@@ -319,8 +319,8 @@ impl Conductor {
     /// One write for all; each answer is followed in its order.
     async fn ask(&mut self, asked: Asked) -> Result<Flow, RuntimeError> {
         let (pendings, asks): (Vec<_>, Vec<_>) = asked.list.into_iter().unzip();
-        let waits: Vec<_> = asks.iter().map(|ask: &ReserveAsk| ask.wait_until).collect();
-        let passages = self.submit(asks.into_iter().map(|ask| Ask::Reserve(Box::new(ask))).collect()).await?;
+        let waits: Vec<_> = asks.iter().map(|ask: &Box<ReserveAsk>| ask.wait_until).collect();
+        let passages = self.submit(asks.into_iter().map(Ask::Reserve).collect()).await?;
         let mut next = Flow::Wait;
         for ((pending, wait_until), passage) in pendings.into_iter().zip(waits).zip(passages) {
             match self.answer(pending, wait_until, passage).await? {
@@ -335,7 +335,7 @@ impl Conductor {
     /// Follows the gate's answer to one ask.
     async fn answer(
         &mut self,
-        pending: Pending,
+        pending: Box<Pending>,
         wait_until: Option<Timestamp>,
         passage: Passage,
     ) -> Result<Flow, RuntimeError> {
