@@ -74,6 +74,7 @@ fn a_review_waits_for_a_person_who_may_change_it() {
     let mut review = asked[0]["shown"].clone();
     assert_eq!(review["recommendation"], "negotiate", "{review}");
     review["summary"] = json!("Ours to sign, once the liability is settled.");
+    desk.run(&["answer", "last", "no, not like this"]).expect_code(2);
     let edited = review.to_string();
     let approved = desk.run(&["approve", "last", "--args", &edited, "--by", "mara", "--json"]);
     approved.expect_code(0);
