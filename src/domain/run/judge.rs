@@ -16,7 +16,10 @@ use crate::units::{Millis, Timestamp, Tokens};
 #[must_use]
 pub fn hash_call(tool: &ToolName, arguments: &str) -> String {
     // The same arguments in another order or spacing are the same call.
-    let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|value| value.to_string());
+    let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|mut value| {
+        value.sort_all_objects();
+        value.to_string()
+    });
     let mut hasher = Sha256::new();
     hasher.update(tool.as_str());
     hasher.update([0]);
@@ -363,5 +366,19 @@ impl Run {
     /// True where a landing call's share of steps, attempts, time and tokens must be left over.
     fn keeps_back(&self, purpose: Purpose) -> bool {
         self.can_land() && matches!(purpose, Purpose::Turn | Purpose::Repair | Purpose::Summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_arguments_in_another_order_are_the_same_call() {
+        let hash = |arguments| hash_call(&ToolName::from("look"), arguments);
+        let call = hash(r#"{"a": 1, "b": {"c": [1, {"d": 2, "e": 3}], "f": null}}"#);
+        assert_eq!(call, hash(r#"{"b":{"f":null,"c":[1,{"e":3,"d":2}]},"a":1}"#));
+        assert_ne!(call, hash(r#"{"b":{"f":null,"c":[{"e":3,"d":2},1]},"a":1}"#), "lists have an order");
+        assert_eq!(hash("not json"), hash("not json"));
     }
 }

@@ -98,7 +98,7 @@ impl Conductor {
     /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
     pub(super) async fn give_back(&mut self) -> Result<(), RuntimeError> {
         while let Ok(news) = self.notices.try_recv() {
-            let Submitted { events, passages } = self.receive(news);
+            let Submitted { events, passages } = self.receive(*news);
             self.fold(&events, 0);
             for passage in passages {
                 if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
@@ -114,9 +114,9 @@ impl Conductor {
         Ok(())
     }
 
-    pub(super) fn receive(&self, news: Box<NoticeCommitted>) -> Submitted {
+    pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
         let now = self.now();
-        self.shared.gate.receive(*news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
+        self.shared.gate.receive(news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
     }
 }
 

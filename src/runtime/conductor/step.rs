@@ -318,8 +318,8 @@ impl Conductor {
 
     /// One write for all; each answer is followed in its order.
     async fn ask(&mut self, asked: Asked) -> Result<Flow, RuntimeError> {
+        let waits: Vec<_> = asked.list.iter().map(|(_, ask)| ask.wait_until).collect();
         let (pendings, asks): (Vec<_>, Vec<_>) = asked.list.into_iter().unzip();
-        let waits: Vec<_> = asks.iter().map(|ask: &Box<ReserveAsk>| ask.wait_until).collect();
         let passages = self.submit(asks.into_iter().map(Ask::Reserve).collect()).await?;
         let mut next = Flow::Wait;
         for ((pending, wait_until), passage) in pendings.into_iter().zip(waits).zip(passages) {

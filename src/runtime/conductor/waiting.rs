@@ -32,7 +32,7 @@ impl Conductor {
                 Ok(Flow::On)
             }
             Some(news) = self.notices.recv() => {
-                let Submitted { events, passages } = self.receive(news);
+                let Submitted { events, passages } = self.receive(*news);
                 self.fold(&events, 0);
                 match passages.into_iter().next() {
                     Some(passage) => self.follow(passage).await,

@@ -146,28 +146,30 @@ impl Deck {
             op.events.retain(|(_, event)| !matches!(event, Event::ChildEnded(_)));
         }
         for (_, event) in &mut op.events {
-            match event {
-                Event::ChildEnded(ended) if self.has(Bug::ChildNotCounted, 50) => ended.spent = Spent::default(),
-                Event::PersonAnswered(answered)
-                    if answered.decision == Decision::Expired && self.has(Bug::ExpiredAskAnswered, 100) =>
-                {
-                    answered.decision = Decision::Allow { edited: None };
-                }
-                _ => {}
+            if let Event::ChildEnded(ended) = event
+                && self.has(Bug::ChildNotCounted, 50)
+            {
+                ended.spent = Spent::default();
+            }
+            if let Event::PersonAnswered(answered) = event
+                && answered.decision == Decision::Expired
+                && self.has(Bug::ExpiredAskAnswered, 100)
+            {
+                answered.decision = Decision::Allow { edited: None };
             }
         }
     }
 
     /// Of items that are over the answer is forgotten.
     fn forget_items(&self, log: &mut Vec<Recorded>) {
-        let over = |recorded: &Recorded| match &recorded.event {
-            Event::StageEnded(ended) if ended.place.item.is_some() => Some(ended.place.clone()),
-            _ => None,
+        let over = |recorded: &Recorded| {
+            let Event::StageEnded(ended) = &recorded.event else { return None };
+            ended.place.item.is_some().then(|| ended.place.clone())
         };
         let over: Vec<Place> = log.iter().filter_map(over).collect();
-        let places = log.iter().filter_map(|recorded| match &recorded.event {
-            Event::Reserved(reserved) => Some((reserved.reservation, reserved.step.place())),
-            _ => None,
+        let places = log.iter().filter_map(|recorded| {
+            let Event::Reserved(reserved) = &recorded.event else { return None };
+            Some((reserved.reservation, reserved.step.place()))
         });
         let calls: Vec<_> = places.filter(|(_, place)| over.contains(place)).map(|(id, _)| id).collect();
         log.retain(|recorded| !matches!(&recorded.event, Event::StageEnded(ended) if ended.place.item.is_some()));

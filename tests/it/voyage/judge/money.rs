@@ -29,7 +29,7 @@ impl Judge {
         while let Some((run, stage)) = next {
             let capped =
                 self.runs.get(&run).and_then(|known| known.plan.stage(&stage)).is_some_and(|at| at.cost.is_some());
-            nodes.extend(capped.then(|| AccountKey::Node { run, stage: Some(stage) }));
+            nodes.extend(capped.then_some(AccountKey::Node { run, stage: Some(stage) }));
             nodes.push(AccountKey::Node { run, stage: None });
             let parent = self.runs.get(&run).and_then(|known| known.created.parent.as_ref());
             next = parent.map(|parent| (parent.run, parent.stage.clone()));

@@ -111,11 +111,13 @@ impl Judge {
         }
         let mut touched: BTreeSet<RunId> = BTreeSet::new();
         for (run, recorded) in events {
-            match &recorded.event {
-                Event::ChildBegan(began) => drop(touched.insert(began.child)),
-                Event::ChildEnded(ended) => drop(touched.insert(ended.child)),
-                Event::Created(_) | Event::Ended(_) => drop(touched.insert(*run)),
-                _ => {}
+            if let Event::ChildBegan(ChildBegan { child, .. }) | Event::ChildEnded(ChildEnded { child, .. }) =
+                &recorded.event
+            {
+                touched.insert(*child);
+            }
+            if matches!(recorded.event, Event::Created(_) | Event::Ended(_)) {
+                touched.insert(*run);
             }
         }
         for run in touched {
