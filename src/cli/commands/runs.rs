@@ -76,9 +76,14 @@ fn table(runs: &[RunRow], width: Option<u16>) -> Table {
     ];
     let mut table = Table::new(columns.into_iter().filter(|column| is_shown(column.name())));
     for run in runs {
-        let by = run.limit.filter(|_| run.state == RunState::Stopped);
+        let by = run.limit.filter(|_| run.state == RunState::Stopped && !narrow);
         let state = run.state.name().replace('_', " ");
-        let unknown = if run.cost.unknown_usd.is_zero() { "" } else { " (unknown in it)" };
+        // What is unknown counts at its worst: the sum is the most that it can have been.
+        let (most, unknown) = match (run.cost.unknown_usd.is_zero(), narrow) {
+            (true, _) => ("", ""),
+            (false, true) => ("≤", ""),
+            (false, false) => ("", " (unknown in it)"),
+        };
         let agent = match run.parent {
             Some(_) if narrow => format!("{} (below)", run.agent),
             Some(parent) => format!("{}, below {parent}", run.agent),
@@ -88,7 +93,7 @@ fn table(runs: &[RunRow], width: Option<u16>) -> Table {
             run.run.to_string(),
             agent,
             by.map_or(state.clone(), |limit| format!("{state} by {limit}")),
-            format!("{}{unknown}", run.cost.settled_usd),
+            format!("{most}{}{unknown}", run.cost.settled_usd),
             run.steps.to_string(),
             run.wall_ms.to_string(),
             run.created.chars().take("2026-11-23T09:00:00".len()).collect(),
