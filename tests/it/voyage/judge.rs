@@ -130,6 +130,7 @@ impl Judge {
         let runs: Vec<RunId> = logs.iter().map(|(run, _)| *run).collect();
         let lost: Vec<RunId> = self.runs.keys().copied().filter(|run| !runs.contains(run)).collect();
         self.check(lost.is_empty(), || format!("(13) {lost:?} are gone"));
+        let depths = depths(&logs);
         let mut news = Vec::new();
         for (run, log) in logs {
             let known = self.runs.get(&run).map_or(&[][..], |known| &known.log);
@@ -139,7 +140,8 @@ impl Judge {
             }
             news.extend(log.into_iter().skip(known.len()).map(|recorded| (run, recorded)));
         }
-        news.sort_by_key(|(run, recorded)| (recorded.at, *run, recorded.seq));
+        // Ids of one millisecond are in no order: who hangs below comes later.
+        news.sort_by_key(|(run, recorded)| (recorded.at, depths[run], *run, recorded.seq));
         // A power cut may keep a commit that nobody was told of.
         let asked_for = |event: &Event| matches!(event, Event::Created(_) | Event::Admitted(_) | Event::Reserved(_));
         if news.iter().any(|(_, recorded)| asked_for(&recorded.event)) {
@@ -327,4 +329,19 @@ impl Judge {
         let is_it = |known: &Known| known.created.parent.is_none() && known.created.labels.get(ROOT) == Some(&root);
         self.runs.iter().find(|(_, known)| is_it(known)).map(|(run, _)| *run)
     }
+}
+
+/// How far below its root each run hangs.
+fn depths(logs: &[(RunId, Vec<Recorded>)]) -> BTreeMap<RunId, usize> {
+    let parent = |recorded: &Recorded| {
+        if let Event::Created(created) = &recorded.event {
+            created.parent.as_ref().map(|parent| parent.run)
+        } else {
+            None
+        }
+    };
+    let parents: BTreeMap<RunId, RunId> =
+        logs.iter().filter_map(|(run, log)| Some((*run, parent(log.first()?)?))).collect();
+    let depth = |run: &RunId| std::iter::successors(parents.get(run), |run| parents.get(run)).count();
+    logs.iter().map(|(run, _)| (*run, depth(run))).collect()
 }
