@@ -169,7 +169,7 @@ pub struct RunArguments {
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
     /// Go on with the conversation of this thread's run before; a label of the run, too
-    #[arg(long, value_name = "ID", conflicts_with = "each")]
+    #[arg(long, value_name = "ID")]
     pub thread: Option<String>,
     /// Print the run's document, with its cost, as JSON
     #[arg(long, conflicts_with = "events")]
@@ -201,6 +201,10 @@ pub struct RunArguments {
     /// Run the agent on every line of a file of JSON lines. The same command again goes on where it stopped
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "events")]
     pub each: Option<PathBuf>,
+    /// Each line goes on with the thread that this field of it names, such as customer.id; a thread's lines run one after
+    /// another
+    #[arg(long, value_name = "FIELD", requires = "each")]
+    pub thread_from: Option<String>,
     /// Print also what lines came to that ended in an earlier command
     #[arg(long, requires = "each")]
     pub with_ended: bool,

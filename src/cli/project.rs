@@ -17,7 +17,7 @@ use crate::units::{Millis, Timestamp, Tokens};
 /// The most labels that one command takes.
 const LABELS_MAX: usize = 32;
 /// The most characters of a label's value.
-const LABEL_VALUE_CHARS_MAX: usize = 256;
+pub const LABEL_VALUE_CHARS_MAX: usize = 256;
 /// Labels that the agent and the project give, and that nobody else may.
 const DERIVED_LABELS: [&str; 4] = ["agent", "owner", "feature", "environment"];
 
@@ -205,7 +205,9 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
-fn is_value(value: &str) -> bool {
+/// True for what can be a label's value.
+#[must_use]
+pub fn is_value(value: &str) -> bool {
     (1..=LABEL_VALUE_CHARS_MAX).contains(&value.chars().count()) && !value.chars().any(char::is_control)
 }
 

@@ -31,6 +31,8 @@ pub struct Tally {
     pub skipped: BTreeMap<RunState, u64>,
     /// Lines that never became a run.
     pub bad: u64,
+    /// Lines that wait until an open run of their thread has ended.
+    pub later: u64,
     /// What the runs cost in all.
     pub settled: Money,
     /// The part of it that is not known.
@@ -53,8 +55,10 @@ impl Tally {
     #[must_use]
     pub fn exit(&self) -> Exit {
         let bad = if self.bad > 0 { Exit::Failed } else { Exit::Finished };
+        let later = if self.later > 0 { Exit::Waiting } else { Exit::Finished };
         let left = if self.left { Exit::Interrupted } else { Exit::Finished };
-        self.states.keys().chain(self.skipped.keys()).map(|state| Exit::of(*state)).fold(bad.worse(left), Exit::worse)
+        let lines = bad.worse(later).worse(left);
+        self.states.keys().chain(self.skipped.keys()).map(|state| Exit::of(*state)).fold(lines, Exit::worse)
     }
 
     /// `3 finished, 1 stopped, 2 ended before; $0.0123 in all`, and how to go on where something is left.
@@ -63,6 +67,9 @@ impl Tally {
         let mut parts = by_state(&self.states);
         if self.bad > 0 {
             parts.push(format!("{} unusable", count(self.bad, "line")));
+        }
+        if self.later > 0 {
+            parts.push(format!("{} behind an open run of their thread", count(self.later, "line")));
         }
         if !self.skipped.is_empty() {
             let how = if self.skipped.keys().all(|state| *state == RunState::Finished) {
@@ -76,13 +83,13 @@ impl Tally {
             parts.push("nothing to do".to_owned());
         }
         let unknown = if self.unknown.is_zero() { String::new() } else { format!(", of it {} unknown", self.unknown) };
-        let open = self.left || self.states.keys().any(|state| !state.is_ended());
+        let open = self.left || self.later > 0 || self.states.keys().any(|state| !state.is_ended());
         let next = if open { format!("\n{go_on}") } else { String::new() };
         format!("{}; {} in all{unknown}{next}", parts.join(", "), self.settled)
     }
 
     fn done(&self) -> u64 {
-        self.states.values().sum::<u64>() + self.skipped.values().sum::<u64>() + self.bad
+        self.states.values().sum::<u64>() + self.skipped.values().sum::<u64>() + self.bad + self.later
     }
 }
 

@@ -6,7 +6,9 @@
 //! Deliberately absent: an own list of what is done. The store knows.
 
 mod lines;
+mod threads;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,10 +17,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
 use self::lines::{Line, Lines};
+use self::threads::{InThread, ThreadField, Turnstile};
 use super::Context;
 use super::run::{given_up, sim_choice, tell_of_recording};
 use crate::cli::arguments::RunArguments;
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::input;
 use crate::cli::output::Output;
@@ -27,22 +30,43 @@ use crate::cli::render;
 use crate::cli::render::text::{one_line, percent};
 use crate::cli::session::{Session, Stopping, block_on};
 use crate::cli::tally::{Bar, Tally};
-use crate::domain::event::{Labels, RunState};
+use crate::domain::event::{Labels, RunState, THREAD};
 use crate::domain::plan::Plan;
 use crate::domain::report::{BudgetTable, RunDocument};
 use crate::ids::RunId;
 use crate::runtime::{NewRun, Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
 
+/// Stands in a job's hash before the name of a field; no label is called so.
+const THREAD_FROM: &str = "--thread-from";
 /// The most characters of an answer that stand in a line of text, and the fewest on a terminal.
 const ANSWER_CHARS_MAX: usize = 200;
 const ANSWER_CHARS_MIN: usize = 16;
 /// What stands before it on a terminal, at most.
 const COLUMNS_BEFORE: usize = 49;
 
+/// A line as it is to be run; or what is wrong with it.
+struct Ready {
+    number: u64,
+    thread: Option<String>,
+    input: Result<serde_json::Value, String>,
+    bytes: usize,
+}
+
+impl InThread for Ready {
+    fn thread(&self) -> Option<&str> {
+        self.thread.as_deref()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// What one line came to.
 struct Done {
     number: u64,
+    thread: Option<String>,
     outcome: Outcome,
 }
 
@@ -53,6 +77,8 @@ enum Outcome {
     Skipped(RunState, Option<Box<RunDocument>>),
     /// It never became a run.
     Bad(String),
+    /// A run of its thread is open: a person is asked, or another process drives it.
+    Later(String),
     /// The store can't go on, and no other line could either.
     Fatal(CliError),
 }
@@ -65,6 +91,7 @@ pub(super) fn each(
     labels: Labels,
     file: &Path,
 ) -> Result<Exit, CliError> {
+    let thread_from = thread_field(arguments, &plan, &labels)?;
     let lines = Lines::open(file)?;
     let plan = Arc::new(plan);
     block_on(async {
@@ -84,9 +111,12 @@ pub(super) fn each(
             runtime: session.runtime.clone(),
             stopping: session.stopping(),
             project,
-            job: job(&lines.hash, &project.environment, &labels),
+            job: job(&lines.hash, &project.environment, &labels, thread_from.as_ref()),
             plan,
             labels,
+            thread_from,
+            turnstile: Turnstile::default(),
+            held: BTreeMap::new(),
         };
         let work = batch.work(lines, usize::from(arguments.parallel));
         let worked = session.until_told_to_stop(|line| bar.say_aloud(line), work).await;
@@ -104,11 +134,30 @@ pub(super) fn each(
     })
 }
 
+/// Which field names a line's thread. One thread for all lines isn't what parallel lines are for, and its cost grows with
+/// each of them.
+fn thread_field(arguments: &RunArguments, plan: &Plan, labels: &Labels) -> Result<Option<ThreadField>, CliError> {
+    let Some(field) = &arguments.thread_from else {
+        if !labels.contains_key(THREAD) {
+            return Ok(None);
+        }
+        let message = "with `--each` all lines would be in one thread, and none could begin before the last one's end";
+        let help = "let each line name its thread, with `--thread-from FIELD`; or run the lines one by one";
+        return Err(Problem::usage(code::USAGE, message).help(help).into());
+    };
+    if labels.contains_key(THREAD) {
+        let message = "`--thread-from` and a thread for all lines exclude each other";
+        return Err(Problem::usage(code::USAGE, message).help("leave one of them out").into());
+    }
+    ThreadField::of(plan, field).map(Some)
+}
+
 /// What a line's key begins with. The same file for another tenant, or in another environment, is another job; the store
 /// keeps agents apart. What the agent's file says is left out: a mended agent goes on with the same job.
-fn job(file: &str, environment: &str, labels: &Labels) -> String {
+fn job(file: &str, environment: &str, labels: &Labels, thread_from: Option<&ThreadField>) -> String {
     let mut hasher = Sha256::new();
-    for (name, value) in [("environment", environment)].into_iter().chain(pairs(labels)) {
+    let thread = thread_from.map(|field| (THREAD_FROM, field.name()));
+    for (name, value) in [("environment", environment)].into_iter().chain(pairs(labels)).chain(thread) {
         // Neither has a control character.
         hasher.update(format!("{name}\0{value}\0"));
     }
@@ -139,6 +188,10 @@ struct Batch<'a> {
     job: String,
     plan: Arc<Plan>,
     labels: Labels,
+    thread_from: Option<ThreadField>,
+    turnstile: Turnstile<Ready>,
+    /// Threads with a run that stays open, and why: their further lines keep their order, and are for a later command.
+    held: BTreeMap<String, String>,
 }
 
 impl Batch<'_> {
@@ -147,9 +200,21 @@ impl Batch<'_> {
         let mut tasks = JoinSet::new();
         let mut more = true;
         loop {
-            while more && tasks.len() < parallel && !self.is_stopping() {
+            while tasks.len() < parallel && !self.is_stopping() {
+                if let Some(ready) = self.turnstile.pass_waiting() {
+                    self.start(&mut tasks, ready);
+                    continue;
+                }
+                if !more || !self.turnstile.has_room() {
+                    break;
+                }
                 match lines.next() {
-                    Ok(Some(line)) => self.start(&mut tasks, line),
+                    Ok(Some(line)) => {
+                        let ready = self.ready(line);
+                        if let Some(ready) = self.turnstile.pass(ready) {
+                            self.start(&mut tasks, ready);
+                        }
+                    }
                     Ok(None) => more = false,
                     Err(error) => drop(self.tally.fatal.get_or_insert(error)),
                 }
@@ -161,7 +226,7 @@ impl Batch<'_> {
             }
         }
         // Where it was told to stop as the last line began, nothing is left.
-        self.tally.left = more && lines.next()?.is_some();
+        self.tally.left = !self.turnstile.is_empty() || more && lines.next()?.is_some();
         Ok(())
     }
 
@@ -170,28 +235,51 @@ impl Batch<'_> {
         self.tally.fatal.is_some() || self.stopping.is_asked() || self.output.hung_up()
     }
 
-    fn start(&self, tasks: &mut JoinSet<Done>, line: Line) {
-        let number = line.number;
-        let key = Some(format!("{}:{number}", self.job));
-        let schema = self.plan.input.as_ref();
-        let parsed = line.text.and_then(|text| {
+    fn ready(&self, line: Line) -> Ready {
+        let (number, schema) = (line.number, self.plan.input.as_ref());
+        let bytes = line.text.as_ref().map_or(0, String::len);
+        let input = line.text.and_then(|text| {
             let value = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
             input::of_json(schema, value)
         });
-        match parsed {
-            Err(why) => {
-                tasks.spawn(async move { Done { number, outcome: Outcome::Bad(why) } });
+        let (mut thread, mut input) = (None, input);
+        if let (Some(field), Ok(value)) = (&self.thread_from, &input) {
+            match field.thread_of(value) {
+                Ok(id) => thread = Some(id),
+                Err(why) => input = Err(why),
+            }
+        }
+        Ready { number, thread, input, bytes }
+    }
+
+    fn start(&self, tasks: &mut JoinSet<Done>, ready: Ready) {
+        let Ready { number, thread, input, .. } = ready;
+        let held = thread.as_ref().and_then(|thread| self.held.get(thread));
+        let at_once = match input {
+            Err(why) => Err(Outcome::Bad(why)),
+            Ok(input) => held.map_or(Ok(input), |why| Err(Outcome::Later(why.clone()))),
+        };
+        match at_once {
+            Err(outcome) => {
+                tasks.spawn(async move { Done { number, thread, outcome } });
             }
             Ok(input) => {
-                let new = NewRun { agent: self.plan.agent.clone(), input, labels: self.labels.clone(), key };
+                let key = Some(format!("{}:{number}", self.job));
+                let mut labels = self.labels.clone();
+                labels.extend(thread.iter().map(|id| (THREAD.to_owned(), id.clone())));
+                let new = NewRun { agent: self.plan.agent.clone(), input, labels, key };
                 let (runtime, observer, ended) = (self.runtime.clone(), self.bar.observer(), self.ended);
-                tasks.spawn(async move { Done { number, outcome: drive(&runtime, &new, ended, observer).await } });
+                tasks.spawn(async move {
+                    let outcome = drive(&runtime, &new, ended, observer).await;
+                    Done { number, thread, outcome }
+                });
             }
         }
     }
 
     fn take(&mut self, done: Done) -> Result<(), CliError> {
         let number = done.number;
+        self.leave(&done);
         match done.outcome {
             Outcome::Run(document) => {
                 self.tally.count(&document);
@@ -213,12 +301,30 @@ impl Batch<'_> {
                     self.bar.around(|| self.output.json_line(&bad))?;
                 }
             }
+            Outcome::Later(why) => {
+                self.tally.later += 1;
+                self.bar.say(&format!("line {number}: {}", one_line(&why, 500)));
+            }
             Outcome::Fatal(error) => {
                 self.tally.fatal.get_or_insert(error);
             }
         }
         self.bar.advance(&self.tally, || self.tightest());
         Ok(())
+    }
+
+    /// The next line of its thread may begin; or none may, where the run stays open.
+    fn leave(&mut self, done: &Done) {
+        let Some(thread) = &done.thread else { return };
+        self.turnstile.free(thread);
+        let why = match &done.outcome {
+            Outcome::Run(document) if !document.state.is_ended() => {
+                format!("it goes on with thread `{thread}` when run {} of it has ended", document.run)
+            }
+            Outcome::Later(why) => why.clone(),
+            Outcome::Run(_) | Outcome::Skipped(..) | Outcome::Bad(_) | Outcome::Fatal(_) => return,
+        };
+        self.held.entry(thread.clone()).or_insert(why);
     }
 
     fn print(&self, number: u64, document: &RunDocument) -> Result<(), CliError> {
@@ -313,8 +419,8 @@ fn failed(error: RuntimeError) -> Outcome {
     match error {
         RuntimeError::Input { .. }
         | RuntimeError::Prompt { .. }
-        | RuntimeError::Documents { .. }
-        | RuntimeError::ThreadBusy { .. } => Outcome::Bad(error.to_string()),
+        | RuntimeError::Documents { .. } => Outcome::Bad(error.to_string()),
+        RuntimeError::ThreadBusy { .. } => Outcome::Later(error.to_string()),
         RuntimeError::Store(_)
         | RuntimeError::Provider(_)
         | RuntimeError::NoSuchAgent { .. }
@@ -339,15 +445,16 @@ mod tests {
         };
         let acme = [("case", "1"), ("tenant", "acme")];
         let jobs = [
-            job("f00", "test", &labels(&[])),
-            job("f01", "test", &labels(&[])),
-            job("f00", "production", &labels(&[])),
-            job("f00", "test", &labels(&acme)),
-            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")])),
-            job("f00", "test", &labels(&[("case", "1")])),
+            job("f00", "test", &labels(&[]), None),
+            job("f01", "test", &labels(&[]), None),
+            job("f00", "production", &labels(&[]), None),
+            job("f00", "test", &labels(&acme), None),
+            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")]), None),
+            job("f00", "test", &labels(&[("case", "1")]), None),
+            job("f00", "test", &labels(&[]), Some(&ThreadField::named("case"))),
         ];
         assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), jobs.len(), "{jobs:?}");
         let turned = [acme[1], acme[0]];
-        assert_eq!(job("f00", "test", &labels(&turned)), jobs[3], "the order in which labels are given is nothing");
+        assert_eq!(job("f00", "test", &labels(&turned), None), jobs[3], "the order in which labels are given is nothing");
     }
 }
