@@ -102,7 +102,7 @@ impl Run {
             Call::Tool { call_id, tool, arguments_hash, arguments, .. } => {
                 self.counters.tool_calls += u32::from(new_step);
                 if new_step {
-                    *self.counters.repeats.entry(arguments_hash.clone()).or_default() += 1;
+                    self.count_repeat(&reserved.step.stage, arguments_hash);
                 }
                 if let Some(arguments) = arguments {
                     self.begin_own_call(&reserved.step, call_id, tool, arguments);

@@ -63,10 +63,11 @@ impl Run {
         if let Some(call) = &began.call {
             self.counters.steps += 1;
             self.counters.tool_calls += 1;
-            *self.counters.repeats.entry(call.arguments_hash.clone()).or_default() += 1;
+            self.count_repeat(&began.place.stage, &call.arguments_hash);
         }
         let Some(stage) = self.stage_mut(&began.place.stage) else { return };
         stage.spent.children += 1;
+        stage.children_begun += 1;
         if began.call.is_some() {
             stage.spent.steps += 1;
             stage.spent.tool_calls += 1;
@@ -95,6 +96,15 @@ impl Run {
             return;
         }
         self.answer_by_child(&place, ended);
+    }
+
+    /// One more call of this name, of the run and of the stage that makes it.
+    pub(super) fn count_repeat(&mut self, stage: &StageName, hash: &str) {
+        *self.counters.repeats.entry(hash.to_owned()).or_default() += 1;
+        let is_limited = self.plan.stage(stage).is_some_and(|plan| plan.limits.is_some());
+        if let Some(stage) = self.stage_mut(stage).filter(|_| is_limited) {
+            *stage.repeats.entry(hash.to_owned()).or_default() += 1;
+        }
     }
 
     /// A call that a sub-agent answered: its output, or why there is none.

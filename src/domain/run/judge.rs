@@ -66,7 +66,11 @@ pub(super) struct Tally<'a> {
     /// Steps of its own among what was asked for.
     own_steps: u32,
     children: u32,
+    /// How many of them for the present stage.
+    children_in_stage: u32,
     repeats: Vec<String>,
+    /// How many of them were there when the look at the present stage began.
+    repeats_before: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -79,7 +83,9 @@ impl<'a> Tally<'a> {
             in_stage: Used::default(),
             own_steps: 0,
             children: 0,
+            children_in_stage: 0,
             repeats: Vec::new(),
+            repeats_before: 0,
         }
     }
 
@@ -91,6 +97,11 @@ impl<'a> Tally<'a> {
     /// Sub-agents asked for.
     pub(super) const fn children(&self) -> u32 {
         self.children
+    }
+
+    /// Those of the present stage.
+    pub(super) const fn children_in_stage(&self) -> u32 {
+        self.children_in_stage
     }
 
     pub(super) const fn asked(&self) -> Used {
@@ -109,6 +120,8 @@ impl<'a> Tally<'a> {
 
     pub(super) fn begin_stage(&mut self) {
         self.in_stage = Used::default();
+        self.children_in_stage = 0;
+        self.repeats_before = self.repeats.len();
     }
 
     /// What a run below it asked for.
@@ -120,6 +133,12 @@ impl<'a> Tally<'a> {
     pub(super) fn repeats(&self, hash: &str) -> u32 {
         let asked = self.repeats.iter().filter(|asked| *asked == hash).count();
         let used = self.counters.repeats.get(hash).copied().unwrap_or_default();
+        used.saturating_add(u32::try_from(asked).unwrap_or(u32::MAX))
+    }
+
+    /// The same of the present stage, which made `used` such calls.
+    pub(super) fn repeats_in_stage(&self, used: u32, hash: &str) -> u32 {
+        let asked = self.repeats.iter().skip(self.repeats_before).filter(|asked| *asked == hash).count();
         used.saturating_add(u32::try_from(asked).unwrap_or(u32::MAX))
     }
 
@@ -137,6 +156,7 @@ impl<'a> Tally<'a> {
 
     pub(super) const fn count_child(&mut self) {
         self.children += 1;
+        self.children_in_stage += 1;
     }
 
     /// A call that a person was asked about: allowed, it is one more. Its step has no number before it is made.

@@ -23,7 +23,7 @@ use super::{CallCheck, Intent, Run, StageOver};
 use crate::domain::event::{
     ChildEnded, EndState, Ended, Event, LandingBegan, Place, Purpose, Spent, StageEnd, StageEnded,
 };
-use crate::domain::limits::Refusal;
+use crate::domain::limits::{LimitKind, Limits, Refusal};
 use crate::domain::plan::{OnError, StageKind, StagePlan, ToolPlan};
 use crate::domain::template;
 use crate::ids::{RunId, StageName};
@@ -448,29 +448,45 @@ impl<'a> Pass<'a> {
             if !std::mem::take(&mut is_first) {
                 return Ok(());
             }
-            self.judge_repeats(tool, hash, new_step)?;
+            self.judge_repeats(place, tool, hash, new_step)?;
             link.errors(tool_errors)
         })?;
         Ok(time)
     }
 
-    fn judge_repeats(&self, tool: &ToolPlan, hash: &str, new_step: bool) -> Result<(), Refused> {
-        let (limit, repeats) = (self.run.plan.limits.repeats, self.tally.repeats(hash));
-        if !new_step || repeats < limit {
-            return Ok(());
+    fn judge_repeats(&self, place: &Place, tool: &ToolPlan, hash: &str, new_step: bool) -> Result<(), Refused> {
+        let run = self.run;
+        let judge = |node: NodeRef, limits: &Limits, repeats: u32| {
+            if !new_step || repeats < limits.repeats {
+                return Ok(());
+            }
+            let refusal = Refusal {
+                limit: LimitKind::Repeats,
+                subject: Some(tool.name.to_string()),
+                value: limits.repeats.to_string(),
+                observed: format!("{repeats} such calls made"),
+                declared: limits.declared(LimitKind::Repeats),
+            };
+            Err(Refused { node, refusal: Box::new(refusal) })
+        };
+        if let Some(limits) = run.plan.stage(&place.stage).and_then(|stage| stage.limits.as_deref()) {
+            let made = run.stage(&place.stage).and_then(|stage| stage.repeats.get(hash)).copied().unwrap_or_default();
+            let node = NodeRef::Stage(run.id, place.stage.clone());
+            judge(node, limits, self.tally.repeats_in_stage(made, hash))?;
         }
-        let observed = format!("{repeats} such calls made");
-        let mut refusal = self.run.refusal(crate::domain::limits::LimitKind::Repeats, limit, observed);
-        refusal.subject = Some(tool.name.to_string());
-        Err(Refused { node: NodeRef::Run(self.run.id), refusal: Box::new(refusal) })
+        judge(NodeRef::Run(run.id), &run.plan.limits, self.tally.repeats(hash))
     }
 
     /// Whether another sub-agent may be begun here, or the limit that refuses it.
     fn judge_child(&self, place: &Place) -> Result<(), Refusal> {
         let begun = self.run.children_begun.saturating_add(self.tally.children());
+        let here = self.run.stage(&place.stage).map_or(0, |stage| stage.children_begun);
+        let here = here.saturating_add(self.tally.children_in_stage());
         self.each_link(place, |distance, link| {
-            if distance == 0 && matches!(link.node, NodeRef::Run(_)) {
-                link.children(begun)?;
+            match &link.node {
+                NodeRef::Run(_) if distance == 0 => link.children(begun)?,
+                NodeRef::Stage(..) if distance == 0 => link.children(here)?,
+                NodeRef::Run(_) | NodeRef::Stage(..) => {}
             }
             link.depth(distance.saturating_add(1))
         })

@@ -171,8 +171,8 @@ impl Run {
         self.counters.steps += 1;
         self.counters.tool_calls += 1;
         let called = self.call_asked(asking.number).map(|call| super::hash_call(&call.call.name, &call.call.arguments));
-        if let Some(hash) = called {
-            *self.counters.repeats.entry(hash).or_default() += 1;
+        if let (Some(hash), Some(place)) = (called, &asking.place) {
+            self.count_repeat(&place.stage, &hash);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::domain::event::{
 };
 use crate::domain::limits::Refusal;
 use crate::domain::run::{ChildIntent, NodeRef};
+use crate::failpoint;
 use crate::ids::RunId;
 use crate::runtime::Agent;
 
@@ -48,6 +49,7 @@ impl Conductor {
         self.note(parent, Event::ChildBegan(ChildBegan { child, agent: name, place, call }));
         self.note(child, Event::Created(created));
         self.note(child, Event::Admitted(Admitted { budgets: vec![], landing: None }));
+        failpoint::reach("child.began");
         if let Some(error) = unread {
             self.fail_child(child, error);
         }

@@ -116,7 +116,8 @@ impl Conductor {
 
     pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
         let now = self.now();
-        self.shared.gate.receive(news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
+        let left = |reserved: &Reserved| self.tree.time_to_wait(reserved.reservation.run, now);
+        self.shared.gate.receive(news, |reserved| (self.first_token_limit(reserved), left(reserved)))
     }
 }
 

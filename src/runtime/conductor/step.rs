@@ -282,6 +282,7 @@ impl Conductor {
         let Some(run) = self.tree.run(id) else { return false };
         let agent = run.plan.clone();
         let Some(plan) = agent.tools.get(&intent.call.name) else { return false };
+        let bytes_max = agent.limits_of(&intent.step.stage).output_bytes;
         let reserved = Reserved {
             reservation: asked.beside(id).next_reservation(run),
             step: intent.step,

@@ -92,7 +92,7 @@ impl Conductor {
             return self.stop_before_start(refusal).await;
         }
         let op = Op { run: self.root().id, events: vec![], asks: vec![], plan: None };
-        self.shared.gate.submit(op, &|run| self.first_token_limit(run)).await?;
+        self.shared.gate.submit(op, &|reserved| self.first_token_limit(reserved)).await?;
         Ok(Flow::Wait)
     }
 
