@@ -7,6 +7,8 @@
 //! sends the same bodies, in a process of its own: what it takes more for the long run's bodies is the price of sending
 //! them, which nobody can save. Rounds take turns: ours, bare, ours, bare.
 
+use std::time::Duration;
+
 #[path = "common/bare.rs"]
 mod bare;
 #[path = "common/cpu.rs"]
@@ -30,11 +32,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Model calls of a short and of a long run.
 const LENGTHS: [usize; 2] = [10, 200];
 /// Model calls of one round.
-const CALLS: usize = 2_000;
+const CALLS: usize = 8_000;
 /// Runs at once.
 const AT_ONCE: u64 = 8;
 /// Rounds of each.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() {
     if load::played_a_part() {
@@ -57,7 +59,7 @@ fn main() {
 /// One line of the table; what Plimsoll takes for a call beside the bare loop.
 fn length(room: Room, calls: usize) -> u64 {
     let folder = folder();
-    let provider = Provider::start(folder.path(), calls);
+    let provider = Provider::start(folder.path(), calls, Duration::ZERO);
     let (runs, rounds) = if is_whole() { (CALLS / calls, ROUNDS) } else { (1, 1) };
     let runs = u64::try_from(runs).expect("a few");
     let steps = runs * u64::try_from(calls).expect("a few");

@@ -6,6 +6,8 @@
 //! loop with the same client settings that sends the same bodies and parses the answers' JSON, in a process of its own.
 //! Rounds take turns: ours, bare, ours, bare.
 
+use std::time::Duration;
+
 #[path = "common/bare.rs"]
 mod bare;
 #[path = "common/cpu.rs"]
@@ -54,7 +56,7 @@ fn measure_all() {
 
 fn level(streams: bool, at_once: u64, runs: u64, rounds: usize) -> String {
     let folder = folder();
-    let provider = Provider::start(folder.path(), CALLS);
+    let provider = Provider::start(folder.path(), CALLS, Duration::ZERO);
     let steps = runs * u64::try_from(CALLS).expect("a few");
     let (mut ours, mut bare, mut served) = (vec![], vec![], vec![]);
     for _ in 0..rounds {

@@ -1,4 +1,4 @@
-//! One load on a provider that takes no time: whole runs through Plimsoll, or the same calls by the bare loop, each in a
+//! One load on a provider that takes no time, or a given one: whole runs through Plimsoll, or the same calls by the bare loop, each in a
 //! process of its own, so that its CPU is measured alone.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Labels, RunState};
@@ -22,8 +23,9 @@ pub(crate) fn played_a_part() -> bool {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["serve", folder, calls] => {
-            runtime().block_on(provider::serve(Path::new(folder), calls.parse().expect("a number")));
+        ["serve", folder, calls, takes] => {
+            let takes = Duration::from_millis(takes.parse().expect("a number"));
+            runtime().block_on(provider::serve(Path::new(folder), calls.parse().expect("a number"), takes));
         }
         [who @ ("ours" | "bare"), url, folder, streams, room, calls, at_once, runs] => {
             let number = |text: &str| text.parse().expect("a number");
@@ -124,12 +126,13 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    pub(crate) fn start(folder: &Path, calls: usize) -> Self {
+    /// One whose answers take so long.
+    pub(crate) fn start(folder: &Path, calls: usize, takes: Duration) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         let mut process = command
             .arg("serve")
             .arg(folder)
-            .arg(calls.to_string())
+            .args([calls.to_string(), takes.as_millis().to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the provider starts");

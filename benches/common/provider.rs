@@ -1,10 +1,11 @@
-//! A provider that takes no time: enough HTTP and enough of the wire for runs of a given length, and as little work as that
+//! A provider that takes no time, or a given one: enough HTTP and enough of the wire for runs of a given length, and as little work as that
 //! needs, so that it isn't what is measured. It shares no code with the simulated provider, which keeps an invoice.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,15 +18,15 @@ const TOOL_ANSWER: &str = r#""tool_call_id":"call_"#;
 
 /// Serves for ever. Tells its address on standard output, and keeps the first request of each length of conversation
 /// in `folder`, so that the bare loop can make the same calls. The last of `calls` calls of a run answers, all before it
-/// ask for a tool.
-pub(crate) async fn serve(folder: &Path, calls: usize) {
+/// ask for a tool. Each answer takes so long.
+pub(crate) async fn serve(folder: &Path, calls: usize, takes: Duration) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     writeln!(std::io::stdout(), "{address}").expect("standard output takes lines");
     let replies = Arc::new(Replies::new(folder, calls));
     let mut connections = JoinSet::new();
     while let Ok((connection, _)) = listener.accept().await {
-        connections.spawn(answer_all(connection, replies.clone()));
+        connections.spawn(answer_all(connection, replies.clone(), takes));
         while connections.try_join_next().is_some() {}
     }
 }
@@ -61,13 +62,16 @@ fn answered(body: &str) -> usize {
     number.map_or(0, |number| number + 1)
 }
 
-async fn answer_all(mut connection: TcpStream, replies: Arc<Replies>) {
+async fn answer_all(mut connection: TcpStream, replies: Arc<Replies>, takes: Duration) {
     let mut buffer = Vec::with_capacity(16 * 1024);
     connection.set_nodelay(true).expect("a socket");
     while let Some(end) = read_request(&mut connection, &mut buffer).await {
         let request = String::from_utf8_lossy(&buffer[..end]);
         let body = request.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
         let reply = replies.to(body);
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         if connection.write_all(reply).await.is_err() {
             return;
         }
@@ -76,7 +80,7 @@ async fn answer_all(mut connection: TcpStream, replies: Arc<Replies>) {
 }
 
 /// The end of the first whole request in the buffer; `None` at the end of the connection.
-async fn read_request(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<usize> {
+pub(crate) async fn read_request(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<usize> {
     loop {
         if let Some(end) = end_of_request(buffer) {
             return Some(end);
@@ -104,7 +108,8 @@ fn arguments(call: usize) -> String {
     format!(r#"{{\"expression\": \"(19.90 * 2 + 4.90) * 1.19 + {call}\"}}"#)
 }
 
-fn whole(call: usize, calls: usize) -> Vec<u8> {
+/// The whole answer to a call of a run of so many.
+pub(crate) fn whole(call: usize, calls: usize) -> Vec<u8> {
     let (message, finish) = if call + 1 < calls {
         let arguments = arguments(call);
         let call = format!(

@@ -10,7 +10,9 @@ use super::query;
 use super::types::{AnswerRequest, CancelRequest, REASON_CHARS_MAX, WAIT_TIME_MAX};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
-use crate::domain::report::RunDocument;
+use crate::domain::event::AskKind;
+use crate::domain::report::{AskDocument, RunDocument};
+use crate::domain::run::AnswerFault;
 use crate::ids::RunId;
 use crate::runtime::Runtime;
 use crate::units::{Millis, Timestamp};
@@ -94,11 +96,26 @@ impl Service {
         let given = request.given()?;
         let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
         let run = self.read(move |books| books.find(&text)).await?.id;
+        if request.only_input {
+            self.asks_for_input(run, given.ask).await?;
+        }
         self.runtime.answer(run, &given).await?;
         if !request.only {
             self.runtime.go_on(run)?;
         }
         self.document(run, wait).await
+    }
+
+    /// A text that is meant for an agent must not approve what it says no to.
+    async fn asks_for_input(&self, run: RunId, ask: Option<u32>) -> Result<(), ApiError> {
+        let document = self.document(run, Millis::ZERO).await?;
+        let meant = |asking: &&AskDocument| asking.run == run && ask.is_none_or(|ask| ask == asking.ask);
+        let other = document.asks.iter().find(meant).filter(|asking| asking.what != AskKind::Input);
+        other.map_or(Ok(()), |asking| {
+            let help = "decide with `plimsoll approve RUN`: yes as it is, or with `--deny`, `--args` or `--answer`";
+            let fault = AnswerFault::NotThis { ask: asking.ask, is: "wants a yes or a no", what: "answered", help };
+            Err(ApiError::Answer { run, fault })
+        })
     }
 
     async fn document(&self, run: RunId, wait: Millis) -> Result<RunDocument, ApiError> {

@@ -150,6 +150,9 @@ pub struct AnswerRequest {
     /// What stands in the place of what the call, or the stage, would give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Value>,
+    /// True where only a question of an agent may be answered so, and nothing approved by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_input: bool,
     /// Who decides.
     #[serde(default = "nobody_named")]
     pub by: String,
@@ -174,6 +177,7 @@ impl Default for AnswerRequest {
             deny: false,
             args: None,
             answer: None,
+            only_input: false,
             by: nobody_named(),
             reason: None,
             shown_hash: None,

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The most runs of `--each` at once.
 const PARALLEL_MAX: u16 = 1_024;
+/// Where the options of every command stand in its help: behind its own.
+const GLOBAL_ORDER: usize = 900;
 
 /// Runs LLM agents inside hard limits: the worst case of each call is reserved before it is made, and settled exactly
 /// after it.
@@ -27,10 +29,10 @@ Environment:
   NO_COLOR              no colours")]
 pub struct Arguments {
     /// The project: the folder of plimsoll.toml, with agents/ and tools/ beside it [default: the nearest one upwards]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = GLOBAL_ORDER)]
     pub project: Option<PathBuf>,
     /// Write the log of PLIMSOLL_LOG as JSON lines
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = GLOBAL_ORDER)]
     pub log_json: bool,
     /// What to do.
     #[command(subcommand)]
@@ -66,8 +68,9 @@ Example:
   plimsoll record hello --input 'Where is order 4711?' --to tests/hello.cassette
   plimsoll run hello --input 'Where is order 4711?' --cassette tests/hello.cassette
 
-A cassette answers without a call, a key or a bill, for as long as the agent asks the same: in a CI, say. Values of the
-variables that providers and tools are given are left out of it; what models and tools said is not.")]
+A cassette answers without a call, a key or a bill, for as long as the agent asks the same: in a
+CI, say. Values of the variables that providers and tools are given are left out of it; what models
+and tools said is not.")]
     Record(Box<RecordArguments>),
     /// List runs, newest first
     #[command(
@@ -84,8 +87,9 @@ Examples:
   plimsoll resume --all
   plimsoll resume 01JD0Q --in-flight skip
 
-What is settled is never called again. A tool call that was in flight when the process went down is made again by
-itself only where the tool is idempotent; for others say --in-flight rerun or --in-flight skip.")]
+What is settled is never called again. A tool call that was in flight when the process went down is
+made again by itself only where the tool is idempotent; for others say --in-flight rerun or
+--in-flight skip.")]
     Resume(ResumeArguments),
     /// Approve what a run asks for, deny it, change it or put an answer in its place; then go on with the run
     #[command(after_help = "\
@@ -95,10 +99,10 @@ Examples:
   plimsoll approve 01JD0Q --args '{\"amount\": 5}'
   plimsoll approve 01JD0Q --answer 'paid back in cash'
 
-`plimsoll runs` and `plimsoll trace RUN` show what a run asks. Another process that holds the store takes the decision
-and goes on with the run.")]
+`plimsoll runs` and `plimsoll trace RUN` show what a run asks. Where another process holds the store,
+that one takes the decision and goes on with the run.")]
     Approve(ApproveArguments),
-    /// Answer what a run asks; then go on with the run
+    /// Answer an agent's question; then go on with the run
     #[command(after_help = "Example:\n  plimsoll answer 01JD0Q 'The blue one'")]
     Answer(AnswerArguments),
     /// Cancel a run that hasn't ended
@@ -395,7 +399,7 @@ pub struct CancelArguments {
 /// See [`Command::Cost`].
 #[derive(Debug, Args)]
 pub struct CostArguments {
-    /// What to group by: tenant, feature, environment, agent, owner, model, prompt_version, day
+    /// What to group by: tenant, feature, environment, agent, owner, model, prompt_version, day, thread
     #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',', default_value = "agent,model")]
     pub by: Vec<String>,
     /// From then on, in whole UTC days: a length of time back, such as 30d, or a date, such as 2026-11-01

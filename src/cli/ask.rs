@@ -27,9 +27,7 @@ pub(crate) fn who() -> String {
 /// A question, what it shows, and the command that answers it.
 pub(crate) fn lines(asking: &AskDocument) -> Vec<String> {
     let mut lines = vec![format!("question {}  {}", asking.ask, one_line(&asking.question, 4 * SHOWN_CHARS_MAX))];
-    if !asking.shown.is_null() {
-        lines.push(format!("  shown   {}", one_line(&as_words(&asking.shown), SHOWN_CHARS_MAX)));
-    }
+    lines.extend(shown(asking));
     if asking.expired {
         lines.push(format!("  nobody answered by {}: limit {}", asking.until, asking.limit));
         lines.push(format!("  goes on without: plimsoll resume {}", asking.run));
@@ -38,6 +36,20 @@ pub(crate) fn lines(asking: &AskDocument) -> Vec<String> {
     lines.push(format!("  open    until {}: limit {}", asking.until, asking.limit));
     lines.push(format!("  answer  {}", command(asking)));
     lines
+}
+
+/// What is approved: nobody should say yes to what they can't see.
+fn shown(asking: &AskDocument) -> Vec<String> {
+    let words = as_words(&asking.shown);
+    if asking.shown.is_null() || words.chars().count() <= SHOWN_CHARS_MAX {
+        let line = || format!("  shown   {}", one_line(&words, SHOWN_CHARS_MAX));
+        return (!asking.shown.is_null()).then(line).into_iter().collect();
+    }
+    let text = pretty(&asking.shown);
+    let lines = text.lines().take(SHOWN_LINES_MAX).map(|line| format!("    {}", harmless(line)));
+    let more = text.lines().count().saturating_sub(SHOWN_LINES_MAX);
+    let rest = || format!("    … and {more} more lines; all of it: plimsoll trace {} --json", asking.run);
+    ["  shown".to_owned()].into_iter().chain(lines).chain((more > 0).then(rest)).collect()
 }
 
 /// The command that answers a question.
@@ -65,7 +77,8 @@ pub(crate) fn is_somebody_there(output: &Output) -> bool {
 
 /// Puts the open questions of a run to whoever sits at the terminal; nothing where they say later.
 pub(crate) fn in_place(document: &RunDocument) -> Option<Vec<(RunId, Given)>> {
-    answers(document, &mut io::stdin().lock(), &mut io::stderr().lock())
+    // Standard error isn't kept locked: whoever gives up by Ctrl-C is told what became of the run while a line is read.
+    answers(document, &mut io::stdin().lock(), &mut io::stderr())
 }
 
 /// What is typed to the open questions of a run. Nothing where they are left for later, or nobody types any more.
@@ -161,6 +174,20 @@ mod tests {
     use super::*;
     use crate::domain::report::fixture;
     use serde_json::json;
+
+    #[test]
+    fn what_is_approved_is_shown_whole() {
+        let mut asking = document(AskKind::Stage).asks.remove(0);
+        asking.shown = json!({ "cents": 20 });
+        assert_eq!(shown(&asking), [r#"  shown   {"cents":20}"#]);
+        asking.shown = json!({ "text": "word ".repeat(60), "then": ["last"] });
+        let lines = shown(&asking);
+        assert_eq!((lines[0].as_str(), lines[4].trim()), ("  shown", r#""last""#), "{lines:?}");
+        asking.shown = json!(vec![1; SHOWN_LINES_MAX]);
+        assert!(shown(&asking).last().expect("lines").contains("and 2 more lines; all of it: plimsoll trace"));
+        asking.shown = Value::Null;
+        assert!(shown(&asking).is_empty());
+    }
 
     fn document(what: AskKind) -> RunDocument {
         let log = fixture::eventful();

@@ -17,7 +17,7 @@ use crate::domain::event::{
     Settled, StageEnd, StageEnded, StepKey, Voided,
 };
 use crate::domain::limits::Limits;
-use crate::ids::{AgentName, ReservationId, RunId, StageName};
+use crate::ids::{ReservationId, RunId, StageName};
 use crate::runtime::{Observer, Progress};
 use crate::units::{Money, Timestamp};
 
@@ -40,8 +40,8 @@ struct State {
     maps: BTreeMap<StageName, (usize, usize)>,
     /// The run that is watched: the first that is heard of.
     root: Option<RunId>,
-    /// The agents of the runs below it.
-    below: BTreeMap<RunId, AgentName>,
+    /// The runs below it, each by where it was called and its agent.
+    below: BTreeMap<RunId, String>,
 }
 
 enum View {
@@ -161,7 +161,7 @@ impl State {
 
     /// A fact of a sub-agent's run: its calls count here too, and are told with its agent's name.
     fn fold_below(&mut self, run: RunId, event: &Event) -> Option<String> {
-        let agent = self.below.get(&run).map_or_else(|| "sub-agent".to_owned(), ToString::to_string);
+        let agent = self.below.get(&run).map_or_else(|| "sub-agent".to_owned(), Clone::clone);
         let told = match event {
             Event::Reserved(reserved) => {
                 self.reserve(reserved);
@@ -200,12 +200,16 @@ impl State {
     }
 
     fn begin_child(&mut self, began: &ChildBegan) -> String {
-        self.below.insert(began.child, began.agent.clone());
-        format!("{} begins", began.agent)
+        // A single loop has one stage, which nobody named.
+        let main = began.place.stage.as_str() == "main";
+        let name = if main { began.agent.to_string() } else { format!("{} {}", began.place, began.agent) };
+        let told = format!("{name} begins");
+        self.below.insert(began.child, name);
+        told
     }
 
     fn end_child(&mut self, ended: &ChildEnded) -> String {
-        let agent = self.below.remove(&ended.child).map_or_else(|| "sub-agent".to_owned(), |agent| agent.to_string());
+        let agent = self.below.remove(&ended.child).unwrap_or_else(|| "sub-agent".to_owned());
         let state = RunState::from(ended.end.state).name();
         let why = ended.end.refusal.as_ref().map_or(String::new(), |refusal| format!(" by {refusal}"));
         format!("{agent} {state}{why}: {}", ended.spent.settled)

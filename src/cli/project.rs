@@ -183,6 +183,11 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
 /// # Errors
 /// As [`labels`].
 pub fn labels_in(given: &[String], thread: Option<&str>, derived: DerivedLabels) -> Result<Labels, CliError> {
+    if let Some(id) = thread.filter(|id| !is_value(id)) {
+        let message = format!("`{}` is no thread", crate::cli::render::text::one_line(id, 80));
+        let help = format!("name it by 1 to {LABEL_VALUE_CHARS_MAX} characters, such as `--thread ticket-4711`");
+        return Err(Problem::usage(code::LABEL, message).help(help).into());
+    }
     let thread = thread.map(|id| format!("{THREAD}={id}"));
     labels(&given.iter().cloned().chain(thread).collect::<Vec<_>>(), derived)
 }

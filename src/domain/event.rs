@@ -264,3 +264,8 @@ pub struct Interrupted {
     #[serde(default)]
     pub clean: bool,
 }
+
+/// A value that is there: `null` too is one, where it was written. A log folds as it was told.
+fn written<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
+}

@@ -18,6 +18,9 @@ use crate::units::{Millis, Money, Timestamp};
 /// Milliseconds of a UTC day.
 const DAY_MS: u64 = 86_400_000;
 
+/// The events' version from which on threads are a dimension.
+const THREADS_FROM_VERSION: u16 = 2;
+
 /// A UTC day, counted from 1970-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -54,6 +57,9 @@ pub struct Dimensions {
     pub owner: Option<Arc<str>>,
     /// The prompt's label.
     pub prompt_version: Arc<str>,
+    /// The label `thread`: whose conversation it is. The store keeps it behind the row, where there is one.
+    #[serde(skip)]
+    pub thread: Option<Arc<str>>,
 }
 
 impl Dimensions {
@@ -69,6 +75,8 @@ impl Dimensions {
             environment: label("environment"),
             owner: label("owner"),
             prompt_version: Arc::from(created.prompt_version.as_str()),
+            // Before that it was a label like any other.
+            thread: label("thread").filter(|_| created.version >= THREADS_FROM_VERSION),
         }
     }
 

@@ -103,7 +103,7 @@ impl Permit {
 #[derive(Debug)]
 pub struct Pass {
     /// The event, as it was written.
-    pub reserved: Reserved,
+    pub reserved: Box<Reserved>,
     /// The permit.
     pub permit: Permit,
 }
@@ -194,16 +194,16 @@ impl Gate {
     /// permit has at most `time_left`.
     #[must_use]
     pub fn receive(&self, news: NoticeCommitted, limits: impl Fn(&Reserved) -> (Millis, Millis)) -> Submitted {
-        let late = |reserved: Reserved| {
+        let late = |reserved: Box<Reserved>| {
             let (first_token_limit, time_left) = limits(&reserved);
             let mut pass = pass(reserved, first_token_limit);
             pass.permit.time_limit = pass.permit.time_limit.min(time_left);
             pass
         };
         let passage = match news.notice {
-            Notice::Admitted(first) => Passage::Admitted(first.map(|reserved| late(*reserved))),
+            Notice::Admitted(first) => Passage::Admitted(first.map(late)),
             Notice::TurnedAway(refusal) => Passage::TurnedAway(refusal),
-            Notice::Granted(reserved) => Passage::Granted(late(*reserved)),
+            Notice::Granted(reserved) => Passage::Granted(late(reserved)),
             Notice::Stalled => Passage::Stalled,
         };
         Submitted { events: news.events, passages: vec![passage] }
@@ -218,15 +218,15 @@ impl Gate {
 }
 
 fn passage(verdict: Verdict, first_token_limit: &(dyn Fn(&Reserved) -> Millis + Sync)) -> Passage {
-    let pass = |reserved: Reserved| {
+    let pass = |reserved: Box<Reserved>| {
         let limit = first_token_limit(&reserved);
         pass(reserved, limit)
     };
     match verdict {
-        Verdict::Admitted(first) => Passage::Admitted(first.map(|reserved| pass(*reserved))),
+        Verdict::Admitted(first) => Passage::Admitted(first.map(pass)),
         Verdict::Queued => Passage::Queued,
         Verdict::TurnedAway(refusal) => Passage::TurnedAway(refusal),
-        Verdict::Granted(reserved) => Passage::Granted(pass(*reserved)),
+        Verdict::Granted(reserved) => Passage::Granted(pass(reserved)),
         Verdict::Short(short) => Passage::Short(short),
         Verdict::Waiting => Passage::Waiting,
         Verdict::Behind => Passage::Behind,
@@ -237,7 +237,7 @@ fn passage(verdict: Verdict, first_token_limit: &(dyn Fn(&Reserved) -> Millis + 
     }
 }
 
-fn pass(reserved: Reserved, first_token_limit: Millis) -> Pass {
+fn pass(reserved: Box<Reserved>, first_token_limit: Millis) -> Pass {
     let permit = mint(&reserved, first_token_limit);
     Pass { reserved, permit }
 }

@@ -149,8 +149,8 @@ pub(crate) struct Shared {
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
     budgets: Vec<Budget>,
-    /// The roots that are driven now, each with the way to ask something of it.
-    driven: Mutex<BTreeMap<RunId, mpsc::Sender<Request>>>,
+    /// The roots that are driven now, each with the way to ask something of it. Boxed, since a channel keeps room for 32.
+    driven: Mutex<BTreeMap<RunId, mpsc::Sender<Box<Request>>>>,
     /// The runs that are driven now and are in a thread, by agent and thread.
     threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
     /// Runs whose caller went away, until what they have in flight is settled.
@@ -294,7 +294,7 @@ impl Runtime {
 
     async fn drive_entered(
         &self,
-        entered: (Entered, mpsc::Receiver<Request>),
+        entered: (Entered, mpsc::Receiver<Box<Request>>),
         run: RunId,
         observer: Observer,
     ) -> Result<RunState, RuntimeError> {
@@ -310,7 +310,7 @@ impl Runtime {
 
     async fn drive_tree(
         &self,
-        (entered, requests): (Entered, mpsc::Receiver<Request>),
+        (entered, requests): (Entered, mpsc::Receiver<Box<Request>>),
         tree: Tree,
         rendered: (Arc<Agent>, Rendered),
         observer: Observer,
@@ -337,7 +337,7 @@ impl Runtime {
     }
 
     /// One task drives a run, or decides on it; until it lets go nobody else does.
-    fn enter(&self, run: RunId) -> Result<(Entered, mpsc::Receiver<Request>), RuntimeError> {
+    fn enter(&self, run: RunId) -> Result<(Entered, mpsc::Receiver<Box<Request>>), RuntimeError> {
         let mut driven = self.driven();
         if driven.contains_key(&run) {
             return Err(RuntimeError::Driven { run });
@@ -347,7 +347,7 @@ impl Runtime {
         Ok((Entered { runtime: self.clone(), run }, requests))
     }
 
-    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, mpsc::Sender<Request>>> {
+    fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, mpsc::Sender<Box<Request>>>> {
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -360,7 +360,7 @@ impl Runtime {
             let driven = self.driven().get(&run).cloned();
             if let Some(driven) = driven {
                 // Whoever drives it may have left since: then it has ended, or nobody heard.
-                drop(driven.send(Request::Cancel { reason: reason.to_owned() }).await);
+                drop(driven.send(Box::new(Request::Cancel { reason: reason.to_owned() })).await);
             }
             return Ok(self.load(run)?.0.state);
         };

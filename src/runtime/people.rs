@@ -142,7 +142,7 @@ impl Runtime {
     async fn request(&self, root: RunId, request: Request) {
         let driver = self.driven().get(&root).cloned();
         if let Some(driver) = driver {
-            driver.send(request).await.unwrap_or_default();
+            driver.send(Box::new(request)).await.unwrap_or_default();
         }
     }
 }

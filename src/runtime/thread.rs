@@ -26,7 +26,7 @@ impl Runtime {
         &self,
         run: RunId,
         created: &mut Created,
-    ) -> Result<(Entered, mpsc::Receiver<Request>), RuntimeError> {
+    ) -> Result<(Entered, mpsc::Receiver<Box<Request>>), RuntimeError> {
         let Some(id) = created.labels.get(THREAD).cloned() else { return self.enter(run) };
         let key = (created.agent.clone(), id);
         let mut threads = self.0.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -28,7 +28,8 @@ const PLANS_KNOWN_MAX: usize = 1_024;
 /// The open runs, and what the current group has changed.
 pub(crate) struct Books {
     reader: Arc<dyn Reader>,
-    runs: BTreeMap<RunId, OpenRun>,
+    /// Boxed, since a map in which the newest comes last is half empty.
+    runs: BTreeMap<RunId, Box<OpenRun>>,
     touched: BTreeSet<RunId>,
     rollups: BTreeMap<RollupKey, Row>,
     changed: Vec<RollupKey>,
@@ -105,7 +106,7 @@ impl OpenRun {
 }
 
 impl Books {
-    pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, OpenRun>) -> Result<Self, StoreError> {
+    pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, Box<OpenRun>>) -> Result<Self, StoreError> {
         let audit_next = read::audit_next(&*reader.view()?)?;
         Ok(Self {
             reader,
@@ -142,7 +143,7 @@ impl Books {
             self.refuse_twice(run)?;
             let summary = RunSummary::start(run, at, created);
             let dimensions = Dimensions::of(created);
-            self.runs.insert(run, OpenRun::new(summary, dimensions));
+            self.runs.insert(run, Box::new(OpenRun::new(summary, dimensions)));
             0
         } else {
             self.fetch(run)?;
@@ -257,7 +258,7 @@ impl Books {
         if log.is_empty() {
             return Err(unknown(run));
         }
-        self.runs.insert(run, OpenRun::from_log(run, &log, packed)?);
+        self.runs.insert(run, Box::new(OpenRun::from_log(run, &log, packed)?));
         Ok(())
     }
 
@@ -266,7 +267,7 @@ impl Books {
         for hold in set {
             self.fetch(hold.reservation.run)?;
             if let Some(money) = self.money(hold.reservation.run) {
-                money.holds.insert(hold.reservation, hold);
+                money.holds.insert(hold.reservation, Box::new(hold));
             }
         }
         for reservation in gone {
@@ -290,7 +291,10 @@ impl Books {
             let Some(row) = self.rollups.get_mut(&key) else { continue };
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
-            let record = codec::seal_compact(&place, &(&key, &row.rollup))?;
+            let record = match &key.1.thread {
+                None => codec::seal_compact(&place, &(&key, &row.rollup))?,
+                Some(thread) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
+            };
             batch.put(place, record);
         }
         // What is let go of is in the batch: if that fails, the store is poisoned.

@@ -75,8 +75,24 @@ pub(crate) fn read_json<T: DeserializeOwned>(key: &[u8], content: &[u8]) -> Resu
 
 /// What a record in postcard holds.
 pub(crate) fn open_compact<T: DeserializeOwned>(key: &[u8], record: &[u8]) -> Result<T, StoreError> {
-    postcard::from_bytes(open(key, record)?)
-        .map_err(|error| StoreError::Record { what: keys::describe(key), why: error.to_string() })
+    end_compact(key, open(key, record)?)
+}
+
+/// What a record in postcard begins with, and what is behind that.
+pub(crate) fn begin_compact<'a, T: DeserializeOwned>(
+    key: &[u8],
+    record: &'a [u8],
+) -> Result<(T, &'a [u8]), StoreError> {
+    postcard::take_from_bytes(open(key, record)?).map_err(|error| unreadable(key, &error))
+}
+
+/// What the rest of a record in postcard holds.
+pub(crate) fn end_compact<T: DeserializeOwned>(key: &[u8], rest: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(rest).map_err(|error| unreadable(key, &error))
+}
+
+fn unreadable(key: &[u8], error: &postcard::Error) -> StoreError {
+    StoreError::Record { what: keys::describe(key), why: error.to_string() }
 }
 
 /// Several byte strings in one record, each as it was.

@@ -164,7 +164,9 @@ pub(crate) fn rollup(day: Day, of: &Dimensions) -> Vec<u8> {
         Some(&*of.prompt_version),
     ];
     // What is absent differs from what is empty.
-    let parts: Vec<&str> = texts.iter().flat_map(|text| text.map_or(["", "-"], |text| [text, "+"])).collect();
+    let mut parts: Vec<&str> = texts.iter().flat_map(|text| text.map_or(["", "-"], |text| [text, "+"])).collect();
+    // Rows of before there were threads keep their places.
+    parts.extend(of.thread.as_deref());
     key(Table::Rollup, &[&day.0.to_be_bytes(), &hash(&parts)])
 }
 

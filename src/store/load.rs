@@ -31,7 +31,7 @@ const OPEN_STATES: [RunState; 6] = [
 ///
 /// # Errors
 /// When a record is damaged, a number of a log is missing, or an account doesn't hold what its reservations say.
-pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, OpenRun>), StoreError> {
+pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box<OpenRun>>), StoreError> {
     let view = reader.view()?;
     let (mut snapshot, mut open) = (Snapshot::default(), BTreeMap::new());
     for state in OPEN_STATES {
@@ -39,7 +39,7 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Ope
         for (key, _) in read::all(&*view, span)? {
             let run = keys::run_at_end(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key)))?;
             let (log, packed) = read::log(&*view, run)?;
-            let folded = OpenRun::from_log(run, &log, packed)?;
+            let folded = Box::new(OpenRun::from_log(run, &log, packed)?);
             check_state(run, state, folded.summary().state)?;
             open.insert(run, folded);
             snapshot.open_runs.push((run, log));
@@ -48,7 +48,7 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Ope
     let mut accounts = BTreeMap::new();
     for (run, money) in read::moneys(&*view)? {
         accounts.extend(money.accounts.iter().map(|(key, account)| (key.clone(), *account)));
-        snapshot.holds.extend(money.holds.values().cloned());
+        snapshot.holds.extend(money.holds.values().map(|hold| Hold::clone(hold)));
         take_money(&*view, &mut open, run, money)?;
     }
     let budgets = latest_budgets(&*view)?;
@@ -69,14 +69,14 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Ope
 pub(crate) fn waiting(
     reader: &dyn Reader,
     snapshot: &Snapshot,
-    open: &BTreeMap<RunId, OpenRun>,
+    open: &BTreeMap<RunId, Box<OpenRun>>,
 ) -> Result<Vec<Run>, StoreError> {
     let view = reader.view()?;
     let mut waiting = Vec::new();
     for (run, log) in &snapshot.open_runs {
         let summary = open
             .get(run)
-            .map(OpenRun::summary)
+            .map(|open| open.summary())
             .filter(|summary| summary.state.awaits_person() && summary.parent.is_none());
         let Some(summary) = summary else { continue };
         let Some(plan) = read::plan(&*view, &summary.plan)? else { continue };
@@ -147,7 +147,7 @@ fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Resul
 /// Gives a run its accounts and reservations. One that isn't open ended while an attempt of its own still was.
 fn take_money(
     view: &dyn View,
-    open: &mut BTreeMap<RunId, OpenRun>,
+    open: &mut BTreeMap<RunId, Box<OpenRun>>,
     run: RunId,
     money: RunMoney,
 ) -> Result<(), StoreError> {
@@ -155,7 +155,7 @@ fn take_money(
         Entry::Occupied(there) => there.into_mut(),
         Entry::Vacant(place) => {
             let (log, packed) = read::log(view, run)?;
-            place.insert(OpenRun::from_log(run, &log, packed)?)
+            place.insert(Box::new(OpenRun::from_log(run, &log, packed)?))
         }
     };
     open.money = money;

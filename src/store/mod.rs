@@ -235,7 +235,7 @@ impl Store {
     /// Listens for what other runs' ops bring to a tree of runs. A receiver that is [`NOTICES_MAX`] behind, or whose
     /// root run is told nothing more, sees the end of its channel; then the log has everything.
     #[must_use]
-    pub fn attach(&self, root: RunId) -> mpsc::Receiver<NoticeCommitted> {
+    pub fn attach(&self, root: RunId) -> mpsc::Receiver<Box<NoticeCommitted>> {
         self.0.shared.attach(root)
     }
 

@@ -30,8 +30,8 @@ const PAGE: usize = 256;
 pub(crate) struct RunMoney {
     /// Of the run and its stages.
     pub(crate) accounts: BTreeMap<AccountKey, Account>,
-    /// By id.
-    pub(crate) holds: BTreeMap<ReservationId, Hold>,
+    /// By id; boxed, since a map keeps room for eleven.
+    pub(crate) holds: BTreeMap<ReservationId, Box<Hold>>,
 }
 
 /// Which runs to list, newest first.
@@ -172,7 +172,7 @@ pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, Sto
 pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Rollup>, StoreError> {
     let place = keys::rollup(key.0, &key.1);
     let Some(record) = reader.view()?.get(&place)? else { return Ok(None) };
-    let (found, rollup): (RollupKey, Rollup) = codec::open_compact(&place, &record)?;
+    let (found, rollup) = rollup_of(&place, &record)?;
     if found == *key {
         return Ok(Some(rollup));
     }
@@ -180,7 +180,16 @@ pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Roll
 }
 
 pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
-    records(view, keys::rollups(from, to))
+    all(view, keys::rollups(from, to))?.iter().map(|(key, record)| rollup_of(key, record)).collect()
+}
+
+/// A row, with its thread behind it where it has one: rows of before there were threads end earlier.
+fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
+    let ((mut of, rollup), rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
+    if !rest.is_empty() {
+        of.1.thread = Some(codec::end_compact(key, rest)?);
+    }
+    Ok((of, rollup))
 }
 
 /// The accounts and reservations of every run that is open or holds money.
@@ -195,7 +204,7 @@ pub(crate) fn moneys(view: &dyn View) -> Result<Vec<(RunId, RunMoney)>, StoreErr
 }
 
 pub(crate) fn holds(view: &dyn View) -> Result<Vec<Hold>, StoreError> {
-    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds.into_values()).collect())
+    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds.into_values()).map(|hold| *hold).collect())
 }
 
 /// Every budget account of every period, and the accounts of runs that are open or hold money.

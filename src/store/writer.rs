@@ -68,7 +68,8 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 struct Listeners {
-    by_run: BTreeMap<RunId, Vec<mpsc::Sender<NoticeCommitted>>>,
+    /// Boxed, since a channel keeps room for 32.
+    by_run: BTreeMap<RunId, Vec<mpsc::Sender<Box<NoticeCommitted>>>>,
     /// When to look for runs that nobody listens to any more.
     prune_at: usize,
 }
@@ -88,7 +89,7 @@ impl Shared {
     }
 
     /// Listens for notices to one tree of runs.
-    pub(crate) fn attach(&self, run: RunId) -> mpsc::Receiver<NoticeCommitted> {
+    pub(crate) fn attach(&self, run: RunId) -> mpsc::Receiver<Box<NoticeCommitted>> {
         let (sender, receiver) = mpsc::channel(NOTICES_MAX);
         let mut listeners = self.listeners();
         listeners.by_run.entry(run).or_default().push(sender);
@@ -106,7 +107,7 @@ impl Shared {
         let mut listeners = self.listeners();
         let Some(senders) = listeners.by_run.get_mut(&run) else { return };
         // One that is full is as good as gone: it sees the end of its channel, and reads the log.
-        senders.retain(|sender| sender.try_send(notice.clone()).is_ok());
+        senders.retain(|sender| sender.try_send(Box::new(notice.clone())).is_ok());
         if senders.is_empty() {
             listeners.by_run.remove(&run);
         }

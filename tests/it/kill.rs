@@ -77,7 +77,12 @@ impl Fleet {
     fn voyage(&mut self, first: Plan) {
         let at_start = matches!(first, Plan::Point(point, _) if of_restarts(point));
         let before = if at_start { Plan::Instant(self.instant()) } else { first.clone() };
-        let in_stages = matches!(first, Plan::Point("stage.ended", _)) || self.dice.roll(3) == 0;
+        let in_stages = match first {
+            Plan::Point("stage.ended" | "child.began", _) => true,
+            // Which call is the third is certain in the single loop only.
+            Plan::Point("tool.call", 3) => false,
+            Plan::Point(..) | Plan::Instant(_) | Plan::Provider(_) => self.dice.roll(3) == 0,
+        };
         let agent = if in_stages { WORKFLOW } else { AGENT };
         let mut end = self.sail(&["run", agent, "--input", "Weigh, note and stamp.", "--events"], Some(before));
         let mut next = at_start.then_some(first);

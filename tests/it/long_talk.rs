@@ -2,6 +2,8 @@
 
 use plimsoll::domain::event::{ModelCall, Pot, Purpose, RunState};
 use plimsoll::domain::message::Message;
+use plimsoll::domain::report::{CostTable, Dimension};
+use plimsoll::domain::rollup::Day;
 use serde_json::json;
 
 use crate::world::{Recipe, Told};
@@ -166,4 +168,15 @@ async fn a_thread_goes_on_and_sees_no_other() {
     let (state, created) = world.runtime.load(open).expect("it loads");
     assert_eq!((state.id, created.thread.and_then(|thread| thread.after)), (open, Some(second.run.id)));
     world.verify();
+
+    let rollups = world.runtime.store().rollups(Day(0), Day(u32::MAX)).expect("rollups");
+    let costs = CostTable::of(&[Dimension::Thread], &rollups);
+    let cost = |thread: Option<&str>| {
+        let row = costs.rows.iter().find(|row| row.values.0[0].1.as_deref() == thread).expect("a row");
+        row.sums.settled_usd
+    };
+    let settled = |told: &crate::world::Told| told.run.counters.settled;
+    assert_eq!(cost(Some("t1")), settled(&first).plus(settled(&second)), "both runs of the thread, and no other");
+    assert_eq!(cost(Some("t2")), settled(&other));
+    assert_eq!(cost(None), settled(&outside));
 }

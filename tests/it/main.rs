@@ -2,6 +2,7 @@
 #![expect(clippy::panic, reason = "a test that can't go on says why")]
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
+mod agents;
 mod cli;
 mod context;
 mod each;

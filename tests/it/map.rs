@@ -213,6 +213,10 @@ async fn an_item_that_fails_fails_its_map_by_default_and_the_others_are_drained(
     assert!(error.starts_with("stage `read`: item 3: model `openai/gpt-5-mini` failed"), "{error}");
     assert_eq!(end_of(&told, "read").0, StageEnd::Failed);
     assert!(steps_of(&told).len() < ITEMS, "nothing is started after it: {}", told.show());
+    let is_over = |event: &Event| matches!(event, Event::StageEnded(ended) if ended.place.item.is_none() && ended.place.stage.as_str() == "read");
+    let after = told.events().skip_while(|event| !is_over(event));
+    let late = after.filter(|event| matches!(event, Event::Settled(_) | Event::Voided(_))).count();
+    assert_eq!(late, 0, "the map is over once the others are: {}", told.show());
     assert_eq!(told.run.counters.settled, world.invoice().total, "what was in flight is paid and booked");
     world.verify();
 }

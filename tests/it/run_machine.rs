@@ -5,6 +5,7 @@
 mod fixture;
 mod player;
 mod policy;
+mod stories;
 
 use player::{Player, Sheet, sheet};
 use proptest::prelude::*;
@@ -35,6 +36,7 @@ fn the_plays_meet_every_hard_case() {
         let (sheet, draws): (Sheet, Vec<u8>) = strategy.new_tree(&mut runner).expect("a case").current();
         let mut player = Player::new(sheet, draws);
         player.play();
+        assert!(player.faults.is_empty(), "{}\n{}", player.faults.join("\n"), player.show());
         for (case, count) in player.met() {
             *seen.entry(case).or_default() += count;
         }

@@ -40,7 +40,12 @@ pub(super) fn approve(context: &Context<'_>, arguments: &ApproveArguments) -> Re
 
 pub(super) fn answer(context: &Context<'_>, arguments: &AnswerArguments) -> Result<Exit, CliError> {
     let answer = Some(Value::String(arguments.text.clone()));
-    decide(context, &arguments.run, &arguments.how, AnswerRequest { answer, ..AnswerRequest::default() })
+    decide(
+        context,
+        &arguments.run,
+        &arguments.how,
+        AnswerRequest { answer, only_input: true, ..AnswerRequest::default() },
+    )
 }
 
 fn json(text: &str) -> Result<Value, CliError> {

@@ -81,6 +81,7 @@ const fn heading(dimension: Dimension) -> &'static str {
         Dimension::Model => "MODEL",
         Dimension::PromptVersion => "PROMPT",
         Dimension::Day => "DAY",
+        Dimension::Thread => "THREAD",
     }
 }
 
@@ -126,6 +127,7 @@ mod tests {
             environment: None,
             owner: None,
             prompt_version: "v1".into(),
+            thread: None,
         };
         let rollup = Rollup {
             calls: 1_200,

@@ -19,6 +19,8 @@ use crate::units::Timestamp;
 const QUESTIONS_MAX: usize = 10;
 /// The most characters of one.
 const QUESTION_CHARS_MAX: usize = 160;
+/// The columns that a terminal has at least for the whole table; a narrower one is shown what fits without a break.
+const WHOLE_WIDTH: u16 = 110;
 
 pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<Exit, CliError> {
     let project = configuration(context.project, arguments.books.sim)?;
@@ -49,7 +51,8 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     if found.is_empty() {
         context.output.talk("no runs to show; `plimsoll run AGENT --input TEXT` makes one");
     } else {
-        context.output.data(&table(&found).render(context.output.data_width()))?;
+        let width = context.output.data_width();
+        context.output.data(&table(&found, width).render(width))?;
         open_questions(&found, now).iter().for_each(|line| context.output.talk(line));
     }
     if found.len() == query.0.limit {
@@ -58,8 +61,10 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     Ok(Exit::Finished)
 }
 
-fn table(runs: &[RunRow]) -> Table {
-    let mut table = Table::new([
+fn table(runs: &[RunRow], width: Option<u16>) -> Table {
+    let narrow = width.is_some_and(|width| width < WHOLE_WIDTH);
+    let is_shown = |name: &str| !narrow || !["STEPS", "CREATED", "LABELS"].contains(&name);
+    let columns = [
         Column::id("RUN"),
         Column::text("AGENT"),
         Column::text("STATE"),
@@ -68,21 +73,34 @@ fn table(runs: &[RunRow]) -> Table {
         Column::number("TIME"),
         Column::text("CREATED"),
         Column::text("LABELS"),
-    ]);
+    ];
+    let mut table = Table::new(columns.into_iter().filter(|column| is_shown(column.name())));
     for run in runs {
-        let by = run.limit.filter(|_| run.state == RunState::Stopped);
+        let by = run.limit.filter(|_| run.state == RunState::Stopped && !narrow);
         let state = run.state.name().replace('_', " ");
-        let unknown = if run.cost.unknown_usd.is_zero() { "" } else { " (unknown in it)" };
-        table.push([
+        // What is unknown counts at its worst: the sum is the most that it can have been.
+        let (most, unknown) = match (run.cost.unknown_usd.is_zero(), narrow) {
+            (true, _) => ("", ""),
+            (false, true) => ("≤", ""),
+            (false, false) => ("", " (unknown in it)"),
+        };
+        let agent = match run.parent {
+            Some(_) if narrow => format!("{} (below)", run.agent),
+            Some(parent) => format!("{}, below {parent}", run.agent),
+            None => run.agent.to_string(),
+        };
+        let cells = [
             run.run.to_string(),
-            run.parent.map_or_else(|| run.agent.to_string(), |parent| format!("{}, below {parent}", run.agent)),
+            agent,
             by.map_or(state.clone(), |limit| format!("{state} by {limit}")),
-            format!("{}{unknown}", run.cost.settled_usd),
+            format!("{most}{}{unknown}", run.cost.settled_usd),
             run.steps.to_string(),
             run.wall_ms.to_string(),
             run.created.chars().take("2026-11-23T09:00:00".len()).collect(),
             own_labels(&run.labels),
-        ]);
+        ];
+        let shown = columns.iter().zip(cells).filter(|(column, _)| is_shown(column.name()));
+        table.push(shown.map(|(_, cell)| cell));
     }
     table
 }
@@ -133,6 +151,15 @@ mod tests {
 
     #[test]
     fn a_list_shows_what_each_run_cost() {
-        insta::assert_snapshot!(table(&[row()]).render(None));
+        insta::assert_snapshot!(table(&[row()], None).render(None));
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_a_run_in_one_line() {
+        let below = RunRow { parent: Some(fixture::run_id()), ..row() };
+        let text = table(&[row(), below], Some(80)).render(Some(80));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[2].contains("(below)") && !text.contains("CREATED"), "{text}");
     }
 }

@@ -19,6 +19,12 @@ pub struct Column {
 }
 
 impl Column {
+    /// Its head.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Text, from the left.
     #[must_use]
     pub const fn text(name: &'static str) -> Self {

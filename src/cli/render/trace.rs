@@ -2,7 +2,9 @@
 
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::event::{AccountKey, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd};
+use crate::domain::event::{
+    AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
+};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
@@ -13,6 +15,8 @@ use crate::units::{Millis, Money, Tokens, grouped};
 
 /// The most characters of arguments, results and answers that the tree shows; `--json` has them whole.
 const EXCERPT_CHARS_MAX: usize = 120;
+/// How much of a tool's arguments the table at the end shows.
+const CALL_CHARS_MAX: usize = 48;
 
 /// The whole trace as text.
 #[must_use]
@@ -201,7 +205,7 @@ const fn wait_end(why: WaitEnd) -> &'static str {
 
 fn step_lines(step: &StepLine) -> Vec<String> {
     let stage = step.place().map_or(String::new(), |place| format!("  stage {place}"));
-    let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step))];
+    let mut lines = vec![format!("step {}  {}{stage}", step.step, call(step, EXCERPT_CHARS_MAX))];
     lines.extend(step.grew.as_ref().map(growth));
     for attempt in &step.attempts {
         lines.push(attempt_line(attempt));
@@ -219,17 +223,18 @@ fn growth(grew: &Growth) -> String {
         (Pot::ToolOutput, grew.tool_output),
     ];
     let moved = pots.iter().filter(|(_, change)| *change != 0);
-    let moved: Vec<String> = moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change))).collect();
+    let moved: Vec<String> =
+        moved.map(|(name, change)| format!("{} {}", pot(*name), signed(*change, grew.method))).collect();
     let by = if moved.is_empty() { String::new() } else { format!(": {}", moved.join(", ")) };
-    format!("  request {} tokens{by}", signed(grew.total()))
+    format!("  request {} tokens{by}", signed(grew.total(), grew.method))
 }
 
 /// What a step calls: of its latest attempt.
-fn call(step: &StepLine) -> String {
+fn call(step: &StepLine, chars_max: usize) -> String {
     match step.attempts.last().map(|attempt| &attempt.call) {
         Some(AttemptCall::Model(model)) => format!("model {}{}", model.model, purpose(model.purpose)),
         Some(AttemptCall::Tool(tool)) => {
-            let arguments = one_line(tool.arguments.as_deref().unwrap_or_default(), EXCERPT_CHARS_MAX);
+            let arguments = one_line(tool.arguments.as_deref().unwrap_or_default(), chars_max);
             format!("tool {} {arguments}", one_line(tool.tool.as_str(), 64)).trim_end().to_owned()
         }
         None => "nothing".to_owned(),
@@ -378,27 +383,26 @@ fn limits(standings: &[LimitStanding], width: Option<u16>) -> String {
 /// What stands at the end of a run: each step's cost, and the limits that matter to everyone.
 #[must_use]
 pub fn ending(trace: &Trace, width: Option<u16>) -> String {
+    let grew = trace.steps().any(|step| step.grew.is_some());
     // A single loop has one stage, which nobody named.
     let staged = trace.steps().any(|step| step.place().is_some()) || trace.children().any(|child| child.step.is_none());
+    let columns = [Column::text("CALL"), Column::number("TRIES"), Column::number("TOKENS IN")]
+        .into_iter()
+        .chain(grew.then(|| Column::number("GREW")))
+        .chain([Column::number("OUT"), Column::number("COST"), Column::number("TIME")]);
     let mut table =
-        Table::new([Column::number("STEP")].into_iter().chain(staged.then(|| Column::id("STAGE"))).chain([
-            Column::text("CALL"),
-            Column::number("TRIES"),
-            Column::number("TOKENS IN"),
-            Column::number("GREW"),
-            Column::number("OUT"),
-            Column::number("COST"),
-            Column::number("TIME"),
-        ]));
+        Table::new([Column::number("STEP")].into_iter().chain(staged.then(|| Column::id("STAGE"))).chain(columns));
+    let row =
+        |cells: [String; 7]| cells.into_iter().enumerate().filter(|(at, _)| grew || *at != 3).map(|(_, cell)| cell);
     for entry in &trace.timeline {
         if let TimelineEntry::Step(step) = entry {
             let place = staged.then(|| step.place().map_or(String::new(), |place| place.to_string()));
-            table.push([step.step.to_string()].into_iter().chain(place).chain(step_row(step)));
+            table.push([step.step.to_string()].into_iter().chain(place).chain(row(step_row(step))));
         } else if let TimelineEntry::Child(child) = entry {
             let place = Place { stage: child.stage.clone(), item: child.item };
             let place = staged.then(|| place.to_string());
             let step = child.step.map_or_else(|| "-".to_owned(), |step| step.to_string());
-            table.push([step].into_iter().chain(place).chain(child_row(child)));
+            table.push([step].into_iter().chain(place).chain(row(child_row(child))));
         }
     }
     let head = &trace.head;
@@ -413,7 +417,7 @@ pub fn ending(trace: &Trace, width: Option<u16>) -> String {
         head.wall_ms.to_string(),
     ];
     let blank = std::iter::repeat_n(String::new(), 1 + usize::from(staged));
-    table.push(blank.chain(total));
+    table.push(blank.chain(row(total)));
     let kinds = [LimitKind::Steps, LimitKind::ModelCalls, LimitKind::ToolCalls, LimitKind::Cost, LimitKind::WallTime];
     let standings = kinds.iter().filter_map(|kind| trace.limit(*kind));
     let stood = standings.map(|standing| {
@@ -437,7 +441,7 @@ fn child_row(child: &ChildLine) -> [String; 7] {
     let unknown = if head.cost.unknown_usd.is_zero() { "" } else { " unknown in it" };
     [
         format!("agent {} ({})", child.agent, state(head)),
-        head.attempts.to_string(),
+        trace.attempts().count().to_string(),
         head.tokens.input.plus(head.tokens.cache_read).plus(head.tokens.cache_write).to_string(),
         "-".to_owned(),
         head.tokens.output.to_string(),
@@ -453,19 +457,23 @@ fn step_row(step: &StepLine) -> [String; 7] {
     let latency = step.attempts.iter().filter_map(|attempt| attempt.latency_ms).fold(Millis::ZERO, Millis::plus);
     let unknown = step.attempts.iter().any(|attempt| attempt.cost_state == CostState::Unknown);
     [
-        call(step),
+        call(step, CALL_CHARS_MAX),
         step.attempts.len().to_string(),
         count(used.iter().copied().map(input).sum()),
-        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total())),
+        step.grew.map_or_else(|| "-".to_owned(), |grew| signed(grew.total(), grew.method)),
         count(used.iter().map(|tokens| tokens.output).sum()),
         format!("{}{}", step.cost_usd, if unknown { " unknown" } else { "" }),
         latency.to_string(),
     ]
 }
 
-/// `+1,200` or `-300`.
-fn signed(change: i64) -> String {
-    format!("{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
+/// `+1,200` or `-300`; `≤+1,200` where only bytes are known.
+fn signed(change: i64, method: BoundMethod) -> String {
+    let bound = match method {
+        BoundMethod::Bytes if change > 0 => "≤",
+        BoundMethod::Bytes | BoundMethod::Tokens => "",
+    };
+    format!("{bound}{}{}", if change < 0 { "-" } else { "+" }, grouped(change.unsigned_abs()))
 }
 
 #[cfg(test)]

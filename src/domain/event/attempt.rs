@@ -76,7 +76,7 @@ pub enum Call {
         /// True where calling again loses nothing.
         idempotent: bool,
         /// The arguments, where no model's reply has them: those of a stage's own call, or edited by a person.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "super::written", skip_serializing_if = "Option::is_none")]
         arguments: Option<Value>,
     },
 }

@@ -28,7 +28,7 @@ pub struct PersonAsked {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// What the person sees and may edit: the arguments, or what a stage shows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::written", skip_serializing_if = "Option::is_none")]
     pub shown: Option<Value>,
     /// Hash of what is shown: 16 hexadecimal digits. An answer names it, so that nobody approves what they didn't see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ pub enum Decision {
     /// Yes; with other arguments, or another value, where it was edited.
     Allow {
         /// What stands for what was shown.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "super::written", skip_serializing_if = "Option::is_none")]
         edited: Option<Value>,
     },
     /// No.

@@ -28,7 +28,7 @@ pub struct Ended {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
     /// The answer, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::written", skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
     /// The error in words, for `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -33,11 +33,13 @@ pub enum Dimension {
     PromptVersion,
     /// The UTC day.
     Day,
+    /// The label `thread`: a conversation of several runs.
+    Thread,
 }
 
 impl Dimension {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tenant,
         Self::Feature,
         Self::Environment,
@@ -46,6 +48,7 @@ impl Dimension {
         Self::Model,
         Self::PromptVersion,
         Self::Day,
+        Self::Thread,
     ];
 
     /// Its name in output and docs.
@@ -60,6 +63,7 @@ impl Dimension {
             Self::Model => "model",
             Self::PromptVersion => "prompt_version",
             Self::Day => "day",
+            Self::Thread => "thread",
         }
     }
 
@@ -79,6 +83,7 @@ impl Dimension {
             Self::Owner => text(&dimensions.owner),
             Self::Model => dimensions.model.as_ref().map(ToString::to_string),
             Self::PromptVersion => Some(dimensions.prompt_version.to_string()),
+            Self::Thread => text(&dimensions.thread),
             Self::Day => Some(day.start().to_string().chars().take("2026-11-23".len()).collect()),
         }
     }
@@ -241,6 +246,7 @@ mod tests {
             environment: None,
             owner: None,
             prompt_version: "v1".into(),
+            thread: None,
         };
         let sums = Rollup {
             calls: 1,

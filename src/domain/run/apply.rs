@@ -10,7 +10,7 @@ use crate::domain::event::{
 };
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
-use crate::ids::{ReservationId, ToolName};
+use crate::ids::{ReservationId, StageName, ToolName};
 use crate::units::{Millis, Timestamp, Tokens};
 
 impl Run {
@@ -112,7 +112,7 @@ impl Run {
             }
         };
         let attempt = Attempt { step: reserved.step.clone(), kind, amount: reserved.amount };
-        self.open.insert(reserved.reservation, attempt);
+        self.open.insert(reserved.reservation, Box::new(attempt));
     }
 
     fn count_for_stage(&mut self, reserved: &Reserved) {
@@ -307,8 +307,7 @@ impl Run {
         let text = match &refused.why {
             CallRefusal::Limit { refusal } => format!("not called: {refusal}"),
             CallRefusal::Invalid { message } => {
-                self.counters.steps += 1;
-                self.counters.tool_calls += 1;
+                self.count_unplaced(Some(&refused.step.stage));
                 if let Some(lane) = self.lane_mut(&refused.step) {
                     lane.tool_errors += 1;
                 }
@@ -316,6 +315,16 @@ impl Run {
             }
         };
         self.answer(&refused.step, &refused.call_id, &text, true);
+    }
+
+    /// A call that counts for its stage and its run, though nothing was reserved for it.
+    pub(super) fn count_unplaced(&mut self, stage: Option<&StageName>) {
+        self.counters.steps += 1;
+        self.counters.tool_calls += 1;
+        if let Some(stage) = stage.and_then(|stage| self.stage_mut(stage)) {
+            stage.spent.steps += 1;
+            stage.spent.tool_calls += 1;
+        }
     }
 
     /// Version 1's answer about a call in flight.

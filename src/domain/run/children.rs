@@ -113,6 +113,7 @@ impl Run {
         let Some((call_id, tool)) = self.called_child(&step, ended.child) else { return };
         let is_error = ended.end.state != EndState::Finished;
         let bytes_max = self.plan.tools.get(&tool).map_or(u64::MAX, |tool| tool.output_bytes);
+        let bytes_max = bytes_max.min(self.plan.limits_of(&place.stage).output_bytes);
         let text = cut(told(&tool, &ended.end), bytes_max);
         self.answer(&step, &call_id, &text, is_error);
         if let Some(lane) = self.lane_mut(&step) {

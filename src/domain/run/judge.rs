@@ -16,7 +16,10 @@ use crate::units::{Millis, Timestamp, Tokens};
 #[must_use]
 pub fn hash_call(tool: &ToolName, arguments: &str) -> String {
     // The same arguments in another order or spacing are the same call.
-    let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|value| value.to_string());
+    let canonical = serde_json::from_str::<serde_json::Value>(arguments).map(|mut value| {
+        value.sort_all_objects();
+        value.to_string()
+    });
     let mut hasher = Sha256::new();
     hasher.update(tool.as_str());
     hasher.update([0]);
@@ -206,6 +209,20 @@ impl Link<'_> {
         Ok(time)
     }
 
+    /// Such a call of this tool was made or asked for `repeats` times.
+    pub(super) fn repeats(&self, tool: &ToolName, repeats: u32) -> Result<(), Refused> {
+        if repeats < self.limits.repeats {
+            return Ok(());
+        }
+        let observed = format!("{repeats} such calls made");
+        let mut refused = self.refuses(LimitKind::Repeats, self.limits.repeats, observed);
+        refused.refusal.subject = Some(match &self.node {
+            NodeRef::Run(_) => tool.to_string(),
+            NodeRef::Stage(_, stage) => format!("{tool} in stage {stage}"),
+        });
+        Err(refused)
+    }
+
     pub(super) fn errors(&self, tool_errors: u32) -> Result<(), Refused> {
         if tool_errors < self.limits.tool_errors {
             return Ok(());
@@ -246,6 +263,11 @@ impl Link<'_> {
         Ok(())
     }
 
+    /// What is left of its `wall_time`.
+    pub(super) const fn time_left(&self) -> Millis {
+        self.limits.wall_time.left_after(self.active)
+    }
+
     /// True where a landing call's share must be left over: only a root keeps one.
     fn keeps_back(&self, purpose: Purpose) -> bool {
         matches!(self.node, NodeRef::Run(_)) && self.run.keeps_back(purpose)
@@ -277,7 +299,11 @@ impl Link<'_> {
 
     fn refuses(&self, limit: LimitKind, value: impl std::fmt::Display, observed: String) -> Refused {
         let declared = self.limits.declared(limit);
-        let refusal = Refusal { limit, subject: None, value: value.to_string(), observed, declared };
+        let subject = match &self.node {
+            NodeRef::Run(_) => None,
+            NodeRef::Stage(_, stage) => Some(format!("stage {stage}")),
+        };
+        let refusal = Refusal { limit, subject, value: value.to_string(), observed, declared };
         Refused { node: self.node.clone(), refusal: Box::new(refusal) }
     }
 }
@@ -383,5 +409,19 @@ impl Run {
     /// True where a landing call's share of steps, attempts, time and tokens must be left over.
     fn keeps_back(&self, purpose: Purpose) -> bool {
         self.can_land() && matches!(purpose, Purpose::Turn | Purpose::Repair | Purpose::Summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_arguments_in_another_order_are_the_same_call() {
+        let hash = |arguments| hash_call(&ToolName::from("look"), arguments);
+        let call = hash(r#"{"a": 1, "b": {"c": [1, {"d": 2, "e": 3}], "f": null}}"#);
+        assert_eq!(call, hash(r#"{"b":{"f":null,"c":[1,{"e":3,"d":2}]},"a":1}"#));
+        assert_ne!(call, hash(r#"{"b":{"f":null,"c":[{"e":3,"d":2},1]},"a":1}"#), "lists have an order");
+        assert_eq!(hash("not json"), hash("not json"));
     }
 }

@@ -11,19 +11,17 @@ mod map;
 mod talk;
 mod tool;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::judge::{Link, NodeRef, Refused, Tally, Used};
 use super::next::Breaking;
 use super::stage::{Lane, Stage, StageState};
-use super::tree::{open_below, spent_below};
+use super::tree::{Runs, open_below, spent_below};
 use super::{CallCheck, Intent, Run, StageOver};
 use crate::domain::event::{
     ChildEnded, EndState, Ended, Event, LandingBegan, Place, Purpose, Spent, StageEnd, StageEnded,
 };
-use crate::domain::limits::{LimitKind, Limits, Refusal};
+use crate::domain::limits::Refusal;
 use crate::domain::plan::{OnError, StageKind, StagePlan, ToolPlan};
 use crate::domain::template;
 use crate::ids::{RunId, StageName};
@@ -33,7 +31,7 @@ use tool::OwnCall;
 /// A look over all lanes of a run, and of those below it.
 pub(super) struct Pass<'a> {
     /// The runs of the tree; `None` where one run is looked at alone.
-    pub(super) runs: Option<&'a BTreeMap<RunId, Run>>,
+    pub(super) runs: Option<&'a Runs>,
     /// The run that is looked at.
     run: &'a Run,
     now: Timestamp,
@@ -74,12 +72,7 @@ pub(super) enum Ending<'a> {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(
-        runs: Option<&'a BTreeMap<RunId, Run>>,
-        run: &'a Run,
-        now: Timestamp,
-        check: &'a dyn CallCheck,
-    ) -> Self {
+    pub(super) fn new(runs: Option<&'a Runs>, run: &'a Run, now: Timestamp, check: &'a dyn CallCheck) -> Self {
         Self {
             runs,
             run,
@@ -97,6 +90,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Questions that nobody answered in time: of every run, whether it goes on, lands or only drains.
+    pub(super) fn late(&self, root: &Run) -> Vec<(RunId, Event)> {
+        let of = |run: &Run| run.expired(self.now).into_iter().map(|fact| (run.id, fact)).collect::<Vec<_>>();
+        self.runs.map_or_else(|| of(root), |runs| runs.values().flat_map(|run| of(run)).collect())
+    }
+
     /// Looks at the run: its end, if that has come, else every stage in the order of the file.
     pub(super) fn look(&mut self) {
         let run = self.run;
@@ -104,10 +103,6 @@ impl<'a> Pass<'a> {
             return self.break_off(&breaking);
         }
         let (notes, intents) = (self.notes.len(), self.intents.len());
-        run.expired(self.now).into_iter().for_each(|fact| self.note(fact));
-        if self.notes.len() > notes {
-            return;
-        }
         for (stage, plan) in run.stages.iter().zip(&run.plan.stages) {
             self.look_at_stage(stage, plan);
             if self.is_halted() {
@@ -255,6 +250,10 @@ impl<'a> Pass<'a> {
     /// The run is over. Of a sub-agent's run that is a fact, and one of its parent's in the same write.
     fn end(&mut self, ended: Ended) {
         let Some(parent) = self.above.last().map(|level| level.run.id) else { return self.halt(Intent::End(ended)) };
+        // What is noted of it in this look counts too: it ends at the next one.
+        if self.notes.iter().any(|(run, _)| *run == self.run.id) {
+            return self.halt_at(self.above.len());
+        }
         let told = ChildEnded { child: self.run.id, end: ended.clone(), spent: self.run.spent() };
         self.halt_at(self.above.len());
         self.note(Event::Ended(ended));
@@ -410,7 +409,7 @@ impl<'a> Pass<'a> {
 
     fn used_by_stage(&self, run: &Run, stage: &Stage) -> Used {
         let children = run.children.iter().filter(|(_, place)| place.stage == stage.id);
-        let children = children.filter_map(|(id, _)| self.runs?.get(id));
+        let children = children.filter_map(|(id, _)| self.runs?.get(id).map(Box::as_ref));
         let below = |child: &Run| child.spent().plus(&spent_below(self.runs, child));
         Used::from(&children.map(below).fold(stage.spent, |sum, child| Spent::plus(&sum, &child)))
     }
@@ -443,49 +442,36 @@ impl<'a> Pass<'a> {
     ) -> Result<Millis, Refused> {
         let mut time = self.run.plan.limits_of(&place.stage).tool_call_time.min(tool.timeout);
         let mut is_first = true;
-        self.each_link(place, |_, link| {
+        self.each_link(place, |distance, link| {
             time = time.min(link.tool(self.now, new_step)?);
-            if !std::mem::take(&mut is_first) {
-                return Ok(());
+            if distance == 0 && new_step {
+                link.repeats(&tool.name, self.repeats(&link.node, place, hash))?;
             }
-            self.judge_repeats(place, tool, hash, new_step)?;
-            link.errors(tool_errors)
+            if std::mem::take(&mut is_first) { link.errors(tool_errors) } else { Ok(()) }
         })?;
         Ok(time)
     }
 
-    fn judge_repeats(&self, place: &Place, tool: &ToolPlan, hash: &str, new_step: bool) -> Result<(), Refused> {
-        let run = self.run;
-        let judge = |node: NodeRef, limits: &Limits, repeats: u32| {
-            if !new_step || repeats < limits.repeats {
-                return Ok(());
+    /// Calls of this name that the present run, or its present stage, has made or asked for.
+    fn repeats(&self, node: &NodeRef, place: &Place, hash: &str) -> u32 {
+        match node {
+            NodeRef::Run(_) => self.tally.repeats(hash),
+            NodeRef::Stage(..) => {
+                let made = self.run.stage(&place.stage).and_then(|stage| stage.repeats.get(hash));
+                self.tally.repeats_in_stage(made.copied().unwrap_or_default(), hash)
             }
-            let refusal = Refusal {
-                limit: LimitKind::Repeats,
-                subject: Some(tool.name.to_string()),
-                value: limits.repeats.to_string(),
-                observed: format!("{repeats} such calls made"),
-                declared: limits.declared(LimitKind::Repeats),
-            };
-            Err(Refused { node, refusal: Box::new(refusal) })
-        };
-        if let Some(limits) = run.plan.stage(&place.stage).and_then(|stage| stage.limits.as_deref()) {
-            let made = run.stage(&place.stage).and_then(|stage| stage.repeats.get(hash)).copied().unwrap_or_default();
-            let node = NodeRef::Stage(run.id, place.stage.clone());
-            judge(node, limits, self.tally.repeats_in_stage(made, hash))?;
         }
-        judge(NodeRef::Run(run.id), &run.plan.limits, self.tally.repeats(hash))
     }
 
     /// Whether another sub-agent may be begun here, or the limit that refuses it.
     fn judge_child(&self, place: &Place) -> Result<(), Refusal> {
-        let begun = self.run.children_begun.saturating_add(self.tally.children());
-        let here = self.run.stage(&place.stage).map_or(0, |stage| stage.children_begun);
-        let here = here.saturating_add(self.tally.children_in_stage());
+        let in_run = self.run.children_begun.saturating_add(self.tally.children());
+        let in_stage = self.run.stage(&place.stage).map_or(0, |stage| stage.children_begun);
+        let in_stage = in_stage.saturating_add(self.tally.children_in_stage());
         self.each_link(place, |distance, link| {
             match &link.node {
-                NodeRef::Run(_) if distance == 0 => link.children(begun)?,
-                NodeRef::Stage(..) if distance == 0 => link.children(here)?,
+                NodeRef::Run(_) if distance == 0 => link.children(in_run)?,
+                NodeRef::Stage(..) if distance == 0 => link.children(in_stage)?,
                 NodeRef::Run(_) | NodeRef::Stage(..) => {}
             }
             link.depth(distance.saturating_add(1))
@@ -495,7 +481,7 @@ impl<'a> Pass<'a> {
 }
 
 /// Calls that may be in flight at once, less those that are.
-fn free_of(runs: Option<&BTreeMap<RunId, Run>>, run: &Run) -> usize {
+fn free_of(runs: Option<&Runs>, run: &Run) -> usize {
     let parallel = usize::try_from(run.plan.limits.parallel).unwrap_or(usize::MAX);
     parallel.saturating_sub(open_below(runs, run))
 }

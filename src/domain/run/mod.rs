@@ -108,7 +108,8 @@ pub struct Run {
     /// What those came to that have ended.
     children_spent: Spent,
     children_begun: u32,
-    open: BTreeMap<ReservationId, Attempt>,
+    /// Boxed, since a map keeps room for eleven, and most runs have one.
+    open: BTreeMap<ReservationId, Box<Attempt>>,
     next_reservation: u32,
     active: Millis,
     /// When the present stretch of active time began.

@@ -242,6 +242,10 @@ pub(super) fn decide(mut pass: Pass<'_>, root: &Run, is_busy: bool) -> NextOfTre
     if root.ended.is_some() {
         return Next::Ended;
     }
+    let late = pass.late(root);
+    if !late.is_empty() {
+        return Next::Note(late);
+    }
     pass.look();
     let Pass { notes, intents, runs, .. } = pass;
     match parked(runs, root) {

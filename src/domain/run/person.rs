@@ -4,18 +4,17 @@
 //! that waits for people and for nothing else holds nothing (LEDGER rule 13); that a question isn't open any more follows
 //! from the clock alone, whoever looks first.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Run;
 use super::stage::{CallProgress, CallStatus, Lane, Stage};
+use super::tree::Runs;
 use crate::domain::event::{AskKind, Decision, Event, Parked, PersonAnswered, PersonAsked, Place, RunState};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::ToolAnswer;
 use crate::domain::plan::{Plan, hex};
-use crate::ids::{RunId, ToolName};
+use crate::ids::ToolName;
 use crate::units::Timestamp;
 
 /// Who answers where nobody did in time.
@@ -168,8 +167,7 @@ impl Run {
 
     /// A question of the model's own is a call that was made, though nobody performs it.
     fn count_question(&mut self, asking: &Asking) {
-        self.counters.steps += 1;
-        self.counters.tool_calls += 1;
+        self.count_unplaced(asking.place.as_ref().map(|place| &place.stage));
         let called = self.call_asked(asking.number).map(|call| super::hash_call(&call.call.name, &call.call.arguments));
         if let (Some(hash), Some(place)) = (called, &asking.place) {
             self.count_repeat(&place.stage, &hash);
@@ -227,8 +225,8 @@ impl Run {
 }
 
 /// What a tree waits for, where nothing but people can move it.
-pub(super) fn parked(runs: Option<&BTreeMap<RunId, Run>>, root: &Run) -> Option<Parked> {
-    let below = runs.into_iter().flat_map(BTreeMap::values).filter(|run| run.id != root.id);
+pub(super) fn parked(runs: Option<&Runs>, root: &Run) -> Option<Parked> {
+    let below = runs.into_iter().flat_map(Runs::values).map(Box::as_ref).filter(|run| run.id != root.id);
     let asks = || std::iter::once(root).chain(below.clone()).flat_map(Run::unanswered);
     let until = asks().map(|asking| asking.until).min()?;
     let approves = asks().any(|asking| asking.kind.state() == RunState::AwaitingApproval);

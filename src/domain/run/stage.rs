@@ -148,7 +148,14 @@ pub(super) struct ModelStep {
 
 impl Stage {
     pub(super) fn new(id: StageName) -> Self {
-        Self { id, state: StageState::Waiting, spent: Spent::default(), began: None, children_begun: 0, repeats: BTreeMap::new() }
+        Self {
+            id,
+            state: StageState::Waiting,
+            spent: Spent::default(),
+            began: None,
+            children_begun: 0,
+            repeats: BTreeMap::new(),
+        }
     }
 
     /// What it gave, once it is over.

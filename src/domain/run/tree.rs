@@ -16,18 +16,21 @@ use crate::domain::report::replay;
 use crate::ids::RunId;
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
+/// Boxed, since a map keeps room for eleven, and most trees are one run.
+pub(super) type Runs = BTreeMap<RunId, Box<Run>>;
+
 /// A root and the open runs below it.
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: RunId,
-    runs: BTreeMap<RunId, Run>,
+    runs: Runs,
 }
 
 impl Tree {
     /// A tree of one run.
     #[must_use]
     pub fn of(run: Run) -> Self {
-        Self { root: run.id, runs: BTreeMap::from([(run.id, run)]) }
+        Self { root: run.id, runs: BTreeMap::from([(run.id, Box::new(run))]) }
     }
 
     /// A tree from its logs: that of the root, and of every run below that hasn't ended.
@@ -48,7 +51,7 @@ impl Tree {
             // One with an end that its parent doesn't know of would never be over.
             let Some(child) = replay(id, plan, &log).filter(|child| child.ended.is_none()) else { return Ok(None) };
             open.extend(child.children().map(|below| (id, below)));
-            tree.runs.insert(id, child);
+            tree.runs.insert(id, Box::new(child));
         }
         Ok(Some(tree))
     }
@@ -70,12 +73,12 @@ impl Tree {
     /// An open run of it.
     #[must_use]
     pub fn run(&self, run: RunId) -> Option<&Run> {
-        self.runs.get(&run)
+        self.runs.get(&run).map(Box::as_ref)
     }
 
     /// Its open runs, in the order of their ids.
     pub fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> + ExactSizeIterator {
-        self.runs.values()
+        self.runs.values().map(Box::as_ref)
     }
 
     /// What to do now.
@@ -103,13 +106,13 @@ impl Tree {
         let parent = created.parent.as_ref().and_then(|parent| self.runs.get(&parent.run));
         let plan = parent.and_then(|parent| parent.plan.agents.get(&created.agent)).cloned();
         if let Some(plan) = plan {
-            self.runs.insert(id, Run::new(id, plan, created, at));
+            self.runs.insert(id, Box::new(Run::new(id, plan, created, at)));
         }
     }
 
     /// A run and those above it, itself first, the root last.
     pub fn chain(&self, run: RunId) -> impl Iterator<Item = &Run> {
-        std::iter::successors(self.runs.get(&run), |run| self.runs.get(&run.parent.as_ref()?.run))
+        std::iter::successors(self.run(run), |run| self.run(run.parent.as_ref()?.run))
     }
 
     /// What a run and all below it have come to.
@@ -122,19 +125,35 @@ impl Tree {
     /// True where attempts are in flight.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.runs.values().any(Run::is_busy)
+        self.runs().any(Run::is_busy)
     }
 
     /// What its open attempts hold, without the landing reserve.
     #[must_use]
     pub fn held_by_attempts(&self) -> Money {
-        self.runs.values().map(Run::held_by_attempts).sum()
+        self.runs().map(Run::held_by_attempts).sum()
     }
 
-    /// How long a call of a run may wait at most, for budget or for a back-off, before somebody's time is up.
+    /// How long a call may wait at most, for budget or for a back-off, before the time of somebody who must agree is up.
     #[must_use]
-    pub fn time_to_wait(&self, run: RunId, now: Timestamp) -> Millis {
-        self.chain(run).map(|run| run.time_to_wait(now)).min().unwrap_or(Millis::ZERO)
+    pub fn time_to_wait(&self, run: RunId, place: &Place, now: Timestamp) -> Millis {
+        let of_stage = |run: &Run, place: Option<&Place>| {
+            Some(run.stage_link(now, &place?.stage, |_| Used::default())?.time_left())
+        };
+        let left = self.places(run, place).map(|(run, place)| {
+            let left = run.time_to_wait(now);
+            of_stage(run, place).map_or(left, |of_stage| left.min(of_stage))
+        });
+        left.min().unwrap_or(Millis::ZERO)
+    }
+
+    /// A run and all above it, each with the place of the call: where it is made, or where the run below was called.
+    fn places<'a>(&'a self, run: RunId, place: &'a Place) -> impl Iterator<Item = (&'a Run, Option<&'a Place>)> {
+        let mut place = Some(place);
+        self.chain(run).map(move |run| {
+            let above = run.parent.as_ref().and_then(|parent| self.runs.get(&parent.run)?.children.get(&run.id));
+            (run, std::mem::replace(&mut place, above))
+        })
     }
 
     /// Whether the token limits of a call's stage, its run and all above leave room for it. `asked` tells the input and
@@ -150,8 +169,7 @@ impl Tree {
         (input, output): (Tokens, Tokens),
         asked: impl Fn(RunId) -> (Tokens, Tokens),
     ) -> Result<(), Refused> {
-        let mut place = Some(place);
-        for run in self.chain(run) {
+        for (run, place) in self.places(run, place) {
             let (asked_in, asked_out) = asked(run.id);
             let with = |(used_in, used_out): (Tokens, Tokens)| {
                 (used_in.plus(asked_in).plus(input), used_out.plus(asked_out).plus(output))
@@ -163,7 +181,6 @@ impl Tree {
                 judge(&link, self.tokens_of_stage(run, place))?;
             }
             judge(&run.link(run.last_at, Used::default()), self.tokens(run))?;
-            place = run.parent.as_ref().and_then(|parent| self.runs.get(&parent.run)?.children.get(&run.id));
         }
         Ok(())
     }
@@ -189,17 +206,17 @@ fn add(sum: (Tokens, Tokens), other: (Tokens, Tokens)) -> (Tokens, Tokens) {
 }
 
 /// The open runs right below a run.
-fn below<'a>(runs: Option<&'a BTreeMap<RunId, Run>>, run: &'a Run) -> impl Iterator<Item = &'a Run> {
-    run.children.keys().filter_map(move |child| runs?.get(child))
+fn below<'a>(runs: Option<&'a Runs>, run: &'a Run) -> impl Iterator<Item = &'a Run> {
+    run.children.keys().filter_map(move |child| runs?.get(child).map(Box::as_ref))
 }
 
 /// What the open runs below a run have come to.
-pub(super) fn spent_below(runs: Option<&BTreeMap<RunId, Run>>, run: &Run) -> Spent {
+pub(super) fn spent_below(runs: Option<&Runs>, run: &Run) -> Spent {
     let of = |child: &Run| child.spent().plus(&spent_below(runs, child));
     below(runs, run).fold(Spent::default(), |sum, child| sum.plus(&of(child)))
 }
 
 /// Calls in flight of a run and of all below it.
-pub(super) fn open_below(runs: Option<&BTreeMap<RunId, Run>>, run: &Run) -> usize {
+pub(super) fn open_below(runs: Option<&Runs>, run: &Run) -> usize {
     run.open.len() + below(runs, run).map(|child| open_below(runs, child)).sum::<usize>()
 }

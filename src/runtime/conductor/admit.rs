@@ -69,7 +69,7 @@ impl Conductor {
         let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         let work = Work::Model(Box::new(draft.request));
         let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten };
-        self.pending = BTreeMap::from([(pending.reserved.reservation, pending)]);
+        self.pending = BTreeMap::from([(pending.reserved.reservation, Box::new(pending))]);
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
             Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
@@ -84,10 +84,8 @@ impl Conductor {
 
     /// Not with this call, perhaps with another: not at a frozen price, or by the policy's downgrade.
     pub(super) async fn turned_away(&mut self, refusal: Refusal) -> Result<Flow, RuntimeError> {
-        let (asked, key) = match self.pending.pop_first() {
-            Some((_, Pending { reserved: Reserved { call: Call::Model(call), .. }, key, .. })) => {
-                (Some(call.model), key)
-            }
+        let (asked, key) = match self.pending.pop_first().map(|(_, pending)| *pending) {
+            Some(Pending { reserved: Reserved { call: Call::Model(call), .. }, key, .. }) => (Some(call.model), key),
             Some(_) | None => (None, (self.root().id, None)),
         };
         let stance = self.downgrade(&key);

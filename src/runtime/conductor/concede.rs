@@ -97,7 +97,7 @@ impl Conductor {
                 Ok(Flow::On)
             }
             _ if self.stop_node(NodeRef::Run(pending.key.0), refusal.clone()) => Ok(Flow::On),
-            _ if self.tree.is_busy() => self.land(refusal).await,
+            _ if self.tree.is_busy() || self.tree.runs().len() > 1 => self.land(refusal).await,
             _ => {
                 let ended = self.root().stopped(refusal);
                 self.end(ended).await

@@ -1,7 +1,7 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
 use super::{Conductor, Flow};
-use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, RunState};
+use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, Reserved, RunState};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
 use crate::gate::{Effort, Passage, Submitted};
@@ -98,7 +98,7 @@ impl Conductor {
     /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
     pub(super) async fn give_back(&mut self) -> Result<(), RuntimeError> {
         while let Ok(news) = self.notices.try_recv() {
-            let Submitted { events, passages } = self.receive(news);
+            let Submitted { events, passages } = self.receive(*news);
             self.fold(&events, 0);
             for passage in passages {
                 if let Passage::Admitted(Some(pass)) | Passage::Granted(pass) = passage {
@@ -116,7 +116,7 @@ impl Conductor {
 
     pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
         let now = self.now();
-        let left = |reserved: &Reserved| self.tree.time_to_wait(reserved.reservation.run, now);
+        let left = |reserved: &Reserved| self.tree.time_to_wait(reserved.reservation.run, &reserved.step.place(), now);
         self.shared.gate.receive(news, |reserved| (self.first_token_limit(reserved), left(reserved)))
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     /// An attempt that doesn't even hear of the stop.
-    fn replace_by_deaf(conductor: &mut Conductor) -> Reserved {
+    fn replace_by_deaf(conductor: &mut Conductor) -> Box<Reserved> {
         let (_, reserved) = conductor.in_flight.pop_first().expect("a call");
         conductor.tasks = tokio::task::JoinSet::new();
         let deaf = conductor.tasks.spawn(std::future::pending());

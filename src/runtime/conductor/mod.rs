@@ -20,13 +20,14 @@ use tokio::task::{self, JoinSet};
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
 use super::{Agent, Request, RuntimeError, Shared, settle};
-use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
+use crate::domain::event::{Call, Event, Place, Purpose, Recorded, Reserved, RunState};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::message::{Request as ModelRequest, ToolCall};
+use crate::domain::plan::ToolPlan;
 use crate::domain::run::{Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Effort, Pass, Passage, Rendered, Submitted};
-use crate::ids::{ReservationId, RunId};
+use crate::ids::{ReservationId, RunId, ToolName};
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
@@ -52,19 +53,19 @@ pub(crate) struct Conductor {
     draft: Vec<(RunId, Event)>,
     /// True until the run's first fact is written.
     is_new: bool,
-    notices: mpsc::Receiver<NoticeCommitted>,
+    notices: mpsc::Receiver<Box<NoticeCommitted>>,
     tasks: JoinSet<Done>,
     /// What each task was granted, should it break down.
-    in_flight: BTreeMap<task::Id, Reserved>,
+    in_flight: BTreeMap<task::Id, Box<Reserved>>,
     cancel: watch::Sender<bool>,
     /// What people ask of the tree.
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Box<Request>>,
     /// Requests that were heard while something else was waited for.
-    heard: VecDeque<Request>,
+    heard: VecDeque<Box<Request>>,
     /// Nobody waits for this run any more.
     hung_up: watch::Receiver<bool>,
     /// What waits for a permit, by its reservation: the first call of a queued run, or the one that waits for budget.
-    pending: BTreeMap<ReservationId, Pending>,
+    pending: BTreeMap<ReservationId, Box<Pending>>,
     /// Back-off ends then.
     later: Option<Timestamp>,
     /// The wait for budget ends then.
@@ -113,7 +114,7 @@ impl Conductor {
         (agent, rendered): (Arc<Agent>, Rendered),
         observer: Observer,
         created: Option<Event>,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<Box<Request>>,
         hung_up: watch::Receiver<bool>,
     ) -> Self {
         let root = tree.root().id;
@@ -157,7 +158,7 @@ impl Conductor {
                 return self.interrupt().await;
             }
             while let Some(request) = self.heard.pop_front().or_else(|| self.requests.try_recv().ok()) {
-                flow = self.take_request(request, flow).await?;
+                flow = self.take_request(*request, flow).await?;
             }
             flow = match flow {
                 Flow::Leave => break,
@@ -288,9 +289,8 @@ impl Conductor {
     /// A tool as a stage may call it: what it gives is inside the stage's own limit.
     fn tool_at(&self, reserved: &Reserved, name: &ToolName) -> Option<ToolPlan> {
         let plan = &self.tree.run(reserved.reservation.run)?.plan;
-        let mut tool = plan.tools.get(name)?.clone();
-        tool.output_bytes = tool.output_bytes.min(plan.limits_of(&reserved.step.stage).output_bytes);
-        Some(tool)
+        let tool = plan.tools.get(name)?;
+        Some(tool.within(plan.limits_of(&reserved.step.stage)).unwrap_or_else(|| tool.clone()))
     }
 
     async fn follow(&mut self, passage: Passage) -> Result<Flow, RuntimeError> {
@@ -345,7 +345,7 @@ impl Conductor {
         RuntimeError::Task(format!("run `{}` is not running in the store's books", self.root().id))
     }
 
-    fn perform(&mut self, pass: Pass, pending: Pending) {
+    fn perform(&mut self, pass: Pass, pending: Box<Pending>) {
         let Pass { reserved, permit } = pass;
         let cancel = self.cancel.subscribe();
         let (shared, run) = (self.shared.clone(), reserved.reservation.run);

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// What is asked for in one write.
 #[derive(Default)]
 struct Asked {
-    list: Vec<(Pending, ReserveAsk)>,
+    list: Vec<(Box<Pending>, Box<ReserveAsk>)>,
     /// For each run what it asked for before, and what was asked for below it.
     beside: BTreeMap<RunId, Beside>,
 }
@@ -34,7 +34,7 @@ impl Asked {
                 beside.count_below(&pending.reserved);
             }
         }
-        self.list.push((pending, ask));
+        self.list.push((Box::new(pending), Box::new(ask)));
     }
 
     fn beside(&self, run: RunId) -> Beside {
@@ -257,7 +257,7 @@ impl Conductor {
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),
-            wait_until: wait.then(|| self.budget_wait_until(run)),
+            wait_until: wait.then(|| self.budget_wait_until(run, &intent.step.place())),
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
@@ -271,10 +271,11 @@ impl Conductor {
         matches!(reserved.call, Call::Tool { .. }) && stage.is_some_and(|stage| stage.kind.of_lane().calls_a_tool())
     }
 
-    fn budget_wait_until(&self, run: RunId) -> Timestamp {
+    fn budget_wait_until(&self, run: RunId, place: &Place) -> Timestamp {
         let now = self.now();
-        let patience = self.tree.run(run).unwrap_or(self.root()).plan.limits.budget_wait;
-        now.after(patience.min(self.tree.time_to_wait(run, now)))
+        // The whole tree waits: no longer than any of those above has patience for.
+        let patience = self.tree.chain(run).map(|run| run.plan.limits.budget_wait);
+        now.after(patience.fold(self.tree.time_to_wait(run, place, now), Ord::min))
     }
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for. True for the former.
@@ -282,7 +283,8 @@ impl Conductor {
         let Some(run) = self.tree.run(id) else { return false };
         let agent = run.plan.clone();
         let Some(plan) = agent.tools.get(&intent.call.name) else { return false };
-        let bytes_max = agent.limits_of(&intent.step.stage).output_bytes;
+        let here = plan.within(agent.limits_of(&intent.step.stage));
+        let plan = here.as_ref().unwrap_or(plan);
         let reserved = Reserved {
             reservation: asked.beside(id).next_reservation(run),
             step: intent.step,
@@ -303,7 +305,7 @@ impl Conductor {
         let at_once = self.shared.instants && asked.list.is_empty();
         let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
-            let wait_until = waits.then(|| self.budget_wait_until(id));
+            let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
             let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false };
             asked.push(&self.tree, pending, ask);
@@ -318,9 +320,9 @@ impl Conductor {
 
     /// One write for all; each answer is followed in its order.
     async fn ask(&mut self, asked: Asked) -> Result<Flow, RuntimeError> {
+        let waits: Vec<_> = asked.list.iter().map(|(_, ask)| ask.wait_until).collect();
         let (pendings, asks): (Vec<_>, Vec<_>) = asked.list.into_iter().unzip();
-        let waits: Vec<_> = asks.iter().map(|ask: &ReserveAsk| ask.wait_until).collect();
-        let passages = self.submit(asks.into_iter().map(|ask| Ask::Reserve(Box::new(ask))).collect()).await?;
+        let passages = self.submit(asks.into_iter().map(Ask::Reserve).collect()).await?;
         let mut next = Flow::Wait;
         for ((pending, wait_until), passage) in pendings.into_iter().zip(waits).zip(passages) {
             match self.answer(pending, wait_until, passage).await? {
@@ -335,7 +337,7 @@ impl Conductor {
     /// Follows the gate's answer to one ask.
     async fn answer(
         &mut self,
-        pending: Pending,
+        pending: Box<Pending>,
         wait_until: Option<Timestamp>,
         passage: Passage,
     ) -> Result<Flow, RuntimeError> {

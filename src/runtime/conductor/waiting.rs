@@ -32,7 +32,7 @@ impl Conductor {
                 Ok(Flow::On)
             }
             Some(news) = self.notices.recv() => {
-                let Submitted { events, passages } = self.receive(news);
+                let Submitted { events, passages } = self.receive(*news);
                 self.fold(&events, 0);
                 match passages.into_iter().next() {
                     Some(passage) => self.follow(passage).await,
@@ -58,7 +58,9 @@ impl Conductor {
         // Beside a wait for budget nothing is asked for, and so no question is looked at.
         let late = self.tree.runs().filter_map(Run::next_expiry).filter(|_| self.wait_until.is_none()).min();
         let at = self.later.into_iter().chain(self.wait_until).chain(late).min()?;
-        Some(at.since(now).min(self.root().time_to_wait(now)))
+        // Once the run's time is up, that has been looked at: what is in flight drains.
+        let left = Some(self.root().time_to_wait(now)).filter(|left| *left > Millis::ZERO);
+        Some(left.into_iter().fold(at.since(now), Ord::min))
     }
 
     pub(super) async fn time_came(&mut self) -> Result<Flow, RuntimeError> {

@@ -36,6 +36,22 @@ impl Desk {
         desk
     }
 
+    /// With the agents that ship, and all that they name; their scenarios answer without a wait.
+    pub(crate) fn shipped() -> Self {
+        let desk = Self::empty();
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for part in ["agents", "tools", "prompts", "examples", "plimsoll.toml"] {
+            copy(&project.join(part), &desk.path(part));
+        }
+        for name in ["support-triage", "review", "release-notes"] {
+            let scenario = format!("examples/scenarios/{name}.toml");
+            let lines = desk.read(&scenario);
+            let quick = lines.lines().filter(|line| !line.contains("latency =")).collect::<Vec<_>>().join("\n");
+            desk.write(&scenario, &quick);
+        }
+        desk
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -121,6 +137,19 @@ impl Seat<'_> {
         settings.add_filter(r"(\S)  +", "$1  ");
         settings.add_filter(r"(?m) +$", "");
         settings.bind(|| insta::assert_snapshot!(name, format!("$ plimsoll {line}\n{told}")));
+    }
+}
+
+/// A file, or a folder with all in it.
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        std::fs::copy(from, to).expect("copied");
+        return;
+    }
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        copy(&entry.path(), &to.join(entry.file_name()));
     }
 }
 

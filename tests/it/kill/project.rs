@@ -8,7 +8,7 @@ use super::process::Sim;
 
 /// The agent of the project.
 pub(crate) const AGENT: &str = "purser";
-/// The same work as a stage, with maps of calls and of questions and a stamp of its own beside it, and one after all.
+/// The same work as a stage, with maps of calls, of questions and of runs below, and a stamp of its own beside it, and one after all.
 pub(crate) const WORKFLOW: &str = "convoy";
 
 /// A project, and the simulated provider that answers it as a process of its own.
@@ -31,6 +31,7 @@ impl Project {
             ("plimsoll.toml".to_owned(), configuration(&sim.base_url)),
             (format!("agents/{AGENT}.toml"), AGENT_FILE.to_owned()),
             (format!("agents/{WORKFLOW}.toml"), format!("{AGENT_FILE}{STAGES}")),
+            ("agents/pilot.toml".to_owned(), PILOT.to_owned()),
             ("tools/weigh.toml".to_owned(), "kind = \"builtin\"\nbuiltin = \"calculate\"\n".to_owned()),
             ("tools/note.toml".to_owned(), program("Notes a word", "note", true)),
             ("tools/stamp.toml".to_owned(), program("Stamps a word", "stamp", false)),
@@ -100,6 +101,25 @@ attempts = 6
 backoff = "1ms..5ms"
 "#;
 
+/// A run below, twice.
+const PILOT: &str = r#"
+description = "Looks at a channel"
+
+[model]
+models = ["openai/gpt-5-nano"]
+max_output_tokens = 400
+
+[prompt]
+user = "{{ input }}"
+
+[limits]
+cost = "$0.1"
+
+[retry]
+attempts = 6
+backoff = "1ms..5ms"
+"#;
+
 const STAGES: &str = r#"
 [[stage]]
 id = "work"
@@ -130,6 +150,15 @@ kind = "model"
 prompt = { user = "GLANCE at reef {{ item }}." }
 
 [[stage]]
+id = "pilots"
+kind = "map"
+over = "['l', 'm']"
+[stage.each]
+kind = "agent"
+agent = "pilot"
+input = "GLANCE at channel {{ item }}."
+
+[[stage]]
 id = "seal"
 kind = "tool"
 needs = ["rounds"]
@@ -140,7 +169,7 @@ args = { word = "{{ stages.rounds.output | length }}" }
 [[stage]]
 id = "report"
 kind = "model"
-needs = ["work", "reefs", "seal"]
+needs = ["work", "reefs", "pilots", "seal"]
 prompt = { user = "REPORT {{ stages.work.output }} {{ stages.reefs.output }}" }
 "#;
 

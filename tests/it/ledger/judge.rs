@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll::domain::budget::{Budget, Period};
 use plimsoll::domain::event::{
-    AccountKey, Admitted, CostSource, Created, Event, Labels, Parent, PeriodMoved, Purpose, Reserved, Settled,
+    AccountKey, Admitted, CostSource, Created, Event, Labels, Parent, PeriodMoved, Purpose, Reserved, Settled, WaitEnd,
 };
 use plimsoll::domain::ledger::{Decision, Op, ReserveAsk};
 use plimsoll::ids::{BudgetName, PriceId, ReservationId, RunId, StageName};
@@ -17,7 +17,6 @@ use plimsoll::units::{Money, Timestamp};
 
 use super::subject::Subject;
 use super::vocabulary::{DAY, price_of, purpose_of};
-pub(super) use waits::waits_ended;
 
 /// What the judge's books say of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -559,4 +558,9 @@ impl Judge {
         let line = self.lines.get(id).filter(|line| line.state == LineState::Open)?;
         bill.checked_minus(line.amount)
     }
+}
+
+/// How a wait ended, by the log.
+pub(super) fn waits_ended(events: &[(Timestamp, RunId, Event)], why: WaitEnd) -> usize {
+    events.iter().filter(|(_, _, event)| matches!(event, Event::WaitEnded(ended) if ended.why == why)).count()
 }

@@ -1,7 +1,6 @@
 //! A small runtime that plays runs on a ledger as the real one would, one command at a time, and tells the judge.
 
-mod command;
-mod tree;
+mod parts;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,6 +14,9 @@ use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
 use plimsoll::ids::{ReservationId, RunId, StageName};
 use plimsoll::units::{Money, Timestamp};
 
+use parts::{Attempt, Node, Phase, Tree};
+pub(super) use parts::{Command, Kind};
+
 use super::judge::Judge;
 use super::subject::Subject;
 use super::vocabulary::{
@@ -22,8 +24,6 @@ use super::vocabulary::{
     money, parked, patient, person_answered, person_asked, price, purpose_of, reserved, run, settled, voided,
     with_price,
 };
-pub(super) use command::{Command, Kind};
-use tree::{Attempt, Node, Phase, Tree};
 
 /// Root runs that a world starts.
 const RUNS_MAX: usize = 12;

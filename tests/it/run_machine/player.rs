@@ -103,7 +103,7 @@ pub(super) fn sheet() -> impl Strategy<Value = Sheet> {
 }
 
 /// What is checked of JSON: an answer is good where it is JSON, arguments unless they say that they are bad.
-struct Check;
+pub(super) struct Check;
 
 impl CallCheck for Check {
     fn arguments(&self, _: &ToolPlan, raw: &str) -> Result<(), String> {
@@ -189,6 +189,7 @@ impl Player {
             "items beside",
             "item lost",
             "list",
+            "map broken",
         ];
         all.into_iter().map(|case| (case, self.seen.get(case).copied().unwrap_or_default()))
     }

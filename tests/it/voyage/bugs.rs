@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plimsoll::domain::event::{CostSource, Event, Outcome, Recorded, Voided};
+use plimsoll::domain::event::{CostSource, Decision, Event, LandingReleased, Outcome, Place, Recorded, Spent, Voided};
 use plimsoll::domain::ledger::{Ask, Op};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::RunId;
@@ -38,9 +38,27 @@ pub(super) enum Bug {
     SettlementLost,
     /// A wait for budget may take as long as it likes.
     WaitOutlastsItsLimit,
+    /// What a child came to doesn't count for those above it.
+    ChildNotCounted,
+    /// An item of a map is taken for one whose answer never came.
+    MapItemRunTwice,
+    /// An ask that would be refused is dropped, and its run waits for nothing.
+    RefusedAskDropped,
+    /// A child's end isn't told to its parent.
+    ChildEndedLost,
+    /// A child's attempt takes the landing reserve of its root.
+    ChildTakesTheReserve,
+    /// A question is answered whose time was up.
+    ExpiredAskAnswered,
 }
 
-pub(super) const BUGS: [Bug; 10] = [
+pub(super) const BUGS: [Bug; 16] = [
+    Bug::ChildNotCounted,
+    Bug::MapItemRunTwice,
+    Bug::RefusedAskDropped,
+    Bug::ChildEndedLost,
+    Bug::ChildTakesTheReserve,
+    Bug::ExpiredAskAnswered,
     Bug::ResumeResetsACounter,
     Bug::Stall,
     Bug::WaitForAPersonHoldsMoney,
@@ -68,6 +86,8 @@ pub(super) struct Deck {
     pub(super) left: AtomicU64,
     /// Rung when it is, and when something is broken.
     pub(super) alarm: Notify,
+    /// Rung when a person is asked.
+    pub(super) asked: Notify,
 }
 
 impl Deck {
@@ -101,6 +121,68 @@ impl Deck {
     }
 }
 
+/// Bugs of trees and people.
+impl Deck {
+    fn drop_refused(&self, op: &mut Op) {
+        let judge = lock(&self.judge);
+        let refused = |ask: &Ask| matches!(ask, Ask::Reserve(ask) if judge.is_short(op.run, &ask.reserved));
+        op.asks.retain(|ask| !refused(ask));
+    }
+
+    /// With a child's attempt its root's landing reserve is given up.
+    fn take_the_reserve(&self, op: &mut Op) {
+        let root = op.run;
+        let below = |ask: &Ask| matches!(ask, Ask::Reserve(ask) if ask.reserved.reservation.run != root);
+        let judge = lock(&self.judge);
+        let landing = judge.runs.get(&root).and_then(|known| known.landing());
+        if let Some(reservation) = landing.filter(|_| op.asks.iter().any(below)) {
+            let why = "a child's".to_owned();
+            op.events.push((root, Event::LandingReleased(LandingReleased { reservation, why })));
+        }
+    }
+
+    fn bend_facts(&self, op: &mut Op) {
+        if self.has(Bug::ChildEndedLost, 20) {
+            op.events.retain(|(_, event)| !matches!(event, Event::ChildEnded(_)));
+        }
+        for (_, event) in &mut op.events {
+            if let Event::ChildEnded(ended) = event
+                && self.has(Bug::ChildNotCounted, 50)
+            {
+                ended.spent = Spent::default();
+            }
+            if let Event::PersonAnswered(answered) = event
+                && answered.decision == Decision::Expired
+                && self.has(Bug::ExpiredAskAnswered, 100)
+            {
+                answered.decision = Decision::Allow { edited: None };
+            }
+        }
+    }
+
+    /// Of items that are over the answer is forgotten.
+    fn forget_items(&self, log: &mut Vec<Recorded>) {
+        let over = |recorded: &Recorded| {
+            let Event::StageEnded(ended) = &recorded.event else { return None };
+            ended.place.item.is_some().then(|| ended.place.clone())
+        };
+        let over: Vec<Place> = log.iter().filter_map(over).collect();
+        let places = log.iter().filter_map(|recorded| {
+            let Event::Reserved(reserved) = &recorded.event else { return None };
+            Some((reserved.reservation, reserved.step.place()))
+        });
+        let calls: Vec<_> = places.filter(|(_, place)| over.contains(place)).map(|(id, _)| id).collect();
+        log.retain(|recorded| !matches!(&recorded.event, Event::StageEnded(ended) if ended.place.item.is_some()));
+        for recorded in log {
+            if let Event::Settled(settled) = &mut recorded.event
+                && calls.contains(&settled.reservation)
+            {
+                settled.outcome = Outcome::Failed(unknown());
+            }
+        }
+    }
+}
+
 impl Tap for Deck {
     fn ways(&self) -> (Millis, Millis) {
         if self.ways == 0 || self.straight.load(Ordering::SeqCst) {
@@ -117,6 +199,13 @@ impl Tap for Deck {
         if self.has(Bug::SettledTwiceAfterRestart, 30) {
             self.settle_again(op);
         }
+        if self.bug == Some(Bug::RefusedAskDropped) {
+            self.drop_refused(op);
+        }
+        if self.has(Bug::ChildTakesTheReserve, 30) {
+            self.take_the_reserve(op);
+        }
+        self.bend_facts(op);
         for ask in &mut op.asks {
             if let Ask::Reserve(ask) = ask
                 && self.bug == Some(Bug::WaitOutlastsItsLimit)
@@ -154,9 +243,15 @@ impl Tap for Deck {
         if killed || judge.broken.is_some() {
             self.alarm.notify_one();
         }
+        if events.iter().any(|(_, recorded)| matches!(recorded.event, Event::PersonAsked(_))) {
+            self.asked.notify_one();
+        }
     }
 
     fn log(&self, _: RunId, log: &mut Vec<Recorded>) {
+        if self.bug == Some(Bug::MapItemRunTwice) && !self.reading.load(Ordering::SeqCst) {
+            self.forget_items(log);
+        }
         if self.bug != Some(Bug::ResumeResetsACounter) || self.reading.load(Ordering::SeqCst) {
             return;
         }

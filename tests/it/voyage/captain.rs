@@ -4,7 +4,9 @@ mod life;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use plimsoll::domain::event::Recorded;
 use plimsoll::domain::plan::Plan;
@@ -20,13 +22,16 @@ use tokio::sync::Notify;
 use super::bugs::{Bug, Deck};
 use super::crew::{Crew, lock};
 use super::dice::Dice;
-use super::draw::{BudgetDraw, End, Sheet, TOOL_INPUT, TOOLS};
+use super::draw::{BudgetDraw, End, Sheet, TOOLS, tool_file};
 use super::judge::Judge;
 use crate::world::price_row;
 use life::{Life, Outcome};
 
 /// Draws of one seed until the project has no fault: an agent may be drawn that could never begin.
 const DRAWS_MAX: u64 = 40;
+
+/// Real time in which any voyage ends, on the slowest machine.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// What a voyage came to.
 pub(super) struct Tale {
@@ -80,7 +85,11 @@ pub(super) struct Voyage {
 /// Sails the voyage of a seed.
 pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
     let mut voyage = Voyage::new(seed, bug);
+    let (ashore, heard) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || watch(seed, &heard));
     voyage.sail();
+    drop(ashore);
+    watch.join().expect("it only looks");
     let judge = lock(&voyage.judge);
     Tale {
         broken: judge.broken.clone(),
@@ -90,6 +99,18 @@ pub(super) fn sail(seed: u64, bug: Option<Bug>) -> Tale {
         commits: judge.commits,
         runs: judge.runs.len(),
         invoiced: judge.invoice.total(),
+    }
+}
+
+/// A voyage that goes round while its clock stands would never end: nothing but real time tells.
+#[expect(
+    clippy::print_stdout,
+    reason = "nobody is left to fail: the process is brought down, and the seed is told before"
+)]
+fn watch(seed: u64, heard: &mpsc::Receiver<()>) {
+    if heard.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+        println!("PLIMSOLL_SEED={seed}: (18) it goes round, and its time stands");
+        std::process::abort();
     }
 }
 
@@ -111,14 +132,9 @@ impl Voyage {
             for plan in edition.plans.values_mut() {
                 let meant = Arc::new(plan.clone());
                 if bug == Some(Bug::LimitPassedByOne) {
-                    let limits = &mut plan.limits;
-                    for limit in
-                        [&mut limits.steps, &mut limits.model_calls, &mut limits.tool_calls, &mut limits.attempts]
-                    {
-                        *limit += 1;
-                    }
+                    loosen(plan);
                 }
-                judge.plans.insert(plan.hash(), meant);
+                judge.learn(&meant, &Arc::new(plan.clone()));
             }
         }
         for BudgetDraw { name, cap, .. } in &sheet.budgets {
@@ -172,6 +188,7 @@ impl Voyage {
             reading: AtomicBool::new(false),
             left: AtomicU64::new(if let Some(End::KilledAfter(commits)) = end { commits } else { u64::MAX }),
             alarm: Notify::new(),
+            asked: Notify::new(),
         });
         let crew = Arc::new(Crew {
             seed: self.seed,
@@ -185,6 +202,17 @@ impl Voyage {
     /// The run of a root, once it is on disk.
     pub(super) fn run_of(&self, root: usize) -> Option<RunId> {
         lock(&self.judge).run_of(root)
+    }
+}
+
+/// Has an agent, and those below it, make one step, call and attempt more than they may.
+fn loosen(plan: &mut Plan) {
+    let limits = &mut plan.limits;
+    for limit in [&mut limits.steps, &mut limits.model_calls, &mut limits.tool_calls, &mut limits.attempts] {
+        *limit += 1;
+    }
+    for below in plan.agents.values_mut() {
+        loosen(Arc::make_mut(below));
     }
 }
 
@@ -208,7 +236,7 @@ fn edition(sheet: &Sheet, agents: &[String]) -> Option<Edition> {
         write(format!("agents/a{number}.toml"), agent);
     }
     for (name, tool) in TOOLS {
-        write(format!("tools/{name}.toml"), &format!("{tool}{TOOL_INPUT}"));
+        write(format!("tools/{name}.toml"), &tool_file(name, tool));
     }
     let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
     let (project, plans) = match load_project(folder.path(), &options) {

@@ -290,9 +290,18 @@ fn speak(dice: &mut Dice, request: &Request) -> Reply {
 }
 
 fn tool_call(dice: &mut Dice, request: &Request, number: u64) -> ToolCall {
-    let tools: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
-    let name = if dice.chance(4) { "nothing" } else { dice.pick(&tools) };
-    let arguments = if dice.chance(5) { json!({ "n": "many" }) } else { json!({ "n": dice.between(0, 3) }) };
+    let asked = usize::try_from(dice.next() % u64::try_from(request.tools.len()).expect("few")).expect("few");
+    let tool = &request.tools[asked];
+    let name = if dice.chance(4) { "nothing" } else { tool.name.as_str() };
+    let takes_a_number = tool.parameters["properties"].get("n").is_some();
+    let arguments = match takes_a_number {
+        _ if dice.chance(5) => json!({ "n": "many" }),
+        true => json!({ "n": dice.between(0, 3) }),
+        false => {
+            let fields = tool.parameters["properties"].as_object().into_iter().flat_map(|fields| fields.keys());
+            fields.map(|field| (field.clone(), json!(format!("well, {}?", dice.between(0, 3))))).collect()
+        }
+    };
     ToolCall { id: format!("call_{number}"), name: name.into(), arguments: arguments.to_string() }
 }
 

@@ -1,12 +1,17 @@
 //! What a voyage is made of, drawn from its seed: prices, budgets, agents as files, roots, weather, people, crashes.
 //!
-//! To draw more of the world, add it here as text of an agent's file (a stage, a sub-agent, an approval) and teach the
-//! crew to answer what it asks; the judge learns its facts.
+//! To draw more of the world, add it here, or in `agents.rs` as text of an agent's file, and teach the crew to answer what
+//! it asks; the judge learns its facts.
+
+mod agents;
 
 use plimsoll::store::memory::{Crash, Failpoint};
 use plimsoll::units::{Millis, Timestamp};
 
 use super::dice::Dice;
+
+/// An agent calls those of higher numbers: trees are three levels deep at most.
+const AGENTS_MAX: u64 = 4;
 
 /// A model and what it costs, in pico-dollars.
 #[derive(Clone, Debug)]
@@ -42,7 +47,7 @@ pub(super) struct Root {
 /// What the person does that a run asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Person {
-    Answers { rerun: bool, after: Millis },
+    Answers { after: Millis },
     Cancels { after: Millis },
     Forgets,
 }
@@ -89,25 +94,35 @@ pub(super) struct Sheet {
     pub(super) caps: Vec<(Millis, usize, u64)>,
 }
 
-/// Free and harmless; paid; with effects; with effects and paid.
-pub(super) const TOOLS: [(&str, &str); 4] = [
+/// Free and harmless; paid; with effects; with effects and paid; after a person's yes; a question to a person.
+pub(super) const TOOLS: [(&str, &str); 6] = [
     ("look", "kind = 'builtin'\nbuiltin = 'template'\ntemplate = 'all is well'\n"),
     ("fetch", "kind = 'http'\nurl = 'https://tools.example.com/fetch'\nidempotent = true\nprice = '$0.0007'\n"),
     ("write", "kind = 'http'\nurl = 'https://tools.example.com/write'\ntimeout = '2s'\n"),
     ("order", "kind = 'http'\nurl = 'https://tools.example.com/order'\nprice = '$0.002'\n"),
+    ("sign", "kind = 'http'\nurl = 'https://tools.example.com/sign'\napproval = 'always'\nprice = '$0.0005'\n"),
+    (QUESTION, "kind = 'builtin'\nbuiltin = 'ask_user'\n"),
 ];
 
-/// Every tool's file goes on like this.
-pub(super) const TOOL_INPUT: &str =
+/// The tool that is a question to a person.
+const QUESTION: &str = "ask";
+
+/// Every other tool's file goes on like this.
+const TOOL_INPUT: &str =
     "description = 'A tool'\n[input]\ntype = 'object'\nrequired = ['n']\nproperties.n = { type = 'integer' }\n";
+
+/// The file of a tool.
+pub(super) fn tool_file(name: &str, text: &str) -> String {
+    if name == QUESTION { text.to_owned() } else { format!("{text}{TOOL_INPUT}") }
+}
 
 impl Sheet {
     pub(super) fn draw(seed: u64) -> Self {
         let dice = &mut Dice::of(seed, &[1]);
         let crowd = dice.chance(35);
         let budgets = draw_budgets(dice, crowd);
-        let agents = dice.between(1, 4);
-        let editions = (0..2).map(|_| (0..agents).map(|_| draw_agent(dice, crowd)).collect()).collect();
+        let agents = dice.between(1, AGENTS_MAX).max(dice.between(1, AGENTS_MAX));
+        let editions = (0..2).map(|_| agents::draw(dice, agents, crowd)).collect();
         let roots = (0..dice.between(if crowd { 5 } else { 1 }, 12)).map(|_| draw_root(dice, agents)).collect();
         let lives = if dice.chance(25) { 0 } else { dice.between(1, 3) };
         let caps = if budgets.is_empty() || dice.chance(60) { 0 } else { dice.between(1, 3) };
@@ -213,12 +228,13 @@ fn draw_root(dice: &mut Dice, agents: u64) -> Root {
     let some = |dice: &mut Dice, percent, most| dice.chance(percent).then(|| Millis(dice.between(0, most)));
     let spread = dice.pick(&[0, 1_000, 6_000]);
     let person = match dice.between(0, 9) {
-        0..=6 => Person::Answers { rerun: dice.chance(50), after: Millis(dice.between(0, 30_000)) },
+        0..=6 => Person::Answers { after: Millis(dice.between(0, 30_000)) },
         7 => Person::Cancels { after: Millis(dice.between(0, 30_000)) },
         _ => Person::Forgets,
     };
     Root {
-        agent: usize::try_from(dice.next() % agents).expect("few"),
+        // Those of lower numbers have more below them.
+        agent: usize::try_from((dice.next() % agents).min(dice.next() % agents)).expect("few"),
         at: Millis(dice.between(0, spread)),
         tenant: dice.pick(&["acme", "acme", "bolt"]),
         in_two_steps: dice.chance(20),
@@ -226,87 +242,4 @@ fn draw_root(dice: &mut Dice, agents: u64) -> Root {
         hang_up: some(dice, 8, 12_000),
         person,
     }
-}
-
-/// An agent's file: one loop for now.
-fn draw_agent(dice: &mut Dice, crowd: bool) -> String {
-    let tools: Vec<String> = TOOLS.iter().filter(|_| dice.chance(60)).map(|(name, _)| format!("'{name}'")).collect();
-    let model = dice.pick(&["policy = 'good'", "models = ['p/amber']", "models = ['r/cedar', 'q/birch']"]);
-    let (most, least) = dice.pick(&[(64, 16), (300, 40), (800, 100), (800, 800)]);
-    let words = "steady as she goes ".repeat(usize::try_from(dice.between(1, 30)).expect("few"));
-    let mut text = format!(
-        "description = 'a'\ntools = [{}]\n[model]\n{model}\nmax_output_tokens = {most}\nmin_output_tokens = {least}\n\
-         stream = {}\n[prompt]\nsystem = '{words}'\nuser = '{{{{ input }}}}'\n",
-        tools.join(", "),
-        dice.chance(50),
-    );
-    text += &format!(
-        "[retry]\nattempts = {}\nbackoff = '{}ms..2s'\nretry_after = '{}s'\n",
-        dice.between(1, 4),
-        dice.between(10, 400),
-        dice.between(0, 3)
-    );
-    if dice.chance(25) {
-        text += "[output]\ntype = 'object'\nrequired = ['answer']\nproperties.answer = { type = 'string' }\n";
-    }
-    text += &draw_limits(dice, crowd);
-    if dice.chance(35) {
-        text += &draw_stages(dice);
-    }
-    text
-}
-
-/// A map, a call of the stage's own beside it, and a question after both.
-fn draw_stages(dice: &mut Dice) -> String {
-    let call = |tool: &str, n: &str| format!("kind = 'tool'\ntool = '{tool}'\nargs = {{ n = \"{{{{ {n} }}}}\" }}\n");
-    let on_error = |dice: &mut Dice| dice.pick(&["", "on_error = 'continue'\n"]);
-    let tool = |dice: &mut Dice| dice.pick(&TOOLS).0;
-    let each = match dice.between(0, 2) {
-        0 => "kind = 'model'\nprompt = { user = 'Look at {{ item }}.' }\n".to_owned(),
-        1 => "kind = 'loop'\nprompt = { user = 'Work on {{ item }}.' }\n".to_owned(),
-        _ => call(tool(dice), "item"),
-    };
-    let parallel = dice.pick(&["", "limits = { parallel = 1 }\n"]);
-    let mut text = format!("[[stage]]\nid = 'scan'\nkind = 'map'\nover = 'range({})'\n", dice.between(0, 6));
-    text += &format!("{}{parallel}[stage.each]\n{}{each}", on_error(dice), on_error(dice));
-    text += &format!("[[stage]]\nid = 'own'\n{}{}", on_error(dice), call(tool(dice), "7"));
-    let last = dice.pick(&["model", "loop"]);
-    text + &format!(
-        "[[stage]]\nid = 'tell'\nkind = '{last}'\nneeds = ['scan', 'own']\nprompt = {{ user = 'Tell {{{{ stages.scan.output }}}}.' }}\n"
-    )
-}
-
-fn draw_limits(dice: &mut Dice, crowd: bool) -> String {
-    let mut text = format!("[limits]\ncost = '${}'\n", decimal(u128::from(draw_cap(dice) * 2) * 1_000_000));
-    let mut limit = |name: &str, percent, least, most, unit: &str| {
-        if dice.chance(percent) {
-            let value = dice.between(least, most);
-            let quote = if unit.is_empty() { "" } else { "'" };
-            text += &format!("{name} = {quote}{value}{unit}{quote}\n");
-        }
-    };
-    limit("steps", 60, 3, 20, "");
-    limit("model_calls", 50, 2, 12, "");
-    limit("tool_calls", 50, 1, 14, "");
-    limit("attempts", 60, 2, 16, "");
-    limit("repeats", 60, 1, 8, "");
-    limit("tool_errors", 60, 1, 6, "");
-    limit("parallel", 70, 1, 4, "");
-    limit("landing_tokens", 60, 200, 3_000, "");
-    limit("landing_output_tokens", 60, 16, 200, "");
-    limit("tokens", 15, 4_000, 30_000, "");
-    limit("wall_time", 60, 5, 90, "s");
-    limit("model_call_time", 80, 1, 8, "s");
-    limit("first_token_time", 40, 1, 4, "s");
-    limit("tool_call_time", 60, 1, 4, "s");
-    limit("budget_wait", 90, 1, 20, "s");
-    limit("expires", 100, 20, 120, "s");
-    if dice.chance(30) {
-        text += "at_limit = 'stop'\n";
-    }
-    if crowd || dice.chance(50) {
-        let most = if crowd { 1_500 } else { 6_000 };
-        text += &format!("expected_cost = '${}'\n", decimal(u128::from(dice.between(500, most)) * 1_000_000));
-    }
-    text
 }

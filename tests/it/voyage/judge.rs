@@ -1,22 +1,28 @@
 //! Follows every commit with books of its own, and says which invariant of DURABILITY §7 is broken, by its number.
 
 mod closing;
+mod counts;
+mod known;
 mod money;
+mod people;
+mod stages;
 mod times;
+mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll::domain::event::{
-    AccountKey, Admitted, Call, CallRefusal, CostSource, Created, Event, Landing, Place, Purpose, Recorded, Reserved,
-    RunState, Settled,
+    AccountKey, Call, CallRefusal, CostSource, Created, Event, Purpose, Recorded, Reserved, RunState, Settled, Spent,
 };
 use plimsoll::domain::plan::Plan;
+use plimsoll::domain::run::Tree;
 use plimsoll::ids::{BudgetName, PlanHash, PriceId, ReservationId, RunId, StageName};
 use plimsoll::store::Store;
 use plimsoll::units::{Millis, Money, Timestamp};
 
 use super::invoice::Invoice;
+use known::Known;
 
 /// Commits of one voyage; more are a loop without an end.
 const COMMITS_MAX: u64 = 4_000;
@@ -27,7 +33,11 @@ pub(super) const ROOT: &str = "root";
 #[derive(Default)]
 pub(super) struct Judge {
     /// Plans as they are meant, by the hash of what the runtime was given.
-    pub(super) plans: BTreeMap<PlanHash, Arc<Plan>>,
+    plans: BTreeMap<PlanHash, Arc<Plan>>,
+    /// Plans as the runtime was given them.
+    given: BTreeMap<PlanHash, Arc<Plan>>,
+    /// Trees, folded fact by fact.
+    trees: BTreeMap<RunId, Tree>,
     /// The caps in force, and the highest that there were.
     pub(super) caps: BTreeMap<BudgetName, (Money, Money)>,
     pub(super) runs: BTreeMap<RunId, Known>,
@@ -50,43 +60,12 @@ pub(super) struct Judge {
     pub(super) seen: BTreeMap<&'static str, u32>,
 }
 
-/// A run as its log tells it.
-pub(super) struct Known {
-    pub(super) log: Vec<Recorded>,
-    pub(super) created: Created,
-    plan: Arc<Plan>,
-    root: RunId,
-    pub(super) state: RunState,
-    landing: Option<Landing>,
-    budgets: Vec<AccountKey>,
-    next_number: u32,
-    steps: u32,
-    /// Numbers of steps that were reserved. A refused call's may stand twice: what the ledger refuses counts for nothing.
-    steps_used: BTreeSet<u32>,
-    model_calls: u32,
-    tool_calls: u32,
-    attempts: u32,
-    repeats: BTreeMap<String, u32>,
-    settled: Money,
-    unknown: Money,
-    cancelled: bool,
-    asks: u32,
-    answers: BTreeSet<u32>,
-    /// When its wait for budget ends by itself.
-    wait: Option<Timestamp>,
-    /// Stages and items that are over.
-    over: BTreeSet<Place>,
-    maps: BTreeSet<StageName>,
-    active: Millis,
-    active_since: Option<Timestamp>,
-    last_at: Timestamp,
-}
-
 /// A reservation whose end isn't known yet.
 struct Open {
     amount: Money,
     accounts: Vec<AccountKey>,
-    landing: bool,
+    /// The stage that works; `None` for a landing reserve.
+    stage: Option<StageName>,
     sent: bool,
     price: Option<PriceId>,
 }
@@ -105,14 +84,6 @@ struct Book {
     settled: Money,
     held: Money,
     over: Money,
-}
-
-impl Known {
-    /// The fact that would admit it once more, with a landing reserve.
-    pub(super) fn admitted_again(&self, run: RunId, amount: Money) -> Admitted {
-        let reservation = ReservationId { run, number: self.next_number };
-        Admitted { budgets: self.budgets.clone(), landing: Some(Landing { reservation, amount }) }
-    }
 }
 
 impl Judge {
@@ -143,9 +114,12 @@ impl Judge {
         }
         for (run, recorded) in events {
             self.fold(*run, recorded);
+            self.follow_tree(*run, recorded);
         }
+        self.whole(events);
         self.look_around();
         self.compare_accounts();
+        self.compare_trees(events);
         let commits = self.commits;
         self.check(commits < COMMITS_MAX, || format!("(18) {commits} commits and no end"));
     }
@@ -156,25 +130,30 @@ impl Judge {
         let runs: Vec<RunId> = logs.iter().map(|(run, _)| *run).collect();
         let lost: Vec<RunId> = self.runs.keys().copied().filter(|run| !runs.contains(run)).collect();
         self.check(lost.is_empty(), || format!("(13) {lost:?} are gone"));
+        let depths = depths(&logs);
         let mut news = Vec::new();
         for (run, log) in logs {
             let known = self.runs.get(&run).map_or(&[][..], |known| &known.log);
             if !log.starts_with(known) {
-                return self.broken(format!("(13) the log of {run} lost or changed what was acknowledged"));
+                let other = log.iter().zip(known).find(|(one, other)| one != other);
+                return self.broken(format!("(13) the log of {run} lost or changed what was acknowledged: {other:?}"));
             }
             news.extend(log.into_iter().skip(known.len()).map(|recorded| (run, recorded)));
         }
-        news.sort_by_key(|(run, recorded)| (recorded.at, *run, recorded.seq));
+        // Ids of one millisecond are in no order: who hangs below comes later.
+        news.sort_by_key(|(run, recorded)| (recorded.at, depths[run], *run, recorded.seq));
         // A power cut may keep a commit that nobody was told of.
         let asked_for = |event: &Event| matches!(event, Event::Created(_) | Event::Admitted(_) | Event::Reserved(_));
         if news.iter().any(|(_, recorded)| asked_for(&recorded.event)) {
             self.saw("kept untold");
         }
         self.catching_up = true;
-        for (run, recorded) in news {
-            self.fold(run, &recorded);
+        for (run, recorded) in &news {
+            self.fold(*run, recorded);
         }
+        self.whole(&news);
         self.catching_up = false;
+        self.load_trees();
         let running: Vec<ReservationId> = self.open.keys().copied().collect();
         self.check(running.is_empty(), || format!("(6) a restart left {running:?} open"));
         self.look_around();
@@ -203,35 +182,9 @@ impl Judge {
         let Some(plan) = self.plans.get(&created.plan).cloned() else {
             return self.broken(format!("(15) {run} has a plan that nobody knows"));
         };
-        let known = Known {
-            log: Vec::new(),
-            created: created.clone(),
-            plan,
-            root: created.parent.as_ref().map_or(run, |parent| parent.root),
-            state: RunState::Queued,
-            landing: None,
-            budgets: Vec::new(),
-            next_number: 0,
-            steps: 0,
-            steps_used: BTreeSet::new(),
-            model_calls: 0,
-            tool_calls: 0,
-            attempts: 0,
-            repeats: BTreeMap::new(),
-            settled: Money::ZERO,
-            unknown: Money::ZERO,
-            cancelled: false,
-            asks: 0,
-            answers: BTreeSet::new(),
-            wait: None,
-            over: BTreeSet::new(),
-            maps: BTreeSet::new(),
-            active: Millis::ZERO,
-            active_since: None,
-            last_at: at,
-        };
-        let again = self.runs.insert(run, known).is_some();
+        let again = self.runs.insert(run, Known::of(run, plan, created, at)).is_some();
         self.check(!again, || format!("(9) {run} is made twice"));
+        self.hang(run, created);
     }
 
     fn known(&mut self, run: RunId) -> &mut Known {
@@ -243,7 +196,8 @@ impl Judge {
         let closes = matches!(event, Event::Settled(_) | Event::Voided(_));
         self.check(closes || !state.is_ended(), || format!("(11) {run} has ended and goes on: {event:?}"));
         match event {
-            Event::Created(_) | Event::LandingBegan(_) => {}
+            Event::Created(_) => {}
+            Event::LandingBegan(_) => self.known(run).lands = true,
             Event::Admitted(admitted) => {
                 self.saw("admitted");
                 self.release_landing(run);
@@ -261,9 +215,7 @@ impl Judge {
             }
             Event::CallRefused(refused) => {
                 if let CallRefusal::Invalid { .. } = refused.why {
-                    let known = self.known(run);
-                    known.steps += 1;
-                    known.tool_calls += 1;
+                    self.spend(run, &refused.step.stage, &Spent { steps: 1, tool_calls: 1, ..Spent::default() });
                 }
             }
             Event::WaitBegan(began) => self.begin_wait(run, at, began.until),
@@ -278,41 +230,19 @@ impl Judge {
                 self.saw("interrupted");
                 self.rest(run, RunState::Interrupted);
             }
-            Event::PersonAsked(asked) => {
-                self.saw("person asked");
-                let known = self.known(run);
-                let next = Some(known.asks);
-                known.asks += 1;
-                self.check(asked.ask == next, || format!("(17) {run} asks with number {:?}, not {next:?}", asked.ask));
-            }
-            Event::PersonAnswered(answered) => {
-                self.saw("person answered");
-                let known = self.known(run);
-                let asked = answered.ask.is_some_and(|ask| ask < known.asks && known.answers.insert(ask));
-                if known.state.awaits_person() {
-                    known.state = RunState::Interrupted;
-                }
-                self.check(asked, || format!("(17) {run} is answered twice, or didn't ask: {answered:?}"));
-            }
-            Event::Parked(parked) => {
-                self.saw("parked");
-                self.rest(run, parked.state);
-            }
-            Event::StageEnded(ended) => {
-                self.saw(if ended.place.item.is_some() { "item over" } else { "stage over" });
-                let new = self.known(run).over.insert(ended.place.clone());
-                self.check(new, || format!("(11) `{}` of {run} is over twice", ended.place));
-            }
-            Event::MapBegan(began) => {
-                let new = self.known(run).maps.insert(began.stage.clone());
-                self.check(new, || format!("(11) map `{}` of {run} begins twice", began.stage));
-            }
-            Event::ChildBegan(_) | Event::ChildEnded(_) | Event::InFlightResolved(_) | Event::PeriodMoved(_) => {
-                self.broken(format!("{run} is a single loop, and its log has {event:?}"))
-            }
+            Event::PersonAsked(asked) => self.ask(run, at, asked),
+            Event::PersonAnswered(answered) => self.answer(run, at, answered),
+            Event::InFlightResolved(_) => self.broken(format!("{run} is answered as in version 1")),
+            Event::Parked(parked) => self.park(run, *parked),
+            Event::MapBegan(began) => self.begin_map(run, began),
+            Event::StageEnded(ended) => self.end_stage(run, ended),
+            Event::ChildBegan(began) => self.begin_child(run, began),
+            Event::ChildEnded(ended) => self.end_child(run, ended),
+            Event::PeriodMoved(moved) => self.move_period(run, moved),
             Event::Ended(ended) => {
                 self.saw(RunState::from(ended.state).name());
                 self.rest(run, ended.state.into());
+                self.end(run, ended);
             }
         }
     }
@@ -336,16 +266,20 @@ impl Judge {
 
     fn reserve(&mut self, run: RunId, reserved: &Reserved) {
         let id = reserved.reservation;
-        let known = self.known(run);
-        let (state, cancelled, number) = (known.state, known.cancelled, known.next_number);
-        self.check(!cancelled, || format!("(12) {id} is placed after the cancel"));
-        self.check(state == RunState::Running, || format!("(18) {id} is placed while the run is {state}"));
-        self.check(id.number == number, || format!("(9) {id} is placed where {number} comes"));
-        self.known(run).next_number = id.number + 1;
-        let place = reserved.step.place();
         let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
-        let is_over = !lands && self.known(run).over.contains(&place);
-        self.check(!is_over, || format!("(11) {id} is placed at `{place}`, which is over"));
+        for above in self.chain(run) {
+            let known = &self.runs[&above];
+            let (state, cancelled, is_landing) = (known.state, known.cancelled, known.lands);
+            self.check(!cancelled, || format!("(12) {id} is placed after the cancel"));
+            self.check(state == RunState::Running, || format!("(18) {id} is placed while {above} is {state}"));
+            self.check(lands || !is_landing, || format!("(11) {id} is placed while {above} lands"));
+        }
+        let known = self.known(run);
+        let number = std::mem::replace(&mut known.next_number, id.number + 1);
+        self.check(id.number == number, || format!("(9) {id} is placed where {number} comes"));
+        if !lands {
+            self.enter(run, &reserved.step.place());
+        }
         self.place(run, reserved);
         if let Call::Model(call) = &reserved.call {
             let frozen = self.frozen.contains(&call.price);
@@ -354,64 +288,15 @@ impl Judge {
         self.count(run, reserved);
     }
 
-    /// Steps and attempts go on where they were, and no limit is passed (10).
-    fn count(&mut self, run: RunId, reserved: &Reserved) {
-        let id = reserved.reservation;
-        let in_flight = self.open.iter().filter(|(open, each)| open.run == run && !each.landing).count();
-        let known = self.known(run);
-        let limits = known.plan.limits.clone();
-        if reserved.attempt == 1 {
-            known.steps += 1;
-            let step = reserved.step.step;
-            let is_new = known.steps_used.insert(step);
-            let counted = match &reserved.call {
-                Call::Model(_) => &mut known.model_calls,
-                Call::Tool { .. } => &mut known.tool_calls,
-            };
-            *counted += 1;
-            self.check(is_new, || format!("(10) {id} is step {step}, which was made already"));
-        }
-        let known = self.known(run);
-        let mut repeats = 0;
-        match &reserved.call {
-            Call::Model(_) => known.attempts += 1,
-            Call::Tool { arguments_hash, .. } if reserved.attempt == 1 => {
-                let counted = known.repeats.entry(arguments_hash.clone()).or_default();
-                *counted += 1;
-                repeats = *counted;
-            }
-            Call::Tool { .. } => {}
-        }
-        let known = self.known(run);
-        let counts = [
-            ("steps", known.steps, limits.steps),
-            ("model_calls", known.model_calls, limits.model_calls),
-            ("tool_calls", known.tool_calls, limits.tool_calls),
-            ("attempts", known.attempts, limits.attempts),
-            ("repeats", repeats, limits.repeats),
-            ("parallel", u32::try_from(in_flight).expect("few"), limits.parallel),
-        ];
-        for (name, count, limit) in counts {
-            self.check(count <= limit, || format!("(10) {id} makes `{name}` {count} of {limit}"));
-        }
-        if let Call::Model(call) = &reserved.call {
-            match call.purpose {
-                Purpose::Landing => self.saw("landing"),
-                Purpose::Last => self.saw("last call"),
-                Purpose::Repair => self.saw("repair"),
-                Purpose::Summary => self.saw("summary"),
-                Purpose::Turn => self.saw("turn"),
-            }
-        }
-    }
-
     fn settle(&mut self, run: RunId, settled: &Settled) {
         let unknown = settled.source == CostSource::Unknown;
-        let known = self.known(run);
-        known.settled = known.settled.plus(settled.bill);
+        let mut spent = Spent { settled: settled.bill, ..Spent::default() };
         if unknown {
-            known.unknown = known.unknown.plus(settled.bill);
+            spent.unknown = settled.bill;
             self.saw("unknown");
+        }
+        if let Some(stage) = self.open.get(&settled.reservation).and_then(|open| open.stage.clone()) {
+            self.spend(run, &stage, &spent);
         }
         self.close(run, settled.reservation, Some(settled.bill), unknown);
     }
@@ -420,9 +305,12 @@ impl Judge {
     /// time that the call may take (10).
     pub(super) fn sent(&mut self, id: ReservationId, worst_case: Money, limit: Millis) {
         let state = self.runs.get(&id.run).map(|known| known.state);
-        if let Some(known) = self.runs.get(&id.run) {
+        for above in self.chain(id.run) {
+            let known = &self.runs[&above];
             let left = known.plan.limits.wall_time.left_after(known.active_at(self.now)).plus(times::SLACK);
-            self.check(limit <= left, || format!("(10) {id} may take {limit}, and {left} of its run's time are left"));
+            self.check(limit <= left, || {
+                format!("(10) {id} may take {limit}, and {left} of the time of {above} are left")
+            });
         }
         match self.open.get_mut(&id) {
             None => self.broken(format!("(4) {id} is called and isn't on disk")),
@@ -438,6 +326,22 @@ impl Judge {
     /// The run of a root of the sheet.
     pub(super) fn run_of(&self, root: usize) -> Option<RunId> {
         let root = root.to_string();
-        self.runs.iter().find(|(_, known)| known.created.labels.get(ROOT) == Some(&root)).map(|(run, _)| *run)
+        let is_it = |known: &Known| known.created.parent.is_none() && known.created.labels.get(ROOT) == Some(&root);
+        self.runs.iter().find(|(_, known)| is_it(known)).map(|(run, _)| *run)
     }
+}
+
+/// How far below its root each run hangs.
+fn depths(logs: &[(RunId, Vec<Recorded>)]) -> BTreeMap<RunId, usize> {
+    let parent = |recorded: &Recorded| {
+        if let Event::Created(created) = &recorded.event {
+            created.parent.as_ref().map(|parent| parent.run)
+        } else {
+            None
+        }
+    };
+    let parents: BTreeMap<RunId, RunId> =
+        logs.iter().filter_map(|(run, log)| Some((*run, parent(log.first()?)?))).collect();
+    let depth = |run: &RunId| std::iter::successors(parents.get(run), |run| parents.get(run)).count();
+    logs.iter().map(|(run, _)| (*run, depth(run))).collect()
 }

@@ -9,8 +9,7 @@ use crate::domain::event::{
     Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
     Voided, WaitEnd,
 };
-use crate::domain::message::Pots;
-use crate::domain::report::growth::Growth;
+use crate::domain::report::growth::{Growth, Measured};
 use crate::domain::report::standing::Peaks;
 use crate::ids::ReservationId;
 use crate::units::{Money, Timestamp};
@@ -25,8 +24,8 @@ pub(super) struct Fold {
     open: BTreeMap<ReservationId, (u32, usize)>,
     /// Arguments by place and call id: servers may number the calls of every turn from zero.
     arguments: BTreeMap<(Place, String), String>,
-    /// The newest request of each conversation, by pot.
-    pots: BTreeMap<Place, Pots>,
+    /// The newest request of each conversation.
+    requests: BTreeMap<Place, Measured>,
     pub(super) peaks: Peaks,
 }
 
@@ -206,8 +205,9 @@ impl Fold {
         if matches!(call.purpose, Purpose::Summary | Purpose::Landing) {
             return None;
         }
-        let before = self.pots.insert(reserved.step.place(), call.pots);
-        before.map(|before| Growth::between(&before, &call.pots))
+        let now = Measured::of(call);
+        let before = self.requests.insert(reserved.step.place(), now)?;
+        Growth::between(&before, &now)
     }
 
     fn end_stage(&mut self, at: Timestamp, ended: &StageEnded) {

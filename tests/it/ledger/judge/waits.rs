@@ -1,9 +1,7 @@
-//! Who waits, and whether it can hope for anything.
+//! Who waits: for money that somebody frees, holding the landing reserve only; and who doesn't run holds nothing.
 
-use plimsoll::domain::event::{Event, WaitEnd};
+use plimsoll::domain::event::Event;
 use plimsoll::domain::ledger::{Ask, Decision, Notice, Op, Verdict};
-use plimsoll::ids::RunId;
-use plimsoll::units::Timestamp;
 
 use super::{Judge, Line, LineState};
 
@@ -69,9 +67,4 @@ impl Judge {
         }
         self.faults.append(&mut faults);
     }
-}
-
-/// How a wait ended, by the log.
-pub(in super::super) fn waits_ended(events: &[(Timestamp, RunId, Event)], why: WaitEnd) -> usize {
-    events.iter().filter(|(_, _, event)| matches!(event, Event::WaitEnded(ended) if ended.why == why)).count()
 }

@@ -65,6 +65,8 @@ impl Player {
             reserved.step.stage == place.stage && (place.item.is_none() || reserved.step.item == place.item)
         });
         self.fault_unless(!busy, || format!("`{place}` is over with a call in flight"));
+        let is_broken = *end == StageEnd::Failed && self.run.map_items(&place.stage).is_some();
+        self.meet("map broken", is_broken && place.item.is_none());
         let Some(items) = self.run.map_items(&place.stage).filter(|_| place.item.is_none()) else { return };
         if *end == StageEnd::Finished {
             let gave = (0..).zip(items).map(|(item, _)| self.over.get(&Place { item: Some(item), ..place.clone() }));

@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use super::{Fate, Voyage};
 use crate::voyage::bugs::{Bug, Deck};
 use crate::voyage::crew::{Crew, lock};
+use crate::voyage::dice::Dice;
 use crate::voyage::draw::{End, Person};
 use crate::voyage::judge::ROOT;
 
@@ -45,7 +46,7 @@ enum Deed {
     Drive(usize),
     Cancel(usize),
     HangUp(usize),
-    Answer(usize, bool),
+    Answer(usize, RunId, u32),
     Cap(usize),
     Kill,
     Stop,
@@ -69,6 +70,8 @@ pub(super) struct Life<'a> {
     agenda: BTreeMap<(Timestamp, u64), Deed>,
     deeds: u64,
     stopping: bool,
+    /// Questions that a person has heard in this life.
+    heard: BTreeSet<(RunId, u32)>,
     /// Runs that were told that they can't go on.
     refused: Arc<Mutex<BTreeSet<RunId>>>,
 }
@@ -114,10 +117,12 @@ impl<'a> Life<'a> {
             agenda: BTreeMap::new(),
             deeds: 0,
             stopping: false,
+            heard: BTreeSet::new(),
             refused: Arc::default(),
         };
         life.compare_runs();
         life.plan(end);
+        life.hear();
         let outcome = life.go_on().await;
         life.voyage.now = life.clock.now();
         match outcome {
@@ -216,6 +221,7 @@ impl<'a> Life<'a> {
                         return Outcome::Crashed;
                     }
                 }
+                () = deck.asked.notified() => self.hear(),
                 Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     if !self.take(done) {
                         return Outcome::Crashed;
@@ -261,11 +267,7 @@ impl<'a> Life<'a> {
                     drive.abort();
                 }
             }
-            Deed::Answer(root, rerun) => {
-                let Some(run) = self.voyage.run_of(root) else { return true };
-                let runtime = self.runtime.clone();
-                self.tasks.spawn(async move { Done::Told(root, answer_all(&runtime, run, rerun).await) });
-            }
+            Deed::Answer(root, run, ask) => self.answer(root, run, ask),
             Deed::Cap(change) => return self.change_cap(change).await,
         }
         true
@@ -302,12 +304,60 @@ impl<'a> Life<'a> {
     }
 
     fn drive(&mut self, root: usize) {
+        if self.drives.contains_key(&root) || self.voyage.fates[root] == Fate::Over {
+            return;
+        }
         let Some(run) = self.voyage.run_of(root) else { return self.launch(root) };
         let (runtime, observer) = (self.runtime.clone(), self.observer());
         let drive = self
             .tasks
             .spawn(async move { Done::Driven(root, runtime.drive(run, observer).await.map(|state| (run, state))) });
         self.drives.insert(root, drive);
+    }
+
+    /// What people will do about the questions that are new.
+    fn hear(&mut self) {
+        let asks = lock(&self.voyage.judge).open_asks();
+        for open in asks {
+            let root = (0..self.voyage.fates.len()).find(|root| self.voyage.run_of(*root) == Some(open.root));
+            let Some(root) = root.filter(|_| self.heard.insert((open.run, open.ask))) else { continue };
+            let mut dice = self.dice_of(open.run, open.ask);
+            match self.voyage.sheet.roots[root].person {
+                Person::Answers { after } => {
+                    let late = open.until.after(Millis(dice.between(0, 3_000)));
+                    let at = self.clock.now().after(Millis(after.0 / dice.between(1, 4)));
+                    let at = if dice.chance(10) { late } else { at };
+                    self.note(at, Deed::Answer(root, open.run, open.ask));
+                    if dice.chance(15) {
+                        self.note(at.after(Millis(dice.between(0, 30))), Deed::Answer(root, open.run, open.ask));
+                    }
+                }
+                Person::Cancels { after } => self.soon(after, Deed::Cancel(root)),
+                Person::Forgets => {}
+            }
+        }
+    }
+
+    fn dice_of(&self, run: RunId, ask: u32) -> Dice {
+        let run = u64::try_from(run.bits() & u128::from(u64::MAX)).expect("64 bits");
+        Dice::of(self.voyage.seed, &[4, run, u64::from(ask)])
+    }
+
+    fn answer(&mut self, root: usize, run: RunId, ask: u32) {
+        let hash = lock(&self.voyage.judge).open_asks().into_iter().find(|open| (open.run, open.ask) == (run, ask));
+        let mut dice = self.dice_of(run, ask);
+        let decision = match dice.between(0, 9) {
+            0..=3 => Decision::Allow { edited: None },
+            4 => Decision::Allow { edited: Some(json!({ "n": 5 })) },
+            5 => Decision::Allow { edited: Some(json!("something else")) },
+            6..=7 => Decision::Answer { value: json!("all is well") },
+            _ => Decision::Deny,
+        };
+        let shown_hash = hash.and_then(|open| open.hash).filter(|_| dice.chance(50));
+        let reason = dice.chance(30).then(|| "because".to_owned());
+        let given = Given { ask: Some(ask), decision, by: "ann".into(), reason, shown_hash };
+        let runtime = self.runtime.clone();
+        self.tasks.spawn(async move { Done::Told(root, answer(&runtime, run, given).await) });
     }
 
     async fn change_cap(&mut self, change: usize) -> bool {
@@ -336,6 +386,7 @@ impl<'a> Life<'a> {
                 return false;
             }
             Ok((_, Done::Driven(root, Err(RuntimeError::Driven { .. })))) => {
+                self.drives.remove(&root);
                 self.soon(Millis(500), Deed::Drive(root));
             }
             Ok((_, Done::Driven(_, Err(error)))) => lock(&self.voyage.judge).broken(format!("(18) {error}")),
@@ -370,12 +421,9 @@ impl<'a> Life<'a> {
                 self.soon(Millis(7_000), Deed::Drive(root));
             }
         } else if state.awaits_person() {
-            match self.voyage.sheet.roots[root].person {
-                Person::Answers { rerun, after } => self.soon(after, Deed::Answer(root, rerun)),
-                Person::Cancels { after } => self.soon(after, Deed::Cancel(root)),
-                // Longer than any wait for a person.
-                Person::Forgets => self.soon(Millis::from_secs(130), Deed::Drive(root)),
-            }
+            // Whoever looks then finds that the time is up.
+            let until = lock(&self.voyage.judge).asks_until(run).unwrap_or(self.clock.now());
+            self.note(until.after(Millis(1_700)), Deed::Drive(root));
         } else {
             let what = format!("(18) {run} was left as {state}, and nobody was told why");
             lock(&self.voyage.judge).broken(what);
@@ -406,15 +454,14 @@ impl<'a> Life<'a> {
     }
 }
 
-/// Ann says the same to every question.
-async fn answer_all(runtime: &Runtime, run: RunId, rerun: bool) -> Result<(), RuntimeError> {
-    let asks: Vec<u32> = runtime.load(run)?.0.unanswered().map(|asking| asking.number).collect();
-    for ask in asks {
-        let decision = if rerun { Decision::Allow { edited: None } } else { Decision::Deny };
-        let given = Given { ask: Some(ask), decision, by: "ann".into(), reason: None, shown_hash: None };
-        runtime.answer(run, &given).await?;
+/// Ann answers; where her answer doesn't fit the question, she says no.
+async fn answer(runtime: &Runtime, run: RunId, given: Given) -> Result<(), RuntimeError> {
+    let answered = runtime.answer(run, &given).await;
+    if matches!(&answered, Err(RuntimeError::Answer { fault, .. }) if fault.is_misspelt()) {
+        let given = Given { decision: Decision::Deny, ..given };
+        return runtime.answer(run, &given).await.map(drop);
     }
-    Ok(())
+    answered.map(drop)
 }
 
 /// The caps in force.

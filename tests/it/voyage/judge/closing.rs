@@ -36,8 +36,8 @@ impl Judge {
             (counters.settled, counters.unknown, run.active(now), run.state),
         );
         let own = (
-            (known.steps, known.model_calls, known.tool_calls, known.attempts),
-            (known.settled, known.unknown, known.active_at(now), known.state),
+            (known.own.steps, known.own.model_calls, known.own.tool_calls, known.own.attempts),
+            (known.own.settled, known.own.unknown, known.active_at(now), known.state),
         );
         self.check(told == own, || format!("(10) {} is resumed with {told:?}; it had {own:?}", run.id));
     }
@@ -70,9 +70,9 @@ impl Judge {
         }
         for (run, known) in &self.runs {
             let invoiced = by_run.get(run).copied().unwrap_or_default();
-            let fits = if known.unknown.is_zero() { known.settled == invoiced } else { known.settled >= invoiced };
+            let settled = known.own.settled;
+            let fits = if known.own.unknown.is_zero() { settled == invoiced } else { settled >= invoiced };
             if !fits {
-                let settled = known.settled;
                 return self.broken(format!("(1) {run} has settled {settled}, and is invoiced {invoiced}"));
             }
         }
@@ -100,7 +100,7 @@ impl Judge {
         let left: Vec<String> = self
             .runs
             .iter()
-            .filter(|(run, known)| !known.state.is_ended() && !may_stay.contains(run))
+            .filter(|(_, known)| !known.state.is_ended() && !may_stay.contains(&known.root))
             .map(|(run, known)| format!("{run} is {}", known.state))
             .collect();
         self.check(left.is_empty(), || format!("(18) {}", left.join(", ")));

@@ -1,14 +1,14 @@
 //! The judge's books: who holds what where.
 
-use plimsoll::domain::event::{AccountKey, Call, Landing, Purpose, Reserved};
-use plimsoll::ids::{ReservationId, RunId};
+use plimsoll::domain::event::{AccountKey, Call, Landing, PeriodMoved, Purpose, Reserved};
+use plimsoll::ids::{ReservationId, RunId, StageName};
 use plimsoll::units::Money;
 
 use super::{Closed, Judge, Open};
 
 impl Open {
     fn landing(amount: Money, accounts: Vec<AccountKey>) -> Self {
-        Self { amount, accounts, landing: true, sent: false, price: None }
+        Self { amount, accounts, stage: None, sent: false, price: None }
     }
 }
 
@@ -16,20 +16,38 @@ impl Judge {
     /// The cap of an account; `None` for one that isn't known.
     pub(super) fn cap(&self, key: &AccountKey) -> Option<Money> {
         match key {
-            AccountKey::Node { run, .. } => self.runs.get(run).map(|known| known.plan.limits.cost),
+            AccountKey::Node { run, stage: None } => self.runs.get(run).map(|known| known.plan.limits.cost),
+            AccountKey::Node { run, stage: Some(stage) } => self.runs.get(run)?.plan.stage(stage)?.cost,
             AccountKey::Budget { budget, .. } => self.caps.get(budget).map(|(cap, _)| *cap),
         }
     }
 
-    /// A run's own node, and those of its ancestors.
-    fn nodes(&self, run: RunId) -> Vec<AccountKey> {
+    /// A run's own node, and those of its ancestors; with each the stage that works or calls, where it has a cap.
+    fn nodes(&self, run: RunId, stage: &StageName) -> Vec<AccountKey> {
         let mut nodes = Vec::new();
-        let mut next = Some(run);
-        while let Some(run) = next {
+        let mut next = Some((run, stage.clone()));
+        while let Some((run, stage)) = next {
+            let capped =
+                self.runs.get(&run).and_then(|known| known.plan.stage(&stage)).is_some_and(|at| at.cost.is_some());
+            nodes.extend(capped.then_some(AccountKey::Node { run, stage: Some(stage) }));
             nodes.push(AccountKey::Node { run, stage: None });
-            next = self.runs.get(&run).and_then(|known| known.created.parent.as_ref()).map(|parent| parent.run);
+            let parent = self.runs.get(&run).and_then(|known| known.created.parent.as_ref());
+            next = parent.map(|parent| (parent.run, parent.stage.clone()));
         }
         nodes
+    }
+
+    /// A child's attempt met a new period: the tree's budgets from here on, and its landing reserve goes there.
+    pub(super) fn move_period(&mut self, root: RunId, moved: &PeriodMoved) {
+        self.saw("new period below");
+        self.known(root).budgets.clone_from(&moved.budgets);
+        let Some(landing) = self.known(root).landing.clone() else { return };
+        let accounts: Vec<AccountKey> =
+            [AccountKey::Node { run: root, stage: None }].into_iter().chain(moved.budgets.iter().cloned()).collect();
+        let before = accounts.iter().map(|key| (key.clone(), self.held(key))).collect();
+        self.free(landing.reservation);
+        self.hold(landing.reservation, Open::landing(landing.amount, accounts));
+        self.judge_growth(landing.reservation, before);
     }
 
     pub(super) fn place_landing(&mut self, run: RunId, landing: &Landing) {
@@ -56,12 +74,20 @@ impl Judge {
             self.saw("new period");
             self.known(root).budgets.clone_from(budgets);
         }
-        let mut path = self.nodes(run);
+        let mut path = self.nodes(run, &reserved.step.stage);
+        // The last answer is the whole run's, not a stage's.
+        path.retain(|key| !lands || !matches!(key, AccountKey::Node { stage: Some(_), .. }));
         path.extend(self.known(root).budgets.iter().cloned());
         let accounts = if lands { kept.clone().unwrap_or(path) } else { path };
         let touched = accounts.iter().chain(kept.iter().flatten());
         let before = touched.map(|key| (key.clone(), self.held(key))).collect();
-        if let Some(landing) = landing {
+        if run != root {
+            let (id, amount) = (reserved.reservation, landing.map_or(Money::ZERO, |landing| landing.amount));
+            let (moves, told) = (reserved.budgets.is_some(), reserved.landing);
+            self.check(!moves && told == amount, || {
+                format!("(2) {id} of a child takes the root's landing reserve from {amount} to {told}, or moves it")
+            });
+        } else if let Some(landing) = landing {
             self.release(root, landing.reservation);
             if !reserved.landing.is_zero() {
                 let budgets = self.known(root).budgets.clone();
@@ -76,9 +102,21 @@ impl Judge {
             Call::Model(call) => Some(call.price.clone()),
             Call::Tool { .. } => None,
         };
-        let open = Open { amount: reserved.amount, accounts, landing: false, sent: false, price };
+        let stage = Some(reserved.step.stage.clone());
+        let open = Open { amount: reserved.amount, accounts, stage, sent: false, price };
         self.hold(reserved.reservation, open);
         self.judge_growth(reserved.reservation, before);
+    }
+
+    /// True where an attempt doesn't fit on some account of its path.
+    pub(in crate::voyage) fn is_short(&self, root: RunId, reserved: &Reserved) -> bool {
+        let mut path = self.nodes(reserved.reservation.run, &reserved.step.stage);
+        path.extend(self.runs.get(&root).into_iter().flat_map(|known| known.budgets.iter().cloned()));
+        let fits = |key: &AccountKey| {
+            let used = self.accounts.get(key).map_or(Money::ZERO, |book| book.settled.plus(book.held));
+            self.cap(key).is_none_or(|cap| used.plus(reserved.amount) <= cap)
+        };
+        !path.iter().all(fits)
     }
 
     fn held(&self, key: &AccountKey) -> Money {

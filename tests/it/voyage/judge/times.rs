@@ -1,11 +1,14 @@
 //! What must hold between two commits, and the time that each run has used.
 
+use std::collections::BTreeMap;
+
 use plimsoll::domain::event::{AccountKey, Event, Outcome, RunState};
 use plimsoll::domain::retry::ErrorClass;
 use plimsoll::ids::RunId;
 use plimsoll::units::{Millis, Timestamp};
 
-use super::{Judge, Known};
+use super::Judge;
+use super::known::Known;
 
 /// How late news may be: the ways to the store and back.
 pub(super) const SLACK: Millis = Millis(100);
@@ -35,13 +38,19 @@ impl Judge {
 
     /// Who waits holds what a waiter may hold, and not for ever.
     pub(super) fn look_around(&mut self) {
+        let mut open: BTreeMap<RunId, (usize, usize, usize)> = BTreeMap::new();
+        for (id, each) in &self.open {
+            for run in self.chain(id.run) {
+                let (attempts, kept, holds) = open.entry(run).or_default();
+                *attempts += usize::from(each.stage.is_some() && !each.amount.is_zero());
+                // Money may come while the run is being stopped: the next write gives back what nobody sends any more.
+                *kept += usize::from(each.stage.is_none() || each.sent);
+                *holds += 1;
+            }
+        }
         let runs: Vec<(RunId, RunState)> = self.runs.iter().map(|(run, known)| (*run, known.state)).collect();
         for (run, state) in runs {
-            let of_run = self.open.iter().filter(|(id, _)| id.run == run);
-            let attempts = of_run.clone().filter(|(_, open)| !open.landing).count();
-            // Money may come while the run is being stopped: the next write gives back what nobody sends any more.
-            let kept = of_run.clone().filter(|(_, open)| open.landing || open.sent).count();
-            let holds = of_run.count();
+            let (attempts, kept, holds) = open.get(&run).copied().unwrap_or_default();
             match state {
                 RunState::Running => {}
                 RunState::AwaitingBudget => {

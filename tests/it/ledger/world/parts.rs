@@ -1,11 +1,50 @@
-//! Where a tree of runs stands, as whoever plays it sees it.
+//! What a world is made of: commands, and trees of runs with what they have in flight.
 
 use plimsoll::domain::event::Purpose;
 use plimsoll::domain::ledger::ReserveAsk;
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::units::Money;
 
-use super::super::vocabulary::id;
+use crate::ledger::vocabulary::id;
+
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Kind {
+    Start,
+    Reserve,
+    Settle,
+    Child,
+    EndChild,
+    Expire,
+    Land,
+    Finish,
+    Cancel,
+    Ask,
+    Park,
+    Resume,
+    Crash,
+    Advance,
+    StepBack,
+    SetCap,
+    Repeat,
+    Unfreeze,
+}
+
+/// One command: numbers pick among what there is.
+#[derive(Clone, Copy)]
+pub(in crate::ledger) struct Command {
+    pub(in crate::ledger) kind: Kind,
+    pub(in crate::ledger) pick: u8,
+    pub(in crate::ledger) size: u8,
+    pub(in crate::ledger) luck: u8,
+}
+
+impl std::fmt::Debug for Command {
+    /// One line, however it is asked for: a failing script is read as a list.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}({}, {}, {})", self.kind, self.pick, self.size, self.luck)
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
