@@ -156,8 +156,9 @@ impl Tree {
         })
     }
 
-    /// Whether the token limits of a call's stage, its run and all above leave room for it. `asked` tells the input and
-    /// output at worst of what is asked for in the same write by a run and all below it.
+    /// Whether the token limits of a call's stage, its run and all above leave room for it; a landing is its run's, not a
+    /// stage's. `asked` tells the input and output at worst of what is asked for in the same write by a run and all below
+    /// it.
     ///
     /// # Errors
     /// Who refuses it.
@@ -175,7 +176,7 @@ impl Tree {
                 (used_in.plus(asked_in).plus(input), used_out.plus(asked_out).plus(output))
             };
             let judge = |link: &Link<'_>, used| link.tokens(purpose, with(used));
-            if let Some(place) = place
+            if let Some(place) = place.filter(|_| purpose != Purpose::Landing)
                 && let Some(link) = run.stage_link(run.last_at, &place.stage, |_| Used::default())
             {
                 judge(&link, self.tokens_of_stage(run, place))?;
