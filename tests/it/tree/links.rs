@@ -2,11 +2,14 @@
 //! run, the run above it, and so on up to the root. The same limit is put at each of them in turn, and the deepest agent
 //! works until it is stopped (promise 14).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll::domain::event::{Event, RunState, Spent, StageEnd, StageEnded};
+use plimsoll::clock::Clock;
+use plimsoll::domain::event::{CallRefusal, Event, RunState, Spent, StageEnd, StageEnded};
 use plimsoll::domain::limits::{Declared, Refusal};
-use plimsoll::units::Tokens;
+use plimsoll::runtime::silent;
+use plimsoll::units::{Millis, Timestamp, Tokens};
 
 use super::children;
 use crate::world::{Recipe, Told, World};
@@ -205,6 +208,14 @@ async fn the_time_of_every_link_ends_what_is_below() {
     }
 }
 
+/// The limit by which a call of its model was refused.
+fn refused_call(told: &Told) -> &Refusal {
+    let refused =
+        told.events().find_map(|event| if let Event::CallRefused(refused) = event { Some(&refused.why) } else { None });
+    let Some(CallRefusal::Limit { refusal }) = refused else { panic!("{}", told.show()) };
+    refusal
+}
+
 /// The run goes on without the call that was refused: the model was told by which limit, and where it is declared.
 async fn told_of(recipe: &Recipe, link: Link, limit: (&str, &str)) -> Vec<Told> {
     let world = recipe.start();
@@ -213,12 +224,7 @@ async fn told_of(recipe: &Recipe, link: Link, limit: (&str, &str)) -> Vec<Told> 
     let levels = levels(&world, root);
     assert!(levels.iter().all(|told| told.state() == RunState::Finished), "{link:?}: {}", levels[0].show());
     let told = levels.last().expect("a child");
-    let refused =
-        told.events().find_map(|event| if let Event::CallRefused(refused) = event { Some(refused) } else { None });
-    let plimsoll::domain::event::CallRefusal::Limit { refusal } = &refused.expect("a call was refused").why else {
-        panic!("{link:?}: {}", told.show())
-    };
-    assert_names(refusal, &world, link, limit);
+    assert_names(refused_call(told), &world, link, limit);
     world.verify();
     levels
 }
@@ -236,5 +242,99 @@ async fn a_call_that_any_link_refuses_is_told_to_the_model() {
         let recipe = limited(low, link, "repeats = 2");
         let levels = told_of(&recipe, link, ("repeats", "2")).await;
         assert_eq!(levels[2].run.spent().tool_calls, 2, "{link:?}");
+    }
+}
+
+/// Each agent calls the one below as a tool of its loop, so that somebody is told of a call that is refused.
+fn calling() -> Recipe {
+    let calls = |stage: &str, below: &str| {
+        agent(&format!("id = '{stage}'\nkind = 'loop'\nagents = ['{below}']\n"))
+            .replace("user = 'help'", &format!("user = 'for {below}'"))
+    };
+    let called = |text: &str| {
+        text.replace("type = 'string'\n", "type = 'object'\nrequired = ['n']\nproperties.n = { type = 'integer' }\n")
+    };
+    let child = agent("id = 'dig'\nkind = 'model'\n").replace("user = 'help'", "user = 'for nobody'");
+    Recipe::agent(&calls("order", "middle"))
+        .file("agents/middle.toml", &called(&calls("hand", "child")))
+        .file("agents/child.toml", &called(&child))
+}
+
+/// Who is told of a refusal has enough, and so has who is told of that; the agent whose prompt says this answers at once.
+fn calls(at_once: &str) -> String {
+    format!(
+        "[[rule]]\nwhen = {{ contains = 'not called: limit' }}\ntext = 'enough'\n[[rule]]\nwhen = {{ contains = 'enough' }}\n\
+         text = 'enough'\n[[rule]]\nwhen = {{ contains = '{at_once}' }}\ntext = 'done'\n\
+         [[reply]]\nrepeat = 'forever'\nloop_tool = '*'\narguments = {{ n = 1 }}\n"
+    )
+}
+
+/// All finish, though the run of this level was told that a sub-agent is not begun.
+async fn not_begun(world: &World, level: usize, link: Link, limit: (&str, &str)) -> Vec<Told> {
+    let root = tokio::time::timeout(HANGS, world.run()).await;
+    let root = root.unwrap_or_else(|_| panic!("it hangs: {link:?} {limit:?}"));
+    let levels = levels(world, root);
+    assert!(levels.iter().all(|told| told.state() == RunState::Finished), "{link:?}: {}", levels[0].show());
+    assert_names(refused_call(&levels[level]), world, link, limit);
+    world.verify();
+    levels
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_sub_agent_too_many_is_refused_by_who_begins_it() {
+    for link in [Link::Root, Link::RootStage, Link::Middle, Link::MiddleStage] {
+        let at_once = if link.level() == 0 { "for child" } else { "for nobody" };
+        let recipe = limited(calling().scenario(&calls(at_once)), link, "children = 2");
+        let levels = not_begun(&recipe.start(), link.level(), link, ("children", "2")).await;
+        let began = levels[link.level()].events().filter(|event| matches!(event, Event::ChildBegan(_)));
+        assert_eq!(began.count(), 2, "{link:?}");
+    }
+}
+
+/// A stage has no depth of its own. No file passes `check` whose agents are nested deeper than they may; the gate holds it
+/// all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sub_agent_too_deep_is_refused_by_all_above() {
+    for link in [Link::Root, Link::Middle] {
+        let fits = 2 - link.level();
+        let recipe = limited(calling().scenario(&calls("for nobody")), link, &format!("depth = {fits}"));
+        let world = recipe.start();
+        let root = world.run().await;
+        assert_eq!(levels(&world, root).len(), 3, "{link:?}: as deep as it may");
+        let world = recipe.start_as(&Clock::system(), |plan| match link {
+            Link::Root => plan.limits.depth -= 1,
+            _ => plan.agents.values_mut().for_each(|middle| Arc::make_mut(middle).limits.depth -= 1),
+        });
+        let levels = not_begun(&world, 1, link, ("depth", if link == Link::Root { "1" } else { "0" })).await;
+        assert_eq!(levels.len(), 2, "{link:?}");
+    }
+}
+
+/// The question of an agent at the bottom isn't open for ever: its own limit ends the wait of the whole tree.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_from_below_expires_by_who_asks() {
+    for link in [Link::Child, Link::ChildStage] {
+        let clock = Clock::virtual_at(Timestamp(1_795_435_200_000));
+        let asks = agent("id = 'dig'\nkind = 'approval'\nask = 'Deeper?'\n");
+        let recipe = limited(digging().file("agents/child.toml", &asks), link, "expires = \"2h\"");
+        let world = recipe.start_at(&clock);
+        let waits = world.run().await;
+        assert_eq!(waits.state(), RunState::AwaitingApproval, "{}", waits.show());
+        let (two_hours, root) = (Millis::from_secs(7_200), waits.run.id);
+        let Some(Event::Parked(parked)) = waits.events().find(|event| matches!(event, Event::Parked(_))) else {
+            panic!("{}", waits.show())
+        };
+        assert_eq!(parked.until, clock.now().after(two_hours), "{link:?}");
+        assert_eq!(world.runtime.store().holds().expect("holds"), [], "nothing is held meanwhile");
+        clock.advance(two_hours);
+        let driven = tokio::time::timeout(HANGS, world.runtime.drive(root, silent())).await;
+        assert_eq!(driven.expect("it doesn't hang").expect("it goes on"), RunState::Stopped);
+        let levels = levels(&world, world.told(root));
+        for told in &levels {
+            assert_eq!(told.refusal().limit.name(), "expires", "{}", told.show());
+            assert_names(told.refusal(), &world, link, ("expires", "2h"));
+        }
+        assert_eq!(levels.len(), 3);
+        world.verify();
     }
 }
