@@ -53,6 +53,8 @@ enum Taken {
     On,
     /// A fact moved the state on: ask again what comes next.
     Moved,
+    /// Somebody is stopped or has failed: what comes after it is decided anew.
+    Stopped,
     /// What was asked for before it comes first; then it comes again, alone.
     Halt,
     Left(Flow),
@@ -70,6 +72,10 @@ impl Conductor {
             match self.take_one(run, intent, &mut asked).await? {
                 Taken::On => {}
                 Taken::Moved => moved = true,
+                Taken::Stopped => {
+                    moved = true;
+                    break;
+                }
                 Taken::Halt => break,
                 Taken::Left(flow) => return Ok(flow),
             }
@@ -136,7 +142,7 @@ impl Conductor {
                 if refusal.limit == LimitKind::Context && self.key(run, intent).1.is_some() && !asked.has(run) =>
             {
                 self.end_place(run, intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
-                return Ok(Taken::Moved);
+                return Ok(Taken::Stopped);
             }
             Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal },
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
@@ -158,14 +164,14 @@ impl Conductor {
         }
         if self.key(run, intent).1.is_some() {
             self.fail_place(run, intent.step.place(), error);
-            return Ok(Taken::Moved);
+            return Ok(Taken::Stopped);
         }
         if run == root {
             let ended = self.root().failed(error);
             return Ok(Taken::Left(self.end(ended).await?));
         }
         self.fail_child(run, error);
-        Ok(Taken::Moved)
+        Ok(Taken::Stopped)
     }
 
     /// A limit says no: whose it is stops, or lands.
@@ -182,7 +188,7 @@ impl Conductor {
             return Ok(Taken::Left(self.end_without_landing().await?));
         }
         if self.stop_node(node, refusal.clone()) {
-            return Ok(Taken::Moved);
+            return Ok(Taken::Stopped);
         }
         Ok(Taken::Left(self.land(refusal).await?))
     }
