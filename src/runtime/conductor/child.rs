@@ -91,9 +91,19 @@ impl Conductor {
     pub(super) fn stop_node(&mut self, node: NodeRef, refusal: Refusal) -> bool {
         match node {
             NodeRef::Run(run) if run == self.root().id => return false,
+            // Two calls of one write may meet the same limit.
+            node if self.is_stopped(&node) => {}
             NodeRef::Run(run) => self.note(run, Event::LandingBegan(LandingBegan { refusal })),
             NodeRef::Stage(run, stage) => self.note(run, Event::StageEnded(StageEnded::stopped(stage, refusal))),
         }
         true
+    }
+
+    fn is_stopped(&self, node: &NodeRef) -> bool {
+        let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = node;
+        self.tree.run(*run).is_none_or(|run| match node {
+            NodeRef::Run(_) => run.lands.is_some() || run.ended.is_some(),
+            NodeRef::Stage(_, stage) => run.stage_over(stage).is_some(),
+        })
     }
 }

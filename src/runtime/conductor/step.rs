@@ -234,6 +234,11 @@ impl Conductor {
         self.tree.judge_tokens(run, &intent.step.place(), intent.purpose, most, |run| asked.beside(run).tokens())
     }
 
+    /// The same for the first call of a run that is to start, or to go on.
+    pub(super) fn judge_first(&self, intent: &ModelIntent, draft: &Draft) -> Result<(), Refused> {
+        self.judge_tokens(self.root().id, intent, draft, &Asked::default())
+    }
+
     pub(super) fn effort(&mut self, key: &Key) -> &mut Effort {
         match self.talks.get_mut(key) {
             Some(talk) => &mut talk.effort,
