@@ -96,7 +96,9 @@ impl Conductor {
             return self.stop_before_start(refusal).await;
         }
         let op = Op { run: self.root().id, events: vec![], asks: vec![], plan: None };
-        self.shared.gate.submit(op, &|reserved| self.first_token_limit(reserved)).await?;
+        let submitted = self.shared.gate.submit(op, &|reserved| self.first_token_limit(reserved)).await?;
+        // If it is this run that is admitted by it, the facts come here, and the pass as news.
+        self.fold(&submitted.events, 0);
         Ok(Flow::Wait)
     }
 

@@ -169,7 +169,10 @@ impl Shipwright<'_> {
         let mut own = Vec::new();
         for (name, most) in defaults {
             let most = limits.drawn.get(name).copied().unwrap_or(most);
-            if self.dice.chance(12) {
+            // The same call twice in a stage is rare, and so are many sub-agents.
+            let is_rare = matches!(name, "repeats" | "children");
+            if self.dice.chance(if is_rare { 35 } else { 12 }) {
+                let most = if is_rare { most.min(2) } else { most };
                 let value = self.dice.between(1.max(most / 8), most);
                 own.push(if name == "wall_time" {
                     format!("{name} = '{value}s'")
