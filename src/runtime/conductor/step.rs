@@ -160,7 +160,7 @@ impl Conductor {
     ) -> Result<Taken, RuntimeError> {
         let root = self.root().id;
         if asked.has(run) {
-            return Ok(if run == root { Taken::Halt } else { Taken::On });
+            return Ok(Taken::Halt);
         }
         if self.key(run, intent).1.is_some() {
             self.fail_place(run, intent.step.place(), error);
@@ -180,8 +180,9 @@ impl Conductor {
         let refusal = *refusal;
         let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = &node;
         let is_root = matches!(node, NodeRef::Run(run) if run == self.root().id);
+        // Later ones would be numbered after a step that isn't made.
         if asked.has(*run) {
-            return Ok(if is_root { Taken::Halt } else { Taken::On });
+            return Ok(Taken::Halt);
         }
         if is_root && intent.purpose == Purpose::Landing {
             tracing::info!(run = %self.root().id, %refusal, "the landing doesn't fit");
