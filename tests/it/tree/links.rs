@@ -59,6 +59,9 @@ impl Link {
     }
 }
 
+/// What is told by what a run came to.
+type Count<Of> = fn(&Spent) -> Of;
+
 /// No run of these takes as long.
 const HANGS: Duration = Duration::from_secs(20);
 
@@ -124,6 +127,7 @@ fn counted(link: Link, levels: &[Told]) -> Spent {
 /// The run is stopped by this limit, wherever it stands; all below are stopped by it too, and the root lands.
 async fn stopped_by(recipe: &Recipe, link: Link, limit: (&str, &str)) -> Vec<Told> {
     let world = recipe.start();
+    // (pitfall 14) Whoever is stopped below tells its parent, and nobody waits for it.
     let root = tokio::time::timeout(HANGS, world.run()).await;
     let root = root.unwrap_or_else(|_| panic!("it hangs: {link:?} {limit:?}"));
     let levels = levels(&world, root);
@@ -151,13 +155,14 @@ fn stage_over<'a>(told: &'a Told, stage: &str) -> &'a StageEnded {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_hold_at_every_link() {
-    let used: [(&str, fn(&Spent) -> u32); 3] = [
+    let used: [(&str, Count<u32>); 3] = [
         ("steps", |spent| spent.steps),
         ("model_calls", |spent| spent.model_calls),
         ("attempts", |spent| spent.attempts),
     ];
     for (key, used) in used {
         for link in LINKS {
+            // (pitfall 4) One counter for three levels: nobody begins anew.
             let levels = stopped_by(&limited(digging(), link, &format!("{key} = 4")), link, (key, "4")).await;
             assert_eq!(used(&counted(link, &levels)), 4, "all of it is used, and no more: {link:?} {key}");
         }
@@ -166,7 +171,7 @@ async fn counts_hold_at_every_link() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn token_limits_hold_at_every_link() {
-    let used: [(&str, u64, fn(&Spent) -> Tokens); 3] = [
+    let used: [(&str, u64, Count<Tokens>); 3] = [
         ("tokens", 900, |spent| spent.input.plus(spent.output)),
         ("input_tokens", 700, |spent| spent.input),
         ("output_tokens", 240, |spent| spent.output),
@@ -301,9 +306,12 @@ async fn a_sub_agent_too_deep_is_refused_by_all_above() {
         let world = recipe.start();
         let root = world.run().await;
         assert_eq!(levels(&world, root).len(), 3, "{link:?}: as deep as it may");
-        let world = recipe.start_as(&Clock::system(), |plan| match link {
-            Link::Root => plan.limits.depth -= 1,
-            _ => plan.agents.values_mut().for_each(|middle| Arc::make_mut(middle).limits.depth -= 1),
+        let world = recipe.start_as(&Clock::system(), |plan| {
+            if link == Link::Root {
+                plan.limits.depth -= 1;
+            } else {
+                plan.agents.values_mut().for_each(|middle| Arc::make_mut(middle).limits.depth -= 1);
+            }
         });
         let levels = not_begun(&world, 1, link, ("depth", if link == Link::Root { "1" } else { "0" })).await;
         assert_eq!(levels.len(), 2, "{link:?}");
