@@ -9,7 +9,7 @@ pub use sent::Sent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::pricing::Usage;
+use crate::domain::pricing::{Mismatch, Usage};
 use crate::ids::{ModelName, ToolName};
 use crate::units::Tokens;
 
@@ -174,6 +174,9 @@ pub struct Reply {
     pub stop: StopReason,
     /// Usage in disjoint classes; `None` where the provider gave none that can be believed.
     pub usage: Option<Usage>,
+    /// What contradicts itself in that usage; nobody knows then what the call costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<Mismatch>,
     /// The usage as the provider sent it.
     pub raw_usage: Option<Value>,
     /// The model that the provider says answered (its own name, without our provider prefix).

@@ -1,6 +1,6 @@
 //! The exact cost of a call after it was made, from what the provider reports.
 
-use crate::domain::pricing::{PriceRow, PricingError, Rates, TierPrice, Usage};
+use crate::domain::pricing::{Class, PriceRow, PricingError, Rates, TierPrice, Usage};
 use crate::units::{Money, TokenPrice, Tokens};
 
 /// What servers call the ordinary service tier. `on_demand` is Groq's word.
@@ -21,15 +21,8 @@ impl PriceRow {
         }
         let tier = self.tier(service_tier)?;
         let rates = self.rates(tier, usage.input_total())?;
-        let classes = [
-            ("input", usage.input, Some(rates.input)),
-            ("cache_read", usage.cache_read, rates.cache_read),
-            ("cache_write", usage.cache_write, rates.cache_write),
-            ("cache_write_long", usage.cache_write_long, rates.cache_write_long),
-            ("output", usage.output, Some(rates.output)),
-        ];
-        classes.into_iter().try_fold(self.per_call, |sum, (class, count, rate)| {
-            self.class_cost(class, count, rate).map(|cost| sum.plus(cost))
+        usage.classes().into_iter().try_fold(self.per_call, |sum, (class, count)| {
+            self.class_cost(class, count, rates.of(class)).map(|cost| sum.plus(cost))
         })
     }
 
@@ -56,18 +49,23 @@ impl PriceRow {
         }
     }
 
-    fn class_cost(&self, class: &'static str, count: Tokens, rate: Option<TokenPrice>) -> Result<Money, PricingError> {
+    fn class_cost(&self, class: Class, count: Tokens, rate: Option<TokenPrice>) -> Result<Money, PricingError> {
         match rate {
             Some(rate) => Ok(rate.cost(count)),
             None if count == Tokens::ZERO => Ok(Money::ZERO),
-            None => Err(PricingError::NoRate { price: self.id.clone(), class }),
+            None => Err(PricingError::NoRate { price: self.id.clone(), class: class.name() }),
         }
     }
 }
 
 /// Counts that no call can have are garbage, not a bill.
 fn believe(usage: &Usage) -> Result<(), PricingError> {
-    let classes = [("input", usage.input_total()), ("output", usage.output), ("reasoning", usage.reasoning)];
+    let classes = [
+        ("input", usage.input_total()),
+        ("output", usage.output),
+        ("reasoning", usage.reasoning),
+        ("other", usage.other),
+    ];
     let wild = classes.into_iter().find(|(_, count)| *count > Tokens::BELIEVED_MAX);
     wild.map_or(Ok(()), |(class, count)| Err(PricingError::Unbelievable { class, count }))
 }

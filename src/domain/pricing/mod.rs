@@ -7,6 +7,7 @@
 
 mod book;
 mod cost;
+mod usage;
 mod worst_case;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,46 +20,8 @@ use crate::ids::{ModelName, PriceId};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 pub use book::PriceBook;
+pub use usage::{Class, Fee, Fees, Mismatch, Tally, Unbelievable, Usage, believed};
 pub use worst_case::{CacheWrites, CallBound, ServiceTier, Terms};
-
-/// Tokens of one call in disjoint classes; absent classes are zero, absent *usage* is `None` where this is optional.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Input that was neither read from a cache nor written to one.
-    pub input: Tokens,
-    /// Input read from a cache.
-    pub cache_read: Tokens,
-    /// Input written to a cache for the provider's shorter time to live (5 or 30 minutes).
-    pub cache_write: Tokens,
-    /// Input written to a cache for the longer time to live (1 or 12 hours).
-    #[serde(default)]
-    pub cache_write_long: Tokens,
-    /// Output, reasoning included.
-    pub output: Tokens,
-    /// The part of `output` that is reasoning; shown, not billed again.
-    pub reasoning: Tokens,
-}
-
-impl Usage {
-    /// All input, cached and written included: what context tiers are judged by.
-    #[must_use]
-    pub fn input_total(&self) -> Tokens {
-        self.input.plus(self.cache_read).plus(self.cache_write).plus(self.cache_write_long)
-    }
-
-    /// The sum, class by class.
-    #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            input: self.input.plus(other.input),
-            cache_read: self.cache_read.plus(other.cache_read),
-            cache_write: self.cache_write.plus(other.cache_write),
-            cache_write_long: self.cache_write_long.plus(other.cache_write_long),
-            output: self.output.plus(other.output),
-            reasoning: self.reasoning.plus(other.reasoning),
-        }
-    }
-}
 
 /// One version of one model's price. Serialises as `prices` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,6 +98,18 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// The rate of a class; `None` where nobody knows it.
+    const fn of(&self, class: Class) -> Option<TokenPrice> {
+        match class {
+            Class::Fresh => Some(self.input),
+            Class::CacheRead => self.cache_read,
+            Class::CacheWrite => self.cache_write,
+            Class::CacheWriteLong => self.cache_write_long,
+            Class::Output | Class::Reasoning => Some(self.output),
+            Class::Other => None,
+        }
+    }
+
     /// Fills what the source leaves out, as it documents: cached input and writes then cost what input costs. A longer
     /// write beside a known shorter one stays unknown, since it is dearer wherever both are published.
     fn with_documented_defaults(self) -> Self {

@@ -18,6 +18,7 @@ use crate::domain::event::{
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
+use crate::domain::pricing::{Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
@@ -296,6 +297,12 @@ pub struct AttemptLine {
     pub cost_state: CostState,
     /// Tokens, where the provider reported them.
     pub tokens: Option<TokenDocument>,
+    /// What contradicts itself in the usage that the provider reported; the whole reservation is booked then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_mismatch: Option<Mismatch>,
+    /// Units that are billed beside the tokens.
+    #[serde(default, skip_serializing_if = "Fees::is_none")]
+    pub fees: Fees,
     /// The time limit that it ran under.
     pub time_limit_ms: Millis,
     /// Time from dispatch to the end.

@@ -47,6 +47,7 @@ fn a_line_reads_back_as_it_was_written() {
         message: Assistant { text: "hi".into(), ..Assistant::default() },
         stop: StopReason::End,
         usage: None,
+        mismatch: None,
         raw_usage: Some(json!({"prompt_tokens": 1})),
         response_model: None,
         service_tier: None,

@@ -39,6 +39,7 @@ pub(super) fn settled(reservation: ReservationId, source: CostSource, usage: Opt
         bill: Money::from_pico(BOUND / 2),
         source,
         usage,
+        mismatch: None,
         raw_usage: None,
         latency: Millis(1),
         first_token: None,

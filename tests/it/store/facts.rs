@@ -137,6 +137,7 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
         bill: Money::from_micro(micro),
         source: CostSource::Reported,
         usage: Some(usage),
+        mismatch: None,
         raw_usage: Some(serde_json::json!({"prompt_tokens": 100, "completion_tokens": 20})),
         latency: Millis(812),
         first_token: None,

@@ -282,6 +282,7 @@ fn speak(dice: &mut Dice, request: &Request) -> Reply {
         message: Assistant { text, calls, ..Assistant::default() },
         stop,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         response_model: None,
         service_tier: None,
