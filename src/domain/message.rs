@@ -9,7 +9,7 @@ pub use sent::Sent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::pricing::{Mismatch, Usage};
+use crate::domain::pricing::{Factors, Mismatch, Usage};
 use crate::ids::{ModelName, ToolName};
 use crate::units::Tokens;
 
@@ -183,6 +183,9 @@ pub struct Reply {
     pub response_model: Option<String>,
     /// The service tier that the provider says it used.
     pub service_tier: Option<String>,
+    /// Factors on the price that the provider says apply.
+    #[serde(default, skip_serializing_if = "Factors::is_none")]
+    pub factors: Factors,
     /// The provider's id of the request.
     pub request_id: Option<String>,
 }

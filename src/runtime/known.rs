@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
-use crate::domain::pricing::{CacheWrites, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
@@ -57,5 +57,7 @@ const fn terms_of(quirks: &Quirks) -> Terms {
     Terms {
         cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
         service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
+        // No server of this wire reports any.
+        factors: Factors::NONE,
     }
 }

@@ -3,7 +3,7 @@
 use crate::domain::event::{Call, ModelCall};
 use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::PriceBook;
+use crate::domain::pricing::{PriceBook, Served};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
@@ -27,9 +27,10 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
         }
         AnswerResult::Replied(reply) => {
             let (bill, source) = bill(book, reserved, &reply, now);
-            let Reply { message, stop, usage, mismatch, raw_usage, response_model, service_tier, request_id } = *reply;
+            let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
+            let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
-            let outcome = Outcome::Reply { message, stop, response_model, service_tier, request_id };
+            let outcome = Outcome::Reply { message, stop, response_model, service_tier, factors, request_id };
             let raw_usage = raw_usage.map(bounded_usage);
             Event::Settled(Box::new(Settled { usage, mismatch, raw_usage, ..settled(bill, source, outcome) }))
         }
@@ -54,7 +55,8 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
         None => Some(pinned),
         Some(answering) => book.find_answering(pinned, answering, now),
     };
-    let cost = row.and_then(|row| row.cost(usage, reply.service_tier.as_deref()).ok());
+    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
+    let cost = row.and_then(|row| row.cost_as(usage, served).ok());
     let Some(cost) = cost else { return unknown };
     if cost > reserved.amount {
         tracing::error!(
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
     use crate::domain::event::{BoundMethod, InputBound, Purpose, RAW_USAGE_BYTES_MAX, StepKey};
     use crate::domain::message::{Pots, StopReason};
-    use crate::domain::pricing::{Mismatch, Usage};
+    use crate::domain::pricing::{Factor, Factors, Fee, Mismatch, Usage};
     use crate::ids::{ModelName, RunId};
     use crate::units::Tokens;
 
@@ -170,6 +172,7 @@ mod tests {
             raw_usage: Some(serde_json::json!({"prompt_tokens": 200, "completion_tokens": 10})),
             response_model: None,
             service_tier: None,
+            factors: Factors::NONE,
             request_id: None,
         };
         change(&mut reply);
@@ -200,9 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_no_class_and_units_without_a_price_cost_the_reservation() {
+    fn what_has_no_price_costs_the_reservation() {
         let other = |reply: &mut Reply| reply.usage.as_mut().expect("usage").other = Tokens(1);
-        assert_eq!(settled(other).source, CostSource::Unknown);
+        let searched = |reply: &mut Reply| {
+            let usage = reply.usage.as_mut().expect("usage");
+            usage.fees = usage.fees.with(Fee::WebSearch, 1);
+        };
+        let strange = |reply: &mut Reply| reply.factors = Factors::NONE.with(Factor::Unknown);
+        for settled in [settled(other), settled(searched), settled(strange)] {
+            assert_eq!((settled.bill, settled.source), (reserved().amount, CostSource::Unknown));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::domain::event::{
     AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::pricing::{Fee, Fees, Mismatch};
+use crate::domain::pricing::{Factor, Fee, Fees, Mismatch};
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
     StepLine, TimelineEntry, TokenDocument, Trace,
@@ -343,6 +343,10 @@ fn said(reply: &ReplyLine) -> Vec<String> {
         lines.push(format!("said: {}", one_line(&reply.text, EXCERPT_CHARS_MAX)));
     }
     lines.extend(reply.refusal.as_ref().map(|words| format!("declined: {}", one_line(words, EXCERPT_CHARS_MAX))));
+    if !reply.factors.is_none() {
+        let names: Vec<&str> = reply.factors.each().map(Factor::name).collect();
+        lines.push(format!("served and priced with: {}", names.join(", ")));
+    }
     let asks = |call: &crate::domain::message::ToolCall| {
         format!("asks for {} {}", one_line(call.name.as_str(), 64), one_line(&call.arguments, EXCERPT_CHARS_MAX))
     };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{AccountKey, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
-use crate::domain::pricing::{Mismatch, Usage};
+use crate::domain::pricing::{Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
@@ -254,6 +254,9 @@ pub enum Outcome {
         /// The service tier that the provider says it used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service_tier: Option<String>,
+        /// Factors on the price that the provider says apply.
+        #[serde(default, skip_serializing_if = "Factors::is_none")]
+        factors: Factors,
         /// The provider's id of the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::domain::pricing::{Capability, LongContext, PriceRow, Rates, TierPrice};
-use crate::ids::{ModelName, PriceId};
+use crate::domain::pricing::{Capability, Factor, Fee, LongContext, PriceRow, PricingError, Rates, TierPrice};
+use crate::ids::{ModelName, PriceId, ProviderName};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 /// Facts about prices, with their source and the date on which it was read. For `gpt-5.6` and `gpt-5.6-sol` they hold the
@@ -50,6 +50,21 @@ impl PriceBook {
         let mut book = self.clone();
         book.rows.extend(Self::of(rows).rows);
         book
+    }
+
+    /// This book where a provider is reached at an endpoint that a factor applies to: the provider's rows that have the
+    /// factor are multiplied by it, each a version of its own.
+    ///
+    /// # Errors
+    /// A rate that would not be whole.
+    pub fn at_endpoint(&self, provider: &ProviderName, factor: Factor) -> Result<Self, PricingError> {
+        let mut book = self.clone();
+        for (_, rows) in book.rows.iter_mut().filter(|(model, _)| model.provider() == *provider) {
+            for row in rows.iter_mut().filter(|row| row.multipliers.contains_key(&factor)) {
+                *row = row.multiplied(factor)?;
+            }
+        }
+        Ok(book)
     }
 
     /// The price of a model at a time, by its exact name.
@@ -129,7 +144,10 @@ struct Fact {
     #[serde(default)]
     service_tiers: BTreeMap<String, TierFact>,
     #[serde(default)]
-    multipliers: BTreeMap<String, Money>,
+    multipliers: BTreeMap<Factor, Money>,
+    /// USD of each unit.
+    #[serde(default)]
+    fees: BTreeMap<Fee, Money>,
     #[serde(default)]
     capabilities: BTreeSet<Capability>,
     #[serde(default)]
@@ -192,6 +210,7 @@ impl Fact {
             per_call: Money::ZERO,
             service_tiers: self.service_tiers.into_iter().map(|(name, tier)| (name, tier.resolve())).collect(),
             multipliers: self.multipliers.into_iter().map(|(name, factor)| (name, basis_points(factor))).collect(),
+            fees: self.fees,
             context_window: Some(self.context),
             max_output: Some(self.max_output),
             valid_from: None,

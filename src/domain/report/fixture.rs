@@ -16,7 +16,7 @@ use crate::domain::plan::{
     Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
     StagePlan, ToolKind, ToolPlan,
 };
-use crate::domain::pricing::{Fees, Usage};
+use crate::domain::pricing::{Factors, Fees, Usage};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, ReservationId, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
@@ -236,7 +236,14 @@ pub(crate) fn reply(text: &str, calls: &[&str]) -> Outcome {
         .collect();
     let stop = if calls.is_empty() { StopReason::End } else { StopReason::ToolCalls };
     let message = Assistant { text: text.into(), calls, ..Assistant::default() };
-    Outcome::Reply { message, stop, response_model: None, service_tier: None, request_id: Some("req_1".into()) }
+    Outcome::Reply {
+        message,
+        stop,
+        response_model: None,
+        service_tier: None,
+        factors: Factors::NONE,
+        request_id: Some("req_1".into()),
+    }
 }
 
 /// A run with a bit of everything: a retry, a cut, a fallback, a tool, a refused call, a wait, a landing.

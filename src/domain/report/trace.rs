@@ -18,7 +18,7 @@ use crate::domain::event::{
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{Fees, Mismatch};
+use crate::domain::pricing::{Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
@@ -423,6 +423,9 @@ pub struct ReplyLine {
     pub response_model: Option<String>,
     /// The service tier that the provider says it used.
     pub service_tier: Option<String>,
+    /// Factors on the price that the provider says apply.
+    #[serde(default, skip_serializing_if = "Factors::is_none")]
+    pub factors: Factors,
     /// The provider's id of the request.
     pub request_id: Option<String>,
 }
@@ -555,15 +558,18 @@ impl Trace {
 impl Gave {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Reply { message, stop, response_model, service_tier, request_id } => Self::Reply(ReplyLine {
-                text: message.text.clone(),
-                refusal: message.refusal.clone(),
-                calls: message.calls.clone(),
-                stop: stop.clone(),
-                response_model: response_model.clone(),
-                service_tier: service_tier.clone(),
-                request_id: request_id.clone(),
-            }),
+            Outcome::Reply { message, stop, response_model, service_tier, factors, request_id } => {
+                Self::Reply(ReplyLine {
+                    text: message.text.clone(),
+                    refusal: message.refusal.clone(),
+                    calls: message.calls.clone(),
+                    stop: stop.clone(),
+                    response_model: response_model.clone(),
+                    service_tier: service_tier.clone(),
+                    factors: *factors,
+                    request_id: request_id.clone(),
+                })
+            }
             Outcome::ToolResult { content, is_error, cut_bytes } => {
                 Self::Result { content: content.clone(), is_error: *is_error, cut_bytes: *cut_bytes }
             }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::errors::Told;
 use crate::domain::message::{Assistant, Reply, StopReason, ToolCall};
-use crate::domain::pricing::{Tally, Usage, believed};
+use crate::domain::pricing::{Factors, Tally, Usage, believed};
 use crate::ids::ToolName;
 use crate::units::Tokens;
 
@@ -141,6 +141,7 @@ impl Draft {
             raw_usage: self.raw_usage,
             response_model: self.model,
             service_tier: self.service_tier,
+            factors: Factors::NONE,
             request_id: self.id,
         }
     }

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::message::{Assistant, Message, Request, Sampling, StopReason, ToolChoice};
+use crate::domain::pricing::Factors;
 use crate::domain::retry::ErrorClass;
 
 fn secrets() -> Secrets {
@@ -51,6 +52,7 @@ fn a_line_reads_back_as_it_was_written() {
         raw_usage: Some(json!({"prompt_tokens": 1})),
         response_model: None,
         service_tier: None,
+        factors: Factors::NONE,
         request_id: None,
     };
     let failure = Failure {

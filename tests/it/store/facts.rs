@@ -10,7 +10,7 @@ use plimsoll::domain::event::{
 };
 use plimsoll::domain::ledger::{LedgerPolicy, Op};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
-use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::pricing::{Factors, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::store::engine::Engine;
@@ -146,6 +146,7 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
             stop: StopReason::End,
             response_model: Some("gpt-5-mini".to_owned()),
             service_tier: None,
+            factors: Factors::NONE,
             request_id: None,
         },
     }))

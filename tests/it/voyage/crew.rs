@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plimsoll::domain::message::{Assistant, Message, Reply, Request, StopReason, ToolCall, ToolChoice};
 use plimsoll::domain::plan::ToolPlan;
-use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::pricing::{Factors, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::gate::Permit;
 use plimsoll::ids::ReservationId;
@@ -286,6 +286,7 @@ fn speak(dice: &mut Dice, request: &Request) -> Reply {
         raw_usage: None,
         response_model: None,
         service_tier: None,
+        factors: Factors::NONE,
         request_id: None,
     }
 }
