@@ -479,6 +479,7 @@ fn request(
         model: model.clone(),
         messages,
         tool_choice: if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto },
+        parallel_calls: true,
         tools,
         output: rendered.form.output.clone(),
         max_output_tokens,

@@ -44,6 +44,7 @@ fn request() -> Request {
         messages: vec![Message::System { text: "Be brief.".into() }.into(), Message::User { text: "Hi".into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::Auto,
+        parallel_calls: true,
         output: None,
         max_output_tokens: 100,
         sampling: Sampling::default(),

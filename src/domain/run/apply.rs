@@ -361,6 +361,7 @@ fn declined(message: &Assistant, stop: &StopReason) -> Option<Failure> {
         (StopReason::ContentFilter, _) => {
             (ErrorClass::ContentFilter, "the provider's content filter cut the answer off")
         }
+        (StopReason::ContextFull, _) => (ErrorClass::ContextTooLong, "the conversation filled the model's window"),
         (_, Some(refusal)) => (ErrorClass::Refused, refusal.as_str()),
         (StopReason::Refusal, None) => (ErrorClass::Refused, "the model declined"),
         _ => return None,

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::errors::Told;
-use crate::domain::message::{Assistant, Reply, StopReason, ToolCall};
+use crate::domain::message::{Assistant, Opaque, Reply, StopReason, ToolCall};
 use crate::domain::pricing::{Factors, Tally, Usage, believed};
 use crate::ids::ToolName;
 use crate::units::Tokens;
@@ -133,7 +133,8 @@ impl Draft {
                 text: self.text,
                 refusal: Some(self.refusal).filter(|words| !words.is_empty()),
                 calls: calls.collect(),
-                reasoning: reasoning.chain(self.blocks).collect(),
+                reasoning: reasoning.chain(self.blocks).map(Opaque::kept).collect(),
+                continuation: None,
             },
             stop,
             usage,
@@ -471,6 +472,7 @@ mod tests {
         assert_eq!(
             message.reasoning,
             [json!({"type": "reasoning_content", "text": "let me see"}), json!({"type": "thinking", "thinking": "hm"})]
+                .map(Opaque::kept)
         );
     }
 

@@ -16,6 +16,7 @@ fn request(text: &str) -> Request {
         messages: vec![Message::User { text: text.into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::None,
+        parallel_calls: true,
         output: None,
         max_output_tokens: 100,
         sampling: Sampling::default(),

@@ -262,6 +262,7 @@ fn measure(dice: &mut Dice, request: &Request) -> Usage {
 fn text_bytes(message: &Message) -> usize {
     match message {
         Message::System { text } | Message::User { text } => text.len(),
+        Message::File(file) => file.data().len(),
         Message::Assistant(said) => said.text.len(),
         Message::Tool(answer) => answer.content.len(),
     }
