@@ -1,13 +1,18 @@
-//! Providers: one file for each wire format. One attempt, never a retry: a second attempt needs a second [`Permit`].
+//! Providers: one folder for each wire format. One attempt, never a retry: a second attempt needs a second [`Permit`].
 //!
 //! Invariants: [`Client::call`] takes the permit by value and sends at most one request for it; its time limits close
 //! the connection; what it calls unbilled is proven (LEDGER rule 4). Keys and texts stay out of logs and failures.
 //! Deliberately absent: retries, fallbacks, prices, and any decision on what an answer means for the run.
 
 mod auth;
+mod dialect;
+mod evidence;
+mod exchange;
+mod fault;
 mod http;
 mod openai_chat;
 mod sse;
+mod told;
 mod wait;
 
 #[cfg(test)]
@@ -16,11 +21,13 @@ mod tests;
 use tracing::Instrument as _;
 
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
+use self::dialect::Dialect;
+use self::exchange::{Attempt, Endpoint};
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
 pub use self::openai_chat::CALLS_MAX;
-use self::openai_chat::{Attempt, OpenAiChat};
+use self::openai_chat::OpenAiChat;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
 use crate::domain::message::{Reply, Request};
@@ -38,13 +45,14 @@ pub type CancelSignal = tokio::sync::watch::Receiver<bool>;
 pub struct Client {
     provider: ProviderName,
     http: Http,
-    wire: WireClient,
+    endpoint: Endpoint,
 }
 
-/// The wires. A new one is a new variant here.
-#[derive(Debug)]
-enum WireClient {
-    OpenAiChat(OpenAiChat),
+/// The wire that a provider speaks. A new one is a folder, and a line here.
+fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError> {
+    match config.wire {
+        Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
+    }
 }
 
 impl Client {
@@ -53,10 +61,8 @@ impl Client {
     /// # Errors
     /// Where the base URL or a header can't be used.
     pub fn new(config: &ProviderConfig, http: Http) -> Result<Self, ProviderError> {
-        let wire = match config.wire {
-            Wire::OpenAiChat => WireClient::OpenAiChat(OpenAiChat::new(config)?),
-        };
-        Ok(Self { provider: config.name.clone(), http, wire })
+        let endpoint = Endpoint::new(config, dialect_of(config)?)?;
+        Ok(Self { provider: config.name.clone(), http, endpoint })
     }
 
     /// Says whether the provider's key can be there, without a call. A key's program isn't run for it.
@@ -64,9 +70,7 @@ impl Client {
     /// # Errors
     /// Names the variable that isn't set.
     pub fn check_key(&self) -> Result<(), ProviderError> {
-        match &self.wire {
-            WireClient::OpenAiChat(wire) => wire.check_key(),
-        }
+        self.endpoint.check_key()
     }
 
     /// The request's body as it would go out, byte for byte.
@@ -74,17 +78,13 @@ impl Client {
     /// # Errors
     /// Where `extra` names a field that isn't the author's to set.
     pub fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError> {
-        match &self.wire {
-            WireClient::OpenAiChat(wire) => wire.body(request),
-        }
+        self.endpoint.dialect().body(request)
     }
 
-    /// Where requests go.
+    /// Where requests go; on wires that name the model in their path, where that begins.
     #[must_use]
     pub fn url(&self) -> &str {
-        match &self.wire {
-            WireClient::OpenAiChat(wire) => wire.url().as_str(),
-        }
+        self.endpoint.dialect().base_url().as_str()
     }
 
     /// Makes one attempt: one request at most, within the permit's time limits.
@@ -112,9 +112,7 @@ impl Client {
         let reservation = permit.spend();
         let span = tracing::debug_span!("model_call", provider = %self.provider, model = %request.model, %reservation);
         let mut attempt = Attempt { http: &self.http, request, listener, reservation, begun, wait, first_token: None };
-        let result = match &self.wire {
-            WireClient::OpenAiChat(wire) => Box::pin(wire.attempt(&mut attempt)).instrument(span.clone()).await,
-        };
+        let result = Box::pin(self.endpoint.attempt(&mut attempt)).instrument(span.clone()).await;
         let latency = self.http.clock().now().since(begun);
         span.in_scope(|| tracing::debug!(outcome = result.outcome(), latency_ms = latency.0, "ended"));
         Answer { reservation, latency, first_token: attempt.first_token, result }
@@ -126,9 +124,7 @@ impl Client {
 /// # Errors
 /// Where `extra` names a field that isn't the author's to set.
 pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
-    match config.wire {
-        Wire::OpenAiChat => openai_chat::encode(config, request),
-    }
+    dialect_of(config)?.body(request)
 }
 
 /// Why a provider can't be used, before anything is sent.

@@ -25,7 +25,7 @@ pub(super) fn live(
     let mut terms = BTreeMap::new();
     for (name, config) in &project.providers {
         providers.insert(name.clone(), Client::new(config, http.clone())?);
-        terms.insert(name.clone(), terms_of(&config.quirks));
+        terms.insert(name.clone(), terms_of(config));
     }
     Ok((Live { providers, simulated, tools }, terms))
 }
@@ -53,7 +53,13 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 }
 
 /// What a provider's requests allow it to charge for.
-const fn terms_of(quirks: &Quirks) -> Terms {
+const fn terms_of(config: &ProviderConfig) -> Terms {
+    match config.wire {
+        Wire::OpenAiChat => openai_terms(&config.quirks),
+    }
+}
+
+const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {
         cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
         service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },

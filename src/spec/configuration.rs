@@ -111,11 +111,15 @@ fn provider(name: &At<String>, node: &Node<'_>, faults: &mut Faults) -> (Provide
         stream_usage: node.boolean("stream_usage").unwrap_or(true),
         no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
     };
-    // `wire` has one word yet; the reader has refused all others.
-    node.text("wire");
+    let wire = wire(node);
     let (key, headers) = (key(node, faults), headers(node, faults));
     let name = ProviderName::from(name.value.as_str());
-    (name.clone(), ProviderConfig { name, wire: Wire::OpenAiChat, base_url, key, headers, quirks })
+    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks })
+}
+
+/// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
+fn wire(node: &Node<'_>) -> Wire {
+    node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
 }
 
 /// Checks where an API begins, and takes the `/` from its end.

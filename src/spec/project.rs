@@ -93,11 +93,30 @@ pub struct ProviderConfig {
     pub quirks: Quirks,
 }
 
-/// A wire format.
+/// A wire format that this version speaks. Those of later versions are words of `spec::keys::project` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+}
+
+impl Wire {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::OpenAiChat];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+        }
+    }
+
+    /// The wire of a word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|wire| wire.name() == word)
+    }
 }
 
 /// Where a provider's key comes from. Never the key itself.

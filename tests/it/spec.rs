@@ -14,7 +14,7 @@ use plimsoll::spec::load::{
     Answering, LoadOptions, find_project, load_agent, load_configuration, load_project, survey_project,
 };
 use plimsoll::spec::load_line::load_line;
-use plimsoll::spec::project::{KeySource, OutputCapField};
+use plimsoll::spec::project::{KeySource, OutputCapField, Wire};
 use plimsoll::spec::schema;
 use plimsoll::units::{Millis, Money, Tokens};
 use tempfile::TempDir;
@@ -252,6 +252,17 @@ fn providers_have_the_quirks_of_their_host() {
     let local = &project.providers[&"local".into()];
     assert_eq!((&local.key, local.quirks.output_cap_field), (&KeySource::None, OutputCapField::MaxTokens));
     assert!(!local.quirks.pin_service_tier && !local.quirks.no_cache_writes && local.quirks.stream_usage);
+}
+
+#[test]
+fn a_wire_is_read_by_its_word() {
+    for wire in Wire::ALL {
+        let text = format!("[providers.a]\nwire = \"{}\"\nbase_url = \"https://host\"\n", wire.name());
+        let folder = project(&[("plimsoll.toml", &text)]);
+        let project = load_configuration(folder.path(), &options()).expect("a good file");
+        assert_eq!(project.providers[&"a".into()].wire, wire);
+    }
+    assert_eq!(Wire::named("smoke"), None);
 }
 
 #[test]

@@ -6,29 +6,17 @@
 
 use serde_json::Value;
 
-use super::errors::Told;
 use crate::domain::message::{Assistant, Opaque, Reply, StopReason, ToolCall};
 use crate::domain::pricing::{Factors, Tally, Usage, believed};
 use crate::ids::ToolName;
+use crate::provider::fault::Broken;
+use crate::provider::told::Told;
 use crate::units::Tokens;
 
 /// The most tool calls of one answer that are kept in memory.
 pub const CALLS_MAX: usize = 256;
 /// The longest name or id that is taken from a provider.
 const NAME_CHARS_MAX: usize = 256;
-
-/// Why an answer with a good status is no reply.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// It can't be read.
-    Garbage(String),
-    /// It is an error.
-    Told(Box<Told>),
-    /// It is larger than what is read.
-    Oversized,
-    /// It ended before its end.
-    Cut(String),
-}
 
 /// Reads a whole answer. `call_id` begins the ids of tool calls that come without one.
 pub(super) fn whole(body: &[u8], call_id: &str) -> Result<Reply, Broken> {

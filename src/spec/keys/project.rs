@@ -48,7 +48,7 @@ static PROVIDER: Section = Section {
             "wire",
             Kind::Choice {
                 now: &["openai-chat"],
-                later: &["openai-responses", "anthropic", "azure-openai", "vertex", "gemini"],
+                later: &["openai-responses", "anthropic", "azure-openai", "gemini", "vertex", "vertex-anthropic"],
             },
             "The wire format: `openai-chat`, which most servers speak",
         ),

@@ -19,6 +19,10 @@ fn faults_of_a_project_file() {
             "a bad provider",
         ),
         (
+            "[providers.a]\nwire = \"antropic\"\nbase_url = \"https://host\"\n[providers.b]\nwire = \"openai-caht\"\nbase_url = \"https://host\"\n[providers.c]\nwire = \"smoke\"\nbase_url = \"https://host\"\n",
+            "wires that are none",
+        ),
+        (
             "[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://host/v1?key=1\"\nkey_env = \"A\"\nkey_command = [\"x\"]\nheaders = { Authorization = \"x\" }\n",
             "secrets in the file",
         ),
@@ -67,6 +71,22 @@ plimsoll.toml:4:11: `key_env` is no name of an environment variable
   4 | key_env = ********
     |           ^^^^^^^^
   help: name the variable that holds the key, such as `OPENAI_API_KEY`
+
+## wires that are none
+plimsoll.toml:2:8: `antropic` is no value of `wire`
+  2 | wire = "antropic"
+    |        ^^^^^^^^^^
+  help: did you mean `anthropic`? this version doesn't support it; there is only `openai-chat`
+
+plimsoll.toml:5:8: `openai-caht` is no value of `wire`
+  5 | wire = "openai-caht"
+    |        ^^^^^^^^^^^^^
+  help: did you mean `openai-chat`?
+
+plimsoll.toml:8:8: `smoke` is no value of `wire`
+  8 | wire = "smoke"
+    |        ^^^^^^^
+  help: there is only `openai-chat`
 
 ## secrets in the file
 plimsoll.toml:3:12: `base_url` has a query or a fragment
