@@ -30,7 +30,7 @@ pub use self::openai_chat::CALLS_MAX;
 use self::openai_chat::OpenAiChat;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
-use crate::domain::message::{Reply, Request};
+use crate::domain::message::{File, Message, Reply, Request};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName, ReservationId};
@@ -127,6 +127,21 @@ pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, Pro
     dialect_of(config)?.body(request)
 }
 
+/// Refuses files that the model is known not to take, whatever the wire.
+fn check_files(config: &ProviderConfig, request: &Request) -> Result<(), ProviderError> {
+    let files =
+        request.messages.iter().filter_map(|sent| if let Message::File(file) = &**sent { Some(file) } else { None });
+    for media in files.map(File::media) {
+        let abilities = config.abilities(&request.model);
+        let (able, ability) =
+            if media.is_image() { (abilities.images, "images") } else { (abilities.documents, "documents") };
+        if able.is_no() {
+            return Err(ProviderError::File { model: request.model.clone(), media: media.name(), ability });
+        }
+    }
+    Ok(())
+}
+
 /// Why a provider can't be used, before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -184,6 +199,18 @@ pub enum ProviderError {
         /// The field.
         field: String,
     },
+    /// A file that the model doesn't take.
+    #[error(
+        "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
+    )]
+    File {
+        /// The model.
+        model: ModelName,
+        /// What the file is.
+        media: &'static str,
+        /// What it would have to be able to.
+        ability: &'static str,
+    },
     /// No TLS.
     #[error(
         "the HTTP client can't be built: {reason}; check `SSL_CERT_FILE` and `SSL_CERT_DIR`, or install the system's certificates"
@@ -200,7 +227,7 @@ impl ProviderError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } => ErrorClass::BadKey,
-            Self::ExtraField { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

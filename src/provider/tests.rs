@@ -35,6 +35,7 @@ fn config(server: &Server) -> ProviderConfig {
             stream_usage: true,
             no_cache_writes: true,
         },
+        models: BTreeMap::new(),
     }
 }
 

@@ -49,6 +49,7 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
             stream_usage: true,
             no_cache_writes: true,
         },
+        models: BTreeMap::new(),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::domain::ability::{Abilities, Stated};
 use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
+use crate::domain::pricing::PriceBook;
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
 use crate::units::{Money, TokenPrice};
@@ -24,6 +26,8 @@ pub struct Project {
     pub policies: BTreeMap<PolicyName, Policy>,
     /// Prices over the built-in book, in the order of the file.
     pub prices: Vec<PriceOverride>,
+    /// What the project says of models, whichever provider has them.
+    pub models: BTreeMap<ModelName, Stated>,
     /// Budgets, in the order of the file.
     pub budgets: Vec<Budget>,
     /// Limits of an agent that sets none: built in, or of `[defaults.limits]`, none above its ceiling.
@@ -91,6 +95,16 @@ pub struct ProviderConfig {
     pub headers: BTreeMap<String, String>,
     /// Which request fields the server takes.
     pub quirks: Quirks,
+    /// What the project says of this provider's models.
+    pub models: BTreeMap<ModelName, Stated>,
+}
+
+impl ProviderConfig {
+    /// What one of its models can do, as far as anybody says.
+    #[must_use]
+    pub fn abilities(&self, model: &ModelName) -> Abilities {
+        Abilities::of(model, PriceBook::builtin().first_of(model), self.models.get(model))
+    }
 }
 
 /// A wire format that this version speaks. Those of later versions are words of `spec::keys::project` only.

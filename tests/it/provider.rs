@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll::domain::ability::Stated;
 use plimsoll::domain::message::{
     Assistant, File, Media, Message, Opaque, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice,
     ToolDefinition,
@@ -25,6 +26,7 @@ fn openai() -> ProviderConfig {
             stream_usage: true,
             no_cache_writes: true,
         },
+        models: BTreeMap::new(),
     }
 }
 
@@ -169,6 +171,32 @@ fn files_are_user_messages_of_their_own() {
             {"role": "user", "content": [{"type": "file", "file": document}]},
         ])
     );
+}
+
+#[test]
+fn files_are_refused_where_the_model_is_known_not_to_take_them() {
+    let with = |model: &str, media: Media| {
+        let file = File::new("a", media, "iVBORw0KGgo=", Tokens(765)).expect("a file");
+        Request { messages: vec![Message::File(file).into()], ..request(model) }
+    };
+    let refused = |config: &ProviderConfig, model: &str, media| match encode(config, &with(model, media)) {
+        Err(ProviderError::File { ability, .. }) => Some(ability),
+        Err(other) => panic!("{other}"),
+        Ok(_) => None,
+    };
+    assert_eq!(refused(&local(), "groq/openai/gpt-oss-20b", Media::Png), Some("images"));
+    for model in ["openai/gpt-5-mini", "local/qwen"] {
+        assert_eq!(refused(&local(), model, Media::Jpeg), None, "{model}");
+    }
+    let stated = |images, documents| Stated { images: Some(images), documents: Some(documents), ..Stated::default() };
+    let models = BTreeMap::from([
+        ("local/qwen".into(), stated(false, false)),
+        ("groq/openai/gpt-oss-20b".into(), stated(true, true)),
+    ]);
+    let config = ProviderConfig { models, ..local() };
+    assert_eq!(refused(&config, "local/qwen", Media::Webp), Some("images"));
+    assert_eq!(refused(&config, "local/qwen", Media::Pdf), Some("documents"));
+    assert_eq!(refused(&config, "groq/openai/gpt-oss-20b", Media::Png), None);
 }
 
 #[test]

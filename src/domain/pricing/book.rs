@@ -73,6 +73,12 @@ impl PriceBook {
         self.rows.get(model)?.iter().find(|row| row.is_valid_at(now))
     }
 
+    /// The first row of a model, whenever it holds: what its source says of the model itself.
+    #[must_use]
+    pub fn first_of(&self, model: &ModelName) -> Option<&PriceRow> {
+        self.rows.get(model)?.first()
+    }
+
     /// A price by its version: what an attempt pinned.
     #[must_use]
     pub fn find_version(&self, id: &PriceId) -> Option<&PriceRow> {

@@ -15,7 +15,7 @@ use crate::domain::message::{
     Assistant, File, Form, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use crate::ids::ModelName;
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, check_files};
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
 /// Fields that decide what a call costs, or what it is a bound of. `extra` may not name them.
@@ -64,6 +64,7 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     if let Some(field) = request.sampling.extra.keys().find(|field| is_taken(request, field)) {
         return Err(ProviderError::ExtraField { model: request.model.clone(), field: field.clone() });
     }
+    check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
     let fragments: Vec<_> = request.messages.iter().map(|message| fragment(message, &request.model)).collect();
     let model = serde_json::to_string(request.model.model()).expect("a text is JSON");
