@@ -1,6 +1,7 @@
 //! Calls over a real socket: what goes out, what comes back, and what the ledger is told.
 
 mod bounds;
+mod dialect;
 mod server;
 mod wire;
 

@@ -20,7 +20,8 @@ pub(super) fn live(
 ) -> Result<(Live, BTreeMap<ProviderName, Terms>), RuntimeError> {
     let http = Http::new(options.clock.clone());
     let simulated = options.simulated.as_ref();
-    let simulated = simulated.map(|base_url| Client::new(&simulated_config(base_url), http.clone())).transpose()?;
+    let config = |base_url: &String| ProviderConfig { models: project.models.clone(), ..simulated_config(base_url) };
+    let simulated = simulated.map(|base_url| Client::new(&config(base_url), http.clone())).transpose()?;
     let mut providers = BTreeMap::new();
     let mut terms = BTreeMap::new();
     for (name, config) in &project.providers {

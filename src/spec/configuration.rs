@@ -16,7 +16,9 @@ use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
-use crate::spec::project::{KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire};
+use crate::spec::project::{
+    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, is_openai,
+};
 use crate::spec::reader::{At, Node};
 use crate::units::{Money, TokenPrice};
 
@@ -111,7 +113,7 @@ fn provider(
 ) -> (ProviderName, ProviderConfig) {
     check_name(node, "a provider", name, faults);
     let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
-    let is_openai = host(&base_url) == Some("api.openai.com");
+    let is_openai = is_openai(&base_url);
     let field = node.text("output_cap_field").map(|field| field.value);
     let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
     let quirks = Quirks {
@@ -154,12 +156,6 @@ fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
     faults.hide(node.source, &url.span);
     node.fault(faults, code::BAD_VALUE, &url.span, format!("`base_url` {problem}"), help);
     String::new()
-}
-
-/// The host of an address, without its port.
-fn host(url: &str) -> Option<&str> {
-    let authority = url.split_once("://")?.1.split('/').next()?;
-    authority.split(':').next()
 }
 
 fn key(node: &Node<'_>, faults: &mut Faults) -> KeySource {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::domain::ability::{Abilities, Stated};
 use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
-use crate::domain::pricing::PriceBook;
+use crate::domain::pricing::{Factor, PriceBook};
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
 use crate::units::{Money, TokenPrice};
@@ -100,11 +100,42 @@ pub struct ProviderConfig {
 }
 
 impl ProviderConfig {
+    /// The factor on every rate that the place decides where its API is reached.
+    #[must_use]
+    pub fn endpoint_factor(&self) -> Option<Factor> {
+        match self.host()?.strip_suffix(OPENAI_REGIONAL)? {
+            "us" => Some(Factor::ResidencyUs),
+            // Only the rates of `us` and `eu` are published (PROVIDERS §1). The others are taken for no cheaper, so that
+            // what is reserved there is rather too much.
+            "eu" | "ae" | "au" | "in" | "jp" => Some(Factor::ResidencyEu),
+            _ => None,
+        }
+    }
+
+    /// The host of its address, without a port.
+    fn host(&self) -> Option<&str> {
+        host(&self.base_url)
+    }
+
     /// What one of its models can do, as far as anybody says.
     #[must_use]
     pub fn abilities(&self, model: &ModelName) -> Abilities {
         Abilities::of(model, PriceBook::builtin().first_of(model), self.models.get(model))
     }
+}
+
+/// What the hosts of OpenAI's regions end with.
+const OPENAI_REGIONAL: &str = ".api.openai.com";
+
+/// The host of an address, without its port.
+pub(crate) fn host(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    authority.split(':').next()
+}
+
+/// True for OpenAI's own hosts.
+pub(crate) fn is_openai(url: &str) -> bool {
+    host(url).is_some_and(|host| host == "api.openai.com" || host.ends_with(OPENAI_REGIONAL))
 }
 
 /// A wire format that this version speaks. Those of later versions are words of `spec::keys::project` only.
