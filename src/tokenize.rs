@@ -366,7 +366,7 @@ fn message_frames(message: &Message) -> u64 {
 fn beyond_text(message: &Message) -> u64 {
     match message {
         Message::Assistant(assistant) => {
-            assistant.reasoning.iter().chain(&assistant.continuation).map(json_bytes).sum()
+            assistant.reasoning.iter().chain(assistant.continuation.as_deref()).map(json_bytes).sum()
         }
         Message::File(file) => file.tokens().0,
         Message::System { .. } | Message::User { .. } | Message::Tool(_) => 0,

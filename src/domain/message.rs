@@ -56,7 +56,7 @@ pub struct Assistant {
     pub reasoning: Vec<Opaque>,
     /// What the provider wants back where it paused in the middle of an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub continuation: Option<Opaque>,
+    pub continuation: Option<Box<Opaque>>,
 }
 
 impl Assistant {
@@ -67,7 +67,7 @@ impl Assistant {
 
     /// The model that blocks of this form are given back to, if there are some.
     fn said_by(&self, form: Form) -> Option<&ModelName> {
-        let blocks = self.reasoning.iter().chain(&self.continuation);
+        let blocks = self.reasoning.iter().chain(self.continuation.as_deref());
         blocks.filter(|opaque| opaque.form == form).find_map(|opaque| opaque.model.as_ref())
     }
 }

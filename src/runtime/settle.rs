@@ -179,10 +179,8 @@ mod tests {
         let result = AnswerResult::Replied(Box::new(reply));
         let reservation = reserved().reservation;
         let answer = Answer { reservation, latency: Millis(1), first_token: None, result };
-        match model(PriceBook::builtin(), &reserved(), answer, NOW) {
-            Event::Settled(settled) => *settled,
-            other => panic!("not settled: {other:?}"),
-        }
+        let fact = model(PriceBook::builtin(), &reserved(), answer, NOW);
+        if let Event::Settled(settled) = fact { *settled } else { panic!("not settled: {fact:?}") }
     }
 
     #[test]

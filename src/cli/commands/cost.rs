@@ -48,7 +48,7 @@ fn tell_unknown(context: &Context<'_>, total: &CostSums) {
     }
     if !total.unknown_usd.is_zero() {
         context.output.talk(&format!(
-            "{} of it is unknown: the provider gave no usage, so the whole reservation counts until it is reconciled",
+            "{} of it is unknown: the provider gave no usage to go by, so the whole reservation counts until it is reconciled",
             total.unknown_usd
         ));
     }

@@ -157,7 +157,7 @@ fn thoughtful(run: RunId) -> Event {
         opaque(None, serde_json::json!({"type": "thinking", "thinking": "hm", "signature": "EqQB=="})),
         opaque(Some(0), serde_json::json!({"type": "redacted_thinking", "data": "Emw="})),
     ];
-    message.continuation = Some(opaque(None, serde_json::json!("token")));
+    message.continuation = Some(Box::new(opaque(None, serde_json::json!("token"))));
     *stop = StopReason::Paused;
     *factors = Factors::NONE.with(Factor::SpeedFast);
     Event::Settled(settled)
