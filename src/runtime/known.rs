@@ -55,7 +55,7 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 }
 
 /// What a provider's requests allow it to charge for.
-const fn terms_of(config: &ProviderConfig) -> Terms {
+pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat => openai_terms(&config.quirks),
     }

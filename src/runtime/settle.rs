@@ -51,12 +51,8 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
         return unknown;
     }
     let Some(pinned) = book.find_version(price) else { return unknown };
-    let row = match &reply.response_model {
-        None => Some(pinned),
-        Some(answering) => book.find_answering(pinned, answering, now),
-    };
     let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
-    let cost = row.and_then(|row| row.cost_as(usage, served).ok());
+    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, now);
     let Some(cost) = cost else { return unknown };
     if cost > reserved.amount {
         tracing::error!(

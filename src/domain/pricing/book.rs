@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::domain::pricing::{Capability, Factor, Fee, LongContext, PriceRow, PricingError, Rates, TierPrice};
+use crate::domain::pricing::{
+    Capability, Factor, Fee, LongContext, PriceRow, PricingError, Rates, Served, TierPrice, Usage,
+};
 use crate::ids::{ModelName, PriceId, ProviderName};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
@@ -98,6 +100,24 @@ impl PriceBook {
         }
         let base = without_date(answering)?;
         if base == pinned.model.model() { Some(pinned) } else { self.find(&named(base), now) }
+    }
+
+    /// What an attempt cost, `pinned` being the row of the model that was asked; `None` where nobody knows: the model that
+    /// answered, or how it was served, or a class of what was used has no price.
+    #[must_use]
+    pub fn bill(
+        &self,
+        pinned: &PriceRow,
+        usage: &Usage,
+        answering: Option<&str>,
+        served: Served<'_>,
+        now: Timestamp,
+    ) -> Option<Money> {
+        let row = match answering {
+            None => Some(pinned),
+            Some(answering) => self.find_answering(pinned, answering, now),
+        };
+        row?.cost_as(usage, served).ok()
     }
 
     /// All rows, by model.
