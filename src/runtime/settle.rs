@@ -46,10 +46,6 @@ pub(crate) fn is_reply(fact: &Event) -> bool {
 fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) -> (Money, CostSource) {
     let unknown = (reserved.amount, CostSource::Unknown);
     let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else { return unknown };
-    if let Some(mismatch) = &reply.mismatch {
-        tracing::warn!(reservation = %reserved.reservation, %mismatch, "usage contradicts itself: the reservation is booked");
-        return unknown;
-    }
     let Some(pinned) = book.find_version(price) else { return unknown };
     let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
     let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, now);
@@ -60,7 +56,10 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
             "a bill is above its reservation: the bound of this price row was wrong, and the row is frozen"
         );
     }
-    (cost, CostSource::Reported)
+    let Some(mismatch) = &reply.mismatch else { return (cost, CostSource::Reported) };
+    tracing::warn!(reservation = %reserved.reservation, %mismatch, "usage contradicts itself: what it costs is unknown");
+    // Nobody knows the cost, but it isn't below what the classes say.
+    (cost.max(reserved.amount), CostSource::Unknown)
 }
 
 /// Gives every call an id of its own, so that each has its own answer.
@@ -194,6 +193,19 @@ mod tests {
         assert_eq!(settled.mismatch, Some(mismatch));
         assert!(settled.usage.is_some() && settled.raw_usage.is_some());
         assert_eq!(settled.counted((Tokens(1_000), Tokens(5))), (Tokens(1_000), Tokens(10)), "the larger of the two");
+    }
+
+    #[test]
+    fn usage_that_contradicts_itself_costs_no_less_than_its_classes() {
+        let settled = settled(|reply| {
+            reply.mismatch = Some(Mismatch { what: "total_tokens".into(), counted: Tokens(1), told: Tokens(2) });
+            reply.usage = Some(Usage { output: Tokens(1_000), ..Usage::default() });
+        });
+        assert_eq!(
+            (settled.bill, settled.source),
+            (Money::from_micro(2_000), CostSource::Unknown),
+            "above the reservation"
+        );
     }
 
     #[test]

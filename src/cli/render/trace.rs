@@ -310,7 +310,7 @@ fn details(attempt: &AttemptLine) -> Vec<String> {
 
 fn contradiction(mismatch: &Mismatch) -> String {
     let mismatch = one_line(&mismatch.to_string(), EXCERPT_CHARS_MAX);
-    format!("THE USAGE CONTRADICTS ITSELF: {mismatch}; the whole reservation is booked")
+    format!("THE USAGE CONTRADICTS ITSELF: {mismatch}; no less than the reservation is booked")
 }
 
 fn model_details(model: &ModelLine) -> Vec<String> {

@@ -300,6 +300,9 @@ pub(super) fn usage(raw: &Value) -> Option<Tally> {
     }
     let mut tally = Tally::default();
     let cached = cached(raw, prompt, &mut tally)?;
+    // No part is more than its whole, so that garbage in a part is no bill beyond the provider's own counts.
+    let cached = tally.part("cached_tokens", cached, prompt);
+    let written = tally.part("cache_write_tokens", written, prompt.left_after(cached));
     let output = output(prompt, completion, reasoning, total);
     let input = tally.rest("prompt_tokens", prompt, &[cached, written]);
     let reasoning = tally.part("reasoning_tokens", reasoning, output);
@@ -378,6 +381,7 @@ mod tests {
         let mismatch = |raw: &Value| {
             let tally = usage(raw).expect("usage");
             let Mismatch { what, counted, told } = tally.mismatch.expect("a mismatch");
+            assert!(tally.usage.total() <= Tokens(10), "{raw}: no part is more than its whole");
             (what, counted.0, told.0)
         };
         let five = |more: Value| {
@@ -386,8 +390,11 @@ mod tests {
             raw
         };
         let rows = [
-            (json!({"prompt_tokens_details": {"cached_tokens": 6}}), ("prompt_tokens", 6, 5)),
-            (json!({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3}}), ("prompt_tokens", 6, 5)),
+            (json!({"prompt_tokens_details": {"cached_tokens": 6}}), ("cached_tokens", 5, 6)),
+            (
+                json!({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3}}),
+                ("cache_write_tokens", 2, 3),
+            ),
             (json!({"completion_tokens_details": {"reasoning_tokens": 6}}), ("reasoning_tokens", 5, 6)),
             (json!({"total_tokens": 11}), ("total_tokens", 10, 11)),
             (json!({"total_tokens": 4}), ("total_tokens", 10, 4)),
