@@ -49,7 +49,11 @@ impl Run {
         let turns = self.landing_turns();
         let texts = turns.iter().rev().filter_map(|sent| match &**sent {
             Message::Assistant(said) if !said.text.is_empty() => Some(said.text.clone()),
-            Message::Assistant(_) | Message::System { .. } | Message::User { .. } | Message::Tool(_) => None,
+            Message::Assistant(_)
+            | Message::System { .. }
+            | Message::User { .. }
+            | Message::File(_)
+            | Message::Tool(_) => None,
         });
         let mut texts: Vec<String> = if self.plan.is_workflow() { texts.collect() } else { texts.take(1).collect() };
         texts.reverse();

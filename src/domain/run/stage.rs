@@ -279,6 +279,20 @@ impl Lane {
         }
     }
 
+    /// How often the provider paused in the answer that it gives.
+    pub(super) fn pauses(&self) -> usize {
+        let paused = |turn: &&Turn| turn.stop == StopReason::Paused && turn.calls.is_empty();
+        self.turns.iter().rev().take_while(paused).count()
+    }
+
+    /// The text of its last answer, with what was said of it before each pause.
+    pub(super) fn answer(&self) -> String {
+        let Some((last, before)) = self.turns.split_last() else { return String::new() };
+        let paused = |turn: &&Turn| turn.stop == StopReason::Paused && turn.calls.is_empty();
+        let from = before.len() - before.iter().rev().take_while(paused).count();
+        before[from..].iter().chain([last]).map(Turn::text).collect()
+    }
+
     /// True where it waits for a person.
     pub(super) fn waits_for_a_person(&self) -> bool {
         let calls = self.turns.last().into_iter().flat_map(|turn| &turn.calls).chain(&self.call);
