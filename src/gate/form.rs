@@ -172,6 +172,13 @@ impl Rendered {
         self
     }
 
+    /// The same as another conversation of the run has it.
+    #[must_use]
+    pub fn with_earlier_of(mut self, other: &Self) -> Self {
+        self.earlier = other.earlier.clone();
+        self
+    }
+
     /// With the documents of its run.
     #[must_use]
     pub fn with_documents(mut self, documents: Option<Arc<Documents>>) -> Self {

@@ -46,19 +46,26 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub fn dry_run(&self, new: &NewRun) -> Result<DryRun, RuntimeError> {
-        let (id, created, known) = self.created(new)?;
+        let (id, mut created, known) = self.created(new)?;
+        created.thread = self.thread(&created)?;
+        let earlier = self.earlier(&created)?;
         let now = self.0.clock.now();
         let mut run = Run::new(id, known.plan.clone(), &created, now);
         while let Next::Note(facts) = run.next(now, &self.0.checks) {
             facts.iter().for_each(|fact| run.apply(now, fact));
         }
         let render = |place: Option<Place>| {
-            let rendered = match place {
-                Some(place) => Rendered::at(&run, &known.forms, &place),
+            let rendered = match &place {
+                Some(place) => Rendered::at(&run, &known.forms, place),
                 None => Rendered::of(&known.plan, known.forms.own.clone(), &created.input)
                     .map(|rendered| rendered.with_documents(created.documents.clone())),
             };
-            rendered.map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })
+            let goes_on = |rendered: Rendered| {
+                let stage = place.as_ref().map(|place| &place.stage);
+                let has_history = stage.is_none_or(|stage| run.plan.goes_on_with_thread(stage));
+                if has_history { rendered.with_earlier(earlier.clone()) } else { rendered }
+            };
+            rendered.map(goes_on).map_err(|fault| RuntimeError::Prompt { agent: new.agent.clone(), fault })
         };
         let mut dry = DryRun {
             model: None,

@@ -173,6 +173,7 @@ impl Stage<'_> {
             on_error: self.on_error(),
             limits: limits.map(|limits| Box::new(limits.limits)),
             cost,
+            history: self.history(),
         })
     }
 
@@ -294,6 +295,17 @@ impl Stage<'_> {
         for (_, key, why) in KEYS_NEEDED.into_iter().filter(|(of, key, _)| *of == kind && !node.has(key)) {
             let message = format!("a stage of kind `{kind}` needs `{key}`");
             node.fault(faults, code::MISSING_KEY, &node.span, message, why);
+        }
+    }
+
+    /// A thread's history goes to whoever talks, as long as nothing else is said; to the items of a map only where that is
+    /// said, since each of them would pay for it.
+    fn history(&self) -> bool {
+        let said = |node: &Node<'_>| node.boolean("history");
+        match self.node.text("kind").map(|kind| kind.value).as_deref() {
+            Some("model" | "loop") => said(&self.node).unwrap_or(true),
+            Some("map") => self.node.section("each").and_then(|each| said(&each)).unwrap_or(false),
+            Some(_) | None => false,
         }
     }
 

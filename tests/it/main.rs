@@ -26,6 +26,7 @@ mod runtime;
 mod sim;
 mod spec;
 mod store;
+mod threads;
 mod tokenize;
 mod tool;
 mod tree;

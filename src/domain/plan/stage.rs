@@ -36,13 +36,26 @@ pub struct StagePlan {
     /// The cap of the stage's own account; `None`: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
+    /// True where its calls of a model (a map's: for each item) carry what was said in the thread before. Plans of before
+    /// there was such a thing lack it, and their runs go on without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub history: bool,
 }
 
 impl StagePlan {
     /// A stage that needs nothing, always runs, and has the agent's limits.
     #[must_use]
     pub const fn new(id: StageName, kind: StageKind) -> Self {
-        Self { id, kind, needs: Vec::new(), when: None, on_error: OnError::Fail, limits: None, cost: None }
+        Self {
+            id,
+            kind,
+            needs: Vec::new(),
+            when: None,
+            on_error: OnError::Fail,
+            limits: None,
+            cost: None,
+            history: false,
+        }
     }
 }
 
@@ -221,6 +234,13 @@ impl Plan {
             output: call.and_then(|call| call.output.as_ref()).or_else(whole),
             tools: stage.map_or(&[], |stage| stage.kind.tools()),
         }
+    }
+
+    /// True where calls there carry what was said in the run's thread before: those of a single loop, and of a stage that
+    /// wants it.
+    #[must_use]
+    pub fn goes_on_with_thread(&self, stage: &StageName) -> bool {
+        !self.is_workflow() || self.stage(stage).is_some_and(|stage| stage.history)
     }
 
     /// The limits of a stage.

@@ -217,6 +217,10 @@ impl Conductor {
         let agent = self.agent_of(*id).ok_or("its plan is missing")?;
         let run = self.tree.run(*id).ok_or("it is over")?;
         let rendered = match place {
+            // A sub-agent has what it is given: the thread is the root's.
+            Some(place) if run.parent.is_none() && run.plan.goes_on_with_thread(&place.stage) => {
+                Rendered::at(run, &agent.forms, place).map(|rendered| rendered.with_earlier_of(&self.own.rendered))
+            }
             Some(place) => Rendered::at(run, &agent.forms, place),
             None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
                 .map(|rendered| rendered.with_documents(run.documents.clone())),

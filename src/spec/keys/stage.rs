@@ -8,18 +8,18 @@ pub(crate) const STAGES_MAX: usize = 64;
 
 /// `[[stage]]`.
 pub(crate) static STAGE: Section =
-    Section { doc: "A stage of the workflow", fields: &join::<10, 20, 30>(OF_STAGE, OF_WORK) };
+    Section { doc: "A stage of the workflow", fields: &join::<10, 21, 31>(OF_STAGE, OF_WORK) };
 
 /// `[stage.each]`.
 pub(crate) static EACH: Section =
-    Section { doc: "What a `map` does with one item", fields: &join::<2, 20, 22>(OF_EACH, OF_WORK) };
+    Section { doc: "What a `map` does with one item", fields: &join::<2, 21, 23>(OF_EACH, OF_WORK) };
 
 /// `limits` of a stage.
 static STAGE_LIMITS: Section =
     Section { doc: "Limits of the stage, inside the agent's", fields: &join::<24, 2, 26>(stage_limits(), OF_RUNS) };
 
 /// The keys that only some kinds of stage have, and those kinds.
-pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 24] = [
+pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 25] = [
     ("policy", TALKING),
     ("models", TALKING),
     ("content_filter_fallbacks", TALKING),
@@ -33,6 +33,7 @@ pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 24] = [
     ("stream", TALKING),
     ("extra", TALKING),
     ("prompt", TALKING),
+    ("history", TALKING),
     ("tools", &["loop"]),
     ("agents", &["loop"]),
     ("output", &["model", "loop", "tool"]),
@@ -100,7 +101,7 @@ const OF_EACH: [Field; 2] = [
 ];
 
 /// The keys of the work itself: of a stage, or of one item.
-const OF_WORK: [Field; 20] = [
+const OF_WORK: [Field; 21] = [
     optional("policy", Kind::Text, "A policy of `plimsoll.toml`, instead of the agent's models; or name `models`"),
     optional(
         "models",
@@ -126,6 +127,11 @@ const OF_WORK: [Field; 20] = [
     optional("stream", Kind::Boolean, "Stream from the provider; as the agent does by default"),
     optional("extra", Kind::Json, "Fields for compatible servers, instead of the agent's"),
     optional("prompt", Kind::Table(&PROMPT), "Its prompt; what is left out is the agent's"),
+    optional(
+        "history",
+        Kind::Boolean,
+        "Its calls carry what was said in the run's thread before (`run --thread`): true by default, false for the items of a `map`",
+    ),
     optional(
         "tools",
         Kind::Texts { min: 0, max: TOOLS_MAX },

@@ -166,6 +166,28 @@ fn every_kind_of_stage_is_read() {
 }
 
 #[test]
+fn those_who_talk_go_on_with_a_thread_but_for_items() {
+    let history = |from: &str, to: &str| {
+        let mut files = every_kind();
+        files[0].1 = files[0].1.replacen(from, to, 1);
+        let plan = plan_of(&files);
+        let goes_on = |stage: &&plimsoll::domain::plan::StagePlan| plan.goes_on_with_thread(&stage.id);
+        let stages: Vec<String> = plan.stages.iter().filter(goes_on).map(|stage| stage.id.to_string()).collect();
+        (stages, plan)
+    };
+    let (by_default, plan) = history("", "");
+    assert_eq!(by_default, ["classify", "resolve", "ask"]);
+    assert_eq!(history("id = \"classify\"\n", "id = \"classify\"\nhistory = false\n").0, ["resolve", "ask"]);
+    assert_eq!(history("[stage.each]\n", "[stage.each]\nhistory = true\n").0, ["classify", "resolve", "ask", "read"]);
+    let mut stored = serde_json::to_value(&plan).expect("JSON");
+    for stage in stored["stages"].as_array_mut().expect("stages") {
+        stage.as_object_mut().expect("a stage").remove("history");
+    }
+    let old: Plan = serde_json::from_value(stored).expect("a plan of before there was such a key");
+    assert!(old.stages.iter().all(|stage| !stage.history), "its runs go on as they began");
+}
+
+#[test]
 fn an_agent_and_a_question_to_a_person_are_tools() {
     let plan = plan_of(&every_kind());
     let clerk = &plan.tools[&ToolName::from("clerk")];
