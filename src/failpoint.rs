@@ -17,6 +17,7 @@ pub const POINTS: &[(&str, &str)] = &[
     ("run.admission", "a run is about to ask to start"),
     ("run.resume", "a run was read from its log to be driven on"),
     ("run.settled", "a settlement is on disk, and its run was told"),
+    ("child.began", "a sub-agent's run has begun; nothing of it is written"),
     ("stage.ended", "a stage is over; nothing of it is written"),
     ("run.park", "a run waits for people alone; nothing of it is written"),
     ("run.parked", "a run waits for people, on disk; whoever drove it hasn't left"),

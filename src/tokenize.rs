@@ -8,7 +8,7 @@
 //! The tokenizer takes 190 ms and 45 MB to load, so it is loaded when it is first needed. Bytes stand in for texts that it
 //! is slow on or fails on.
 //! Deliberately absent: estimates. A model whose encoding isn't published has the byte bound only; so have `gpt-6` models,
-//! and Claude's and Gemini's. Images and files have no bound here, because no message of ours carries one.
+//! and Claude's and Gemini's. A file isn't counted: it says the most that it counts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -82,7 +82,7 @@ pub fn input_bound_tokens(counter: &Counter, request: &Request) -> Option<Tokens
 pub fn message_bytes(message: &Message) -> Tokens {
     let mut bytes = 0;
     each_text(message, &mut |text| bytes += length(text));
-    Tokens(bytes + message_frames(message) + reasoning_bytes(message))
+    Tokens(bytes + message_frames(message) + beyond_text(message))
 }
 
 /// The same, measured once.
@@ -176,7 +176,7 @@ impl Counter {
     pub fn message_tokens(&self, encoding: Encoding, message: &Message) -> Tokens {
         let mut counted = 0;
         each_text(message, &mut |text| counted += self.count(encoding, text));
-        let bound = with_margin(counted) + message_frames(message) + reasoning_bytes(message);
+        let bound = with_margin(counted) + message_frames(message) + beyond_text(message);
         Tokens(bound).min(message_bytes(message))
     }
 
@@ -336,6 +336,7 @@ impl Sizer for RequestSizer<'_> {
 fn each_text(message: &Message, see: &mut impl FnMut(&str)) {
     match message {
         Message::System { text } | Message::User { text } => see(text),
+        Message::File(file) => see(file.name()),
         Message::Assistant(assistant) => {
             see(&assistant.text);
             assistant.refusal.iter().for_each(|refusal| see(refusal));
@@ -355,15 +356,19 @@ fn each_text(message: &Message, see: &mut impl FnMut(&str)) {
 
 fn message_frames(message: &Message) -> u64 {
     match message {
-        Message::System { .. } | Message::User { .. } | Message::Tool(_) => MESSAGE_FRAME,
+        Message::System { .. } | Message::User { .. } | Message::File(_) | Message::Tool(_) => MESSAGE_FRAME,
         Message::Assistant(assistant) => MESSAGE_FRAME + length_of(&assistant.calls) * CALL_FRAME,
     }
 }
 
-/// Reasoning blocks may be encrypted: they are never counted, and their bytes are more than the text that they hide.
-fn reasoning_bytes(message: &Message) -> u64 {
+/// What no text tells. Reasoning blocks may be encrypted: they are never counted, and their bytes are more than the text
+/// that they hide; they count where they aren't given back too, so that a message has one size. A file says its own.
+fn beyond_text(message: &Message) -> u64 {
     match message {
-        Message::Assistant(assistant) => assistant.reasoning.iter().map(json_bytes).sum(),
+        Message::Assistant(assistant) => {
+            assistant.reasoning.iter().chain(assistant.continuation.as_deref()).map(json_bytes).sum()
+        }
+        Message::File(file) => file.tokens().0,
         Message::System { .. } | Message::User { .. } | Message::Tool(_) => 0,
     }
 }

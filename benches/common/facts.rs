@@ -8,7 +8,7 @@ use plimsoll::domain::event::{
 use plimsoll::domain::ledger::{AdmitAsk, Ask, Op, ReserveAsk};
 use plimsoll::domain::limits::Declared;
 use plimsoll::domain::message::{Assistant, Pots, StopReason, ToolCall};
-use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::pricing::{Factors, Usage};
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::units::{Millis, Money, Timestamp, Tokens};
 
@@ -112,6 +112,7 @@ pub(crate) fn settled(run: RunId, number: u32) -> Settled {
         bill: Money::from_micro(412),
         source: CostSource::Reported,
         usage: Some(Usage { input: Tokens(612), output: Tokens(48), ..Usage::default() }),
+        mismatch: None,
         raw_usage: Some(serde_json::json!({"prompt_tokens": 612, "completion_tokens": 48, "total_tokens": 660})),
         latency: Millis(812),
         first_token: None,
@@ -120,6 +121,7 @@ pub(crate) fn settled(run: RunId, number: u32) -> Settled {
             stop: StopReason::ToolCalls,
             response_model: Some("gpt-5-mini".to_owned()),
             service_tier: Some("default".to_owned()),
+            factors: Factors::NONE,
             request_id: Some("chatcmpl-0123456789".to_owned()),
         },
     }

@@ -118,12 +118,33 @@ fn price_row(price: &PriceOverride) -> Result<PriceRow, CliError> {
     PriceRow::custom(custom).map_err(|error| Problem::told(code::MODEL, &error, crate::cli::exit::Exit::Usage).into())
 }
 
-/// The price book with the project's own prices over it.
+/// The book's prices at the places where the project reaches its providers, where those have prices of their own. The
+/// project's own prices stand over them, and the simulated provider is reached at none of them.
 ///
 /// # Errors
-/// As [`price_rows`].
+/// A rate that the place's factor doesn't leave whole.
+pub fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
+    let builtin = PriceBook::builtin();
+    let mut rows = Vec::new();
+    for provider in project.providers.values() {
+        let Some(factor) = provider.endpoint_factor() else { continue };
+        let book = builtin
+            .at_endpoint(&provider.name, factor)
+            .map_err(|error| Problem::told(code::MODEL, &error, crate::cli::exit::Exit::Usage))?;
+        let is_own = |row: &&PriceRow| project.prices.iter().any(|price| price.model == row.model);
+        let changed = book.rows().filter(|row| builtin.find_version(&row.id).is_none());
+        rows.extend(changed.filter(|row| !is_own(row)).cloned());
+    }
+    Ok(rows)
+}
+
+/// The price book with the prices of the places where providers are reached, and the project's own, over it.
+///
+/// # Errors
+/// As [`price_rows`] and [`endpoint_rows`].
 pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
-    let rows = price_rows(project)?;
+    let mut rows = price_rows(project)?;
+    rows.extend(endpoint_rows(project)?);
     Ok(if rows.is_empty() { PriceBook::builtin().clone() } else { PriceBook::builtin().with_overrides(rows) })
 }
 
@@ -268,6 +289,21 @@ mod tests {
             assert_eq!(labels_of(bad).expect_err("bad").exit(), crate::cli::exit::Exit::Usage, "{bad:?}");
         }
         assert!(labels(&given(&["agent=x"]), DerivedLabels::Allowed).is_ok());
+    }
+
+    #[test]
+    fn prices_are_those_of_the_place_where_the_provider_is_reached() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "[providers.openai]\nwire = \"openai-chat\"\nbase_url = \"https://eu.api.openai.com/v1\"\n\
+            [[prices]]\nmodel = \"openai/gpt-6-sol\"\ninput = \"1\"\noutput = \"2\"\n";
+        std::fs::write(folder.path().join("plimsoll.toml"), text).expect("a file");
+        let project = load_configuration(folder.path(), &load_options(false)).expect("a good file");
+        let (book, now) = (price_book(&project).expect("a book"), clock().now());
+        let input = |model: &str| book.find(&model.into(), now).expect("a price").price.rates.input.usd_per_million();
+        assert_eq!(input("openai/gpt-6.1-sol"), "2.2", "a tenth more");
+        assert_eq!(input("openai/gpt-6-sol"), "1", "the project's own");
+        assert_eq!(input("openai/gpt-5-mini"), "0.25", "no factor is known");
+        assert!(price_rows(&project).expect("rows").len() == 1, "the simulated provider is reached at no such place");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
-use crate::cli::project::{clock, is_simulated, load_line_of, price_rows, sim_prices};
+use crate::cli::project::{clock, endpoint_rows, is_simulated, load_line_of, price_rows, sim_prices};
 use crate::cli::remote;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
@@ -82,12 +82,15 @@ impl Session {
     /// # Errors
     /// The store is held or damaged; a price, the scenario or the invoice can't be used.
     pub fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, choice: &SimChoice) -> Result<Self, CliError> {
-        let prices = price_rows(project)?;
-        let load_lines = load_lines(&plans, &prices);
+        let mut prices = price_rows(project)?;
         let tape = tape(project, &plans, choice)?;
         let plays = matches!(tape, Tape::Play(_));
         let recorder = if let Tape::Record(recorder) = &tape { Some(recorder.clone()) } else { None };
         let sim = if plays { None } else { start_sim(project, choice)? };
+        if sim.is_none() && !plays {
+            prices.extend(endpoint_rows(project)?);
+        }
+        let load_lines = load_lines(&plans, &prices);
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
         Ok(Self {

@@ -10,7 +10,7 @@ mod tree;
 
 pub use attempt::{
     BoundMethod, Call, CallRefusal, CallRefused, CostSource, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
-    Reserved, Settled, StepKey, Voided,
+    RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
 };
 pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
 pub use state::{EndState, Ended, RunState};
@@ -30,7 +30,7 @@ use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageNam
 use crate::units::{Money, Timestamp};
 
 /// The version of the events' form; raised with every field.
-pub const EVENT_VERSION: u16 = 2;
+pub const EVENT_VERSION: u16 = 3;
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,15 +1,19 @@
 //! The conversation, provider-neutral: what goes to a model and what comes back.
 
+mod file;
+mod opaque;
 mod sent;
 
 use std::sync::Arc;
 
+pub use file::{FILE_BYTES_MAX, File, FileError, Media};
+pub use opaque::{Form, Opaque};
 pub use sent::Sent;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::pricing::Usage;
+use crate::domain::pricing::{Factors, Mismatch, Usage};
 use crate::ids::{ModelName, ToolName};
 use crate::units::Tokens;
 
@@ -27,6 +31,8 @@ pub enum Message {
         /// The text.
         text: String,
     },
+    /// What the user hands over beside the text.
+    File(File),
     /// What the model said.
     Assistant(Assistant),
     /// The answer to one tool call.
@@ -45,9 +51,25 @@ pub struct Assistant {
     /// Tool calls, in the order in which the model asked for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<ToolCall>,
-    /// Reasoning blocks as the provider sent them; some must be returned unchanged.
+    /// Blocks that only the provider understands, as it sent them and in their order: reasoning above all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasoning: Vec<Value>,
+    pub reasoning: Vec<Opaque>,
+    /// What the provider wants back where it paused in the middle of an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuation: Option<Box<Opaque>>,
+}
+
+impl Assistant {
+    /// The blocks that a request of this form to this model holds, in their order: those that this model said.
+    pub fn returned_to<'a>(&'a self, form: Form, model: &'a ModelName) -> impl Iterator<Item = &'a Opaque> {
+        self.reasoning.iter().filter(move |opaque| opaque.is_for(form, model))
+    }
+
+    /// The model that blocks of this form are given back to, if there are some.
+    fn said_by(&self, form: Form) -> Option<&ModelName> {
+        let blocks = self.reasoning.iter().chain(self.continuation.as_deref());
+        blocks.filter(|opaque| opaque.form == form).find_map(|opaque| opaque.model.as_ref())
+    }
 }
 
 /// One call of a tool that a model asks for.
@@ -96,11 +118,15 @@ pub struct OutputSchema {
 }
 
 /// Whether the model may call tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// As it sees fit.
     Auto,
+    /// It must call one.
+    Required,
+    /// It must call this one.
+    Named(ToolName),
     /// Not at all: landing and last calls.
     None,
 }
@@ -137,6 +163,8 @@ pub struct Request {
     pub tools: Arc<[ToolDefinition]>,
     /// Whether it may call them.
     pub tool_choice: ToolChoice,
+    /// False where it may ask for one call at a time only.
+    pub parallel_calls: bool,
     /// The form of the answer, if one is asked for.
     pub output: Option<Arc<OutputSchema>>,
     /// The output cap, reasoning included; always sent.
@@ -161,6 +189,10 @@ pub enum StopReason {
     ContentFilter,
     /// It declined.
     Refusal,
+    /// The provider paused in the middle of an answer, and goes on when it is asked again.
+    Paused,
+    /// The conversation filled the model's window.
+    ContextFull,
     /// Something that we don't know, in the provider's word.
     Unknown(String),
 }
@@ -174,12 +206,18 @@ pub struct Reply {
     pub stop: StopReason,
     /// Usage in disjoint classes; `None` where the provider gave none that can be believed.
     pub usage: Option<Usage>,
+    /// What contradicts itself in that usage; nobody knows then what the call costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<Mismatch>,
     /// The usage as the provider sent it.
     pub raw_usage: Option<Value>,
     /// The model that the provider says answered (its own name, without our provider prefix).
     pub response_model: Option<String>,
     /// The service tier that the provider says it used.
     pub service_tier: Option<String>,
+    /// Factors on the price that the provider says apply.
+    #[serde(default, skip_serializing_if = "Factors::is_none")]
+    pub factors: Factors,
     /// The provider's id of the request.
     pub request_id: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! Invariants: functions of their arguments only; the same events give the same state.
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
+pub mod ability;
 pub mod audit;
 pub mod budget;
 pub mod builtin;

@@ -275,6 +275,12 @@ impl ToolPlan {
         let runs_here = matches!(self.kind, ToolKind::Builtin(_));
         self.price.is_zero() && self.idempotent && self.approval.is_never() && runs_here
     }
+
+    /// The tool as it is where these limits let a call give less than its own; `None` where they don't.
+    #[must_use]
+    pub fn within(&self, limits: &Limits) -> Option<Self> {
+        (limits.output_bytes < self.output_bytes).then(|| Self { output_bytes: limits.output_bytes, ..self.clone() })
+    }
 }
 
 /// How a tool is called.

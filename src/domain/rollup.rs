@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{Call, CostSource, Created, EndState, Event};
-use crate::domain::pricing::Usage;
+use crate::domain::pricing::{Fees, Usage};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, ModelName};
-use crate::units::{Millis, Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// Milliseconds of a UTC day.
 const DAY_MS: u64 = 86_400_000;
@@ -108,6 +108,40 @@ pub struct Rollup {
     pub over: u64,
     /// Runs that ended, by state.
     pub ended: BTreeMap<EndState, u64>,
+    /// Attempts whose reported usage contradicts itself. The store keeps it behind the row, where there are some.
+    #[serde(skip)]
+    pub mismatched: u64,
+}
+
+/// Sums that came later than the others: what the store keeps behind a row. A field more is a new struct behind this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollupMore {
+    mismatched: u64,
+    other: Tokens,
+    web_search: u32,
+    web_fetch: u32,
+    maps: u32,
+    container: u32,
+    other_fees: u32,
+}
+
+impl RollupMore {
+    /// Those of a row; `None` where they say nothing.
+    #[must_use]
+    pub fn of(rollup: &Rollup) -> Option<Self> {
+        let Fees { web_search, web_fetch, maps, container, other: other_fees } = rollup.usage.fees;
+        let (mismatched, other) = (rollup.mismatched, rollup.usage.other);
+        let more = Self { mismatched, other, web_search, web_fetch, maps, container, other_fees };
+        (more != Self::default()).then_some(more)
+    }
+
+    /// Puts them where they belong.
+    pub fn add_to(self, rollup: &mut Rollup) {
+        let Self { mismatched, other, web_search, web_fetch, maps, container, other_fees } = self;
+        rollup.mismatched = mismatched;
+        rollup.usage.other = other;
+        rollup.usage.fees = Fees { web_search, web_fetch, maps, container, other: other_fees };
+    }
 }
 
 /// One row: its day, its dimensions.
@@ -139,6 +173,7 @@ pub fn fold<E>(
             let Some(attempt) = before.in_flight.get(&settled.reservation.number) else { return Ok(()) };
             row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
                 rollup.usage = rollup.usage.plus(&settled.usage.unwrap_or_default());
+                rollup.mismatched += u64::from(settled.mismatch.is_some());
                 rollup.settled = rollup.settled.plus(settled.bill);
                 if settled.source == CostSource::Unknown {
                     rollup.unknown = rollup.unknown.plus(settled.bill);

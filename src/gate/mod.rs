@@ -176,14 +176,14 @@ impl Gate {
     }
 
     /// Writes facts and asks in one durable write; permits come back for what was granted. The time to the first token is
-    /// that of the run that asks.
+    /// that of the stage that asks.
     ///
     /// # Errors
     /// The store can't write: nothing was granted.
     pub async fn submit(
         &self,
         op: Op,
-        first_token_limit: &(dyn Fn(RunId) -> Millis + Sync),
+        first_token_limit: &(dyn Fn(&Reserved) -> Millis + Sync),
     ) -> Result<Submitted, StoreError> {
         let committed = self.store.submit(op).await?;
         let passages = committed.verdicts.into_iter().map(|verdict| passage(verdict, first_token_limit)).collect();
@@ -193,9 +193,9 @@ impl Gate {
     /// News that a waiting run got, with a permit where money came. Time went by since the attempt was asked for, so the
     /// permit has at most `time_left`.
     #[must_use]
-    pub fn receive(&self, news: NoticeCommitted, limits: impl Fn(RunId) -> (Millis, Millis)) -> Submitted {
+    pub fn receive(&self, news: NoticeCommitted, limits: impl Fn(&Reserved) -> (Millis, Millis)) -> Submitted {
         let late = |reserved: Box<Reserved>| {
-            let (first_token_limit, time_left) = limits(reserved.reservation.run);
+            let (first_token_limit, time_left) = limits(&reserved);
             let mut pass = pass(reserved, first_token_limit);
             pass.permit.time_limit = pass.permit.time_limit.min(time_left);
             pass
@@ -217,9 +217,9 @@ impl Gate {
     }
 }
 
-fn passage(verdict: Verdict, first_token_limit: &(dyn Fn(RunId) -> Millis + Sync)) -> Passage {
+fn passage(verdict: Verdict, first_token_limit: &(dyn Fn(&Reserved) -> Millis + Sync)) -> Passage {
     let pass = |reserved: Box<Reserved>| {
-        let limit = first_token_limit(reserved.reservation.run);
+        let limit = first_token_limit(&reserved);
         pass(reserved, limit)
     };
     match verdict {

@@ -14,7 +14,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, PriceRow, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::{ModelName, ProviderName};
@@ -34,7 +34,7 @@ impl Providers {
     /// The terms of requests that forbid cache writes and pin the service tier.
     #[must_use]
     pub const fn pinned() -> Terms {
-        Terms { cache_writes: CacheWrites::Never, service_tier: ServiceTier::Pinned }
+        Terms { cache_writes: CacheWrites::Never, service_tier: ServiceTier::Pinned, factors: Factors::NONE }
     }
 
     fn terms(&self, provider: &ProviderName) -> Option<Terms> {
@@ -479,6 +479,7 @@ fn request(
         model: model.clone(),
         messages,
         tool_choice: if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto },
+        parallel_calls: true,
         tools,
         output: rendered.form.output.clone(),
         max_output_tokens,

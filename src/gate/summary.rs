@@ -83,6 +83,7 @@ impl Priced<'_> {
             messages,
             tools: [].into(),
             tool_choice: ToolChoice::None,
+            parallel_calls: true,
             output: None,
             max_output_tokens: max_output,
             sampling: Sampling::default(),

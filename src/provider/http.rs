@@ -199,6 +199,11 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Millis>
     asked.map(|wait| wait.min(RETRY_AFTER_MAX))
 }
 
+/// A decimal number of seconds.
+pub(crate) fn seconds(text: &str) -> Option<Millis> {
+    decimal(text, 1000)
+}
+
 /// A decimal number times `factor`, rounded up to whole milliseconds.
 fn decimal(text: &str, factor: u64) -> Option<Millis> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));

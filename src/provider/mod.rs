@@ -1,13 +1,18 @@
-//! Providers: one file for each wire format. One attempt, never a retry: a second attempt needs a second [`Permit`].
+//! Providers: one folder for each wire format. One attempt, never a retry: a second attempt needs a second [`Permit`].
 //!
 //! Invariants: [`Client::call`] takes the permit by value and sends at most one request for it; its time limits close
 //! the connection; what it calls unbilled is proven (LEDGER rule 4). Keys and texts stay out of logs and failures.
 //! Deliberately absent: retries, fallbacks, prices, and any decision on what an answer means for the run.
 
 mod auth;
+mod dialect;
+mod evidence;
+mod exchange;
+mod fault;
 mod http;
 mod openai_chat;
 mod sse;
+mod told;
 mod wait;
 
 #[cfg(test)]
@@ -16,14 +21,16 @@ mod tests;
 use tracing::Instrument as _;
 
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
+use self::dialect::Dialect;
+use self::exchange::{Attempt, Endpoint};
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
 pub use self::openai_chat::CALLS_MAX;
-use self::openai_chat::{Attempt, OpenAiChat};
+use self::openai_chat::OpenAiChat;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
-use crate::domain::message::{Reply, Request};
+use crate::domain::message::{File, Message, Reply, Request};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName, ReservationId};
@@ -38,13 +45,14 @@ pub type CancelSignal = tokio::sync::watch::Receiver<bool>;
 pub struct Client {
     provider: ProviderName,
     http: Http,
-    wire: WireClient,
+    endpoint: Endpoint,
 }
 
-/// The wires. A new one is a new variant here.
-#[derive(Debug)]
-enum WireClient {
-    OpenAiChat(OpenAiChat),
+/// The wire that a provider speaks. A new one is a folder, and a line here.
+fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError> {
+    match config.wire {
+        Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
+    }
 }
 
 impl Client {
@@ -53,10 +61,8 @@ impl Client {
     /// # Errors
     /// Where the base URL or a header can't be used.
     pub fn new(config: &ProviderConfig, http: Http) -> Result<Self, ProviderError> {
-        let wire = match config.wire {
-            Wire::OpenAiChat => WireClient::OpenAiChat(OpenAiChat::new(config)?),
-        };
-        Ok(Self { provider: config.name.clone(), http, wire })
+        let endpoint = Endpoint::new(config, dialect_of(config)?)?;
+        Ok(Self { provider: config.name.clone(), http, endpoint })
     }
 
     /// Says whether the provider's key can be there, without a call. A key's program isn't run for it.
@@ -64,9 +70,7 @@ impl Client {
     /// # Errors
     /// Names the variable that isn't set.
     pub fn check_key(&self) -> Result<(), ProviderError> {
-        match &self.wire {
-            WireClient::OpenAiChat(wire) => wire.check_key(),
-        }
+        self.endpoint.check_key()
     }
 
     /// The request's body as it would go out, byte for byte.
@@ -74,17 +78,13 @@ impl Client {
     /// # Errors
     /// Where `extra` names a field that isn't the author's to set.
     pub fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError> {
-        match &self.wire {
-            WireClient::OpenAiChat(wire) => wire.body(request),
-        }
+        self.endpoint.dialect().body(request)
     }
 
-    /// Where requests go.
+    /// Where requests go; on wires that name the model in their path, where that begins.
     #[must_use]
     pub fn url(&self) -> &str {
-        match &self.wire {
-            WireClient::OpenAiChat(wire) => wire.url().as_str(),
-        }
+        self.endpoint.dialect().base_url().as_str()
     }
 
     /// Makes one attempt: one request at most, within the permit's time limits.
@@ -112,9 +112,7 @@ impl Client {
         let reservation = permit.spend();
         let span = tracing::debug_span!("model_call", provider = %self.provider, model = %request.model, %reservation);
         let mut attempt = Attempt { http: &self.http, request, listener, reservation, begun, wait, first_token: None };
-        let result = match &self.wire {
-            WireClient::OpenAiChat(wire) => Box::pin(wire.attempt(&mut attempt)).instrument(span.clone()).await,
-        };
+        let result = Box::pin(self.endpoint.attempt(&mut attempt)).instrument(span.clone()).await;
         let latency = self.http.clock().now().since(begun);
         span.in_scope(|| tracing::debug!(outcome = result.outcome(), latency_ms = latency.0, "ended"));
         Answer { reservation, latency, first_token: attempt.first_token, result }
@@ -126,9 +124,22 @@ impl Client {
 /// # Errors
 /// Where `extra` names a field that isn't the author's to set.
 pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
-    match config.wire {
-        Wire::OpenAiChat => openai_chat::encode(config, request),
+    dialect_of(config)?.body(request)
+}
+
+/// Refuses files that the model is known not to take, whatever the wire.
+fn check_files(config: &ProviderConfig, request: &Request) -> Result<(), ProviderError> {
+    let files =
+        request.messages.iter().filter_map(|sent| if let Message::File(file) = &**sent { Some(file) } else { None });
+    for media in files.map(File::media) {
+        let abilities = config.abilities(&request.model);
+        let (able, ability) =
+            if media.is_image() { (abilities.images, "images") } else { (abilities.documents, "documents") };
+        if able.is_no() {
+            return Err(ProviderError::File { model: request.model.clone(), media: media.name(), ability });
+        }
     }
+    Ok(())
 }
 
 /// Why a provider can't be used, before anything is sent.
@@ -188,6 +199,18 @@ pub enum ProviderError {
         /// The field.
         field: String,
     },
+    /// A file that the model doesn't take.
+    #[error(
+        "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
+    )]
+    File {
+        /// The model.
+        model: ModelName,
+        /// What the file is.
+        media: &'static str,
+        /// What it would have to be able to.
+        ability: &'static str,
+    },
     /// No TLS.
     #[error(
         "the HTTP client can't be built: {reason}; check `SSL_CERT_FILE` and `SSL_CERT_DIR`, or install the system's certificates"
@@ -204,7 +227,7 @@ impl ProviderError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } => ErrorClass::BadKey,
-            Self::ExtraField { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

@@ -1,6 +1,7 @@
 //! Calls over a real socket: what goes out, what comes back, and what the ledger is told.
 
 mod bounds;
+mod dialect;
 mod server;
 mod wire;
 
@@ -35,6 +36,7 @@ fn config(server: &Server) -> ProviderConfig {
             stream_usage: true,
             no_cache_writes: true,
         },
+        models: BTreeMap::new(),
     }
 }
 
@@ -44,6 +46,7 @@ fn request() -> Request {
         messages: vec![Message::System { text: "Be brief.".into() }.into(), Message::User { text: "Hi".into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::Auto,
+        parallel_calls: true,
         output: None,
         max_output_tokens: 100,
         sampling: Sampling::default(),

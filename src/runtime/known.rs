@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
-use crate::domain::pricing::{CacheWrites, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
@@ -20,12 +20,13 @@ pub(super) fn live(
 ) -> Result<(Live, BTreeMap<ProviderName, Terms>), RuntimeError> {
     let http = Http::new(options.clock.clone());
     let simulated = options.simulated.as_ref();
-    let simulated = simulated.map(|base_url| Client::new(&simulated_config(base_url), http.clone())).transpose()?;
+    let config = |base_url: &String| ProviderConfig { models: project.models.clone(), ..simulated_config(base_url) };
+    let simulated = simulated.map(|base_url| Client::new(&config(base_url), http.clone())).transpose()?;
     let mut providers = BTreeMap::new();
     let mut terms = BTreeMap::new();
     for (name, config) in &project.providers {
         providers.insert(name.clone(), Client::new(config, http.clone())?);
-        terms.insert(name.clone(), terms_of(&config.quirks));
+        terms.insert(name.clone(), terms_of(config));
     }
     Ok((Live { providers, simulated, tools }, terms))
 }
@@ -49,13 +50,22 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
             stream_usage: true,
             no_cache_writes: true,
         },
+        models: BTreeMap::new(),
     }
 }
 
 /// What a provider's requests allow it to charge for.
-const fn terms_of(quirks: &Quirks) -> Terms {
+pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
+    match config.wire {
+        Wire::OpenAiChat => openai_terms(&config.quirks),
+    }
+}
+
+const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {
         cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
         service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
+        // No server of this wire reports any.
+        factors: Factors::NONE,
     }
 }

@@ -1,9 +1,9 @@
 //! From what an attempt came to, to the fact that settles or voids it.
 
 use crate::domain::event::{Call, ModelCall};
-use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided};
+use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::PriceBook;
+use crate::domain::pricing::{PriceBook, Served};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
@@ -16,20 +16,23 @@ const CALLS_MAX: usize = 256;
 /// The fact of a model attempt.
 pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: Timestamp) -> Event {
     let Answer { reservation, latency, first_token, result } = answer;
-    let settled = |bill, source, usage, raw_usage, outcome| {
-        Event::Settled(Box::new(Settled { reservation, bill, source, usage, raw_usage, latency, first_token, outcome }))
+    let settled = |bill, source, outcome| {
+        let (usage, mismatch, raw_usage) = (None, None, None);
+        Settled { reservation, bill, source, usage, mismatch, raw_usage, latency, first_token, outcome }
     };
     match result {
         AnswerResult::Unbilled(failure) => Event::Voided(Voided { reservation, latency, failure }),
         AnswerResult::Unknown(failure) => {
-            settled(reserved.amount, CostSource::Unknown, None, None, Outcome::Failed(failure))
+            Event::Settled(Box::new(settled(reserved.amount, CostSource::Unknown, Outcome::Failed(failure))))
         }
         AnswerResult::Replied(reply) => {
             let (bill, source) = bill(book, reserved, &reply, now);
-            let Reply { message, stop, usage, raw_usage, response_model, service_tier, request_id } = *reply;
+            let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
+            let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
-            let outcome = Outcome::Reply { message, stop, response_model, service_tier, request_id };
-            settled(bill, source, usage, raw_usage, outcome)
+            let outcome = Outcome::Reply { message, stop, response_model, service_tier, factors, request_id };
+            let raw_usage = raw_usage.map(bounded_usage);
+            Event::Settled(Box::new(Settled { usage, mismatch, raw_usage, ..settled(bill, source, outcome) }))
         }
     }
 }
@@ -44,11 +47,8 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
     let unknown = (reserved.amount, CostSource::Unknown);
     let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else { return unknown };
     let Some(pinned) = book.find_version(price) else { return unknown };
-    let row = match &reply.response_model {
-        None => Some(pinned),
-        Some(answering) => book.find_answering(pinned, answering, now),
-    };
-    let cost = row.and_then(|row| row.cost(usage, reply.service_tier.as_deref()).ok());
+    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
+    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, now);
     let Some(cost) = cost else { return unknown };
     if cost > reserved.amount {
         tracing::error!(
@@ -56,7 +56,10 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
             "a bill is above its reservation: the bound of this price row was wrong, and the row is frozen"
         );
     }
-    (cost, CostSource::Reported)
+    let Some(mismatch) = &reply.mismatch else { return (cost, CostSource::Reported) };
+    tracing::warn!(reservation = %reserved.reservation, %mismatch, "usage contradicts itself: what it costs is unknown");
+    // Nobody knows the cost, but it isn't below what the classes say.
+    (cost.max(reserved.amount), CostSource::Unknown)
 }
 
 /// Gives every call an id of its own, so that each has its own answer.
@@ -85,6 +88,7 @@ pub(crate) fn tool(reserved: &Reserved, outcome: ToolOutcome) -> Event {
         bill: reserved.amount,
         source: CostSource::Reported,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         latency,
         first_token: None,
@@ -108,9 +112,122 @@ pub(crate) fn broken_off(reserved: &Reserved, why: &str) -> Event {
         bill: reserved.amount,
         source: CostSource::Unknown,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,
         outcome: Outcome::Failed(failure),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{BoundMethod, InputBound, Purpose, RAW_USAGE_BYTES_MAX, StepKey};
+    use crate::domain::message::{Pots, StopReason};
+    use crate::domain::pricing::{Factor, Factors, Fee, Mismatch, Usage};
+    use crate::ids::{ModelName, RunId};
+    use crate::units::Tokens;
+
+    const NOW: Timestamp = Timestamp(1_795_392_000_000);
+
+    fn reserved() -> Reserved {
+        let model = ModelName::from("openai/gpt-5-mini");
+        let call = ModelCall {
+            price: PriceBook::builtin().find(&model, NOW).expect("a price").id.clone(),
+            model,
+            purpose: Purpose::Turn,
+            max_output_tokens: 100,
+            bound: InputBound { tokens: Tokens(1_000), method: BoundMethod::Bytes },
+            pots: Pots::default(),
+            cuts: Vec::new(),
+            request_hash: "00".repeat(8),
+            remark: None,
+            sums_up: None,
+            instead: None,
+        };
+        Reserved {
+            reservation: ReservationId { run: RunId::from_bits(1), number: 1 },
+            step: StepKey { stage: "main".into(), step: 1, item: None },
+            attempt: 1,
+            amount: Money::from_micro(450),
+            landing: Money::ZERO,
+            budgets: None,
+            time_limit: Millis(1_000),
+            call: Call::Model(call),
+        }
+    }
+
+    fn settled(change: impl FnOnce(&mut Reply)) -> Settled {
+        let mut reply = Reply {
+            message: Assistant { text: "Hi".into(), ..Assistant::default() },
+            stop: StopReason::End,
+            usage: Some(Usage { input: Tokens(200), output: Tokens(10), ..Usage::default() }),
+            mismatch: None,
+            raw_usage: Some(serde_json::json!({"prompt_tokens": 200, "completion_tokens": 10})),
+            response_model: None,
+            service_tier: None,
+            factors: Factors::NONE,
+            request_id: None,
+        };
+        change(&mut reply);
+        let result = AnswerResult::Replied(Box::new(reply));
+        let reservation = reserved().reservation;
+        let answer = Answer { reservation, latency: Millis(1), first_token: None, result };
+        let fact = model(PriceBook::builtin(), &reserved(), answer, NOW);
+        if let Event::Settled(settled) = fact { *settled } else { panic!("not settled: {fact:?}") }
+    }
+
+    #[test]
+    fn usage_that_adds_up_is_the_bill() {
+        let settled = settled(|_| {});
+        assert_eq!((settled.bill, settled.source), (Money::from_micro(70), CostSource::Reported));
+        assert_eq!(settled.counted((Tokens(1_000), Tokens(100))), (Tokens(200), Tokens(10)));
+    }
+
+    #[test]
+    fn usage_that_contradicts_itself_is_kept_flagged_and_costs_the_reservation() {
+        let mismatch = Mismatch { what: "total_tokens".into(), counted: Tokens(210), told: Tokens(211) };
+        let settled = settled(|reply| reply.mismatch = Some(mismatch.clone()));
+        assert_eq!((settled.bill, settled.source), (reserved().amount, CostSource::Unknown));
+        assert_eq!(settled.mismatch, Some(mismatch));
+        assert!(settled.usage.is_some() && settled.raw_usage.is_some());
+        assert_eq!(settled.counted((Tokens(1_000), Tokens(5))), (Tokens(1_000), Tokens(10)), "the larger of the two");
+    }
+
+    #[test]
+    fn usage_that_contradicts_itself_costs_no_less_than_its_classes() {
+        let settled = settled(|reply| {
+            reply.mismatch = Some(Mismatch { what: "total_tokens".into(), counted: Tokens(1), told: Tokens(2) });
+            reply.usage = Some(Usage { output: Tokens(1_000), ..Usage::default() });
+        });
+        assert_eq!(
+            (settled.bill, settled.source),
+            (Money::from_micro(2_000), CostSource::Unknown),
+            "above the reservation"
+        );
+    }
+
+    #[test]
+    fn what_has_no_price_costs_the_reservation() {
+        let other = |reply: &mut Reply| reply.usage.as_mut().expect("usage").other = Tokens(1);
+        let searched = |reply: &mut Reply| {
+            let usage = reply.usage.as_mut().expect("usage");
+            usage.fees = usage.fees.with(Fee::WebSearch, 1);
+        };
+        let strange = |reply: &mut Reply| reply.factors = Factors::NONE.with(Factor::Unknown);
+        for settled in [settled(other), settled(searched), settled(strange)] {
+            assert_eq!((settled.bill, settled.source), (reserved().amount, CostSource::Unknown));
+        }
+    }
+
+    #[test]
+    fn raw_usage_is_bounded() {
+        let long = settled(|reply| reply.raw_usage = Some(serde_json::json!({"x": "ü".repeat(RAW_USAGE_BYTES_MAX)})));
+        let text = long.raw_usage.as_ref().and_then(serde_json::Value::as_str).expect("its beginning");
+        assert!(
+            text.starts_with(r#"{"x":"ü"#) && (RAW_USAGE_BYTES_MAX - 1..=RAW_USAGE_BYTES_MAX).contains(&text.len())
+        );
+        assert!(settled(|_| {}).raw_usage.expect("as it came").is_object());
+    }
 }

@@ -6,16 +6,19 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::domain::ability::{Reasons, Stated};
 use crate::domain::budget::{Budget, Period};
 use crate::domain::limits::Limits;
-use crate::ids::{BudgetName, PolicyName, ProviderName};
+use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::clean;
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
-use crate::spec::project::{KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire};
+use crate::spec::project::{
+    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, is_openai,
+};
 use crate::spec::reader::{At, Node};
 use crate::units::{Money, TokenPrice};
 
@@ -33,6 +36,7 @@ pub(crate) fn bare(root: &Path) -> Project {
         environment: ENVIRONMENT_DEFAULT.to_owned(),
         store: root.join(".plimsoll"),
         providers: BTreeMap::new(),
+        models: BTreeMap::new(),
         policies: BTreeMap::new(),
         prices: Vec::new(),
         budgets: Vec::new(),
@@ -50,14 +54,16 @@ pub(crate) fn resolve(
     faults: &mut Faults,
 ) -> Project {
     let node = Node::root(source, table, &PROJECT, faults);
+    let models = models(&node, faults);
     let providers: Providers =
-        node.sections_by_name("providers").iter().map(|(name, node)| provider(name, node, faults)).collect();
+        node.sections_by_name("providers").iter().map(|(name, node)| provider(name, node, &models, faults)).collect();
     let (defaults, ceilings) = limits(&node, faults);
     let mut project = Project {
         policies: policies(&node, &answering.known(&providers), faults),
         prices: prices(&node, faults),
         budgets: budgets(&node, faults),
         providers,
+        models,
         defaults,
         ceilings,
         ..bare(root)
@@ -99,10 +105,15 @@ fn limits(node: &Node<'_>, faults: &mut Faults) -> (Limits, Ceilings) {
     (limits, ceilings)
 }
 
-fn provider(name: &At<String>, node: &Node<'_>, faults: &mut Faults) -> (ProviderName, ProviderConfig) {
+fn provider(
+    name: &At<String>,
+    node: &Node<'_>,
+    models: &BTreeMap<ModelName, Stated>,
+    faults: &mut Faults,
+) -> (ProviderName, ProviderConfig) {
     check_name(node, "a provider", name, faults);
     let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
-    let is_openai = host(&base_url) == Some("api.openai.com");
+    let is_openai = is_openai(&base_url);
     let field = node.text("output_cap_field").map(|field| field.value);
     let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
     let quirks = Quirks {
@@ -111,11 +122,17 @@ fn provider(name: &At<String>, node: &Node<'_>, faults: &mut Faults) -> (Provide
         stream_usage: node.boolean("stream_usage").unwrap_or(true),
         no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
     };
-    // `wire` has one word yet; the reader has refused all others.
-    node.text("wire");
+    let wire = wire(node);
     let (key, headers) = (key(node, faults), headers(node, faults));
     let name = ProviderName::from(name.value.as_str());
-    (name.clone(), ProviderConfig { name, wire: Wire::OpenAiChat, base_url, key, headers, quirks })
+    let models = models.iter().filter(|(model, _)| model.provider() == name);
+    let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
+    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks, models })
+}
+
+/// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
+fn wire(node: &Node<'_>) -> Wire {
+    node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
 }
 
 /// Checks where an API begins, and takes the `/` from its end.
@@ -139,12 +156,6 @@ fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
     faults.hide(node.source, &url.span);
     node.fault(faults, code::BAD_VALUE, &url.span, format!("`base_url` {problem}"), help);
     String::new()
-}
-
-/// The host of an address, without its port.
-fn host(url: &str) -> Option<&str> {
-    let authority = url.split_once("://")?.1.split('/').next()?;
-    authority.split(':').next()
 }
 
 fn key(node: &Node<'_>, faults: &mut Faults) -> KeySource {
@@ -243,6 +254,35 @@ fn check_downgrade(node: &Node<'_>, name: &str, to: &At<String>, known: &[String
         let help = suggest(&to.value, known.iter().map(String::as_str), "");
         node.fault(faults, code::UNKNOWN_NAME, &to.span, format!("no policy `{}`", to.value), help);
     }
+}
+
+fn models(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<ModelName, Stated> {
+    let nodes = node.sections("models");
+    let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
+    unique(node, &named, "what the model can do:", faults);
+    nodes.iter().filter_map(|node| stated(node, faults)).collect()
+}
+
+fn stated(node: &Node<'_>, faults: &mut Faults) -> Option<(ModelName, Stated)> {
+    let model = names::model(node, &node.text("model")?, &Providers::new(), faults);
+    let reasons = |word: &str| match word {
+        "never" => Reasons::Never,
+        "asked" => Reasons::Asked,
+        "always" => Reasons::Always,
+        // The reader has told of it.
+        _ => Reasons::Unknown,
+    };
+    let stated = Stated {
+        tools: node.boolean("tools"),
+        parallel_tools: node.boolean("parallel_tools"),
+        forced_tools: node.boolean("forced_tools"),
+        json_schema: node.boolean("json_schema"),
+        reasoning: node.text("reasoning").map(|word| reasons(&word.value)),
+        images: node.boolean("images"),
+        documents: node.boolean("documents"),
+        sampling: node.boolean("sampling"),
+    };
+    Some((model, stated))
 }
 
 fn prices(node: &Node<'_>, faults: &mut Faults) -> Vec<PriceOverride> {

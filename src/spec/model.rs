@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use crate::domain::ability::{Abilities, Reasons};
 use crate::domain::limits::Declared;
 use crate::domain::message::Sampling;
 use crate::domain::plan::{DowngradePlan, ModelPlan};
+use crate::domain::pricing::PriceBook;
 use crate::ids::{ModelName, PolicyName};
 use crate::spec::agent::Surroundings;
 use crate::spec::fault::{Faults, code, suggest};
@@ -85,7 +87,10 @@ pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults:
         stream: true,
     };
     let plan = overlay(&node, base, surroundings, faults);
-    Some(choice?.over(plan, &node))
+    let plan = choice?.over(plan, &node);
+    check_asking(&node, &plan, surroundings, faults);
+    check_tools(agent, &plan, surroundings, faults);
+    Some(plan)
 }
 
 /// Resolves how a stage asks a model, over how its agent does; `None` where it says nothing of its own.
@@ -96,14 +101,60 @@ pub(crate) fn of_stage(
     faults: &mut Faults,
 ) -> Option<ModelPlan> {
     if !KEYS.iter().any(|key| node.has(key)) {
+        if let Some(plan) = agents {
+            check_tools(node, plan, surroundings, faults);
+        }
         return None;
     }
     let names_models = node.has("policy") || node.has("models");
     let choice = names_models.then(|| choice(node, surroundings, faults));
     let plan = overlay(node, agents?.clone(), surroundings, faults);
-    match choice {
-        Some(choice) => Some(choice?.over(plan, node)),
-        None => Some(plan),
+    let plan = match choice {
+        Some(choice) => choice?.over(plan, node),
+        None => plan,
+    };
+    check_asking(node, &plan, surroundings, faults);
+    check_tools(node, &plan, surroundings, faults);
+    Some(plan)
+}
+
+/// What each model that may be asked can do, as far as anybody says.
+fn abilities<'a>(
+    plan: &'a ModelPlan,
+    surroundings: &'a Surroundings<'_>,
+) -> impl Iterator<Item = (&'a ModelName, Abilities)> {
+    let downgrade = plan.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
+    let models = plan.candidates.iter().chain(&plan.after_filter).chain(&plan.after_overflow).chain(downgrade);
+    let stated = &surroundings.project.models;
+    models.map(move |model| (model, Abilities::of(model, PriceBook::builtin().first_of(model), stated.get(model))))
+}
+
+/// Reports settings that a model is known to refuse: of what it may be asked, the first one counts.
+fn check_asking(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
+    let mut refuse = |key: &str, ability: &str, refuses: &dyn Fn(&Abilities) -> bool| {
+        let Some((model, _)) = abilities(plan, surroundings).find(|(_, able)| refuses(able)) else { return };
+        let at = [key, "models", "policy"].into_iter().find(|key| node.has(key)).unwrap_or(key);
+        let message = format!("`{model}` takes no `{key}`");
+        let help = format!(
+            "leave `{key}` out, or name another model; if it does take it, say `{ability}` for it under `[[models]]`"
+        );
+        node.fault(faults, code::CONFLICT, &node.key_span(at), message, help);
+    };
+    if plan.sampling.temperature.is_some() {
+        refuse("temperature", "sampling = true", &|able| able.sampling.is_no());
+    }
+    if plan.sampling.reasoning.is_some() {
+        refuse("reasoning", "reasoning = \"asked\"", &|able| able.reasoning == Reasons::Never);
+    }
+}
+
+/// Reports tools of an agent or a stage whose models are known to call none.
+fn check_tools(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
+    let Some(key) = ["tools", "agents"].into_iter().find(|key| node.has(key)) else { return };
+    if let Some((model, _)) = abilities(plan, surroundings).find(|(_, able)| able.tools.is_no()) {
+        let message = format!("`{model}` calls no tools");
+        let help = "name another model; if it does call them, say `tools = true` for it under `[[models]]`";
+        node.fault(faults, code::CONFLICT, &node.key_span(key), message, help);
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::domain::ability::{Abilities, Stated};
 use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
+use crate::domain::pricing::{Factor, PriceBook};
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
 use crate::units::{Money, TokenPrice};
@@ -24,6 +26,8 @@ pub struct Project {
     pub policies: BTreeMap<PolicyName, Policy>,
     /// Prices over the built-in book, in the order of the file.
     pub prices: Vec<PriceOverride>,
+    /// What the project says of models, whichever provider has them.
+    pub models: BTreeMap<ModelName, Stated>,
     /// Budgets, in the order of the file.
     pub budgets: Vec<Budget>,
     /// Limits of an agent that sets none: built in, or of `[defaults.limits]`, none above its ceiling.
@@ -91,13 +95,73 @@ pub struct ProviderConfig {
     pub headers: BTreeMap<String, String>,
     /// Which request fields the server takes.
     pub quirks: Quirks,
+    /// What the project says of this provider's models.
+    pub models: BTreeMap<ModelName, Stated>,
 }
 
-/// A wire format.
+impl ProviderConfig {
+    /// The factor on every rate that the place decides where its API is reached.
+    #[must_use]
+    pub fn endpoint_factor(&self) -> Option<Factor> {
+        match self.host()?.strip_suffix(OPENAI_REGIONAL)? {
+            "us" => Some(Factor::ResidencyUs),
+            // Only the rates of `us` and `eu` are published (PROVIDERS §1). The others are taken for no cheaper, so that
+            // what is reserved there is rather too much.
+            "eu" | "ae" | "au" | "in" | "jp" => Some(Factor::ResidencyEu),
+            _ => None,
+        }
+    }
+
+    /// The host of its address, without a port.
+    fn host(&self) -> Option<&str> {
+        host(&self.base_url)
+    }
+
+    /// What one of its models can do, as far as anybody says.
+    #[must_use]
+    pub fn abilities(&self, model: &ModelName) -> Abilities {
+        Abilities::of(model, PriceBook::builtin().first_of(model), self.models.get(model))
+    }
+}
+
+/// What the hosts of OpenAI's regions end with.
+const OPENAI_REGIONAL: &str = ".api.openai.com";
+
+/// The host of an address, without its port.
+pub(crate) fn host(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    authority.split(':').next()
+}
+
+/// True for OpenAI's own hosts.
+pub(crate) fn is_openai(url: &str) -> bool {
+    host(url).is_some_and(|host| host == "api.openai.com" || host.ends_with(OPENAI_REGIONAL))
+}
+
+/// A wire format that this version speaks. Those of later versions are words of `spec::keys::project` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+}
+
+impl Wire {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::OpenAiChat];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+        }
+    }
+
+    /// The wire of a word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|wire| wire.name() == word)
+    }
 }
 
 /// Where a provider's key comes from. Never the key itself.

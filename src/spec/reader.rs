@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::spec::fault::{Faults, Source, code, suggest};
+use crate::spec::fault::{Faults, Source, code, nearest, suggest};
 use crate::spec::keys::{Kind, Section};
 use crate::units::{Millis, Money, Timestamp, TokenPrice};
 
@@ -415,7 +415,13 @@ impl Reading<'_, '_> {
             return Err(self.problem(code::UNSUPPORTED, message, format!("supported: {}", all.join(", "))));
         }
         let message = format!("`{text}` is no value of `{}`", self.key);
-        Err(self.problem(code::BAD_VALUE, message, suggest(&text, choices, "")))
+        let help = match nearest(&text, now.iter().chain(later).copied()) {
+            Some(near) if later.contains(&near) => {
+                format!("did you mean `{near}`? this version doesn't support it; {}", suggest("", choices, ""))
+            }
+            Some(_) | None => suggest(&text, choices, ""),
+        };
+        Err(self.problem(code::BAD_VALUE, message, help))
     }
 
     fn texts(&self, min: usize, max: usize) -> Result<Vec<At<String>>, Problem> {

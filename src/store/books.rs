@@ -11,7 +11,7 @@ use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded, RunState};
 use crate::domain::ledger::{Dirty, Hold};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey};
+use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
 use crate::ids::{PlanHash, PriceId, ReservationId, RunId};
 use crate::store::engine::{Batch, Reader};
@@ -291,9 +291,14 @@ impl Books {
             let Some(row) = self.rollups.get_mut(&key) else { continue };
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
-            let record = match &key.1.thread {
-                None => codec::seal_compact(&place, &(&key, &row.rollup))?,
-                Some(thread) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
+            let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
+            let record = match (thread, more) {
+                (None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
+                (Some(thread), None) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
+                // No thread has an empty name.
+                (thread, Some(more)) => {
+                    codec::seal_compact(&place, &(&key, &row.rollup, thread.unwrap_or_default(), more))?
+                }
             };
             batch.put(place, record);
         }

@@ -83,7 +83,12 @@ pub(crate) fn begin_compact<'a, T: DeserializeOwned>(
     key: &[u8],
     record: &'a [u8],
 ) -> Result<(T, &'a [u8]), StoreError> {
-    postcard::take_from_bytes(open(key, record)?).map_err(|error| unreadable(key, &error))
+    middle_compact(key, open(key, record)?)
+}
+
+/// What the rest of a record in postcard goes on with, and what is behind that.
+pub(crate) fn middle_compact<'a, T: DeserializeOwned>(key: &[u8], rest: &'a [u8]) -> Result<(T, &'a [u8]), StoreError> {
+    postcard::take_from_bytes(rest).map_err(|error| unreadable(key, &error))
 }
 
 /// What the rest of a record in postcard holds.

@@ -3,6 +3,7 @@
 //! Each question is answered from one view, so that it sees one commit whole; long listings take a view for each page.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::event::{AccountKey, Created, Event, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::rollup::{Day, Rollup, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, ReservationId, RunId};
 use crate::store::codec;
@@ -183,11 +184,17 @@ pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(Rollup
     all(view, keys::rollups(from, to))?.iter().map(|(key, record)| rollup_of(key, record)).collect()
 }
 
-/// A row, with its thread behind it where it has one: rows of before there were threads end earlier.
+/// A row, with what came later behind it where it has some: rows of before that end earlier.
 fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
-    let ((mut of, rollup), rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
+    let ((mut of, mut rollup), rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
+    if rest.is_empty() {
+        return Ok((of, rollup));
+    }
+    let (thread, rest): (Arc<str>, &[u8]) = codec::middle_compact(key, rest)?;
+    of.1.thread = Some(thread).filter(|thread| !thread.is_empty());
     if !rest.is_empty() {
-        of.1.thread = Some(codec::end_compact(key, rest)?);
+        let more: RollupMore = codec::end_compact(key, rest)?;
+        more.add_to(&mut rollup);
     }
     Ok((of, rollup))
 }

@@ -117,7 +117,7 @@ fn assert_calls_and_answers_pair_up(messages: &[Sent]) {
                 assert!(open.is_empty(), "calls without an answer: {open:?}");
                 open = assistant.calls.iter().map(|call| call.id.as_str()).collect();
             }
-            Message::System { .. } | Message::User { .. } => assert!(open.is_empty()),
+            Message::System { .. } | Message::User { .. } | Message::File(_) => assert!(open.is_empty()),
         }
     }
     assert!(open.is_empty(), "calls without an answer: {open:?}");

@@ -3,6 +3,7 @@
 //! `PLIMSOLL_KILLS` says how many kills; `PLIMSOLL_SEED` plays one voyage again.
 
 pub(crate) mod books;
+mod people;
 pub(crate) mod process;
 pub(crate) mod project;
 

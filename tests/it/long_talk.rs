@@ -58,6 +58,7 @@ fn summaries(told: &Told) -> Vec<&ModelCall> {
 fn text_of(message: &Message) -> &str {
     match message {
         Message::System { text } | Message::User { text } => text,
+        Message::File(file) => file.name(),
         Message::Assistant(said) => &said.text,
         Message::Tool(answer) => &answer.content,
     }

@@ -1,9 +1,11 @@
 //! The price book against a slow reading of the same facts, and its bounds against its costs.
 
+mod bounds;
+
 use plimsoll::domain::pricing::{
-    CacheWrites, CustomPrice, PriceBook, PriceRow, PricingError, ServiceTier, Terms, Usage,
+    CacheWrites, CustomPrice, Factor, PriceBook, PriceRow, PricingError, ServiceTier, Terms, Usage,
 };
-use plimsoll::ids::ModelName;
+use plimsoll::ids::{ModelName, PriceId, ProviderName};
 use plimsoll::units::{Money, Timestamp, TokenPrice, Tokens};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -200,16 +202,37 @@ fn prices_begin_and_end() {
 #[test]
 fn a_regional_host_multiplies_every_rate_exactly() {
     let sol = row("openai/gpt-6.1-sol");
-    let regional = sol.multiplied("residency_eu").expect("a factor");
+    let regional = sol.multiplied(Factor::ResidencyEu).expect("a factor");
     let used = usage(1_000, 200, 300, 40);
     let (plain, dearer) = (sol.cost(&used, None).expect("a cost"), regional.cost(&used, None).expect("a cost"));
     assert_eq!(dearer.pico() * 10, plain.pico() * 11);
     assert_ne!(sol.id, regional.id);
-    assert!(matches!(sol.multiplied("nowhere"), Err(PricingError::Multiplier { .. })));
+    assert!(matches!(sol.multiplied(Factor::SpeedFast), Err(PricingError::Multiplier { .. })));
     for row in PriceBook::builtin().rows() {
         for factor in row.multipliers.keys() {
-            assert!(row.multiplied(factor).is_ok(), "{} {factor}", row.model);
+            assert!(row.multiplied(*factor).is_ok(), "{} {factor:?}", row.model);
         }
+    }
+}
+
+#[test]
+fn an_endpoint_multiplies_the_rows_that_have_its_factor() {
+    let book = PriceBook::builtin();
+    let regional = book.at_endpoint(&ProviderName::from("openai"), Factor::ResidencyEu).expect("whole rates");
+    let found = |book: &PriceBook, model: &str| book.find(&ModelName::from(model), NOW).expect("a row").id.clone();
+    let dearer = row("openai/gpt-6.1-sol").multiplied(Factor::ResidencyEu).expect("a factor");
+    assert_eq!(found(&regional, "openai/gpt-6.1-sol"), dearer.id);
+    assert_eq!(regional.find_version(&dearer.id), Some(&dearer));
+    for same in ["openai/gpt-5-mini", "anthropic/claude-opus-5-5"] {
+        assert_eq!(found(&regional, same), found(book, same), "{same}");
+    }
+}
+
+/// A version's name is in every log: what rows can hold may grow, what old rows are called may not change.
+#[test]
+fn versions_keep_their_names() {
+    for id in ["openai/gpt-6.1-sol@2026-11-23#b4095609", "anthropic/claude-opus-5-5@2026-11-23#eb311e42"] {
+        assert!(PriceBook::builtin().find_version(&PriceId::from(id)).is_some(), "{id}");
     }
 }
 
@@ -269,7 +292,7 @@ proptest! {
             let usual = Usage { cache_write_long: Tokens::ZERO, ..used };
             prop_assert!(row.cost(&usual, None).expect("a cost") <= row.worst_case(Tokens(input), output), "{}", row.model);
             let writes = if long_writes { CacheWrites::Long } else { CacheWrites::Short };
-            let any_tier = Terms { cache_writes: writes, service_tier: ServiceTier::Any };
+            let any_tier = Terms { cache_writes: writes, service_tier: ServiceTier::Any, ..Terms::default() };
             let reported = if long_writes { &used } else { &usual };
             let most = row.bound(Tokens(input), any_tier).worst_case(output);
             for tier in row.service_tiers.keys() {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll::domain::ability::Stated;
 use plimsoll::domain::message::{
-    Assistant, Message, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
+    Assistant, File, Media, Message, Opaque, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice,
+    ToolDefinition,
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
 use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
 fn openai() -> ProviderConfig {
@@ -23,6 +26,7 @@ fn openai() -> ProviderConfig {
             stream_usage: true,
             no_cache_writes: true,
         },
+        models: BTreeMap::new(),
     }
 }
 
@@ -42,6 +46,7 @@ fn request(model: &str) -> Request {
         messages: vec![Message::User { text: "Hi \"you\"".into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::Auto,
+        parallel_calls: true,
         output: None,
         max_output_tokens: 100,
         sampling: Sampling::default(),
@@ -105,7 +110,7 @@ fn a_conversation_with_tools_is_told_in_full() {
         Message::System { text: "Be brief.".into() },
         Message::Assistant(Assistant {
             calls: vec![call],
-            reasoning: vec![json!({"text": "hm"})],
+            reasoning: vec![Opaque::kept(json!({"text": "hm"}))],
             ..Assistant::default()
         }),
         Message::Tool(ToolAnswer {
@@ -141,6 +146,57 @@ fn tools_can_be_shown_and_forbidden() {
     assert_eq!(body(&openai(), &shown)["tool_choice"], "none");
     let bare = Request { tool_choice: ToolChoice::None, ..request("openai/gpt-5-mini") };
     assert_eq!(body(&openai(), &bare).get("tool_choice"), None);
+    let choice = |tool_choice| body(&openai(), &Request { tool_choice, ..shown.clone() })["tool_choice"].clone();
+    assert_eq!(choice(ToolChoice::Required), "required");
+    let named = json!({"type": "function", "function": {"name": "look"}});
+    assert_eq!(choice(ToolChoice::Named(ToolName::from("look"))), named);
+    let one = |request: Request| body(&openai(), &request).get("parallel_tool_calls").cloned();
+    assert_eq!(one(shown.clone()), None);
+    assert_eq!(one(Request { parallel_calls: false, ..shown }), Some(json!(false)));
+    assert_eq!(one(Request { parallel_calls: false, ..bare }), None, "without tools there is nothing to say");
+}
+
+#[test]
+fn files_are_user_messages_of_their_own() {
+    let file =
+        |name: &str, media| Message::File(File::new(name, media, "iVBORw0KGgo=", Tokens(765)).expect("a file")).into();
+    let messages = vec![file("a.png", Media::Png), file("b.pdf", Media::Pdf)];
+    let sent = body(&openai(), &Request { messages, ..request("openai/gpt-5-mini") });
+    let image = json!({"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "high"});
+    let document = json!({"filename": "b.pdf", "file_data": "data:application/pdf;base64,iVBORw0KGgo="});
+    assert_eq!(
+        sent["messages"],
+        json!([
+            {"role": "user", "content": [{"type": "image_url", "image_url": image}]},
+            {"role": "user", "content": [{"type": "file", "file": document}]},
+        ])
+    );
+}
+
+#[test]
+fn files_are_refused_where_the_model_is_known_not_to_take_them() {
+    let with = |model: &str, media: Media| {
+        let file = File::new("a", media, "iVBORw0KGgo=", Tokens(765)).expect("a file");
+        Request { messages: vec![Message::File(file).into()], ..request(model) }
+    };
+    let refused = |config: &ProviderConfig, model: &str, media| match encode(config, &with(model, media)) {
+        Err(ProviderError::File { ability, .. }) => Some(ability),
+        Err(other) => panic!("{other}"),
+        Ok(_) => None,
+    };
+    assert_eq!(refused(&local(), "groq/openai/gpt-oss-20b", Media::Png), Some("images"));
+    for model in ["openai/gpt-5-mini", "local/qwen"] {
+        assert_eq!(refused(&local(), model, Media::Jpeg), None, "{model}");
+    }
+    let stated = |images, documents| Stated { images: Some(images), documents: Some(documents), ..Stated::default() };
+    let models = BTreeMap::from([
+        ("local/qwen".into(), stated(false, false)),
+        ("groq/openai/gpt-oss-20b".into(), stated(true, true)),
+    ]);
+    let config = ProviderConfig { models, ..local() };
+    assert_eq!(refused(&config, "local/qwen", Media::Webp), Some("images"));
+    assert_eq!(refused(&config, "local/qwen", Media::Pdf), Some("documents"));
+    assert_eq!(refused(&config, "groq/openai/gpt-oss-20b", Media::Png), None);
 }
 
 #[test]

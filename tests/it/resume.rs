@@ -282,6 +282,7 @@ fn given_up(run: RunId) -> Op {
         bill: Money::ZERO,
         source: CostSource::Reported,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

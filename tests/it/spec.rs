@@ -9,12 +9,13 @@ use std::path::Path;
 
 use plimsoll::domain::limits::{AtLimit, Declared, LimitKind};
 use plimsoll::domain::plan::{Builtin, Overflow, ToolKind};
+use plimsoll::domain::pricing::Factor;
 use plimsoll::ids::{AgentName, ModelName, ToolName};
 use plimsoll::spec::load::{
     Answering, LoadOptions, find_project, load_agent, load_configuration, load_project, survey_project,
 };
 use plimsoll::spec::load_line::load_line;
-use plimsoll::spec::project::{KeySource, OutputCapField};
+use plimsoll::spec::project::{KeySource, OutputCapField, Wire};
 use plimsoll::spec::schema;
 use plimsoll::units::{Millis, Money, Tokens};
 use tempfile::TempDir;
@@ -252,6 +253,41 @@ fn providers_have_the_quirks_of_their_host() {
     let local = &project.providers[&"local".into()];
     assert_eq!((&local.key, local.quirks.output_cap_field), (&KeySource::None, OutputCapField::MaxTokens));
     assert!(!local.quirks.pin_service_tier && !local.quirks.no_cache_writes && local.quirks.stream_usage);
+}
+
+#[test]
+fn a_regional_host_has_its_quirks_and_its_factor() {
+    let provider = |host: &str| {
+        let text = format!("[providers.openai]\nwire = \"openai-chat\"\nbase_url = \"https://{host}/v1\"\n");
+        let folder = project(&[("plimsoll.toml", &text)]);
+        let project = load_configuration(folder.path(), &options()).expect("a good file");
+        project.providers[&"openai".into()].clone()
+    };
+    for (host, factor) in [
+        ("api.openai.com", None),
+        ("us.api.openai.com", Some(Factor::ResidencyUs)),
+        ("eu.api.openai.com:443", Some(Factor::ResidencyEu)),
+        ("jp.api.openai.com", Some(Factor::ResidencyEu)),
+    ] {
+        let provider = provider(host);
+        assert_eq!(provider.endpoint_factor(), factor, "{host}");
+        assert!(provider.quirks.pin_service_tier && provider.quirks.no_cache_writes, "{host}");
+    }
+    for host in ["eu.api.example.com", "api.openai.com.example.com", "xapi.openai.com"] {
+        let provider = provider(host);
+        assert_eq!((provider.endpoint_factor(), provider.quirks.pin_service_tier), (None, false), "{host}");
+    }
+}
+
+#[test]
+fn a_wire_is_read_by_its_word() {
+    for wire in Wire::ALL {
+        let text = format!("[providers.a]\nwire = \"{}\"\nbase_url = \"https://host\"\n", wire.name());
+        let folder = project(&[("plimsoll.toml", &text)]);
+        let project = load_configuration(folder.path(), &options()).expect("a good file");
+        assert_eq!(project.providers[&"a".into()].wire, wire);
+    }
+    assert_eq!(Wire::named("smoke"), None);
 }
 
 #[test]

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use plimsoll::domain::context::Sizer;
 use plimsoll::domain::message::{
-    Assistant, Message, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
+    Assistant, File, Media, Message, Opaque, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice,
+    ToolDefinition,
 };
 use plimsoll::ids::ModelName;
-use plimsoll::tokenize::{Counter, Encoding, Prepared, RequestSizer, input_bound_bytes, input_bound_tokens};
+use plimsoll::tokenize::{
+    Counter, Encoding, MESSAGE_FRAME, Prepared, RequestSizer, input_bound_bytes, input_bound_tokens, message_bytes,
+};
 use plimsoll::units::Tokens;
 use proptest::prelude::*;
 use serde_json::json;
@@ -24,6 +27,7 @@ fn request(messages: Vec<Message>) -> Request {
         }]
         .into(),
         tool_choice: ToolChoice::Auto,
+        parallel_calls: true,
         output: Some(OutputSchema { name: "answer".to_owned(), schema: json!({"type": "object"}) }.into()),
         max_output_tokens: 800,
         sampling: Sampling::default(),
@@ -59,6 +63,7 @@ fn concatenation(request: &Request) -> String {
     let schema = request.output.iter().map(|output| serde_json::to_string(&output.schema).expect("JSON"));
     let texts = request.messages.iter().map(|message| match &**message {
         Message::System { text } | Message::User { text } => text.clone(),
+        Message::File(file) => file.name().to_owned(),
         Message::Assistant(assistant) => {
             let calls = assistant.calls.iter().map(|call| format!("{}{}{}", call.id, call.name, call.arguments));
             std::iter::once(assistant.text.clone()).chain(calls).collect()
@@ -147,16 +152,30 @@ fn every_text_that_the_server_sees_counts() {
             let mut message = (*request.messages[index]).clone();
             match &mut message {
                 Message::System { text } | Message::User { text } => text.push_str("12345"),
+                Message::File(_) => unreachable!("the request has none"),
                 Message::Assistant(assistant) => {
                     assistant.calls[0].arguments.push_str("12345");
                     assistant.refusal = Some("no".to_owned());
-                    assistant.reasoning.push(json!("abc"));
+                    assistant.reasoning.push(Opaque::kept(json!("abc")));
                 }
                 Message::Tool(answer) => answer.content.push_str("12345"),
             }
             request.messages[index] = message.into();
         });
         assert_eq!(added, if index == 2 { 5 + 2 + 5 } else { 5 }, "message {index}");
+    }
+}
+
+/// Pixels and pages aren't bytes: a file counts what it says, whatever its size.
+#[test]
+fn a_file_counts_what_it_says() {
+    let file = |tokens| File::new("a.png", Media::Png, "iVBORw0KGgo=", Tokens(tokens)).expect("a file");
+    let counter = Counter::default();
+    for tokens in [1, 85, 48_000] {
+        let message = Message::File(file(tokens));
+        let (bytes, counted) = (message_bytes(&message), counter.message_tokens(Encoding::O200k, &message));
+        assert!(bytes.0 >= tokens && bytes.0 <= tokens + 5 + MESSAGE_FRAME, "{bytes}");
+        assert!(counted.0 >= tokens && counted <= bytes, "{counted}");
     }
 }
 

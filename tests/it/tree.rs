@@ -1,6 +1,8 @@
 //! Trees of runs over the socket of the simulated provider: sub-agents as stages and as tools, under the limits of all
 //! above them, cancelled, stopped and resumed; and many of them under one cap.
 
+mod links;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -56,6 +56,8 @@ const EVENTFUL: [&str; 22] = [
 
 /// Voyages of an ordinary test run.
 const VOYAGES: u64 = 100;
+/// Seeds that come to what is too rare for the first ones: a new period below.
+const RARE: [u64; 1] = [217];
 /// Voyages that are told twice.
 const VOYAGES_TOLD_TWICE: u64 = 25;
 /// Each planted bug is found in fewer.
@@ -86,7 +88,8 @@ fn voyages_keep_every_invariant() {
     let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
     let (mut runs, mut commits, mut invoiced) = (0, 0, Money::ZERO);
     let mut first = None;
-    for seed in seeds.clone() {
+    let rare = RARE.into_iter().filter(|seed| one.is_none() && !seeds.contains(seed));
+    for seed in seeds.clone().chain(rare) {
         let tale = sail(seed, None);
         if let Some(what) = &tale.broken {
             println!("PLIMSOLL_SEED={seed}: {}", what.chars().take(300).collect::<String>());

@@ -87,9 +87,15 @@ impl Recipe {
 
     /// As [`Self::start`], by a clock of the test's own.
     pub(crate) fn start_at(&self, clock: &Clock) -> World {
+        self.start_as(clock, |_| {})
+    }
+
+    /// With the plan of agent `a` changed to what no file may say.
+    pub(crate) fn start_as(&self, clock: &Clock, change: impl FnOnce(&mut Plan)) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         self.write(folder.path());
-        let (project, plans) = load(folder.path());
+        let (project, mut plans) = load(folder.path());
+        change(plans.get_mut(&AgentName::from("a")).expect("an agent"));
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");

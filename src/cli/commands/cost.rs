@@ -36,9 +36,19 @@ pub(super) fn cost(context: &Context<'_>, arguments: &CostArguments) -> Result<E
 }
 
 fn tell_unknown(context: &Context<'_>, total: &CostSums) {
+    if total.mismatched > 0 {
+        let of = if total.mismatched == 1 {
+            "1 attempt".to_owned()
+        } else {
+            format!("{} attempts", grouped(total.mismatched))
+        };
+        context.output.talk(&format!(
+            "* with {of} whose usage contradicts itself: what each reservation held is booked; `plimsoll trace RUN` shows the counts"
+        ));
+    }
     if !total.unknown_usd.is_zero() {
         context.output.talk(&format!(
-            "{} of it is unknown: the provider gave no usage, so the whole reservation counts until it is reconciled",
+            "{} of it is unknown: the provider gave no usage to go by, so the whole reservation counts until it is reconciled",
             total.unknown_usd
         ));
     }
@@ -99,7 +109,7 @@ fn cells(sums: &CostSums) -> [String; 9] {
     let some = |amount: Money| if amount.is_zero() { "-".to_owned() } else { amount.to_string() };
     [
         sums.settled_usd.to_string(),
-        some(sums.unknown_usd),
+        some(sums.unknown_usd) + if sums.mismatched > 0 { "*" } else { "" },
         some(sums.retries_usd),
         grouped(sums.ended.values().sum()),
         grouped(sums.calls),
@@ -134,6 +144,7 @@ mod tests {
             attempts: 1_234,
             settled: Money::from_micro(1_234_500),
             unknown: Money::from_micro(9_000),
+            mismatched: 2,
             latency: Millis(1_234_000),
             over: 1_234,
             ended: [(EndState::Finished, 300)].into(),

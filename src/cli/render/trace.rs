@@ -6,6 +6,7 @@ use crate::domain::event::{
     AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::pricing::{Factor, Fee, Fees, Mismatch};
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
     StepLine, TimelineEntry, TokenDocument, Trace,
@@ -256,7 +257,14 @@ fn attempt_line(attempt: &AttemptLine) -> String {
     parts.extend(attempt.latency_ms.map(|latency| latency.to_string()));
     parts.extend(attempt.first_token_ms.map(|first| format!("first token {first}")));
     parts.extend(attempt.tokens.as_ref().map(tokens));
+    parts.extend(fees(attempt.fees));
     parts.join(", ")
+}
+
+/// `2 web_search`, for each kind that there are some of.
+fn fees(fees: Fees) -> impl Iterator<Item = String> {
+    let some = Fee::ALL.into_iter().map(move |fee| (fees.of(fee), fee)).filter(|(count, _)| *count > 0);
+    some.map(|(count, fee)| format!("{count} {}", fee.name()))
 }
 
 fn money(attempt: &AttemptLine) -> String {
@@ -277,7 +285,8 @@ fn tokens(tokens: &TokenDocument) -> String {
     let written = plus(some(tokens.cache_write, " written"));
     let reasoning = some(tokens.reasoning, " reasoning");
     let reasoning = if reasoning.is_empty() { reasoning } else { format!(" ({reasoning})") };
-    format!("in {}{cached}{written}, out {}{reasoning}", tokens.input, tokens.output)
+    let other = plus(some(tokens.other, " of another class"));
+    format!("in {}{cached}{written}, out {}{reasoning}{other}", tokens.input, tokens.output)
 }
 
 fn details(attempt: &AttemptLine) -> Vec<String> {
@@ -285,6 +294,7 @@ fn details(attempt: &AttemptLine) -> Vec<String> {
     if let AttemptCall::Model(model) = &attempt.call {
         lines.extend(model_details(model));
     }
+    lines.extend(attempt.usage_mismatch.as_ref().map(contradiction));
     match &attempt.gave {
         None => {}
         Some(Gave::Failure(why)) => lines.push(failure(why)),
@@ -296,6 +306,11 @@ fn details(attempt: &AttemptLine) -> Vec<String> {
         Some(Gave::Reply(reply)) => lines.extend(said(reply)),
     }
     lines
+}
+
+fn contradiction(mismatch: &Mismatch) -> String {
+    let mismatch = one_line(&mismatch.to_string(), EXCERPT_CHARS_MAX);
+    format!("THE USAGE CONTRADICTS ITSELF: {mismatch}; no less than the reservation is booked")
 }
 
 fn model_details(model: &ModelLine) -> Vec<String> {
@@ -328,6 +343,10 @@ fn said(reply: &ReplyLine) -> Vec<String> {
         lines.push(format!("said: {}", one_line(&reply.text, EXCERPT_CHARS_MAX)));
     }
     lines.extend(reply.refusal.as_ref().map(|words| format!("declined: {}", one_line(words, EXCERPT_CHARS_MAX))));
+    if !reply.factors.is_none() {
+        let names: Vec<&str> = reply.factors.each().map(Factor::name).collect();
+        lines.push(format!("served and priced with: {}", names.join(", ")));
+    }
     let asks = |call: &crate::domain::message::ToolCall| {
         format!("asks for {} {}", one_line(call.name.as_str(), 64), one_line(&call.arguments, EXCERPT_CHARS_MAX))
     };

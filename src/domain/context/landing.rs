@@ -189,6 +189,7 @@ fn shortened(text: &str, left: Tokens) -> Option<String> {
 fn earlier(message: &Sent) -> Part {
     let text = match &**message {
         Message::Assistant(said) => format!("In an earlier run you answered: {}", said.text),
+        Message::File(file) => format!("In an earlier run you were given the file {}", file.name()),
         Message::System { .. } | Message::User { .. } | Message::Tool(_) => {
             format!("In an earlier run you were asked: {}", message.text())
         }
@@ -220,6 +221,10 @@ pub(super) fn parts(draft: &Draft<'_>) -> Vec<Part> {
                     pot: Pot::History,
                     what: "a message".to_owned(),
                 });
+            }
+            Message::File(file) => {
+                let text = format!("You were given the file {}", file.name());
+                parts.push(Part { text, pot: Pot::Documents, what: file.name().to_owned() });
             }
             Message::Assistant(assistant) => {
                 arguments.extend(assistant.calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())));

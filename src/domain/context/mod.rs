@@ -330,7 +330,7 @@ fn is_tool_answer(message: &Message) -> bool {
 fn starts_turn(message: &Message) -> bool {
     match message {
         Message::Assistant(_) => true,
-        Message::System { .. } | Message::User { .. } | Message::Tool(_) => false,
+        Message::System { .. } | Message::User { .. } | Message::File(_) | Message::Tool(_) => false,
     }
 }
 

@@ -62,7 +62,7 @@ impl Needs {
             let size = measure.message(message);
             match &**message {
                 Message::Tool(answer) => needs.notes = needs.notes.plus(least(message, answer, size, measure)),
-                Message::System { .. } | Message::User { .. } | Message::Assistant(_) => {
+                Message::System { .. } | Message::User { .. } | Message::File(_) | Message::Assistant(_) => {
                     needs.history = needs.history.plus(size);
                 }
             }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{AccountKey, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
-use crate::domain::pricing::Usage;
+use crate::domain::pricing::{Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
@@ -184,7 +184,10 @@ pub struct Settled {
     /// Tokens, where the provider reported them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// The usage as the provider sent it.
+    /// What contradicts itself in that usage: the bill is the whole reservation then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<Mismatch>,
+    /// The usage as the provider sent it, at most [`RAW_USAGE_BYTES_MAX`] of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_usage: Option<Value>,
     /// Time from dispatch to the end.
@@ -194,6 +197,33 @@ pub struct Settled {
     pub first_token: Option<Millis>,
     /// What it gave.
     pub outcome: Outcome,
+}
+
+/// The most JSON of a provider's usage that is kept; of a longer one its beginning, as text.
+pub const RAW_USAGE_BYTES_MAX: usize = 16 * 1024;
+
+impl Settled {
+    /// The tokens of input and output that count towards limits, `bound` being what the attempt was admitted with. Unknown
+    /// means the most: without usage that is the bound, and where the usage contradicts itself the larger of the two.
+    #[must_use]
+    pub fn counted(&self, bound: (Tokens, Tokens)) -> (Tokens, Tokens) {
+        match (&self.usage, &self.mismatch) {
+            (None, _) => bound,
+            (Some(usage), None) => (usage.input_total(), usage.output),
+            (Some(usage), Some(_)) => (usage.input_total().max(bound.0), usage.output.max(bound.1)),
+        }
+    }
+}
+
+/// A provider's usage as it is kept.
+#[must_use]
+pub fn bounded_usage(raw: Value) -> Value {
+    let text = raw.to_string();
+    if text.len() <= RAW_USAGE_BYTES_MAX {
+        return raw;
+    }
+    let end = (0..=RAW_USAGE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    Value::String(text[..end].to_owned())
 }
 
 /// How the cost of an attempt is known.
@@ -224,6 +254,9 @@ pub enum Outcome {
         /// The service tier that the provider says it used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service_tier: Option<String>,
+        /// Factors on the price that the provider says apply.
+        #[serde(default, skip_serializing_if = "Factors::is_none")]
+        factors: Factors,
         /// The provider's id of the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,

@@ -180,6 +180,7 @@ fn settled_unknown(hold: &Hold) -> Event {
         bill: hold.amount,
         source: CostSource::Unknown,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

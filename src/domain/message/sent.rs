@@ -1,5 +1,6 @@
 //! A message as it goes out, with what was found out about it: measured, encoded and hashed once, however often it is sent.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::{Message, ToolAnswer};
+use super::{Form, Message, ToolAnswer};
+use crate::ids::ModelName;
 use crate::units::Tokens;
 
 /// Encodings whose counts are kept.
@@ -24,7 +26,8 @@ struct Known {
     message: Message,
     bytes: OnceLock<Tokens>,
     tokens: [OnceLock<Tokens>; ENCODINGS],
-    fragment: OnceLock<Box<str>>,
+    /// One for each form: a fallback to another wire finds its own.
+    fragments: [OnceLock<Box<str>>; Form::COUNT],
     digest: OnceLock<[u8; DIGEST_BYTES]>,
     /// What is sent in its place where it is cut, with the size that this tells of.
     stand_in: OnceLock<(Tokens, &'static str, Sent)>,
@@ -49,9 +52,20 @@ impl Sent {
         self.0.tokens.get(encoding).is_some_and(|known| known.get().is_some())
     }
 
-    /// What stands for it in the body of a request, encoded once.
-    pub(crate) fn fragment(&self, encode: impl FnOnce(&Message) -> Box<str>) -> &str {
-        self.0.fragment.get_or_init(|| encode(&self.0.message))
+    /// What stands for it in the body of a request of a form to a model, encoded once for each form: as it goes to the model
+    /// that said it, or to any where it holds nothing that only one understands. For others it is encoded each time.
+    pub(crate) fn fragment(
+        &self,
+        form: Form,
+        model: &ModelName,
+        encode: impl FnOnce(&Message) -> Box<str>,
+    ) -> Cow<'_, str> {
+        let message = &self.0.message;
+        let said_by = if let Message::Assistant(said) = message { said.said_by(form) } else { None };
+        if said_by.is_some_and(|other| other != model) {
+            return Cow::Owned(encode(message).into_string());
+        }
+        Cow::Borrowed(self.0.fragments[form.number()].get_or_init(|| encode(message)))
     }
 
     /// What is sent in its place once it is cut: a note that tells its size, made once.
@@ -77,7 +91,7 @@ impl Sent {
     pub fn text(&self) -> &str {
         match &self.0.message {
             Message::System { text } | Message::User { text } => text,
-            Message::Assistant(_) | Message::Tool(_) => "",
+            Message::File(_) | Message::Assistant(_) | Message::Tool(_) => "",
         }
     }
 }
@@ -88,7 +102,7 @@ impl From<Message> for Sent {
             message,
             bytes: OnceLock::new(),
             tokens: [const { OnceLock::new() }; ENCODINGS],
-            fragment: OnceLock::new(),
+            fragments: [const { OnceLock::new() }; Form::COUNT],
             digest: OnceLock::new(),
             stand_in: OnceLock::new(),
         }))
@@ -136,6 +150,7 @@ impl<'de> Deserialize<'de> for Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::message::{Assistant, Opaque};
 
     #[test]
     fn each_figure_is_found_once_and_shared_by_clones() {
@@ -144,8 +159,53 @@ mod tests {
         assert_eq!(sent.bytes(|_| Tokens(7)), other.bytes(|_| unreachable!("measured before")));
         assert_eq!(sent.tokens(1, |_| Tokens(3)), other.tokens(1, |_| unreachable!("counted before")));
         assert_eq!(sent.tokens(0, |_| Tokens(4)), Tokens(4), "each encoding counts for itself");
-        assert_eq!(sent.fragment(|_| "x".into()), other.fragment(|_| unreachable!("encoded before")));
         assert_eq!(sent.digest(), Sent::from(Message::User { text: "Where is my order?".into() }).digest());
         assert_ne!(sent.digest(), Sent::from(Message::System { text: "Where is my order?".into() }).digest());
+    }
+
+    /// A wire that only tests speak: what it is sent names the blocks that it is given back.
+    fn toy(form: Form, model: &str, message: &Message) -> Box<str> {
+        let Message::Assistant(said) = message else { return format!("{form:?} plain").into() };
+        let model = ModelName::from(model);
+        let blocks: Vec<String> = said.returned_to(form, &model).map(|opaque| opaque.block.to_string()).collect();
+        format!("{form:?} {}", blocks.join(" ")).into()
+    }
+
+    #[test]
+    fn each_form_keeps_a_fragment_of_its_own() {
+        let sent = Sent::from(Message::User { text: "Where is my order?".into() });
+        let first = "openai/gpt-5-mini";
+        let fragment =
+            |form, model: &str| sent.fragment(form, &model.into(), |message| toy(form, model, message)).into_owned();
+        assert_eq!(fragment(Form::OpenAiChat, first), "OpenAiChat plain");
+        assert_eq!(fragment(Form::Anthropic, "anthropic/claude"), "Anthropic plain", "not the other wire's");
+        for (form, model) in [(Form::OpenAiChat, "other/model"), (Form::Anthropic, "anthropic/claude")] {
+            let again = sent.clone();
+            let kept = again.fragment(form, &model.into(), |_| unreachable!("encoded before"));
+            assert!(matches!(kept, Cow::Borrowed(_)), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_go_back_to_the_model_that_said_them_and_to_no_other() {
+        let (own, other) = ("anthropic/claude-opus-5-5", "vertex_anthropic/claude-opus-5-5");
+        let thought = Opaque {
+            form: Form::Anthropic,
+            model: Some(own.into()),
+            call: None,
+            block: serde_json::json!({"signature": "x"}),
+        };
+        let kept = Opaque::kept(serde_json::json!({"text": "hm"}));
+        let sent = Sent::from(Message::Assistant(Assistant { reasoning: vec![kept, thought], ..Assistant::default() }));
+        let fragment =
+            |form, model: &str| sent.fragment(form, &model.into(), |message| toy(form, model, message)).into_owned();
+        // In whatever order the models are asked.
+        for _ in 0..2 {
+            assert_eq!(fragment(Form::Anthropic, other), "Anthropic ");
+            assert_eq!(fragment(Form::Anthropic, own), r#"Anthropic {"signature":"x"}"#);
+            assert_eq!(fragment(Form::OpenAiChat, own), "OpenAiChat ");
+        }
+        let again = sent.fragment(Form::Anthropic, &own.into(), |_| unreachable!("encoded before"));
+        assert!(matches!(again, Cow::Borrowed(_)));
     }
 }

@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::domain::pricing::{Capability, LongContext, PriceRow, Rates, TierPrice};
-use crate::ids::{ModelName, PriceId};
+use crate::domain::pricing::{
+    Capability, Factor, Fee, LongContext, PriceRow, PricingError, Rates, Served, TierPrice, Usage,
+};
+use crate::ids::{ModelName, PriceId, ProviderName};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 /// Facts about prices, with their source and the date on which it was read. For `gpt-5.6` and `gpt-5.6-sol` they hold the
@@ -52,10 +54,31 @@ impl PriceBook {
         book
     }
 
+    /// This book where a provider is reached at an endpoint that a factor applies to: the provider's rows that have the
+    /// factor are multiplied by it, each a version of its own.
+    ///
+    /// # Errors
+    /// A rate that would not be whole.
+    pub fn at_endpoint(&self, provider: &ProviderName, factor: Factor) -> Result<Self, PricingError> {
+        let mut book = self.clone();
+        for (_, rows) in book.rows.iter_mut().filter(|(model, _)| model.provider() == *provider) {
+            for row in rows.iter_mut().filter(|row| row.multipliers.contains_key(&factor)) {
+                *row = row.multiplied(factor)?;
+            }
+        }
+        Ok(book)
+    }
+
     /// The price of a model at a time, by its exact name.
     #[must_use]
     pub fn find(&self, model: &ModelName, now: Timestamp) -> Option<&PriceRow> {
         self.rows.get(model)?.iter().find(|row| row.is_valid_at(now))
+    }
+
+    /// The first row of a model, whenever it holds: what its source says of the model itself.
+    #[must_use]
+    pub fn first_of(&self, model: &ModelName) -> Option<&PriceRow> {
+        self.rows.get(model)?.first()
     }
 
     /// A price by its version: what an attempt pinned.
@@ -77,6 +100,24 @@ impl PriceBook {
         }
         let base = without_date(answering)?;
         if base == pinned.model.model() { Some(pinned) } else { self.find(&named(base), now) }
+    }
+
+    /// What an attempt cost, `pinned` being the row of the model that was asked; `None` where nobody knows: the model that
+    /// answered, or how it was served, or a class of what was used has no price.
+    #[must_use]
+    pub fn bill(
+        &self,
+        pinned: &PriceRow,
+        usage: &Usage,
+        answering: Option<&str>,
+        served: Served<'_>,
+        now: Timestamp,
+    ) -> Option<Money> {
+        let row = match answering {
+            None => Some(pinned),
+            Some(answering) => self.find_answering(pinned, answering, now),
+        };
+        row?.cost_as(usage, served).ok()
     }
 
     /// All rows, by model.
@@ -129,7 +170,10 @@ struct Fact {
     #[serde(default)]
     service_tiers: BTreeMap<String, TierFact>,
     #[serde(default)]
-    multipliers: BTreeMap<String, Money>,
+    multipliers: BTreeMap<Factor, Money>,
+    /// USD of each unit.
+    #[serde(default)]
+    fees: BTreeMap<Fee, Money>,
     #[serde(default)]
     capabilities: BTreeSet<Capability>,
     #[serde(default)]
@@ -192,6 +236,7 @@ impl Fact {
             per_call: Money::ZERO,
             service_tiers: self.service_tiers.into_iter().map(|(name, tier)| (name, tier.resolve())).collect(),
             multipliers: self.multipliers.into_iter().map(|(name, factor)| (name, basis_points(factor))).collect(),
+            fees: self.fees,
             context_window: Some(self.context),
             max_output: Some(self.max_output),
             valid_from: None,

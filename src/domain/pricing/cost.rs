@@ -1,35 +1,56 @@
 //! The exact cost of a call after it was made, from what the provider reports.
 
-use crate::domain::pricing::{PriceRow, PricingError, Rates, TierPrice, Usage};
+use crate::domain::pricing::{Class, Factors, Fee, PriceRow, PricingError, Rates, TierPrice, Usage};
 use crate::units::{Money, TokenPrice, Tokens};
 
 /// What servers call the ordinary service tier. `on_demand` is Groq's word.
 const ORDINARY_TIERS: [&str; 3] = ["default", "standard", "on_demand"];
 /// What servers without tiers echo; where a row has tiers it says nothing about what is charged.
 const ECHOED_TIER: &str = "auto";
+/// The most units of a kind that are believed of one call.
+const UNITS_BELIEVED_MAX: Tokens = Tokens(1_000_000);
+
+/// How a provider says that it served a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served<'a> {
+    /// The service tier.
+    pub tier: Option<&'a str>,
+    /// Factors on every rate, but for those of the endpoint, which the row has already.
+    pub factors: Factors,
+}
 
 impl PriceRow {
-    /// The exact cost of a billed call: its fee and its tokens.
+    /// The exact cost of a billed call, served without factors; see [`PriceRow::cost_as`].
     ///
     /// # Errors
-    /// A service tier or a class of tokens without a rate, or counts that can't be believed. Nobody knows the cost then:
-    /// the caller books the whole reservation as `unknown`, never zero and never another class's rate.
+    /// As [`PriceRow::cost_as`].
     pub fn cost(&self, usage: &Usage, service_tier: Option<&str>) -> Result<Money, PricingError> {
+        self.cost_as(usage, Served { tier: service_tier, factors: Factors::NONE })
+    }
+
+    /// The exact cost of a billed call: the call itself, its tokens, and the units beside them. The service tier first,
+    /// then the length of the input, then the factors on every rate (PROVIDERS §8).
+    ///
+    /// # Errors
+    /// A service tier, a factor, a unit or a class of tokens without a price, or counts that can't be believed. Nobody knows
+    /// the cost then: the caller books the whole reservation as `unknown`, never zero and never another class's rate.
+    pub fn cost_as(&self, usage: &Usage, served: Served<'_>) -> Result<Money, PricingError> {
         believe(usage)?;
+        let beside = self.fees_cost(usage.fees)?.plus(self.per_call);
         if self.is_free() {
             return Ok(Money::ZERO);
         }
-        let tier = self.tier(service_tier)?;
-        let rates = self.rates(tier, usage.input_total())?;
-        let classes = [
-            ("input", usage.input, Some(rates.input)),
-            ("cache_read", usage.cache_read, rates.cache_read),
-            ("cache_write", usage.cache_write, rates.cache_write),
-            ("cache_write_long", usage.cache_write_long, rates.cache_write_long),
-            ("output", usage.output, Some(rates.output)),
-        ];
-        classes.into_iter().try_fold(self.per_call, |sum, (class, count, rate)| {
-            self.class_cost(class, count, rate).map(|cost| sum.plus(cost))
+        let tier = self.tier(served.tier)?;
+        let rates = self.multiplied_rates(*self.rates(tier, usage.input_total())?, served.factors)?;
+        usage.classes().into_iter().try_fold(beside, |sum, (class, count)| {
+            self.class_cost(class, count, rates.of(class)).map(|cost| sum.plus(cost))
+        })
+    }
+
+    fn multiplied_rates(&self, rates: Rates, factors: Factors) -> Result<Rates, PricingError> {
+        factors.each().try_fold(rates, |rates, factor| {
+            let multiplied = self.multipliers.get(&factor).and_then(|basis_points| rates.times(*basis_points));
+            multiplied.ok_or_else(|| self.no_factor(factor))
         })
     }
 
@@ -56,18 +77,27 @@ impl PriceRow {
         }
     }
 
-    fn class_cost(&self, class: &'static str, count: Tokens, rate: Option<TokenPrice>) -> Result<Money, PricingError> {
+    fn class_cost(&self, class: Class, count: Tokens, rate: Option<TokenPrice>) -> Result<Money, PricingError> {
         match rate {
             Some(rate) => Ok(rate.cost(count)),
             None if count == Tokens::ZERO => Ok(Money::ZERO),
-            None => Err(PricingError::NoRate { price: self.id.clone(), class }),
+            None => Err(PricingError::NoRate { price: self.id.clone(), class: class.name() }),
         }
     }
 }
 
 /// Counts that no call can have are garbage, not a bill.
 fn believe(usage: &Usage) -> Result<(), PricingError> {
-    let classes = [("input", usage.input_total()), ("output", usage.output), ("reasoning", usage.reasoning)];
+    let classes = [
+        ("input", usage.input_total()),
+        ("output", usage.output),
+        ("reasoning", usage.reasoning),
+        ("other", usage.other),
+    ];
+    let units = Fee::ALL.into_iter().map(|fee| (fee.name(), Tokens(usage.fees.of(fee).into())));
+    if let Some((class, count)) = units.into_iter().find(|(_, count)| *count > UNITS_BELIEVED_MAX) {
+        return Err(PricingError::Unbelievable { class, count });
+    }
     let wild = classes.into_iter().find(|(_, count)| *count > Tokens::BELIEVED_MAX);
     wild.map_or(Ok(()), |(class, count)| Err(PricingError::Unbelievable { class, count }))
 }

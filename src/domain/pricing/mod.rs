@@ -2,11 +2,13 @@
 //!
 //! Invariants: all arithmetic is on whole pico-dollars, so nothing is rounded; a class of tokens without a rate has no
 //! cost, it has an error. A row is never changed: a later fact is a new version with an id of its own.
-//! Deliberately absent: floats, clocks, and any guess. What has no price is refused. Batch prices, audio tokens and
-//! fees of hosted tools are absent too: no wire of ours can cause them.
+//! Deliberately absent: floats, clocks, and any guess. What has no price is refused. Batch prices and audio tokens are
+//! absent too: no wire of ours can cause them.
 
 mod book;
 mod cost;
+mod factor;
+mod usage;
 mod worst_case;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,46 +21,10 @@ use crate::ids::{ModelName, PriceId};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 pub use book::PriceBook;
+pub use cost::Served;
+pub use factor::{Factor, Factors};
+pub use usage::{Class, Fee, Fees, Mismatch, Tally, Unbelievable, Usage, believed};
 pub use worst_case::{CacheWrites, CallBound, ServiceTier, Terms};
-
-/// Tokens of one call in disjoint classes; absent classes are zero, absent *usage* is `None` where this is optional.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Input that was neither read from a cache nor written to one.
-    pub input: Tokens,
-    /// Input read from a cache.
-    pub cache_read: Tokens,
-    /// Input written to a cache for the provider's shorter time to live (5 or 30 minutes).
-    pub cache_write: Tokens,
-    /// Input written to a cache for the longer time to live (1 or 12 hours).
-    #[serde(default)]
-    pub cache_write_long: Tokens,
-    /// Output, reasoning included.
-    pub output: Tokens,
-    /// The part of `output` that is reasoning; shown, not billed again.
-    pub reasoning: Tokens,
-}
-
-impl Usage {
-    /// All input, cached and written included: what context tiers are judged by.
-    #[must_use]
-    pub fn input_total(&self) -> Tokens {
-        self.input.plus(self.cache_read).plus(self.cache_write).plus(self.cache_write_long)
-    }
-
-    /// The sum, class by class.
-    #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            input: self.input.plus(other.input),
-            cache_read: self.cache_read.plus(other.cache_read),
-            cache_write: self.cache_write.plus(other.cache_write),
-            cache_write_long: self.cache_write_long.plus(other.cache_write_long),
-            output: self.output.plus(other.output),
-            reasoning: self.reasoning.plus(other.reasoning),
-        }
-    }
-}
 
 /// One version of one model's price. Serialises as `prices` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,7 +43,10 @@ pub struct PriceRow {
     pub service_tiers: BTreeMap<String, TierPrice>,
     /// Factors that may apply to every rate, in basis points, such as `residency_eu` for a regional host.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub multipliers: BTreeMap<String, u32>,
+    pub multipliers: BTreeMap<Factor, u32>,
+    /// What a unit beside the tokens is charged; no factor of `multipliers` applies to it. One that isn't here has no price.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fees: BTreeMap<Fee, Money>,
     /// The longest input that the model takes.
     pub context_window: Option<Tokens>,
     /// The longest output that the model gives.
@@ -135,6 +104,18 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// The rate of a class; `None` where nobody knows it.
+    const fn of(&self, class: Class) -> Option<TokenPrice> {
+        match class {
+            Class::Fresh => Some(self.input),
+            Class::CacheRead => self.cache_read,
+            Class::CacheWrite => self.cache_write,
+            Class::CacheWriteLong => self.cache_write_long,
+            Class::Output | Class::Reasoning => Some(self.output),
+            Class::Other => None,
+        }
+    }
+
     /// Fills what the source leaves out, as it documents: cached input and writes then cost what input costs. A longer
     /// write beside a known shorter one stays unknown, since it is dearer wherever both are published.
     fn with_documented_defaults(self) -> Self {
@@ -245,13 +226,21 @@ pub enum PricingError {
         /// The model.
         model: ModelName,
     },
+    /// A unit beside the tokens that the row has no price for.
+    #[error("`{price}` has no price for a `{fee}`; don't allow it, or add a price")]
+    NoFee {
+        /// The row.
+        price: PriceId,
+        /// The unit.
+        fee: &'static str,
+    },
     /// A factor that the row doesn't have, or that doesn't give whole pico-dollars.
     #[error("`{price}` can't be multiplied by `{multiplier}`; add a price of its own for that endpoint")]
     Multiplier {
         /// The row.
         price: PriceId,
         /// The factor's name.
-        multiplier: String,
+        multiplier: &'static str,
     },
 }
 
@@ -304,6 +293,7 @@ impl PriceRow {
             per_call: price.per_call,
             service_tiers: BTreeMap::new(),
             multipliers: BTreeMap::new(),
+            fees: BTreeMap::new(),
             context_window: price.context_window,
             max_output: price.max_output,
             valid_from: None,
@@ -321,17 +311,32 @@ impl PriceRow {
     ///
     /// # Errors
     /// The row has no such factor, or a rate would not be whole.
-    pub fn multiplied(&self, multiplier: &str) -> Result<Self, PricingError> {
-        let fail = || PricingError::Multiplier { price: self.id.clone(), multiplier: multiplier.to_owned() };
-        let basis_points = *self.multipliers.get(multiplier).ok_or_else(fail)?;
+    pub fn multiplied(&self, factor: Factor) -> Result<Self, PricingError> {
+        let fail = || self.no_factor(factor);
+        let basis_points = *self.multipliers.get(&factor).ok_or_else(fail)?;
         let mut row = self.clone();
         row.price = self.price.times(basis_points).ok_or_else(fail)?;
         for tier in row.service_tiers.values_mut() {
             *tier = tier.times(basis_points).ok_or_else(fail)?;
         }
-        row.multipliers.remove(multiplier);
-        row.notes.push(format!("multiplied by `{multiplier}`"));
+        row.multipliers.remove(&factor);
+        row.notes.push(format!("multiplied by `{}`", factor.name()));
         Ok(row.with_id())
+    }
+
+    fn no_factor(&self, factor: Factor) -> PricingError {
+        PricingError::Multiplier { price: self.id.clone(), multiplier: factor.name() }
+    }
+
+    /// The price of units beside tokens.
+    fn fees_cost(&self, fees: Fees) -> Result<Money, PricingError> {
+        let counted = Fee::ALL.into_iter().map(|fee| (fee, fees.of(fee))).filter(|(_, count)| *count > 0);
+        counted.map(|(fee, count)| self.fee_cost(fee, count)).sum()
+    }
+
+    fn fee_cost(&self, fee: Fee, count: u32) -> Result<Money, PricingError> {
+        let price = self.fees.get(&fee).ok_or(PricingError::NoFee { price: self.id.clone(), fee: fee.name() })?;
+        Ok(price.times(count.into()))
     }
 
     /// True where the price holds at `now`.
@@ -348,7 +353,8 @@ impl PriceRow {
             rates.input.pico() == 0 && rates.output.pico() == 0 && classes.iter().flatten().all(|rate| rate.pico() == 0)
         };
         let tier = |tier: &TierPrice| free(&tier.rates) && tier.long.as_ref().is_none_or(|long| free(&long.rates));
-        self.per_call.is_zero() && tier(&self.price) && self.service_tiers.values().all(tier)
+        let beside = self.per_call.is_zero() && self.fees.values().all(|price| price.is_zero());
+        beside && tier(&self.price) && self.service_tiers.values().all(tier)
     }
 
     /// True where the model is known to be able to; false where it isn't known.

@@ -1,10 +1,10 @@
 //! The worst case of a call before it is made, and what fits into a room of money.
 //!
 //! Everything takes the dearest rate that a call inside its bounds can reach: of fresh, cached and written input, of the
-//! long-context rates where the bound crosses their threshold, and of every service tier where none is pinned. What each
-//! call costs beside its tokens comes on top.
+//! long-context rates where the bound crosses their threshold, of every service tier where none is pinned, and times every
+//! factor that a reply may report. What each call costs beside its tokens comes on top.
 
-use crate::domain::pricing::{PriceRow, Rates, TierPrice};
+use crate::domain::pricing::{Factor, Factors, Fees, PriceRow, PricingError, Rates, TierPrice};
 use crate::units::{Money, TokenPrice, Tokens};
 
 /// What the request allows the provider to charge for.
@@ -14,12 +14,14 @@ pub struct Terms {
     pub cache_writes: CacheWrites,
     /// Whether the request pins the service tier.
     pub service_tier: ServiceTier,
+    /// Factors that the reply may report: those that the request doesn't rule out.
+    pub factors: Factors,
 }
 
 impl Default for Terms {
-    /// Writes for the shorter time to live may happen; the service tier is pinned to the ordinary one.
+    /// Writes for the shorter time to live may happen; the service tier is pinned to the ordinary one, and no factor applies.
     fn default() -> Self {
-        Self { cache_writes: CacheWrites::Short, service_tier: ServiceTier::Pinned }
+        Self { cache_writes: CacheWrites::Short, service_tier: ServiceTier::Pinned, factors: Factors::NONE }
     }
 }
 
@@ -73,8 +75,27 @@ impl PriceRow {
     /// The bound of a call with at most `input` tokens of input, on the given terms.
     #[must_use]
     pub fn bound(&self, input: Tokens, terms: Terms) -> CallBound {
-        let dearest = self.dearest(input, terms);
+        let dearest = self.dearest(input, terms).times(self.dearest_factor(terms.factors));
         CallBound { before_output: self.per_call.plus(dearest.input.cost(input)), output_rate: dearest.output }
+    }
+
+    /// The bound of a call that may be charged for units beside its tokens, at most `fees` of them. What such a unit adds to
+    /// the input is the caller's to bound: a provider's own tool sends the conversation again each time.
+    ///
+    /// # Errors
+    /// A unit without a price: the call has no bound.
+    pub fn bound_with(&self, input: Tokens, terms: Terms, fees: Fees) -> Result<CallBound, PricingError> {
+        let bound = self.bound(input, terms);
+        Ok(CallBound { before_output: bound.before_output.plus(self.fees_cost(fees)?), ..bound })
+    }
+
+    /// What the dearest of these factors that can apply together come to, each in basis points. Those of one family
+    /// exclude each other; what the row doesn't have is no cost that could be settled.
+    fn dearest_factor(&self, factors: Factors) -> [u32; FAMILIES.len()] {
+        FAMILIES.map(|family| {
+            let may = family.iter().filter(|factor| factors.has(**factor));
+            may.filter_map(|factor| self.multipliers.get(factor)).copied().fold(WHOLE, u32::max)
+        })
     }
 
     /// The most that a call can cost on the usual terms: `worst_case(i, 0) + output_rate(i) × o`.
@@ -125,6 +146,17 @@ impl PriceRow {
     }
 }
 
+/// Factors that exclude each other stand together.
+const FAMILIES: [&[Factor]; 5] = [
+    &[Factor::DataZoneEu, Factor::DataZoneUs],
+    &[Factor::InferenceGeoUs],
+    &[Factor::ResidencyEu, Factor::ResidencyUs],
+    &[Factor::SpeedFast],
+    &[Factor::VertexNonGlobalEndpoint],
+];
+/// A factor of 1, in basis points.
+const WHOLE: u32 = 10_000;
+
 /// The dearest rates that can apply.
 #[derive(Clone, Copy)]
 struct Dearest {
@@ -135,6 +167,17 @@ struct Dearest {
 impl Dearest {
     fn or(self, other: Self) -> Self {
         Self { input: self.input.max(other.input), output: self.output.max(other.output) }
+    }
+
+    /// These rates times factors in basis points, rounded up.
+    fn times(self, factors: [u32; FAMILIES.len()]) -> Self {
+        let one = |rate: TokenPrice, factor: u32| {
+            let product = (u128::from(rate.pico()) * u128::from(factor)).div_ceil(u128::from(WHOLE));
+            TokenPrice::from_pico(u64::try_from(product).unwrap_or(u64::MAX))
+        };
+        let times =
+            |dearest: Self, factor| Self { input: one(dearest.input, factor), output: one(dearest.output, factor) };
+        factors.into_iter().fold(self, times)
     }
 
     /// These rates, scaled as `long` stands to `base`, rounded up.

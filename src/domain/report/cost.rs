@@ -172,6 +172,9 @@ pub struct CostSums {
     pub latency_ms: Option<Millis>,
     /// Runs that ended, by state.
     pub ended: BTreeMap<EndState, u64>,
+    /// Attempts whose reported usage contradicts itself; their money is a part of `unknown_usd`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mismatched: u64,
 }
 
 impl CostTable {
@@ -212,8 +215,14 @@ impl CostSums {
             tokens: TokenDocument::from(&rollup.usage),
             latency_ms: rollup.latency.0.checked_div(rollup.over).map(Millis),
             ended: rollup.ended.clone(),
+            mismatched: rollup.mismatched,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn add(sum: &mut Rollup, other: &Rollup) {
@@ -226,6 +235,7 @@ fn add(sum: &mut Rollup, other: &Rollup) {
     sum.retry_cost = sum.retry_cost.plus(other.retry_cost);
     sum.latency = sum.latency.plus(other.latency);
     sum.over += other.over;
+    sum.mismatched += other.mismatched;
     for (state, count) in &other.ended {
         *sum.ended.entry(*state).or_default() += count;
     }

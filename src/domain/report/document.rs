@@ -107,6 +107,14 @@ pub struct TokenDocument {
     pub output: Tokens,
     /// The part of the output that is reasoning.
     pub reasoning: Tokens,
+    /// Tokens of a class that no rate is known for.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub other: Tokens,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_none(count: &Tokens) -> bool {
+    *count == Tokens::ZERO
 }
 
 impl From<&Usage> for TokenDocument {
@@ -117,6 +125,7 @@ impl From<&Usage> for TokenDocument {
             cache_write: usage.cache_write.plus(usage.cache_write_long),
             output: usage.output,
             reasoning: usage.reasoning,
+            other: usage.other,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::plan::{
     Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
     StagePlan, ToolKind, ToolPlan,
 };
-use crate::domain::pricing::Usage;
+use crate::domain::pricing::{Factors, Fees, Usage};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, ReservationId, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
@@ -168,7 +168,17 @@ impl Log {
         let usage = model.then_some(USAGE);
         let latency = Millis(if model { 412 } else { 7 });
         let first_token = model.then_some(Millis(120));
-        let settled = Settled { reservation, bill, source, usage, raw_usage: None, latency, first_token, outcome };
+        let settled = Settled {
+            reservation,
+            bill,
+            source,
+            usage,
+            mismatch: None,
+            raw_usage: None,
+            latency,
+            first_token,
+            outcome,
+        };
         self.push(latency.0, Event::Settled(Box::new(settled)));
     }
 
@@ -186,6 +196,8 @@ const USAGE: Usage = Usage {
     cache_write_long: Tokens::ZERO,
     output: Tokens(96),
     reasoning: Tokens(40),
+    other: Tokens::ZERO,
+    fees: Fees::NONE,
 };
 
 /// A failure of a class.
@@ -224,7 +236,14 @@ pub(crate) fn reply(text: &str, calls: &[&str]) -> Outcome {
         .collect();
     let stop = if calls.is_empty() { StopReason::End } else { StopReason::ToolCalls };
     let message = Assistant { text: text.into(), calls, ..Assistant::default() };
-    Outcome::Reply { message, stop, response_model: None, service_tier: None, request_id: Some("req_1".into()) }
+    Outcome::Reply {
+        message,
+        stop,
+        response_model: None,
+        service_tier: None,
+        factors: Factors::NONE,
+        request_id: Some("req_1".into()),
+    }
 }
 
 /// A run with a bit of everything: a retry, a cut, a fallback, a tool, a refused call, a wait, a landing.

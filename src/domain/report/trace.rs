@@ -18,6 +18,7 @@ use crate::domain::event::{
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
+use crate::domain::pricing::{Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
@@ -296,6 +297,12 @@ pub struct AttemptLine {
     pub cost_state: CostState,
     /// Tokens, where the provider reported them.
     pub tokens: Option<TokenDocument>,
+    /// What contradicts itself in the usage that the provider reported; the whole reservation is booked then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_mismatch: Option<Mismatch>,
+    /// Units that are billed beside the tokens.
+    #[serde(default, skip_serializing_if = "Fees::is_none")]
+    pub fees: Fees,
     /// The time limit that it ran under.
     pub time_limit_ms: Millis,
     /// Time from dispatch to the end.
@@ -416,6 +423,9 @@ pub struct ReplyLine {
     pub response_model: Option<String>,
     /// The service tier that the provider says it used.
     pub service_tier: Option<String>,
+    /// Factors on the price that the provider says apply.
+    #[serde(default, skip_serializing_if = "Factors::is_none")]
+    pub factors: Factors,
     /// The provider's id of the request.
     pub request_id: Option<String>,
 }
@@ -548,15 +558,18 @@ impl Trace {
 impl Gave {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Reply { message, stop, response_model, service_tier, request_id } => Self::Reply(ReplyLine {
-                text: message.text.clone(),
-                refusal: message.refusal.clone(),
-                calls: message.calls.clone(),
-                stop: stop.clone(),
-                response_model: response_model.clone(),
-                service_tier: service_tier.clone(),
-                request_id: request_id.clone(),
-            }),
+            Outcome::Reply { message, stop, response_model, service_tier, factors, request_id } => {
+                Self::Reply(ReplyLine {
+                    text: message.text.clone(),
+                    refusal: message.refusal.clone(),
+                    calls: message.calls.clone(),
+                    stop: stop.clone(),
+                    response_model: response_model.clone(),
+                    service_tier: service_tier.clone(),
+                    factors: *factors,
+                    request_id: request_id.clone(),
+                })
+            }
             Outcome::ToolResult { content, is_error, cut_bytes } => {
                 Self::Result { content: content.clone(), is_error: *is_error, cut_bytes: *cut_bytes }
             }

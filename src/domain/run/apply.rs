@@ -102,7 +102,7 @@ impl Run {
             Call::Tool { call_id, tool, arguments_hash, arguments, .. } => {
                 self.counters.tool_calls += u32::from(new_step);
                 if new_step {
-                    *self.counters.repeats.entry(arguments_hash.clone()).or_default() += 1;
+                    self.count_repeat(&reserved.step.stage, arguments_hash);
                 }
                 if let Some(arguments) = arguments {
                     self.begin_own_call(&reserved.step, call_id, tool, arguments);
@@ -195,7 +195,7 @@ impl Run {
     /// Unknown means the most: an attempt without usage counts as what it was bounded by.
     fn count_tokens(&mut self, attempt: &Attempt, settled: &Settled) {
         let AttemptKind::Model { input, output, .. } = attempt.kind else { return };
-        let counted = settled.usage.map_or((input, output), |usage| (usage.input_total(), usage.output));
+        let counted = settled.counted((input, output));
         self.counters.input = self.counters.input.plus(counted.0);
         self.counters.output = self.counters.output.plus(counted.1);
         if let Some(stage) = self.stage_mut(&attempt.step.stage) {
@@ -361,6 +361,7 @@ fn declined(message: &Assistant, stop: &StopReason) -> Option<Failure> {
         (StopReason::ContentFilter, _) => {
             (ErrorClass::ContentFilter, "the provider's content filter cut the answer off")
         }
+        (StopReason::ContextFull, _) => (ErrorClass::ContextTooLong, "the conversation filled the model's window"),
         (_, Some(refusal)) => (ErrorClass::Refused, refusal.as_str()),
         (StopReason::Refusal, None) => (ErrorClass::Refused, "the model declined"),
         _ => return None,

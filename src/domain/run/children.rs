@@ -49,7 +49,11 @@ impl Run {
         let turns = self.landing_turns();
         let texts = turns.iter().rev().filter_map(|sent| match &**sent {
             Message::Assistant(said) if !said.text.is_empty() => Some(said.text.clone()),
-            Message::Assistant(_) | Message::System { .. } | Message::User { .. } | Message::Tool(_) => None,
+            Message::Assistant(_)
+            | Message::System { .. }
+            | Message::User { .. }
+            | Message::File(_)
+            | Message::Tool(_) => None,
         });
         let mut texts: Vec<String> = if self.plan.is_workflow() { texts.collect() } else { texts.take(1).collect() };
         texts.reverse();
@@ -63,10 +67,11 @@ impl Run {
         if let Some(call) = &began.call {
             self.counters.steps += 1;
             self.counters.tool_calls += 1;
-            *self.counters.repeats.entry(call.arguments_hash.clone()).or_default() += 1;
+            self.count_repeat(&began.place.stage, &call.arguments_hash);
         }
         let Some(stage) = self.stage_mut(&began.place.stage) else { return };
         stage.spent.children += 1;
+        stage.children_begun += 1;
         if began.call.is_some() {
             stage.spent.steps += 1;
             stage.spent.tool_calls += 1;
@@ -97,12 +102,22 @@ impl Run {
         self.answer_by_child(&place, ended);
     }
 
+    /// One more call of this name, of the run and of the stage that makes it.
+    pub(super) fn count_repeat(&mut self, stage: &StageName, hash: &str) {
+        *self.counters.repeats.entry(hash.to_owned()).or_default() += 1;
+        let is_limited = self.plan.stage(stage).is_some_and(|plan| plan.limits.is_some());
+        if let Some(stage) = self.stage_mut(stage).filter(|_| is_limited) {
+            *stage.repeats.entry(hash.to_owned()).or_default() += 1;
+        }
+    }
+
     /// A call that a sub-agent answered: its output, or why there is none.
     fn answer_by_child(&mut self, place: &Place, ended: &ChildEnded) {
         let step = place.step(0);
         let Some((call_id, tool)) = self.called_child(&step, ended.child) else { return };
         let is_error = ended.end.state != EndState::Finished;
         let bytes_max = self.plan.tools.get(&tool).map_or(u64::MAX, |tool| tool.output_bytes);
+        let bytes_max = bytes_max.min(self.plan.limits_of(&place.stage).output_bytes);
         let text = cut(told(&tool, &ended.end), bytes_max);
         self.answer(&step, &call_id, &text, is_error);
         if let Some(lane) = self.lane_mut(&step) {

@@ -69,7 +69,11 @@ pub(super) struct Tally<'a> {
     /// Steps of its own among what was asked for.
     own_steps: u32,
     children: u32,
+    /// How many of them for the present stage.
+    children_in_stage: u32,
     repeats: Vec<String>,
+    /// How many of them were there when the look at the present stage began.
+    repeats_before: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -82,7 +86,9 @@ impl<'a> Tally<'a> {
             in_stage: Used::default(),
             own_steps: 0,
             children: 0,
+            children_in_stage: 0,
             repeats: Vec::new(),
+            repeats_before: 0,
         }
     }
 
@@ -94,6 +100,11 @@ impl<'a> Tally<'a> {
     /// Sub-agents asked for.
     pub(super) const fn children(&self) -> u32 {
         self.children
+    }
+
+    /// Those of the present stage.
+    pub(super) const fn children_in_stage(&self) -> u32 {
+        self.children_in_stage
     }
 
     pub(super) const fn asked(&self) -> Used {
@@ -112,6 +123,8 @@ impl<'a> Tally<'a> {
 
     pub(super) fn begin_stage(&mut self) {
         self.in_stage = Used::default();
+        self.children_in_stage = 0;
+        self.repeats_before = self.repeats.len();
     }
 
     /// What a run below it asked for.
@@ -123,6 +136,12 @@ impl<'a> Tally<'a> {
     pub(super) fn repeats(&self, hash: &str) -> u32 {
         let asked = self.repeats.iter().filter(|asked| *asked == hash).count();
         let used = self.counters.repeats.get(hash).copied().unwrap_or_default();
+        used.saturating_add(u32::try_from(asked).unwrap_or(u32::MAX))
+    }
+
+    /// The same of the present stage, which made `used` such calls.
+    pub(super) fn repeats_in_stage(&self, used: u32, hash: &str) -> u32 {
+        let asked = self.repeats.iter().skip(self.repeats_before).filter(|asked| *asked == hash).count();
         used.saturating_add(u32::try_from(asked).unwrap_or(u32::MAX))
     }
 
@@ -140,6 +159,7 @@ impl<'a> Tally<'a> {
 
     pub(super) const fn count_child(&mut self) {
         self.children += 1;
+        self.children_in_stage += 1;
     }
 
     /// A call that a person was asked about: allowed, it is one more. Its step has no number before it is made.
@@ -189,6 +209,20 @@ impl Link<'_> {
         Ok(time)
     }
 
+    /// Such a call of this tool was made or asked for `repeats` times.
+    pub(super) fn repeats(&self, tool: &ToolName, repeats: u32) -> Result<(), Refused> {
+        if repeats < self.limits.repeats {
+            return Ok(());
+        }
+        let observed = format!("{repeats} such calls made");
+        let mut refused = self.refuses(LimitKind::Repeats, self.limits.repeats, observed);
+        refused.refusal.subject = Some(match &self.node {
+            NodeRef::Run(_) => tool.to_string(),
+            NodeRef::Stage(_, stage) => format!("{tool} in stage {stage}"),
+        });
+        Err(refused)
+    }
+
     pub(super) fn errors(&self, tool_errors: u32) -> Result<(), Refused> {
         if tool_errors < self.limits.tool_errors {
             return Ok(());
@@ -229,6 +263,11 @@ impl Link<'_> {
         Ok(())
     }
 
+    /// What is left of its `wall_time`.
+    pub(super) const fn time_left(&self) -> Millis {
+        self.limits.wall_time.left_after(self.active)
+    }
+
     /// True where a landing call's share must be left over: only a root keeps one.
     fn keeps_back(&self, purpose: Purpose) -> bool {
         matches!(self.node, NodeRef::Run(_)) && self.run.keeps_back(purpose)
@@ -260,7 +299,11 @@ impl Link<'_> {
 
     fn refuses(&self, limit: LimitKind, value: impl std::fmt::Display, observed: String) -> Refused {
         let declared = self.limits.declared(limit);
-        let refusal = Refusal { limit, subject: None, value: value.to_string(), observed, declared };
+        let subject = match &self.node {
+            NodeRef::Run(_) => None,
+            NodeRef::Stage(_, stage) => Some(format!("stage {stage}")),
+        };
+        let refusal = Refusal { limit, subject, value: value.to_string(), observed, declared };
         Refused { node: self.node.clone(), refusal: Box::new(refusal) }
     }
 }

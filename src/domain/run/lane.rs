@@ -442,34 +442,37 @@ impl<'a> Pass<'a> {
     ) -> Result<Millis, Refused> {
         let mut time = self.run.plan.limits_of(&place.stage).tool_call_time.min(tool.timeout);
         let mut is_first = true;
-        self.each_link(place, |_, link| {
+        self.each_link(place, |distance, link| {
             time = time.min(link.tool(self.now, new_step)?);
-            if !std::mem::take(&mut is_first) {
-                return Ok(());
+            if distance == 0 && new_step {
+                link.repeats(&tool.name, self.repeats(&link.node, place, hash))?;
             }
-            self.judge_repeats(tool, hash, new_step)?;
-            link.errors(tool_errors)
+            if std::mem::take(&mut is_first) { link.errors(tool_errors) } else { Ok(()) }
         })?;
         Ok(time)
     }
 
-    fn judge_repeats(&self, tool: &ToolPlan, hash: &str, new_step: bool) -> Result<(), Refused> {
-        let (limit, repeats) = (self.run.plan.limits.repeats, self.tally.repeats(hash));
-        if !new_step || repeats < limit {
-            return Ok(());
+    /// Calls of this name that the present run, or its present stage, has made or asked for.
+    fn repeats(&self, node: &NodeRef, place: &Place, hash: &str) -> u32 {
+        match node {
+            NodeRef::Run(_) => self.tally.repeats(hash),
+            NodeRef::Stage(..) => {
+                let made = self.run.stage(&place.stage).and_then(|stage| stage.repeats.get(hash));
+                self.tally.repeats_in_stage(made.copied().unwrap_or_default(), hash)
+            }
         }
-        let observed = format!("{repeats} such calls made");
-        let mut refusal = self.run.refusal(crate::domain::limits::LimitKind::Repeats, limit, observed);
-        refusal.subject = Some(tool.name.to_string());
-        Err(Refused { node: NodeRef::Run(self.run.id), refusal: Box::new(refusal) })
     }
 
     /// Whether another sub-agent may be begun here, or the limit that refuses it.
     fn judge_child(&self, place: &Place) -> Result<(), Refusal> {
-        let begun = self.run.children_begun.saturating_add(self.tally.children());
+        let in_run = self.run.children_begun.saturating_add(self.tally.children());
+        let in_stage = self.run.stage(&place.stage).map_or(0, |stage| stage.children_begun);
+        let in_stage = in_stage.saturating_add(self.tally.children_in_stage());
         self.each_link(place, |distance, link| {
-            if distance == 0 && matches!(link.node, NodeRef::Run(_)) {
-                link.children(begun)?;
+            match &link.node {
+                NodeRef::Run(_) if distance == 0 => link.children(in_run)?,
+                NodeRef::Stage(..) if distance == 0 => link.children(in_stage)?,
+                NodeRef::Run(_) | NodeRef::Stage(..) => {}
             }
             link.depth(distance.saturating_add(1))
         })

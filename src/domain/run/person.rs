@@ -169,8 +169,8 @@ impl Run {
     fn count_question(&mut self, asking: &Asking) {
         self.count_unplaced(asking.place.as_ref().map(|place| &place.stage));
         let called = self.call_asked(asking.number).map(|call| super::hash_call(&call.call.name, &call.call.arguments));
-        if let Some(hash) = called {
-            *self.counters.repeats.entry(hash).or_default() += 1;
+        if let (Some(hash), Some(place)) = (called, &asking.place) {
+            self.count_repeat(&place.stage, &hash);
         }
     }
 

@@ -1,5 +1,6 @@
 //! How far each stage of a run has come: waiting, open with its lanes, or over with what it gave.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -22,6 +23,10 @@ pub(super) struct Stage {
     pub(super) spent: Spent,
     /// The run's active time when it began.
     pub(super) began: Option<Millis>,
+    /// Sub-agents that it has begun, those below them not included.
+    pub(super) children_begun: u32,
+    /// Its calls of tools, by what names a call for `repeats`.
+    pub(super) repeats: BTreeMap<String, u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -143,7 +148,14 @@ pub(super) struct ModelStep {
 
 impl Stage {
     pub(super) fn new(id: StageName) -> Self {
-        Self { id, state: StageState::Waiting, spent: Spent::default(), began: None }
+        Self {
+            id,
+            state: StageState::Waiting,
+            spent: Spent::default(),
+            began: None,
+            children_begun: 0,
+            repeats: BTreeMap::new(),
+        }
     }
 
     /// What it gave, once it is over.
@@ -265,6 +277,20 @@ impl Lane {
             asked: None,
             child: None,
         }
+    }
+
+    /// How often the provider paused in the answer that it gives.
+    pub(super) fn pauses(&self) -> usize {
+        let paused = |turn: &&Turn| turn.stop == StopReason::Paused && turn.calls.is_empty();
+        self.turns.iter().rev().take_while(paused).count()
+    }
+
+    /// The text of its last answer, with what was said of it before each pause.
+    pub(super) fn answer(&self) -> String {
+        let Some((last, before)) = self.turns.split_last() else { return String::new() };
+        let paused = |turn: &&Turn| turn.stop == StopReason::Paused && turn.calls.is_empty();
+        let from = before.len() - before.iter().rev().take_while(paused).count();
+        before[from..].iter().chain([last]).map(Turn::text).collect()
     }
 
     /// True where it waits for a person.

@@ -134,14 +134,31 @@ impl Tree {
         self.runs().map(Run::held_by_attempts).sum()
     }
 
-    /// How long a call of a run may wait at most, for budget or for a back-off, before somebody's time is up.
+    /// How long a call may wait at most, for budget or for a back-off, before the time of somebody who must agree is up.
     #[must_use]
-    pub fn time_to_wait(&self, run: RunId, now: Timestamp) -> Millis {
-        self.chain(run).map(|run| run.time_to_wait(now)).min().unwrap_or(Millis::ZERO)
+    pub fn time_to_wait(&self, run: RunId, place: &Place, now: Timestamp) -> Millis {
+        let of_stage = |run: &Run, place: Option<&Place>| {
+            Some(run.stage_link(now, &place?.stage, |_| Used::default())?.time_left())
+        };
+        let left = self.places(run, place).map(|(run, place)| {
+            let left = run.time_to_wait(now);
+            of_stage(run, place).map_or(left, |of_stage| left.min(of_stage))
+        });
+        left.min().unwrap_or(Millis::ZERO)
     }
 
-    /// Whether the token limits of a call's stage, its run and all above leave room for it. `asked` tells the input and
-    /// output at worst of what is asked for in the same write by a run and all below it.
+    /// A run and all above it, each with the place of the call: where it is made, or where the run below was called.
+    fn places<'a>(&'a self, run: RunId, place: &'a Place) -> impl Iterator<Item = (&'a Run, Option<&'a Place>)> {
+        let mut place = Some(place);
+        self.chain(run).map(move |run| {
+            let above = run.parent.as_ref().and_then(|parent| self.runs.get(&parent.run)?.children.get(&run.id));
+            (run, std::mem::replace(&mut place, above))
+        })
+    }
+
+    /// Whether the token limits of a call's stage, its run and all above leave room for it; a landing is its run's, not a
+    /// stage's. `asked` tells the input and output at worst of what is asked for in the same write by a run and all below
+    /// it.
     ///
     /// # Errors
     /// Who refuses it.
@@ -153,20 +170,18 @@ impl Tree {
         (input, output): (Tokens, Tokens),
         asked: impl Fn(RunId) -> (Tokens, Tokens),
     ) -> Result<(), Refused> {
-        let mut place = Some(place);
-        for run in self.chain(run) {
+        for (run, place) in self.places(run, place) {
             let (asked_in, asked_out) = asked(run.id);
             let with = |(used_in, used_out): (Tokens, Tokens)| {
                 (used_in.plus(asked_in).plus(input), used_out.plus(asked_out).plus(output))
             };
             let judge = |link: &Link<'_>, used| link.tokens(purpose, with(used));
-            if let Some(place) = place
+            if let Some(place) = place.filter(|_| purpose != Purpose::Landing)
                 && let Some(link) = run.stage_link(run.last_at, &place.stage, |_| Used::default())
             {
                 judge(&link, self.tokens_of_stage(run, place))?;
             }
             judge(&run.link(run.last_at, Used::default()), self.tokens(run))?;
-            place = run.parent.as_ref().and_then(|parent| self.runs.get(&parent.run)?.children.get(&run.id));
         }
         Ok(())
     }

@@ -6,29 +6,17 @@
 
 use serde_json::Value;
 
-use super::errors::Told;
-use crate::domain::message::{Assistant, Reply, StopReason, ToolCall};
-use crate::domain::pricing::Usage;
+use crate::domain::message::{Assistant, Opaque, Reply, StopReason, ToolCall};
+use crate::domain::pricing::{Factors, Tally, Usage, believed};
 use crate::ids::ToolName;
+use crate::provider::fault::Broken;
+use crate::provider::told::Told;
 use crate::units::Tokens;
 
 /// The most tool calls of one answer that are kept in memory.
 pub const CALLS_MAX: usize = 256;
 /// The longest name or id that is taken from a provider.
 const NAME_CHARS_MAX: usize = 256;
-
-/// Why an answer with a good status is no reply.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// It can't be read.
-    Garbage(String),
-    /// It is an error.
-    Told(Box<Told>),
-    /// It is larger than what is read.
-    Oversized,
-    /// It ended before its end.
-    Cut(String),
-}
 
 /// Reads a whole answer. `call_id` begins the ids of tool calls that come without one.
 pub(super) fn whole(body: &[u8], call_id: &str) -> Result<Reply, Broken> {
@@ -117,13 +105,13 @@ impl Draft {
     }
 
     /// The usage, if it is whole and can be believed.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub(super) fn usage(&self) -> Option<Tally> {
         self.raw_usage.as_ref().filter(|_| self.usage_is_last).and_then(usage)
     }
 
     /// The reply, whatever is missing of it.
     pub(super) fn reply(self, call_id: &str) -> Reply {
-        let usage = self.usage();
+        let (usage, mismatch) = self.usage().map_or((None, None), |tally| (Some(tally.usage), tally.mismatch));
         let stop = stop_reason(self.finish.as_deref(), !self.calls.is_empty(), !self.refusal.is_empty());
         let reasoning =
             self.reasoning.into_iter().map(|(field, text)| serde_json::json!({"type": field, "text": text}));
@@ -133,13 +121,16 @@ impl Draft {
                 text: self.text,
                 refusal: Some(self.refusal).filter(|words| !words.is_empty()),
                 calls: calls.collect(),
-                reasoning: reasoning.chain(self.blocks).collect(),
+                reasoning: reasoning.chain(self.blocks).map(Opaque::kept).collect(),
+                continuation: None,
             },
             stop,
             usage,
+            mismatch,
             raw_usage: self.raw_usage,
             response_model: self.model,
             service_tier: self.service_tier,
+            factors: Factors::NONE,
             request_id: self.id,
         }
     }
@@ -296,62 +287,60 @@ fn stop_reason(finish: Option<&str>, has_calls: bool, has_refusal: bool) -> Stop
 }
 
 /// Usage in disjoint classes (PROVIDERS §8): cached and written tokens are parts of the prompt, reasoning is one of the
-/// completion. `None` for what can't be: a count that is missing, no whole number, negative or huge, a part above its
-/// whole, a sum that doesn't add up, or no prompt at all.
-pub(super) fn usage(raw: &Value) -> Option<Usage> {
-    let count = |path: &[&str]| count(at(raw, path));
+/// completion. `None` for what can't be read: a count that is missing, no whole number, negative or huge, or no prompt at
+/// all. Counts that contradict each other are a mismatch beside the classes.
+pub(super) fn usage(raw: &Value) -> Option<Tally> {
+    let count = |path: &[&str]| believed(at(raw, path)).ok();
     let (prompt, completion) = (count(&["prompt_tokens"])??, count(&["completion_tokens"])??);
-    let cached = cached(raw, prompt)?;
-    let written = count(&["prompt_tokens_details", "cache_write_tokens"])?.unwrap_or(0);
-    let reasoning = count(&["completion_tokens_details", "reasoning_tokens"])?.unwrap_or(0);
-    let output = output(completion, reasoning, count(&["total_tokens"])?.map(|total| total.checked_sub(prompt)))?;
-    let input = prompt.checked_sub(cached)?.checked_sub(written)?;
-    (prompt > 0 && reasoning <= output).then_some(Usage {
-        input: Tokens(input),
-        cache_read: Tokens(cached),
-        cache_write: Tokens(written),
-        cache_write_long: Tokens::ZERO,
-        output: Tokens(output),
-        reasoning: Tokens(reasoning),
+    let written = count(&["prompt_tokens_details", "cache_write_tokens"])?.unwrap_or_default();
+    let reasoning = count(&["completion_tokens_details", "reasoning_tokens"])?.unwrap_or_default();
+    let total = count(&["total_tokens"])?;
+    if prompt == Tokens::ZERO {
+        return None;
+    }
+    let mut tally = Tally::default();
+    let cached = cached(raw, prompt, &mut tally)?;
+    // No part is more than its whole, so that garbage in a part is no bill beyond the provider's own counts.
+    let cached = tally.part("cached_tokens", cached, prompt);
+    let written = tally.part("cache_write_tokens", written, prompt.left_after(cached));
+    let output = output(prompt, completion, reasoning, total);
+    let input = tally.rest("prompt_tokens", prompt, &[cached, written]);
+    let reasoning = tally.part("reasoning_tokens", reasoning, output);
+    tally.usage = Usage { input, cache_read: cached, cache_write: written, output, reasoning, ..Usage::default() };
+    tally.hold_against("total_tokens", total);
+    Some(tally)
+}
+
+/// Cache reads: OpenAI's detail, or `DeepSeek`'s hits, whose misses must be the rest.
+fn cached(raw: &Value, prompt: Tokens, tally: &mut Tally) -> Option<Tokens> {
+    let count = |path: &[&str]| believed(at(raw, path)).ok();
+    let (detail, hits) = (count(&["prompt_tokens_details", "cached_tokens"])?, count(&["prompt_cache_hit_tokens"])?);
+    let misses = count(&["prompt_cache_miss_tokens"])?;
+    if let Some((hits, misses)) = hits.zip(misses) {
+        tally.same("prompt_tokens", hits.plus(misses), Some(prompt));
+    }
+    Some(match (detail, hits) {
+        (Some(detail), hits) => tally.same("prompt_cache_hit_tokens", detail, hits),
+        (None, hits) => hits.unwrap_or_default(),
     })
 }
 
-/// Some(None) for a count that isn't there, `None` for one that can't be believed.
-fn count(value: Option<&Value>) -> Option<Option<u64>> {
-    match value {
-        None | Some(Value::Null) => Some(None),
-        Some(value) => value.as_u64().filter(|count| *count <= Tokens::BELIEVED_MAX.0).map(Some),
-    }
-}
-
-/// Cache reads: OpenAI's detail, or `DeepSeek`'s hits, whose misses must be the rest. Two that differ are no count.
-fn cached(raw: &Value, prompt: u64) -> Option<u64> {
-    let read = |path: &[&str]| count(at(raw, path));
-    let (detail, hits) = (read(&["prompt_tokens_details", "cached_tokens"])?, read(&["prompt_cache_hit_tokens"])?);
-    let misses = read(&["prompt_cache_miss_tokens"])?;
-    let cached = detail.or(hits).unwrap_or(0);
-    let agrees = hits.is_none_or(|hits| hits == cached);
-    let adds_up = hits.zip(misses).is_none_or(|(hits, misses)| hits.checked_add(misses) == Some(prompt));
-    (agrees && adds_up).then_some(cached)
-}
-
-/// The billed output, by the total where there is one: some servers count reasoning beside the completion and not
-/// inside. `rest` is the total without the prompt, `Some(None)` where the total is below the prompt.
-fn output(completion: u64, reasoning: u64, rest: Option<Option<u64>>) -> Option<u64> {
-    match rest {
-        None => Some(completion),
-        Some(Some(rest)) if rest == completion || Some(rest) == completion.checked_add(reasoning) => Some(rest),
-        Some(_) => None,
-    }
+/// The billed output. Some servers count reasoning beside the completion and not inside: the total tells them.
+fn output(prompt: Tokens, completion: Tokens, reasoning: Tokens, total: Option<Tokens>) -> Tokens {
+    let both = completion.plus(reasoning);
+    if total == Some(prompt.plus(both)) { both } else { completion }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::pricing::Mismatch;
     use serde_json::json;
 
     fn classes(raw: &Value) -> Option<[u64; 5]> {
-        usage(raw).map(|u| [u.input.0, u.cache_read.0, u.cache_write.0, u.output.0, u.reasoning.0])
+        let Tally { usage: u, mismatch } = usage(raw)?;
+        assert_eq!(mismatch, None, "{raw}");
+        Some([u.input.0, u.cache_read.0, u.cache_write.0, u.output.0, u.reasoning.0])
     }
 
     #[test]
@@ -381,18 +370,42 @@ mod tests {
             json!({"prompt_tokens": 5.0, "completion_tokens": 5}),
             json!({"prompt_tokens": "5", "completion_tokens": 5}),
             json!({"prompt_tokens": 5, "completion_tokens": 1_000_000_001u64}),
-            json!({"prompt_tokens": 5, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}),
-            json!({"prompt_tokens": 5, "completion_tokens": 5,
-                "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3}}),
-            json!({"prompt_tokens": 5, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 6}}),
             json!({"prompt_tokens": 5, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": -1}}),
-            json!({"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 11}),
-            json!({"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 4}),
-            json!({"prompt_tokens": 9, "completion_tokens": 5, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 4}),
-            json!({"prompt_tokens": 9, "completion_tokens": 5, "prompt_cache_hit_tokens": 4,
-                "prompt_tokens_details": {"cached_tokens": 5}}),
         ] {
             assert_eq!(usage(&raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn usage_that_contradicts_itself_is_kept_and_says_so() {
+        let mismatch = |raw: &Value| {
+            let tally = usage(raw).expect("usage");
+            let Mismatch { what, counted, told } = tally.mismatch.expect("a mismatch");
+            assert!(tally.usage.total() <= Tokens(10), "{raw}: no part is more than its whole");
+            (what, counted.0, told.0)
+        };
+        let five = |more: Value| {
+            let mut raw = json!({"prompt_tokens": 5, "completion_tokens": 5});
+            raw.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            raw
+        };
+        let rows = [
+            (json!({"prompt_tokens_details": {"cached_tokens": 6}}), ("cached_tokens", 5, 6)),
+            (
+                json!({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3}}),
+                ("cache_write_tokens", 2, 3),
+            ),
+            (json!({"completion_tokens_details": {"reasoning_tokens": 6}}), ("reasoning_tokens", 5, 6)),
+            (json!({"total_tokens": 11}), ("total_tokens", 10, 11)),
+            (json!({"total_tokens": 4}), ("total_tokens", 10, 4)),
+            (json!({"prompt_cache_hit_tokens": 2, "prompt_cache_miss_tokens": 2}), ("prompt_tokens", 4, 5)),
+            (
+                json!({"prompt_cache_hit_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}),
+                ("prompt_cache_hit_tokens", 5, 4),
+            ),
+        ];
+        for (more, (what, counted, told)) in rows {
+            assert_eq!(mismatch(&five(more.clone())), (what.to_owned(), counted, told), "{more}");
         }
     }
 
@@ -454,6 +467,7 @@ mod tests {
         assert_eq!(
             message.reasoning,
             [json!({"type": "reasoning_content", "text": "let me see"}), json!({"type": "thinking", "thinking": "hm"})]
+                .map(Opaque::kept)
         );
     }
 

@@ -2,16 +2,20 @@
 //!
 //! Invariants: the same request gives the same bytes; the output is capped; nothing that decides the price is left to
 //! the author's `extra` fields.
-//! Deliberately absent: `n` and `store` (never sent), parts other than text, and reasoning of earlier turns (it would
-//! be input that no pot counts).
+//! Deliberately absent: `n` and `store` (never sent), and reasoning of earlier turns (this wire has no place for it).
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
 use super::schema;
-use crate::domain::message::{Assistant, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition};
-use crate::provider::ProviderError;
+use crate::domain::message::{
+    Assistant, File, Form, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
+};
+use crate::ids::ModelName;
+use crate::provider::{ProviderError, check_files};
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
 /// Fields that decide what a call costs, or what it is a bound of. `extra` may not name them.
@@ -60,8 +64,9 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     if let Some(field) = request.sampling.extra.keys().find(|field| is_taken(request, field)) {
         return Err(ProviderError::ExtraField { model: request.model.clone(), field: field.clone() });
     }
+    check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments: Vec<&str> = request.messages.iter().map(fragment).collect();
+    let fragments: Vec<_> = request.messages.iter().map(|message| fragment(message, &request.model)).collect();
     let model = serde_json::to_string(request.model.model()).expect("a text is JSON");
     Ok(joined(&model, &fragments, &rest))
 }
@@ -72,7 +77,7 @@ const MODEL: &[u8] = br#"{"model":"#;
 const MESSAGES: &[u8] = br#","messages":["#;
 
 /// The messages and all the rest as one object. The messages are the bulk of a request, and most of them went out before.
-fn joined(model: &str, fragments: &[&str], rest: &[u8]) -> Vec<u8> {
+fn joined(model: &str, fragments: &[Cow<'_, str>], rest: &[u8]) -> Vec<u8> {
     let length = fragments.iter().map(|fragment| fragment.len() + 1).sum::<usize>();
     let mut body = Vec::with_capacity(length + rest.len() + model.len() + MODEL.len() + MESSAGES.len() + 1);
     body.extend_from_slice(MODEL);
@@ -98,6 +103,7 @@ fn is_taken(request: &Request, field: &str) -> bool {
             "seed" => sampling.seed.is_some(),
             "stop" => !sampling.stop.is_empty(),
             "reasoning_effort" => sampling.reasoning.is_some(),
+            "parallel_tool_calls" => !request.parallel_calls,
             _ => false,
         }
 }
@@ -129,11 +135,17 @@ impl Body<'_> {
             return Ok(());
         }
         map.serialize_entry("tools", &Tools(&self.request.tools))?;
-        let choice = match self.request.tool_choice {
-            ToolChoice::Auto => "auto",
-            ToolChoice::None => "none",
+        let choice = match &self.request.tool_choice {
+            ToolChoice::Auto => json!("auto"),
+            ToolChoice::Required => json!("required"),
+            ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
+            ToolChoice::None => json!("none"),
         };
-        map.serialize_entry("tool_choice", choice)
+        map.serialize_entry("tool_choice", &choice)?;
+        if !self.request.parallel_calls {
+            map.serialize_entry("parallel_tool_calls", &false)?;
+        }
+        Ok(())
     }
 
     fn output<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
@@ -202,14 +214,15 @@ fn charges_cache_writes(model: &str) -> bool {
 }
 
 /// A message as the wire has it, encoded when it first goes out.
-fn fragment(message: &Sent) -> &str {
-    message.fragment(|message| encoded(message).into_boxed_str())
+fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
+    message.fragment(Form::OpenAiChat, model, |message| encoded(message).into_boxed_str())
 }
 
 fn encoded(message: &Message) -> String {
     let text = match message {
         Message::System { text } => serde_json::to_string(&Plain { role: "system", content: text }),
         Message::User { text } => serde_json::to_string(&Plain { role: "user", content: text }),
+        Message::File(file) => serde_json::to_string(&file_body(file)),
         Message::Assistant(said) => serde_json::to_string(&AssistantBody::from(said)),
         Message::Tool(answer) => serde_json::to_string(&AnswerBody::from(answer)),
     };
@@ -220,6 +233,16 @@ fn encoded(message: &Message) -> String {
 struct Plain<'a> {
     role: &'static str,
     content: &'a str,
+}
+
+/// An image with its detail pinned, which bounds what it counts (PROVIDERS §13), or a document.
+fn file_body(file: &File) -> Value {
+    let part = if file.media().is_image() {
+        json!({"type": "image_url", "image_url": {"url": file.data_url(), "detail": "high"}})
+    } else {
+        json!({"type": "file", "file": {"filename": file.name(), "file_data": file.data_url()}})
+    };
+    json!({"role": "user", "content": [part]})
 }
 
 #[derive(Serialize)]

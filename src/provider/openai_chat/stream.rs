@@ -5,10 +5,11 @@
 
 use serde_json::Value;
 
-use super::decode::{Broken, Draft};
-use super::errors::Told;
+use super::decode::Draft;
 use crate::domain::message::Reply;
+use crate::provider::fault::Broken;
 use crate::provider::sse::{Event, Parser};
+use crate::provider::told::Told;
 
 /// The event that ends a stream.
 const LAST_MARK: &str = "[DONE]";

@@ -12,8 +12,22 @@ use crate::ids::ToolName;
 /// The name of a model's call: model, conversation, tools, form and sampling. Not the output cap, which money may lower,
 /// and not whether the reply streams.
 pub(super) fn of_request(request: &Request, secrets: &Secrets) -> String {
-    let Request { model, messages, tools, tool_choice, output, max_output_tokens: _, sampling, stream: _ } = request;
-    hash(&("model", model, messages, tools, tool_choice, output, sampling), secrets)
+    let Request {
+        model,
+        messages,
+        tools,
+        tool_choice,
+        parallel_calls,
+        output,
+        max_output_tokens: _,
+        sampling,
+        stream: _,
+    } = request;
+    if *parallel_calls {
+        return hash(&("model", model, messages, tools, tool_choice, output, sampling), secrets);
+    }
+    // Cassettes of before there was a choice keep their names.
+    hash(&("model, one call at a time", model, messages, tools, tool_choice, output, sampling), secrets)
 }
 
 /// The name of a tool's call.

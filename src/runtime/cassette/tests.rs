@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::message::{Assistant, Message, Request, Sampling, StopReason, ToolChoice};
+use crate::domain::pricing::Factors;
 use crate::domain::retry::ErrorClass;
 
 fn secrets() -> Secrets {
@@ -15,6 +16,7 @@ fn request(text: &str) -> Request {
         messages: vec![Message::User { text: text.into() }.into()],
         tools: [].into(),
         tool_choice: ToolChoice::None,
+        parallel_calls: true,
         output: None,
         max_output_tokens: 100,
         sampling: Sampling::default(),
@@ -47,9 +49,11 @@ fn a_line_reads_back_as_it_was_written() {
         message: Assistant { text: "hi".into(), ..Assistant::default() },
         stop: StopReason::End,
         usage: None,
+        mismatch: None,
         raw_usage: Some(json!({"prompt_tokens": 1})),
         response_model: None,
         service_tier: None,
+        factors: Factors::NONE,
         request_id: None,
     };
     let failure = Failure {

@@ -59,6 +59,15 @@ impl Conductor {
             Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
             Prepared::Later(_) => return Ok(Flow::Wait),
         };
+        match self.judge_first(intent, &draft) {
+            Ok(()) => {}
+            Err(_) if draft.can_tighten && !self.effort(&self.key(self.root().id, intent)).tight => {
+                self.effort(&self.key(self.root().id, intent)).tight = true;
+                return Box::pin(self.admit_with(intent)).await;
+            }
+            // A stage has no room for it: it is stopped once its run goes on.
+            Err(_) => return self.admit_without_call().await,
+        }
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
         // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.

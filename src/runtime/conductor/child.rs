@@ -8,6 +8,7 @@ use crate::domain::event::{
 };
 use crate::domain::limits::Refusal;
 use crate::domain::run::{ChildIntent, NodeRef};
+use crate::failpoint;
 use crate::ids::RunId;
 use crate::runtime::Agent;
 
@@ -48,6 +49,7 @@ impl Conductor {
         self.note(parent, Event::ChildBegan(ChildBegan { child, agent: name, place, call }));
         self.note(child, Event::Created(created));
         self.note(child, Event::Admitted(Admitted { budgets: vec![], landing: None }));
+        failpoint::reach("child.began");
         if let Some(error) = unread {
             self.fail_child(child, error);
         }
@@ -89,9 +91,19 @@ impl Conductor {
     pub(super) fn stop_node(&mut self, node: NodeRef, refusal: Refusal) -> bool {
         match node {
             NodeRef::Run(run) if run == self.root().id => return false,
+            // Two calls of one write may meet the same limit.
+            node if self.is_stopped(&node) => {}
             NodeRef::Run(run) => self.note(run, Event::LandingBegan(LandingBegan { refusal })),
             NodeRef::Stage(run, stage) => self.note(run, Event::StageEnded(StageEnded::stopped(stage, refusal))),
         }
         true
+    }
+
+    fn is_stopped(&self, node: &NodeRef) -> bool {
+        let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = node;
+        self.tree.run(*run).is_none_or(|run| match node {
+            NodeRef::Run(_) => run.lands.is_some() || run.ended.is_some(),
+            NodeRef::Stage(_, stage) => run.stage_over(stage).is_some(),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
 use super::{Conductor, Flow};
-use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, RunState};
+use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, Reserved, RunState};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
 use crate::gate::{Effort, Passage, Submitted};
@@ -116,7 +116,8 @@ impl Conductor {
 
     pub(super) fn receive(&self, news: NoticeCommitted) -> Submitted {
         let now = self.now();
-        self.shared.gate.receive(news, |run| (self.first_token_limit(run), self.tree.time_to_wait(run, now)))
+        let left = |reserved: &Reserved| self.tree.time_to_wait(reserved.reservation.run, &reserved.step.place(), now);
+        self.shared.gate.receive(news, |reserved| (self.first_token_limit(reserved), left(reserved)))
     }
 }
 

@@ -20,13 +20,14 @@ use tokio::task::{self, JoinSet};
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
 use super::{Agent, Request, RuntimeError, Shared, settle};
-use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
+use crate::domain::event::{Call, Event, Place, Purpose, Recorded, Reserved, RunState};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::message::{Request as ModelRequest, ToolCall};
+use crate::domain::plan::ToolPlan;
 use crate::domain::run::{Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Effort, Pass, Passage, Rendered, Submitted};
-use crate::ids::{ReservationId, RunId};
+use crate::ids::{ReservationId, RunId, ToolName};
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
@@ -258,7 +259,7 @@ impl Conductor {
         let plan = self.is_new.then(|| self.root().plan.clone());
         self.is_new = false;
         let op = Op { run: self.root().id, events, asks, plan };
-        let limits = |run| self.first_token_limit(run);
+        let limits = |reserved: &Reserved| self.first_token_limit(reserved);
         let Submitted { events, passages } = self.shared.gate.submit(op, &limits).await?;
         if settles {
             failpoint::reach("run.settled");
@@ -277,8 +278,19 @@ impl Conductor {
         }
     }
 
-    fn first_token_limit(&self, run: RunId) -> Millis {
-        self.tree.run(run).unwrap_or(self.root()).plan.limits.first_token_time
+    /// Of the stage that calls; a landing is its run's.
+    fn first_token_limit(&self, reserved: &Reserved) -> Millis {
+        let plan = &self.tree.run(reserved.reservation.run).unwrap_or(self.root()).plan;
+        let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
+        let limits = if lands { &plan.limits } else { plan.limits_of(&reserved.step.stage) };
+        limits.first_token_time
+    }
+
+    /// A tool as a stage may call it: what it gives is inside the stage's own limit.
+    fn tool_at(&self, reserved: &Reserved, name: &ToolName) -> Option<ToolPlan> {
+        let plan = &self.tree.run(reserved.reservation.run)?.plan;
+        let tool = plan.tools.get(name)?;
+        Some(tool.within(plan.limits_of(&reserved.step.stage)).unwrap_or_else(|| tool.clone()))
     }
 
     async fn follow(&mut self, passage: Passage) -> Result<Flow, RuntimeError> {
@@ -351,8 +363,7 @@ impl Conductor {
                 if self.is_own_call(&reserved) {
                     self.own.effort.waited = false;
                 }
-                let plan = self.tree.run(run).and_then(|run| run.plan.tools.get(&call.name)).cloned();
-                let Some(plan) = plan else { return };
+                let Some(plan) = self.tool_at(&reserved, &call.name) else { return };
                 let arguments = arguments_of(&call.arguments);
                 let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
                 self.in_flight.insert(task.id(), reserved);

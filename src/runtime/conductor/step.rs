@@ -53,6 +53,8 @@ enum Taken {
     On,
     /// A fact moved the state on: ask again what comes next.
     Moved,
+    /// Somebody is stopped or has failed: what comes after it is decided anew.
+    Stopped,
     /// What was asked for before it comes first; then it comes again, alone.
     Halt,
     Left(Flow),
@@ -70,6 +72,10 @@ impl Conductor {
             match self.take_one(run, intent, &mut asked).await? {
                 Taken::On => {}
                 Taken::Moved => moved = true,
+                Taken::Stopped => {
+                    moved = true;
+                    break;
+                }
                 Taken::Halt => break,
                 Taken::Left(flow) => return Ok(flow),
             }
@@ -136,7 +142,7 @@ impl Conductor {
                 if refusal.limit == LimitKind::Context && self.key(run, intent).1.is_some() && !asked.has(run) =>
             {
                 self.end_place(run, intent.step.place(), StageEnd::Stopped, Some(*refusal), None);
-                return Ok(Taken::Moved);
+                return Ok(Taken::Stopped);
             }
             Ok(Prepared::Refused(refusal)) => Refused { node: NodeRef::Run(run), refusal },
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
@@ -154,18 +160,18 @@ impl Conductor {
     ) -> Result<Taken, RuntimeError> {
         let root = self.root().id;
         if asked.has(run) {
-            return Ok(if run == root { Taken::Halt } else { Taken::On });
+            return Ok(Taken::Halt);
         }
         if self.key(run, intent).1.is_some() {
             self.fail_place(run, intent.step.place(), error);
-            return Ok(Taken::Moved);
+            return Ok(Taken::Stopped);
         }
         if run == root {
             let ended = self.root().failed(error);
             return Ok(Taken::Left(self.end(ended).await?));
         }
         self.fail_child(run, error);
-        Ok(Taken::Moved)
+        Ok(Taken::Stopped)
     }
 
     /// A limit says no: whose it is stops, or lands.
@@ -174,15 +180,16 @@ impl Conductor {
         let refusal = *refusal;
         let (NodeRef::Run(run) | NodeRef::Stage(run, _)) = &node;
         let is_root = matches!(node, NodeRef::Run(run) if run == self.root().id);
+        // Later ones would be numbered after a step that isn't made.
         if asked.has(*run) {
-            return Ok(if is_root { Taken::Halt } else { Taken::On });
+            return Ok(Taken::Halt);
         }
         if is_root && intent.purpose == Purpose::Landing {
             tracing::info!(run = %self.root().id, %refusal, "the landing doesn't fit");
             return Ok(Taken::Left(self.end_without_landing().await?));
         }
         if self.stop_node(node, refusal.clone()) {
-            return Ok(Taken::Moved);
+            return Ok(Taken::Stopped);
         }
         Ok(Taken::Left(self.land(refusal).await?))
     }
@@ -232,6 +239,11 @@ impl Conductor {
         self.tree.judge_tokens(run, &intent.step.place(), intent.purpose, most, |run| asked.beside(run).tokens())
     }
 
+    /// The same for the first call of a run that is to start, or to go on.
+    pub(super) fn judge_first(&self, intent: &ModelIntent, draft: &Draft) -> Result<(), Refused> {
+        self.judge_tokens(self.root().id, intent, draft, &Asked::default())
+    }
+
     pub(super) fn effort(&mut self, key: &Key) -> &mut Effort {
         match self.talks.get_mut(key) {
             Some(talk) => &mut talk.effort,
@@ -261,7 +273,7 @@ impl Conductor {
         let ask = ReserveAsk {
             reserved: draft.reserved.clone(),
             lower: effort.lower.then_some(draft.lower),
-            wait_until: wait.then(|| self.budget_wait_until(run)),
+            wait_until: wait.then(|| self.budget_wait_until(run, &intent.step.place())),
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
@@ -275,11 +287,11 @@ impl Conductor {
         matches!(reserved.call, Call::Tool { .. }) && stage.is_some_and(|stage| stage.kind.of_lane().calls_a_tool())
     }
 
-    fn budget_wait_until(&self, run: RunId) -> Timestamp {
+    fn budget_wait_until(&self, run: RunId, place: &Place) -> Timestamp {
         let now = self.now();
         // The whole tree waits: no longer than any of those above has patience for.
         let patience = self.tree.chain(run).map(|run| run.plan.limits.budget_wait);
-        now.after(patience.fold(self.tree.time_to_wait(run, now), Ord::min))
+        now.after(patience.fold(self.tree.time_to_wait(run, place, now), Ord::min))
     }
 
     /// A free builtin runs at once and its facts ride in the next write; anything else is asked for. True for the former.
@@ -287,6 +299,8 @@ impl Conductor {
         let Some(run) = self.tree.run(id) else { return false };
         let agent = run.plan.clone();
         let Some(plan) = agent.tools.get(&intent.call.name) else { return false };
+        let here = plan.within(agent.limits_of(&intent.step.stage));
+        let plan = here.as_ref().unwrap_or(plan);
         let reserved = Reserved {
             reservation: asked.beside(id).next_reservation(run),
             step: intent.step,
@@ -307,7 +321,7 @@ impl Conductor {
         let at_once = self.shared.instants && asked.list.is_empty();
         let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
-            let wait_until = waits.then(|| self.budget_wait_until(id));
+            let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
             let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false };
             asked.push(&self.tree, pending, ask);

@@ -3,7 +3,7 @@
 use super::{COMPLETIONS_MAX, Conductor, Flow};
 use tokio::sync::oneshot;
 
-use crate::domain::event::{CancelRequested, Event, PersonAnswered, WaitEnd};
+use crate::domain::event::{CancelRequested, Event, PersonAnswered, RunState, WaitEnd};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::run::{Given, Intent, Next, Run};
 use crate::failpoint;
@@ -86,15 +86,19 @@ impl Conductor {
         }
     }
 
-    /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op.
+    /// A period may have begun since, and nobody else may have written: the ledger looks at its queue with every op. A new
+    /// run whose time is up ends there; one that goes on waits until it may land.
     pub(super) async fn look_at_queue(&mut self) -> Result<Flow, RuntimeError> {
-        if let Next::Do(intents) = self.tree.next(self.now(), &self.shared.checks)
+        if self.root().state == RunState::Queued
+            && let Next::Do(intents) = self.tree.next(self.now(), &self.shared.checks)
             && let Some((_, Intent::Land(refusal))) = intents.into_iter().next()
         {
             return self.stop_before_start(refusal).await;
         }
         let op = Op { run: self.root().id, events: vec![], asks: vec![], plan: None };
-        self.shared.gate.submit(op, &|run| self.first_token_limit(run)).await?;
+        let submitted = self.shared.gate.submit(op, &|reserved| self.first_token_limit(reserved)).await?;
+        // If it is this run that is admitted by it, the facts come here, and the pass as news.
+        self.fold(&submitted.events, 0);
         Ok(Flow::Wait)
     }
 

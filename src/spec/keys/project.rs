@@ -18,6 +18,7 @@ pub(crate) static PROJECT: Section = Section {
         ),
         optional("policies", Kind::TablesByName(&POLICY), "Model policies that agents name"),
         optional("prices", Kind::Tables(&PRICE), "Prices over the built-in book, USD for 1,000,000 tokens"),
+        optional("models", Kind::Tables(&MODEL), "What models can do, over what is known of them"),
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
         optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
         optional("ceilings", Kind::Table(&CEILINGS), "What no agent may exceed"),
@@ -48,7 +49,7 @@ static PROVIDER: Section = Section {
             "wire",
             Kind::Choice {
                 now: &["openai-chat"],
-                later: &["openai-responses", "anthropic", "azure-openai", "vertex", "gemini"],
+                later: &["openai-responses", "anthropic", "azure-openai", "gemini", "vertex", "vertex-anthropic"],
             },
             "The wire format: `openai-chat`, which most servers speak",
         ),
@@ -126,6 +127,24 @@ static PRICE: Section = Section {
         optional("context_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's window"),
         optional("max_output_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's largest output"),
         optional("reason", Kind::Text, "Why this is the price; a price of 0 needs one"),
+    ],
+};
+
+/// The words of `reasoning` of `[[models]]`.
+pub(crate) const REASONS: [&str; 3] = ["never", "asked", "always"];
+
+static MODEL: Section = Section {
+    doc: "What a model can do; what is left out stays as it is known",
+    fields: &[
+        required("model", Kind::Text, "The model as `provider/model`"),
+        optional("tools", Kind::Boolean, "It calls tools"),
+        optional("parallel_tools", Kind::Boolean, "It calls several tools at once"),
+        optional("forced_tools", Kind::Boolean, "It can be made to call a tool"),
+        optional("json_schema", Kind::Boolean, "It answers in a JSON Schema by the wire's own means"),
+        optional("reasoning", Kind::Choice { now: &REASONS, later: &[] }, "When it reasons: never, asked or always"),
+        optional("images", Kind::Boolean, "It sees images"),
+        optional("documents", Kind::Boolean, "It reads documents as files"),
+        optional("sampling", Kind::Boolean, "It takes a temperature"),
     ],
 };
 

@@ -11,6 +11,9 @@ pub(crate) const AGENT: &str = "purser";
 /// The same work as a stage, with maps of calls, of questions and of runs below, and a stamp of its own beside it, and one after all.
 pub(crate) const WORKFLOW: &str = "convoy";
 
+/// A run that asks people: before it works, and before each of two calls; a run below goes on beside it.
+pub(crate) const CUSTOMS: &str = "customs";
+
 /// A project, and the simulated provider that answers it as a process of its own.
 pub(crate) struct Project {
     folder: tempfile::TempDir,
@@ -32,6 +35,8 @@ impl Project {
             (format!("agents/{AGENT}.toml"), AGENT_FILE.to_owned()),
             (format!("agents/{WORKFLOW}.toml"), format!("{AGENT_FILE}{STAGES}")),
             ("agents/pilot.toml".to_owned(), PILOT.to_owned()),
+            (format!("agents/{CUSTOMS}.toml"), format!("{CUSTOMS_FILE}{CUSTOMS_STAGES}")),
+            ("tools/seal.toml".to_owned(), format!("approval = \"always\"{}", program("Seals a word", "seal", false))),
             ("tools/weigh.toml".to_owned(), "kind = \"builtin\"\nbuiltin = \"calculate\"\n".to_owned()),
             ("tools/note.toml".to_owned(), program("Notes a word", "note", true)),
             ("tools/stamp.toml".to_owned(), program("Stamps a word", "stamp", false)),
@@ -118,6 +123,61 @@ cost = "$0.1"
 [retry]
 attempts = 6
 backoff = "1ms..5ms"
+"#;
+
+const CUSTOMS_FILE: &str = r#"
+description = "Lands a cargo"
+
+[model]
+models = ["openai/gpt-5-mini"]
+max_output_tokens = 400
+
+[prompt]
+user = "{{ input }}"
+
+[limits]
+cost = "$1"
+
+[retry]
+attempts = 6
+backoff = "1ms..5ms"
+
+[output]
+from = "report"
+"#;
+
+const CUSTOMS_STAGES: &str = r#"
+[[stage]]
+id = "clear"
+kind = "approval"
+ask = "May it be landed?"
+
+[[stage]]
+id = "look"
+kind = "agent"
+agent = "pilot"
+input = "GLANCE at the quay."
+
+[[stage]]
+id = "stow"
+kind = "loop"
+needs = ["clear"]
+tools = ["seal"]
+prompt = { user = "STOW the cargo." }
+
+[[stage]]
+id = "sign"
+kind = "tool"
+needs = ["stow"]
+on_error = "continue"
+tool = "seal"
+args = { word = "z" }
+
+[[stage]]
+id = "report"
+kind = "model"
+needs = ["look", "sign"]
+prompt = { user = "REPORT." }
 "#;
 
 const STAGES: &str = r#"

@@ -202,6 +202,7 @@ pub(super) fn settled(reservation: ReservationId, bill: Money, source: CostSourc
         bill,
         source,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

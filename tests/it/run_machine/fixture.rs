@@ -11,7 +11,7 @@ use plimsoll::domain::plan::{
     Approval, Builtin, ContextPlan, ModelPlan, OnError, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
     StagePlan, ToolKind, ToolPlan,
 };
-use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::pricing::{Factors, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::{ReservationId, ToolName};
 use plimsoll::units::{Millis, Money, Tokens};
@@ -39,6 +39,7 @@ pub(super) fn settled(reservation: ReservationId, source: CostSource, usage: Opt
         bill: Money::from_pico(BOUND / 2),
         source,
         usage,
+        mismatch: None,
         raw_usage: None,
         latency: Millis(1),
         first_token: None,
@@ -48,7 +49,14 @@ pub(super) fn settled(reservation: ReservationId, source: CostSource, usage: Opt
 
 pub(super) fn reply(id: ReservationId, message: Assistant, stop: StopReason) -> Event {
     let usage = Usage { input: Tokens(100), output: Tokens(50), ..Usage::default() };
-    let outcome = Outcome::Reply { message, stop, response_model: None, service_tier: None, request_id: None };
+    let outcome = Outcome::Reply {
+        message,
+        stop,
+        response_model: None,
+        service_tier: None,
+        factors: Factors::NONE,
+        request_id: None,
+    };
     settled(id, CostSource::Reported, Some(usage), outcome)
 }
 

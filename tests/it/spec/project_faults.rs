@@ -19,6 +19,10 @@ fn faults_of_a_project_file() {
             "a bad provider",
         ),
         (
+            "[providers.a]\nwire = \"antropic\"\nbase_url = \"https://host\"\n[providers.b]\nwire = \"openai-caht\"\nbase_url = \"https://host\"\n[providers.c]\nwire = \"smoke\"\nbase_url = \"https://host\"\n",
+            "wires that are none",
+        ),
+        (
             "[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://host/v1?key=1\"\nkey_env = \"A\"\nkey_command = [\"x\"]\nheaders = { Authorization = \"x\" }\n",
             "secrets in the file",
         ),
@@ -67,6 +71,22 @@ plimsoll.toml:4:11: `key_env` is no name of an environment variable
   4 | key_env = ********
     |           ^^^^^^^^
   help: name the variable that holds the key, such as `OPENAI_API_KEY`
+
+## wires that are none
+plimsoll.toml:2:8: `antropic` is no value of `wire`
+  2 | wire = "antropic"
+    |        ^^^^^^^^^^
+  help: did you mean `anthropic`? this version doesn't support it; there is only `openai-chat`
+
+plimsoll.toml:5:8: `openai-caht` is no value of `wire`
+  5 | wire = "openai-caht"
+    |        ^^^^^^^^^^^^^
+  help: did you mean `openai-chat`?
+
+plimsoll.toml:8:8: `smoke` is no value of `wire`
+  8 | wire = "smoke"
+    |        ^^^^^^^
+  help: there is only `openai-chat`
 
 ## secrets in the file
 plimsoll.toml:3:12: `base_url` has a query or a fragment
@@ -239,4 +259,65 @@ fn no_fault_shows_a_secret() {
     );
     let shown = faults(&[("tools/t.toml", &literal)]);
     assert!(shown.contains("the header `Authorization` holds a secret") && !shown.contains("hush"), "{shown}");
+}
+
+#[test]
+fn what_a_model_is_known_to_refuse_is_told_before_it_costs() {
+    let model = |model: &str, more: &str| format!("[model]\nmodels = [\"openai/gpt-5-mini\", \"{model}\"]\n{more}");
+    let tool = ("tools/calculate.toml", "kind = \"builtin\"\nbuiltin = \"calculate\"\n");
+    let told = |agent: &str, models: &str| faults(&[("plimsoll.toml", models), ("agents/a.toml", agent), tool]);
+    let stated = |key: &str| format!("[[models]]\nmodel = \"x/y\"\n{key}\n");
+    let sampling = model("anthropic/claude-opus-5-5", "temperature = 0\n");
+    let reasoning = model("openai/gpt-4o-mini", "reasoning = \"low\"\n");
+    let tools = format!("tools = [\"calculate\"]\n{}", model("x/y", ""));
+    let stage = format!(
+        "{}[[stage]]\nid = \"a\"\nkind = \"loop\"\nmodels = [\"gemini/gemini-3.8-flash\"]\n",
+        "[model]\nmodels = [\"openai/gpt-5-mini\"]\ntemperature = 1\n"
+    );
+    let cases = [
+        ("a temperature", told(&sampling, "")),
+        ("reasoning", told(&reasoning, "")),
+        ("tools", told(&tools, &stated("tools = false"))),
+        ("a stage's own model", told(&stage, "")),
+        ("words that are none", told(&model("x/y", ""), &stated("reasoning = \"sometimes\"\nimages = 1"))),
+    ];
+    let told_of: Vec<String> = cases.iter().map(|(what, told)| format!("## {what}\n{told}")).collect();
+    insta::assert_snapshot!(told_of.join("\n\n"), @r#"
+## a temperature
+agents/a.toml:3:1: `anthropic/claude-opus-5-5` takes no `temperature`
+  3 | temperature = 0
+    | ^^^^^^^^^^^
+  help: leave `temperature` out, or name another model; if it does take it, say `sampling = true` for it under `[[models]]`
+
+## reasoning
+agents/a.toml:3:1: `openai/gpt-4o-mini` takes no `reasoning`
+  3 | reasoning = "low"
+    | ^^^^^^^^^
+  help: leave `reasoning` out, or name another model; if it does take it, say `reasoning = "asked"` for it under `[[models]]`
+
+## tools
+agents/a.toml:1:1: `x/y` calls no tools
+  1 | tools = ["calculate"]
+    | ^^^^^
+  help: name another model; if it does call them, say `tools = true` for it under `[[models]]`
+
+## a stage's own model
+agents/a.toml:7:1: `gemini/gemini-3.8-flash` takes no `temperature`
+  7 | models = ["gemini/gemini-3.8-flash"]
+    | ^^^^^^
+  help: leave `temperature` out, or name another model; if it does take it, say `sampling = true` for it under `[[models]]`
+
+## words that are none
+plimsoll.toml:3:13: `sometimes` is no value of `reasoning`
+  3 | reasoning = "sometimes"
+    |             ^^^^^^^^^^^
+  help: expected one of `never`, `asked`, `always`
+
+plimsoll.toml:4:10: `images` can't be a whole number
+  4 | images = 1
+    |          ^
+  help: expected `true` or `false`
+"#);
+    let over = "[[models]]\nmodel = \"anthropic/claude-opus-5-5\"\nsampling = true\n";
+    assert_eq!(told(&sampling, over), "", "the project's word stands over the book");
 }

@@ -10,7 +10,7 @@ use plimsoll::domain::event::{
 };
 use plimsoll::domain::ledger::{LedgerPolicy, Op};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
-use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::pricing::{Factors, Fee, Fees, Mismatch, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::store::engine::Engine;
@@ -137,6 +137,7 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
         bill: Money::from_micro(micro),
         source: CostSource::Reported,
         usage: Some(usage),
+        mismatch: None,
         raw_usage: Some(serde_json::json!({"prompt_tokens": 100, "completion_tokens": 20})),
         latency: Millis(812),
         first_token: None,
@@ -145,9 +146,20 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
             stop: StopReason::End,
             response_model: Some("gpt-5-mini".to_owned()),
             service_tier: None,
+            factors: Factors::NONE,
             request_id: None,
         },
     }))
+}
+
+/// A settlement whose usage contradicts itself, with what rollups of before had no room for.
+pub(super) fn contradicting(run: RunId, number: u32) -> Event {
+    let Event::Settled(mut settled) = settled(run, number, 5_000, "x") else { unreachable!("a settlement") };
+    let usage = settled.usage.as_mut().expect("usage");
+    (usage.other, usage.fees) = (Tokens(7), Fees::NONE.with(Fee::WebSearch, 2).with(Fee::Maps, 1));
+    settled.source = CostSource::Unknown;
+    settled.mismatch = Some(Mismatch { what: "total_tokens".into(), counted: Tokens(127), told: Tokens(126) });
+    Event::Settled(settled)
 }
 
 pub(super) fn voided(run: RunId, number: u32) -> Event {

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use plimsoll::domain::event::{Event, Outcome};
 use plimsoll::domain::ledger::LedgerPolicy;
+use plimsoll::domain::message::{Form, Opaque, StopReason};
+use plimsoll::domain::pricing::{Factor, Factors};
 use plimsoll::ids::RunId;
 use plimsoll::store::engine::{Batch, Engine, Order, Span};
 use plimsoll::store::format::{FORMAT_VERSION, MIGRATIONS, Migration, read_head, settle};
@@ -144,7 +147,23 @@ fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name)
 }
 
-/// The runs of the sample: one that ended, one that is in flight, one that waits to start.
+/// A reply with everything that only its provider understands.
+fn thoughtful(run: RunId) -> Event {
+    let Event::Settled(mut settled) = settled(run, 1, 1_234, "It arri") else { unreachable!("a settlement") };
+    let Outcome::Reply { message, stop, factors, .. } = &mut settled.outcome else { unreachable!("a reply") };
+    let opaque =
+        |call, block| Opaque { form: Form::Anthropic, model: Some("anthropic/claude-opus-5-5".into()), call, block };
+    message.reasoning = vec![
+        opaque(None, serde_json::json!({"type": "thinking", "thinking": "hm", "signature": "EqQB=="})),
+        opaque(Some(0), serde_json::json!({"type": "redacted_thinking", "data": "Emw="})),
+    ];
+    message.continuation = Some(Box::new(opaque(None, serde_json::json!("token"))));
+    *stop = StopReason::Paused;
+    *factors = Factors::NONE.with(Factor::SpeedFast);
+    Event::Settled(settled)
+}
+
+/// The runs of the sample: one that ended, one that is in flight, one that waits to start, one of format 3.
 fn fill(store: &Store) {
     block_on(async {
         finish(store, run_at(0, 1), "triage", &[("tenant", "acme"), ("feature", "support")], Some("file:1")).await;
@@ -152,6 +171,12 @@ fn fill(store: &Store) {
         submit(store, open, vec![created("triage", &[("tenant", "acme")], None), admitted(open)]).await;
         submit(store, open, vec![reserved(open, 1, 1, 1, 5_000)]).await;
         submit(store, run_at(2_000, 1), vec![created("search", &[], None)]).await;
+        // What format 3 brought.
+        let told = run_at(3_000, 1);
+        submit(store, told, vec![created("triage", &[("thread", "ticket-7")], None), admitted(told)]).await;
+        let facts = vec![reserved(told, 1, 1, 1, 5_000), thoughtful(told), reserved(told, 2, 2, 1, 5_000)];
+        submit(store, told, facts).await;
+        submit(store, told, vec![contradicting(told, 2), released(told), ended()]).await;
     });
 }
 
@@ -167,7 +192,7 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Writes the sample of this version, when asked to: `PLIMSOLL_WRITE_SAMPLES=1`. Otherwise checks that it still opens.
 #[test]
 fn the_sample_of_this_format_opens_and_exports_as_it_did() {
-    let (dump, export) = (sample("store-v2.jsonl"), sample("events-v2.jsonl"));
+    let (dump, export) = (sample("store-v3.jsonl"), sample("events-v3.jsonl"));
     if std::env::var_os("PLIMSOLL_WRITE_SAMPLES").is_some() {
         write_samples(&dump, &export);
     }
@@ -175,8 +200,10 @@ fn the_sample_of_this_format_opens_and_exports_as_it_did() {
 }
 
 #[test]
-fn the_sample_of_format_1_opens_and_exports_as_it_did() {
-    opens_and_exports(&sample("store-v1.jsonl"), &sample("events-v1.jsonl"));
+fn the_samples_of_older_formats_open_and_export_as_they_did() {
+    for version in [1, 2] {
+        opens_and_exports(&sample(&format!("store-v{version}.jsonl")), &sample(&format!("events-v{version}.jsonl")));
+    }
 }
 
 fn opens_and_exports(dump: &Path, export: &Path) {

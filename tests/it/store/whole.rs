@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{AccountKey, Event, RunState};
-use plimsoll::domain::rollup::Day;
+use plimsoll::domain::pricing::{Fee, Fees};
+use plimsoll::domain::rollup::{Day, Dimensions};
 use plimsoll::store::{RunFilter, Store};
 use plimsoll::units::{Millis, Money, Timestamp, Tokens};
 
@@ -188,6 +189,40 @@ fn rollups_are_exact_sums_on_the_day_of_the_reservation() {
         assert_eq!(of(Day(today.0 + 1), false).ended.values().sum::<u64>(), 1);
         assert_eq!(rows[0].0.1.tenant.as_deref(), Some("acme"));
         assert_eq!(store.rollups(today, today).expect("it reads").len(), 1);
+        store.verify().expect("all fits");
+    }
+}
+
+#[test]
+fn rollups_keep_what_contradicts_itself_and_units_beside_tokens() {
+    for bed in Bed::both() {
+        let clock = clock();
+        let store = bed.open(&clock);
+        block_on(async {
+            for (number, thread) in [(1, None), (2, Some("ticket-7")), (3, None)] {
+                let run = run_at(0, number);
+                let labels: Vec<(&str, &str)> = thread.map(|name| ("thread", name)).into_iter().collect();
+                submit(&store, run, vec![created("a", &labels, None), admitted(run)]).await;
+                let gave = if number == 3 { settled(run, 1, 10, "y") } else { contradicting(run, 1) };
+                submit(&store, run, vec![reserved(run, 1, 1, 1, 5_000), gave, released(run), ended()]).await;
+            }
+        });
+        drop(store);
+        let store = bed.open(&clock);
+        let rows = store.rollups(Day::of(START), Day::of(START)).expect("it reads");
+        let of = |thread: Option<&str>| {
+            let fits = |of: &Dimensions| of.model.is_some() && of.thread.as_deref() == thread;
+            rows.iter().find(|((_, of), _)| fits(of)).map(|(_, rollup)| rollup.clone()).expect("a row")
+        };
+        for (thread, attempts) in [(None, 2), (Some("ticket-7"), 1)] {
+            let rollup = of(thread);
+            assert_eq!(
+                (rollup.mismatched, rollup.attempts, rollup.usage.other),
+                (1, attempts, Tokens(7)),
+                "{thread:?}"
+            );
+            assert_eq!(rollup.usage.fees, Fees::NONE.with(Fee::WebSearch, 2).with(Fee::Maps, 1));
+        }
         store.verify().expect("all fits");
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll::domain::event::{CostSource, Decision, Event, LandingReleased, Outcome, Place, Recorded, Spent, Voided};
 use plimsoll::domain::ledger::{Ask, Op};
+use plimsoll::domain::limits::Limits;
+use plimsoll::domain::plan::Plan;
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::RunId;
 use plimsoll::store::inline::Tap;
@@ -50,9 +52,64 @@ pub(super) enum Bug {
     ChildTakesTheReserve,
     /// A question is answered whose time was up.
     ExpiredAskAnswered,
+    /// Nobody has a token limit.
+    TokenLimitsForgotten,
+    /// Stages have no token limit: their runs' are judged.
+    TokenLimitsOfStagesForgotten,
+    /// Stages have the time of their run.
+    TimeOfStagesForgotten,
+    /// Stages begin as many sub-agents as their run may.
+    ChildrenOfStagesForgotten,
+    /// Stages make the same call as often as their run may.
+    RepeatsOfStagesForgotten,
 }
 
-pub(super) const BUGS: [Bug; 16] = [
+/// Has an agent, and those below it, know other limits than it has.
+pub(super) fn bend(plan: &mut Plan, bug: Bug) {
+    let of_run = plan.limits.clone();
+    let of_stages = plan.stages.iter_mut().filter_map(|stage| stage.limits.as_deref_mut());
+    for limits in of_stages {
+        bend_stage(limits, &of_run, bug);
+    }
+    let limits = &mut plan.limits;
+    if bug == Bug::LimitPassedByOne {
+        for limit in [&mut limits.steps, &mut limits.model_calls, &mut limits.tool_calls, &mut limits.attempts] {
+            *limit += 1;
+        }
+    }
+    if bug == Bug::TokenLimitsForgotten {
+        (limits.tokens, limits.input_tokens, limits.output_tokens) = (None, None, None);
+    }
+    for below in plan.agents.values_mut() {
+        bend(Arc::make_mut(below), bug);
+    }
+}
+
+fn bend_stage(limits: &mut Limits, of_run: &Limits, bug: Bug) {
+    if bug == Bug::TokenLimitsForgotten {
+        (limits.tokens, limits.input_tokens, limits.output_tokens) = (None, None, None);
+    }
+    if bug == Bug::TokenLimitsOfStagesForgotten {
+        let Limits { tokens, input_tokens, output_tokens, .. } = *of_run;
+        (limits.tokens, limits.input_tokens, limits.output_tokens) = (tokens, input_tokens, output_tokens);
+    }
+    if bug == Bug::TimeOfStagesForgotten {
+        limits.wall_time = of_run.wall_time;
+    }
+    if bug == Bug::ChildrenOfStagesForgotten {
+        limits.children = of_run.children;
+    }
+    if bug == Bug::RepeatsOfStagesForgotten {
+        limits.repeats = of_run.repeats;
+    }
+}
+
+pub(super) const BUGS: [Bug; 21] = [
+    Bug::TokenLimitsForgotten,
+    Bug::TokenLimitsOfStagesForgotten,
+    Bug::TimeOfStagesForgotten,
+    Bug::ChildrenOfStagesForgotten,
+    Bug::RepeatsOfStagesForgotten,
     Bug::ChildNotCounted,
     Bug::MapItemRunTwice,
     Bug::RefusedAskDropped,

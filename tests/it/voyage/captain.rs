@@ -19,7 +19,7 @@ use plimsoll::store::memory::{Crash, MemoryDisk};
 use plimsoll::units::{Millis, Money, Timestamp};
 use tokio::sync::Notify;
 
-use super::bugs::{Bug, Deck};
+use super::bugs::{Bug, Deck, bend};
 use super::crew::{Crew, lock};
 use super::dice::Dice;
 use super::draw::{BudgetDraw, End, Sheet, TOOLS, tool_file};
@@ -131,8 +131,8 @@ impl Voyage {
         for edition in &mut editions {
             for plan in edition.plans.values_mut() {
                 let meant = Arc::new(plan.clone());
-                if bug == Some(Bug::LimitPassedByOne) {
-                    loosen(plan);
+                if let Some(bug) = bug {
+                    bend(plan, bug);
                 }
                 judge.learn(&meant, &Arc::new(plan.clone()));
             }
@@ -202,17 +202,6 @@ impl Voyage {
     /// The run of a root, once it is on disk.
     pub(super) fn run_of(&self, root: usize) -> Option<RunId> {
         lock(&self.judge).run_of(root)
-    }
-}
-
-/// Has an agent, and those below it, make one step, call and attempt more than they may.
-fn loosen(plan: &mut Plan) {
-    let limits = &mut plan.limits;
-    for limit in [&mut limits.steps, &mut limits.model_calls, &mut limits.tool_calls, &mut limits.attempts] {
-        *limit += 1;
-    }
-    for below in plan.agents.values_mut() {
-        loosen(Arc::make_mut(below));
     }
 }
 

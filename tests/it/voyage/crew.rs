@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plimsoll::domain::message::{Assistant, Message, Reply, Request, StopReason, ToolCall, ToolChoice};
 use plimsoll::domain::plan::ToolPlan;
-use plimsoll::domain::pricing::Usage;
+use plimsoll::domain::pricing::{Factors, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::gate::Permit;
 use plimsoll::ids::ReservationId;
@@ -262,6 +262,7 @@ fn measure(dice: &mut Dice, request: &Request) -> Usage {
 fn text_bytes(message: &Message) -> usize {
     match message {
         Message::System { text } | Message::User { text } => text.len(),
+        Message::File(file) => file.data().len(),
         Message::Assistant(said) => said.text.len(),
         Message::Tool(answer) => answer.content.len(),
     }
@@ -282,9 +283,11 @@ fn speak(dice: &mut Dice, request: &Request) -> Reply {
         message: Assistant { text, calls, ..Assistant::default() },
         stop,
         usage: None,
+        mismatch: None,
         raw_usage: None,
         response_model: None,
         service_tier: None,
+        factors: Factors::NONE,
         request_id: None,
     }
 }

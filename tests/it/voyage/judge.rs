@@ -19,7 +19,7 @@ use plimsoll::domain::plan::Plan;
 use plimsoll::domain::run::Tree;
 use plimsoll::ids::{BudgetName, PlanHash, PriceId, ReservationId, RunId, StageName};
 use plimsoll::store::Store;
-use plimsoll::units::{Millis, Money, Timestamp};
+use plimsoll::units::{Millis, Money, Timestamp, Tokens};
 
 use super::invoice::Invoice;
 use known::Known;
@@ -68,6 +68,10 @@ struct Open {
     stage: Option<StageName>,
     sent: bool,
     price: Option<PriceId>,
+    /// Of a model call: input and output at worst.
+    tokens: (Tokens, Tokens),
+    /// The last answer of its run, which is no stage's.
+    lands: bool,
 }
 
 /// One whose end is known.
@@ -271,7 +275,11 @@ impl Judge {
             let known = &self.runs[&above];
             let (state, cancelled, is_landing) = (known.state, known.cancelled, known.lands);
             self.check(!cancelled, || format!("(12) {id} is placed after the cancel"));
-            self.check(state == RunState::Running, || format!("(18) {id} is placed while {above} is {state}"));
+            // Of what nobody was told the order between logs isn't known.
+            let is_known = !self.catching_up || above == run;
+            self.check(!is_known || state == RunState::Running, || {
+                format!("(18) {id} is placed while {above} is {state}")
+            });
             self.check(lands || !is_landing, || format!("(11) {id} is placed while {above} lands"));
         }
         let known = self.known(run);
@@ -279,6 +287,7 @@ impl Judge {
         self.check(id.number == number, || format!("(9) {id} is placed where {number} comes"));
         if !lands {
             self.enter(run, &reserved.step.place());
+            self.begin_work(run, &reserved.step.place());
         }
         self.place(run, reserved);
         if let Call::Model(call) = &reserved.call {
@@ -295,7 +304,12 @@ impl Judge {
             spent.unknown = settled.bill;
             self.saw("unknown");
         }
-        if let Some(stage) = self.open.get(&settled.reservation).and_then(|open| open.stage.clone()) {
+        if let Some(open) = self.open.get(&settled.reservation)
+            && let Some(stage) = open.stage.clone()
+        {
+            let reported = settled.usage.map(|usage| (usage.input_total(), usage.output));
+            let is_model = open.price.is_some();
+            (spent.input, spent.output) = reported.filter(|_| is_model).unwrap_or(open.tokens);
             self.spend(run, &stage, &spent);
         }
         self.close(run, settled.reservation, Some(settled.bill), unknown);
@@ -312,6 +326,7 @@ impl Judge {
                 format!("(10) {id} may take {limit}, and {left} of the time of {above} are left")
             });
         }
+        self.judge_time_of_stages(id, limit);
         match self.open.get_mut(&id) {
             None => self.broken(format!("(4) {id} is called and isn't on disk")),
             Some(open) => {

@@ -9,6 +9,7 @@ use crate::domain::event::{
     Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
     Voided, WaitEnd,
 };
+use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
 use crate::domain::report::standing::Peaks;
 use crate::ids::ReservationId;
@@ -112,6 +113,8 @@ impl Fold {
             cost_usd: Money::ZERO,
             cost_state: CostState::Open,
             tokens: None,
+            usage_mismatch: None,
+            fees: Fees::NONE,
             time_limit_ms: reserved.time_limit,
             latency_ms: None,
             first_token_ms: None,
@@ -170,6 +173,8 @@ impl Fold {
             CostSource::Unknown => CostState::Unknown,
         };
         attempt.tokens = settled.usage.as_ref().map(TokenDocument::from);
+        attempt.usage_mismatch.clone_from(&settled.mismatch);
+        attempt.fees = settled.usage.map_or(Fees::NONE, |usage| usage.fees);
         attempt.latency_ms = Some(settled.latency);
         attempt.first_token_ms = settled.first_token;
         attempt.gave = Some(Gave::of(&settled.outcome));

@@ -12,6 +12,9 @@ use crate::domain::run::{Intent, ModelIntent, ToolIntent, hash_call};
 use crate::ids::ToolName;
 use crate::units::{Millis, Money};
 
+/// Pauses of a provider in one answer, after each of which it is asked to go on.
+const CONTINUATIONS_MAX: usize = 8;
+
 /// Times that the model is asked to mend an answer that doesn't fit its form; of each lane.
 const REPAIRS_MAX: u32 = 1;
 
@@ -160,7 +163,10 @@ impl Pass<'_> {
 
     /// The model answered without a call: the lane is over, or its answer is mended once.
     fn answered(&mut self, lane: &Lane, turn: &Turn) {
-        let text = turn.text();
+        if turn.stop == StopReason::Paused {
+            return self.go_on(lane);
+        }
+        let text = &*lane.answer();
         if text.is_empty() && turn.stop == StopReason::Length {
             let error = "the model used all its output tokens before it answered; raise `max_output_tokens`";
             return self.fail(lane.place.clone(), error.into());
@@ -179,6 +185,15 @@ impl Pass<'_> {
                 self.fail(lane.place.clone(), format!("the answer doesn't have its declared form: {fault}"));
             }
         }
+    }
+
+    /// The provider paused in its answer: it is asked to go on, by a step of its own with money of its own.
+    fn go_on(&mut self, lane: &Lane) {
+        if lane.pauses() > CONTINUATIONS_MAX {
+            let error = format!("the provider paused more than {CONTINUATIONS_MAX} times in one answer");
+            return self.fail(lane.place.clone(), error);
+        }
+        self.model(lane, self.purpose(lane), None);
     }
 }
 

@@ -136,7 +136,7 @@ impl Player {
                     let right = expected.as_deref() == Some(answer.call_id.as_str());
                     self.fault_unless(right, || format!("{answer:?} answers nothing"));
                 }
-                Message::System { .. } | Message::User { .. } => {}
+                Message::System { .. } | Message::User { .. } | Message::File(_) => {}
             }
         }
         self.fault_unless(due.is_empty(), || format!("calls without an answer: {due:?}"));

@@ -154,12 +154,26 @@ impl Shipwright<'_> {
 
     /// Limits of a stage, each inside the agent's.
     fn stage_limits(&mut self, limits: &Limits, more: Option<(&str, u64)>) -> String {
-        let defaults = [("steps", 20), ("model_calls", 20), ("tool_calls", 40), ("attempts", 40), ("wall_time", 60)];
+        let defaults = [
+            ("steps", 20),
+            ("model_calls", 20),
+            ("tool_calls", 40),
+            ("attempts", 40),
+            ("wall_time", 60),
+            ("children", 8),
+            ("repeats", 3),
+            ("tokens", 20_000),
+            ("input_tokens", 15_000),
+            ("output_tokens", 4_000),
+        ];
         let mut own = Vec::new();
         for (name, most) in defaults {
             let most = limits.drawn.get(name).copied().unwrap_or(most);
-            if self.dice.chance(12) {
-                let value = self.dice.between(1.max(most / 4), most);
+            // The same call twice in a stage is rare, and so are many sub-agents.
+            let is_rare = matches!(name, "repeats" | "children");
+            if self.dice.chance(if is_rare { 35 } else { 12 }) {
+                let most = if is_rare { most.min(2) } else { most };
+                let value = self.dice.between(1.max(most / 8), most);
                 own.push(if name == "wall_time" {
                     format!("{name} = '{value}s'")
                 } else {
@@ -205,7 +219,9 @@ impl Shipwright<'_> {
         limit("items", 20, 2, 8, "");
         limit("landing_tokens", 60, 200, 3_000, "");
         limit("landing_output_tokens", 60, 16, 200, "");
-        limit("tokens", 15, 4_000, 30_000, "");
+        limit("tokens", 20, 4_000, 30_000, "");
+        limit("input_tokens", 12, 3_500, 20_000, "");
+        limit("output_tokens", 12, 500, 6_000, "");
         limit("wall_time", 60, 5, 90, "s");
         limit("model_call_time", 80, 1, 8, "s");
         limit("first_token_time", 40, 1, 4, "s");

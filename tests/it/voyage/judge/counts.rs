@@ -1,10 +1,14 @@
 //! What counts against the limits of a run, of its stages, and of all above it (10, 16).
 
+use std::collections::BTreeMap;
+
 use plimsoll::domain::event::{Call, Purpose, Reserved, Spent};
 use plimsoll::domain::limits::Limits;
 use plimsoll::ids::{ReservationId, RunId, StageName};
+use plimsoll::units::{Millis, Tokens};
 
 use super::Judge;
+use super::times::SLACK;
 
 impl Judge {
     /// A run and those above it, the root last.
@@ -42,7 +46,6 @@ impl Judge {
         let (id, stage) = (reserved.reservation, &reserved.step.stage);
         let is_new = u32::from(reserved.attempt == 1);
         let mut spent = Spent { steps: is_new, ..Spent::default() };
-        let mut repeats = 0;
         match &reserved.call {
             Call::Model(call) => {
                 (spent.model_calls, spent.attempts) = (is_new, 1);
@@ -56,7 +59,9 @@ impl Judge {
             }
             Call::Tool { arguments_hash, .. } => {
                 spent.tool_calls = is_new;
-                repeats = self.repeat(run, arguments_hash, is_new);
+                if is_new == 1 {
+                    self.repeat(run, stage, arguments_hash);
+                }
             }
         }
         if is_new == 1 {
@@ -65,16 +70,79 @@ impl Judge {
             self.check(is_new, || format!("(10) {id} is step {step}, which was made already"));
         }
         self.spend(run, stage, &spent);
-        let most = self.known(run).plan.limits.repeats;
-        self.check(repeats <= most, || format!("(10) {id} makes `repeats` {repeats} of {most}"));
         let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
         self.judge_counts(id, stage, lands);
+        if matches!(&reserved.call, Call::Model(_)) && !self.catching_up {
+            self.judge_tokens(id, stage, lands);
+        }
     }
 
-    pub(super) fn repeat(&mut self, run: RunId, hash: &str, count: u32) -> u32 {
-        let counted = self.known(run).repeats.entry(hash.to_owned()).or_default();
-        *counted += count;
-        *counted
+    /// One more call of this name: of its run, and of its stage.
+    pub(super) fn repeat(&mut self, run: RunId, stage: &StageName, hash: &str) {
+        let known = self.known(run);
+        let plan = known.plan.clone();
+        let count = |book: &mut BTreeMap<String, u32>| {
+            let counted = book.entry(hash.to_owned()).or_default();
+            *counted += 1;
+            *counted
+        };
+        let (in_run, in_stage) = (count(&mut known.repeats), count(&mut known.stage(stage).repeats));
+        let (most, most_here) = (plan.limits.repeats, plan.limits_of(stage).repeats);
+        self.check(in_run <= most, || format!("(10) {run} makes `repeats` {in_run} of {most}"));
+        self.check(in_stage <= most_here, || {
+            format!("(10) `{stage}` of {run} makes `repeats` {in_stage} of {most_here}")
+        });
+    }
+
+    /// Input and output of all calls of a run, or of one of its stages, with what is in flight at worst, are within the
+    /// limits of everyone above.
+    fn judge_tokens(&mut self, id: ReservationId, stage: &StageName, lands: bool) {
+        for (run, stage) in self.places(id.run, stage) {
+            let known = &self.runs[&run];
+            let (plan, spent) = (known.plan.clone(), known.own.plus(&known.below));
+            self.judge_tokens_of(id, &plan.limits, &spent, (run, None));
+            let own = plan.stage(&stage).and_then(|stage| stage.limits.as_deref()).filter(|_| !lands);
+            if let Some(limits) = own {
+                let spent = self.runs[&run].stages.get(&stage).map(|book| book.spent).unwrap_or_default();
+                self.judge_tokens_of(id, limits, &spent, (run, Some(&stage)));
+            }
+        }
+    }
+
+    fn judge_tokens_of(
+        &mut self,
+        id: ReservationId,
+        limits: &Limits,
+        spent: &Spent,
+        (run, stage): (RunId, Option<&StageName>),
+    ) {
+        let in_flight = self.calls_in_flight(run, stage).map(|id| self.open[&id].tokens);
+        let (input, output) = in_flight
+            .fold((spent.input, spent.output), |sum: (Tokens, Tokens), more| (sum.0.plus(more.0), sum.1.plus(more.1)));
+        for (name, used, limit) in [
+            ("tokens", input.plus(output), limits.tokens),
+            ("input_tokens", input, limits.input_tokens),
+            ("output_tokens", output, limits.output_tokens),
+        ] {
+            let Some(limit) = limit else { continue };
+            self.check(used <= limit, || format!("(10) {id} makes `{name}` {used} of {limit} in {run} {stage:?}"));
+        }
+    }
+
+    /// A call may take no longer than its stage, and those that called its run, have left.
+    pub(super) fn judge_time_of_stages(&mut self, id: ReservationId, limit: Millis) {
+        let Some(open) = self.open.get(&id).filter(|open| !open.lands) else { return };
+        let Some(stage) = open.stage.clone() else { return };
+        for (run, stage) in self.places(id.run, &stage) {
+            let known = &self.runs[&run];
+            let Some(limits) = known.plan.stage(&stage).and_then(|stage| stage.limits.as_deref()) else { continue };
+            let began = known.stages.get(&stage).and_then(|book| book.began).unwrap_or_default();
+            let active = known.active_at(self.now).left_after(began);
+            let left = limits.wall_time.left_after(active).plus(SLACK);
+            self.check(limit <= left, || {
+                format!("(10) {id} may take {limit}, and {left} of the time of `{stage}` of {run} are left")
+            });
+        }
     }
 
     /// No limit of a stage, a run, or one above is passed. The landing call is no stage's.
@@ -115,12 +183,20 @@ impl Judge {
         }
     }
 
-    /// Calls in flight of a run, or one stage of it, and below.
+    /// How many calls of a run, or one stage of it, and below are in flight.
     fn in_flight(&self, run: RunId, stage: Option<&StageName>) -> u32 {
-        let is_there = |id: &ReservationId, at: &StageName| {
+        u32::try_from(self.calls_in_flight(run, stage).count()).expect("few")
+    }
+
+    fn calls_in_flight<'a>(
+        &'a self,
+        run: RunId,
+        stage: Option<&'a StageName>,
+    ) -> impl Iterator<Item = ReservationId> + 'a {
+        let is_there = move |id: &ReservationId, at: &StageName| {
             self.places(id.run, at).iter().any(|(of, at)| *of == run && stage.is_none_or(|stage| stage == at))
         };
-        let calls = self.open.iter().filter_map(|(id, open)| Some((id, open.stage.as_ref()?)));
-        u32::try_from(calls.filter(|(id, at)| is_there(id, at)).count()).expect("few")
+        let calls = self.open.iter().filter_map(|(id, open)| Some((*id, open.stage.as_ref()?)));
+        calls.filter(move |(id, at)| is_there(id, at)).map(|(id, _)| id)
     }
 }

@@ -47,6 +47,11 @@ pub(super) struct StageBook {
     /// With the runs below.
     pub(super) spent: Spent,
     pub(super) has_begun: bool,
+    /// The active time of its run when it began.
+    pub(super) began: Option<Millis>,
+    /// Sub-agents that it has begun.
+    pub(super) children: u32,
+    pub(super) repeats: BTreeMap<String, u32>,
     /// The items of a map.
     pub(super) items: Option<usize>,
     pub(super) begun: BTreeSet<u32>,

@@ -2,13 +2,14 @@
 
 use plimsoll::domain::event::{AccountKey, Call, Landing, PeriodMoved, Purpose, Reserved};
 use plimsoll::ids::{ReservationId, RunId, StageName};
-use plimsoll::units::Money;
+use plimsoll::units::{Money, Tokens};
 
 use super::{Closed, Judge, Open};
 
 impl Open {
     fn landing(amount: Money, accounts: Vec<AccountKey>) -> Self {
-        Self { amount, accounts, stage: None, sent: false, price: None }
+        let tokens = (Tokens::ZERO, Tokens::ZERO);
+        Self { amount, accounts, stage: None, sent: false, price: None, tokens, lands: false }
     }
 }
 
@@ -98,12 +99,12 @@ impl Judge {
                 self.hold(landing.reservation, Open::landing(amount, accounts));
             }
         }
-        let price = match &reserved.call {
-            Call::Model(call) => Some(call.price.clone()),
-            Call::Tool { .. } => None,
+        let (price, tokens) = match &reserved.call {
+            Call::Model(call) => (Some(call.price.clone()), (call.bound.tokens, Tokens(call.max_output_tokens.into()))),
+            Call::Tool { .. } => (None, (Tokens::ZERO, Tokens::ZERO)),
         };
         let stage = Some(reserved.step.stage.clone());
-        let open = Open { amount: reserved.amount, accounts, stage, sent: false, price };
+        let open = Open { amount: reserved.amount, accounts, stage, sent: false, price, tokens, lands };
         self.hold(reserved.reservation, open);
         self.judge_growth(reserved.reservation, before);
     }

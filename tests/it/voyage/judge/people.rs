@@ -40,6 +40,7 @@ impl Judge {
         };
         if let Some(place) = &asked.place {
             self.enter(run, place);
+            self.begin_work(run, place);
         }
         let known = self.known(run);
         let number = u32::try_from(known.asks.len()).expect("few");

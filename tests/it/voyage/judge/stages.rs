@@ -32,6 +32,14 @@ impl Judge {
         }
     }
 
+    /// Somebody works at a stage from here on: its time goes.
+    pub(super) fn begin_work(&mut self, run: RunId, place: &Place) {
+        let now = self.now;
+        let known = self.known(run);
+        let active = known.active_at(now);
+        known.stage(&place.stage).began.get_or_insert(active);
+    }
+
     /// Items begin in their order, and as many at once as may.
     fn judge_map(&mut self, run: RunId, place: &Place) {
         let Some(item) = place.item else { return };

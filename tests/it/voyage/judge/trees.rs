@@ -61,13 +61,12 @@ impl Judge {
 
     pub(super) fn begin_child(&mut self, run: RunId, began: &ChildBegan) {
         self.enter(run, &began.place);
+        self.begin_work(run, &began.place);
         let mut spent = Spent { children: 1, ..Spent::default() };
         if let Some(call) = &began.call {
             self.saw("child as a tool");
             (spent.steps, spent.tool_calls) = (1, 1);
-            let repeats = self.repeat(run, &call.arguments_hash, 1);
-            let most = self.known(run).plan.limits.repeats;
-            self.check(repeats <= most, || format!("(10) {} makes `repeats` {repeats} of {most}", began.child));
+            self.repeat(run, &began.place.stage, &call.arguments_hash);
             let is_new = self.known(run).steps_used.insert(call.step);
             self.check(is_new, || format!("(10) {} is step {}, which was made already", began.child, call.step));
         }
@@ -79,6 +78,11 @@ impl Judge {
         self.check(!again, || format!("(16) {} begins twice", began.child));
         let fits = u32::try_from(count).is_ok_and(|count| count <= most);
         self.check(fits, || format!("(10) {run} has {count} children of {most}"));
+        let most = self.known(run).plan.limits_of(&began.place.stage).children;
+        let book = self.known(run).stage(&began.place.stage);
+        book.children += 1;
+        let count = book.children;
+        self.check(count <= most, || format!("(10) `{}` of {run} has {count} children of {most}", began.place));
     }
 
     pub(super) fn end_child(&mut self, run: RunId, ended: &ChildEnded) {
@@ -137,8 +141,7 @@ impl Judge {
             let told_end = told.as_ref().map(|(end, _)| end);
             self.check(told_end == ended.as_ref(), || format!("(16) {run} has ended as {ended:?}, told {told_end:?}"));
             let Some((_, spent)) = told else { continue };
-            let Spent { steps, model_calls, tool_calls, attempts, children, settled, unknown, .. } = spent;
-            let told = Spent { steps, model_calls, tool_calls, attempts, children, settled, unknown, ..own };
+            let told = Spent { usage: own.usage, ..spent };
             self.check(told == own, || format!("(16) {run} came to {own:?}, and its parent is told {told:?}"));
         }
     }

@@ -1,7 +1,8 @@
 //! Everything that can go wrong with an attempt, in one place, and what the ledger is told of it.
 
-use super::decode::Broken;
-use super::errors::{Billing, Facts, Host, Told, classify, evidence, status_inside};
+use super::dialect::Dialect;
+use super::evidence::{Billing, Facts, Host};
+use super::told::{Told, status_inside};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::provider::auth::{Secret, redact};
 use crate::provider::http::{BODY_BYTES_MAX, explain};
@@ -9,9 +10,22 @@ use crate::provider::wait::{DRAIN_TIME_MAX, Ended, Wait};
 use crate::provider::{AnswerResult, ProviderError};
 use crate::units::Millis;
 
+/// Why an answer with a good status is no reply.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It can't be read.
+    Garbage(String),
+    /// It is an error.
+    Told(Box<Told>),
+    /// It is larger than what is read.
+    Oversized,
+    /// It ended before its end.
+    Cut(String),
+}
+
 /// Why an attempt gave no reply.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Our own checks, the key, or the client.
     Local(ProviderError),
     /// The wait ended first.
@@ -26,12 +40,12 @@ pub(super) enum Fault {
 
 /// An answer with a bad status.
 #[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) status: u16,
-    pub(super) told: Told,
-    pub(super) retry_after: Option<Millis>,
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) told: Told,
+    pub(crate) retry_after: Option<Millis>,
     /// Where a redirect points to.
-    pub(super) location: Option<String>,
+    pub(crate) location: Option<String>,
 }
 
 impl From<ProviderError> for Fault {
@@ -48,17 +62,19 @@ impl From<Ended> for Fault {
 
 /// What was true of the attempt when it failed.
 #[derive(Debug)]
-pub(super) struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The provider's name.
-    pub(super) provider: &'a str,
-    pub(super) host: Host,
-    pub(super) secret: Option<&'a Secret>,
-    pub(super) wait: &'a Wait,
+    pub(crate) provider: &'a str,
+    /// The wire that it speaks.
+    pub(crate) dialect: &'a dyn Dialect,
+    pub(crate) host: Host,
+    pub(crate) secret: Option<&'a Secret>,
+    pub(crate) wait: &'a Wait,
 }
 
 impl Fault {
     /// The failure, and by the evidence whether it was billed.
-    pub(super) fn result(self, context: &Context<'_>) -> AnswerResult {
+    pub(crate) fn result(self, context: &Context<'_>) -> AnswerResult {
         let (failure, mut facts) = self.describe(context);
         facts.class = failure.class;
         let failure = Failure {
@@ -66,7 +82,7 @@ impl Fault {
             code: failure.code.map(|code| redact(&code, context.secret)),
             ..failure
         };
-        match evidence(&facts) {
+        match context.dialect.evidence(&facts) {
             Billing::Unbilled => AnswerResult::Unbilled(failure),
             Billing::Unknown => AnswerResult::Unknown(failure),
         }
@@ -94,10 +110,10 @@ impl Fault {
                     host: if refused.told.azure { Host::Azure } else { context.host },
                     ..facts
                 };
-                (refused.failure(context.provider), facts)
+                (refused.failure(context), facts)
             }
             Self::Broken { status, broken, output_seen } => (
-                broken_failure(status, broken, output_seen, context.provider),
+                broken_failure(status, broken, output_seen, context),
                 Facts { status: Some(status), output_seen, ..facts },
             ),
         }
@@ -105,8 +121,9 @@ impl Fault {
 }
 
 impl Refused {
-    fn failure(self, provider: &str) -> Failure {
-        let class = classify(self.status, &self.told);
+    fn failure(self, context: &Context<'_>) -> Failure {
+        let provider = context.provider;
+        let class = context.dialect.class(self.status, &self.told);
         let name = self.told.name().map(|name| format!(" (`{name}`)")).unwrap_or_default();
         let words = match &self.location {
             Some(location) => format!("a redirect to `{location}`, and none is followed; mend `base_url`"),
@@ -159,7 +176,8 @@ fn transport_failure(error: reqwest::Error, context: &Context<'_>) -> Failure {
     plain(ErrorClass::NotSent, format!("the request to `{provider}` could not leave: {}", explain(error)))
 }
 
-fn broken_failure(status: u16, broken: Broken, output_seen: bool, provider: &str) -> Failure {
+fn broken_failure(status: u16, broken: Broken, output_seen: bool, context: &Context<'_>) -> Failure {
+    let provider = context.provider;
     let failure = |class, message| Failure { status: Some(status), ..plain(class, message) };
     match broken {
         Broken::Garbage(what) => {
@@ -172,7 +190,8 @@ fn broken_failure(status: u16, broken: Broken, output_seen: bool, provider: &str
         Broken::Cut(why) => failure(ErrorClass::CutStream, format!("the answer of `{provider}` broke off: {why}")),
         Broken::Told(told) => {
             // In the middle of an answer the error's own code says little of what to do next.
-            let class = if output_seen { ErrorClass::StreamError } else { classify(status_inside(&told), &told) };
+            let class =
+                if output_seen { ErrorClass::StreamError } else { context.dialect.class(status_inside(&told), &told) };
             let message = format!("`{provider}` put an error into its answer: {}", told.message);
             Failure { code: told.name().map(str::to_owned), ..failure(class, message) }
         }

@@ -1,0 +1,314 @@
+//! One attempt, whatever the wire: the key, the head, the one request, and what is read of the answer within its bounds.
+//!
+//! Invariants: one request for each permit; what failed is unbilled only by its wire's table.
+//! Deliberately absent: what any wire's bytes mean ([`Dialect`]), retries, fallbacks and prices.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+
+use super::auth::{Keys, Secret};
+use super::dialect::{Dialect, Reader};
+use super::evidence::Host;
+use super::fault::{Broken, Context, Fault, Refused};
+use super::http::{BODY_BYTES_MAX, ERROR_BODY_BYTES_MAX, Http, Outgoing, Route, explain, retry_after, send};
+use super::wait::{Ended, Wait};
+use super::{AnswerResult, Listener, ProviderError};
+use crate::domain::message::{Reply, Request};
+use crate::failpoint;
+use crate::ids::{ProviderName, ReservationId};
+use crate::spec::project::ProviderConfig;
+use crate::units::{Millis, Timestamp};
+
+/// Our own id of the request, for the provider's support. No idempotency: the wire has none (PROVIDERS §1).
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+/// Headers that we set ourselves on every wire.
+const OWN_HEADERS: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+    "x-client-request-id",
+];
+/// How long a stream may stay open after usage and finish, for its last mark.
+const LAST_MARK_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long it may stay open after its last mark, so that the connection can be used again.
+const END_TIME_MAX: Duration = Duration::from_millis(20);
+
+/// The longest id of a request that is kept.
+const REQUEST_ID_CHARS_MAX: usize = 256;
+
+/// One provider, and the wire that it speaks.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    provider: ProviderName,
+    dialect: Box<dyn Dialect>,
+    headers: HeaderMap,
+    keys: Keys,
+}
+
+/// What one attempt has at hand.
+pub(super) struct Attempt<'a> {
+    pub(super) http: &'a Http,
+    pub(super) request: &'a Request,
+    pub(super) listener: Option<&'a Listener>,
+    pub(super) reservation: ReservationId,
+    pub(super) begun: Timestamp,
+    pub(super) wait: Wait,
+    /// Filled when the first token comes.
+    pub(super) first_token: Option<Millis>,
+}
+
+impl Endpoint {
+    pub(super) fn new(config: &ProviderConfig, dialect: Box<dyn Dialect>) -> Result<Self, ProviderError> {
+        Ok(Self {
+            provider: config.name.clone(),
+            headers: headers(config, dialect.own_headers())?,
+            keys: Keys::new(config.name.clone(), config.key.clone()),
+            dialect,
+        })
+    }
+
+    pub(super) fn dialect(&self) -> &dyn Dialect {
+        &*self.dialect
+    }
+
+    pub(super) fn check_key(&self) -> Result<(), ProviderError> {
+        self.keys.check()
+    }
+
+    /// Makes one attempt.
+    pub(super) async fn attempt(&self, attempt: &mut Attempt<'_>) -> AnswerResult {
+        let mut secret = None;
+        match self.exchange(attempt, &mut secret).await {
+            Ok(reply) => AnswerResult::Replied(Box::new(reply)),
+            Err(fault) => fault.result(&Context {
+                provider: self.provider.as_str(),
+                dialect: &*self.dialect,
+                host: Host::of(self.dialect.base_url()),
+                secret: secret.as_ref(),
+                wait: &attempt.wait,
+            }),
+        }
+    }
+
+    async fn exchange(&self, attempt: &mut Attempt<'_>, secret: &mut Option<Secret>) -> Result<Reply, Fault> {
+        let body = self.dialect.body(attempt.request)?;
+        let url = self.dialect.url(attempt.request)?;
+        *secret = attempt.wait.bound(self.keys.secret()).await??;
+        let headers = self.headers_of(attempt, secret.as_ref())?;
+        let client = attempt.http.client(Route::of(&url))?;
+        if attempt.request.stream {
+            attempt.wait.expect_first_token();
+        }
+        let outgoing = Outgoing { url: url.clone(), headers, body };
+        let sent = attempt.wait.sent.clone();
+        let sending = Box::pin(send(&client, outgoing, sent));
+        failpoint::reach("provider.send");
+        let response = attempt.wait.bound(sending).await?.map_err(Fault::Transport)?;
+        failpoint::reach("provider.answered");
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        if !response.status().is_success() {
+            return Err(self.refused(attempt, &url, response).await);
+        }
+        self.read(attempt, response).await
+    }
+
+    fn headers_of(&self, attempt: &Attempt<'_>, secret: Option<&Secret>) -> Result<HeaderMap, ProviderError> {
+        let mut headers = self.headers.clone();
+        self.dialect.headers(attempt.request, &mut headers);
+        if let Some(secret) = secret {
+            let credential = self.dialect.credential(secret);
+            let (name, mut value) =
+                credential.ok_or_else(|| ProviderError::KeyForm { provider: self.provider.clone() })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let id = HeaderValue::try_from(attempt.reservation.to_string()).expect("an id is letters, digits and `#`");
+        headers.insert(CLIENT_REQUEST_ID, id);
+        if attempt.request.stream {
+            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+            // Compression would hold pieces back.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        Ok(headers)
+    }
+
+    /// An answer with a bad status. Its body is read as far as bounds allow; the status alone counts too.
+    async fn refused(&self, attempt: &mut Attempt<'_>, url: &Url, mut response: reqwest::Response) -> Fault {
+        let status = response.status().as_u16();
+        if status == 401 {
+            self.keys.forget();
+        }
+        let header = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        // Only the host is shown: what follows it may be for its owner only.
+        let location = header(&LOCATION)
+            .map(|text| url.join(text).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default());
+        let should_retry = header(&HeaderName::from_static("x-should-retry")).map(str::to_owned);
+        let retry_after = retry_after(response.headers(), attempt.http.clock().now());
+        let mut body = Vec::new();
+        while body.len() < ERROR_BODY_BYTES_MAX
+            && let Ok(Ok(Some(piece))) = attempt.wait.bound(response.chunk()).await
+        {
+            body.extend_from_slice(&piece);
+        }
+        body.truncate(ERROR_BODY_BYTES_MAX);
+        tracing::debug!(status, should_retry, ?retry_after, bytes = body.len(), "refused");
+        let location = location.filter(|_| (300..400).contains(&status));
+        let told = self.dialect.told(&body);
+        let retry_after = retry_after.or(told.retry_after);
+        Fault::Refused(Box::new(Refused { status, told, retry_after, location }))
+    }
+    /// Reads an answer with a good status, whole or as a stream, as it says itself that it is.
+    async fn read(&self, attempt: &mut Attempt<'_>, response: reqwest::Response) -> Result<Reply, Fault> {
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let streamed =
+            kind.starts_with("text/event-stream") || (attempt.request.stream && !kind.starts_with("application/json"));
+        let ids = self.dialect.request_ids().iter();
+        let request_id = ids
+            .filter_map(|name| response.headers().get(*name)?.to_str().ok())
+            .map(|id| id.chars().take(REQUEST_ID_CHARS_MAX).collect::<String>())
+            .next();
+        let mut reply = if streamed {
+            self.read_stream(attempt, response).await?
+        } else {
+            self.read_whole(attempt, response).await?
+        };
+        reply.request_id = request_id.or(reply.request_id);
+        Ok(reply)
+    }
+
+    async fn read_whole(&self, attempt: &mut Attempt<'_>, mut response: reqwest::Response) -> Result<Reply, Fault> {
+        attempt.wait.heard_first_token();
+        let status = response.status().as_u16();
+        let broken = |broken| Fault::Broken { status, broken, output_seen: false };
+        let mut body = Vec::new();
+        while let Some(piece) =
+            attempt.wait.bound(response.chunk()).await?.map_err(|error| broken(Broken::Cut(explain(error))))?
+        {
+            if body.len() + piece.len() > BODY_BYTES_MAX {
+                return Err(broken(Broken::Oversized));
+            }
+            body.extend_from_slice(&piece);
+        }
+        self.dialect.whole(attempt.request, &call_id(attempt.reservation), &body).map_err(broken)
+    }
+
+    async fn read_stream(&self, attempt: &mut Attempt<'_>, mut response: reqwest::Response) -> Result<Reply, Fault> {
+        let status = response.status().as_u16();
+        let mut reader = self.dialect.reader(attempt.request, call_id(attempt.reservation));
+        let mut bytes = 0usize;
+        let why = loop {
+            let piece = match next_piece(attempt, &mut response, patience(&*reader)).await {
+                // A stream that said all it had to say is whole, however it ends.
+                Err(_) if reader.is_finished() => break String::new(),
+                Err(ended) => return Err(ended.into()),
+                Ok(Ok(Some(piece))) => piece,
+                Ok(Ok(None)) => break "it ended before its end".to_owned(),
+                Ok(Err(error)) => break explain(error),
+            };
+            failpoint::reach("provider.stream");
+            bytes = bytes.saturating_add(piece.len());
+            let pushed =
+                if bytes > BODY_BYTES_MAX { Err(Broken::Oversized) } else { push(attempt, &mut *reader, &piece) };
+            pushed.map_err(|broken| Fault::Broken { status, broken, output_seen: reader.output_seen() })?;
+        };
+        let output_seen = reader.output_seen();
+        reader.end(&why).map_err(|broken| Fault::Broken { status, broken, output_seen })
+    }
+}
+
+/// The beginning of ids for tool calls that come without one.
+fn call_id(reservation: ReservationId) -> String {
+    format!("call_{}", reservation.number)
+}
+
+/// How long a stream is waited for that has said all that counts; `None` as long as something is missing.
+fn patience(reader: &dyn Reader) -> Option<Duration> {
+    match (reader.is_done(), reader.is_settled()) {
+        (true, _) => Some(END_TIME_MAX),
+        (false, true) => Some(LAST_MARK_TIME_MAX),
+        (false, false) => None,
+    }
+}
+
+/// The next piece of a stream.
+async fn next_piece(
+    attempt: &mut Attempt<'_>,
+    response: &mut reqwest::Response,
+    patience: Option<Duration>,
+) -> Result<Result<Option<bytes::Bytes>, reqwest::Error>, Ended> {
+    let Some(patience) = patience else { return attempt.wait.bound(response.chunk()).await };
+    let next = attempt.wait.bound(tokio::time::timeout(patience, response.chunk())).await?;
+    Ok(next.unwrap_or(Ok(None)))
+}
+
+fn push(attempt: &mut Attempt<'_>, reader: &mut dyn Reader, piece: &[u8]) -> Result<(), Broken> {
+    let listener = attempt.listener.filter(|_| !attempt.wait.is_cancelled());
+    let pushed = reader.push(piece, &mut |text| {
+        if let Some(listener) = listener {
+            listener(text);
+        }
+    });
+    if attempt.first_token.is_none() && reader.output_seen() {
+        attempt.first_token = Some(attempt.http.clock().now().since(attempt.begun));
+        tracing::debug!("first token");
+    }
+    if reader.output_seen() || reader.is_finished() {
+        attempt.wait.heard_first_token();
+    }
+    pushed
+}
+
+/// Where a provider's API begins, as the file says it.
+///
+/// # Errors
+/// Where it is no address, or holds credentials.
+pub(super) fn base_url(config: &ProviderConfig) -> Result<Url, ProviderError> {
+    let wrong = |reason: &str| ProviderError::BaseUrl {
+        provider: config.name.clone(),
+        base_url: config.base_url.clone(),
+        reason: reason.to_owned(),
+    };
+    let url = Url::parse(&config.base_url).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong("it begins with neither `http://` nor `https://`"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not shown: it may hold the key.
+        let hidden = ProviderConfig { base_url: "…@…".to_owned(), ..config.clone() };
+        return Err(ProviderError::BaseUrl {
+            provider: hidden.name,
+            base_url: hidden.base_url,
+            reason: "it holds a name or password; use `key_env`".to_owned(),
+        });
+    }
+    Ok(url)
+}
+
+/// The address below a base: its path goes on with `path`, and its query stays.
+pub(super) fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url.set_fragment(None);
+    url
+}
+
+fn headers(config: &ProviderConfig, own: &[&str]) -> Result<HeaderMap, ProviderError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &config.headers {
+        let wrong = || ProviderError::Header { provider: config.name.clone(), header: name.clone() };
+        let header = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
+        if OWN_HEADERS.contains(&header.as_str()) || own.contains(&header.as_str()) {
+            return Err(wrong());
+        }
+        headers.insert(header, HeaderValue::try_from(value.as_str()).map_err(|_| wrong())?);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    Ok(headers)
+}
