@@ -4,4 +4,5 @@
 
 mod again;
 mod fan_out;
+mod threads;
 mod yard;

@@ -417,9 +417,9 @@ fn document(runtime: &Runtime, run: RunId) -> Result<Box<RunDocument>, RuntimeEr
 
 fn failed(error: RuntimeError) -> Outcome {
     match error {
-        RuntimeError::Input { .. }
-        | RuntimeError::Prompt { .. }
-        | RuntimeError::Documents { .. } => Outcome::Bad(error.to_string()),
+        RuntimeError::Input { .. } | RuntimeError::Prompt { .. } | RuntimeError::Documents { .. } => {
+            Outcome::Bad(error.to_string())
+        }
         RuntimeError::ThreadBusy { .. } => Outcome::Later(error.to_string()),
         RuntimeError::Store(_)
         | RuntimeError::Provider(_)
@@ -455,6 +455,10 @@ mod tests {
         ];
         assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), jobs.len(), "{jobs:?}");
         let turned = [acme[1], acme[0]];
-        assert_eq!(job("f00", "test", &labels(&turned), None), jobs[3], "the order in which labels are given is nothing");
+        assert_eq!(
+            job("f00", "test", &labels(&turned), None),
+            jobs[3],
+            "the order in which labels are given is nothing"
+        );
     }
 }

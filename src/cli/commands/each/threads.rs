@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn who_waits_is_bounded() {
         let mut turnstile = Turnstile::default();
-        (0..4).for_each(|number| drop(turnstile.pass(("a", number))));
+        (0..4).for_each(|number| assert!(turnstile.pass(("a", number)).is_none() || number == 0));
         assert!(turnstile.has_room(), "three wait");
         assert_eq!(turnstile.pass(("a", 4)), None);
         assert!(!turnstile.has_room(), "four of them are as many bytes as may wait");
