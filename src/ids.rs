@@ -128,6 +128,8 @@ names! {
     ModelName,
     /// A provider's key under `[providers]`.
     ProviderName,
+    /// An account of a provider: its `name` under `[[providers.NAME.accounts]]`.
+    AccountName,
     /// A policy's key under `[policies]`.
     PolicyName,
     /// A budget's `name`.

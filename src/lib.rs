@@ -94,6 +94,7 @@ pub mod failpoint;
 pub mod gate;
 pub mod ids;
 pub mod provider;
+pub mod rates;
 pub mod runtime;
 pub mod sim;
 pub mod spec;

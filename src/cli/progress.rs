@@ -183,6 +183,8 @@ impl State {
             | Event::Admitted(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
+            | Event::RateWaitBegan(_)
+            | Event::RateWaitEnded(_)
             | Event::LandingReleased(_)
             | Event::CancelRequested(_)
             | Event::Interrupted(_)
@@ -241,9 +243,13 @@ impl State {
                     wait.until, wait.asked, wait.account
                 ))
             }
-            Event::WaitEnded(_) => {
+            Event::WaitEnded(_) | Event::RateWaitEnded(_) => {
                 self.does("running");
                 None
+            }
+            Event::RateWaitBegan(wait) => {
+                self.does("waiting for rate limits");
+                Some(format!("waiting for rate limits: {}", wait.refusal))
             }
             Event::LandingBegan(landing) => {
                 self.does("landing");

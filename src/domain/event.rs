@@ -5,6 +5,7 @@
 
 mod attempt;
 mod person;
+mod rate;
 mod state;
 mod tree;
 
@@ -13,6 +14,7 @@ pub use attempt::{
     RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
 };
 pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
+pub use rate::{RateWaitBegan, RateWaitEnded};
 pub use state::{EndState, Ended, RunState};
 pub use tree::{
     ChildBegan, ChildCall, ChildEnded, MapBegan, PeriodMoved, Place, Spent, StageEnd, StageEnded, THREAD, ThreadLink,
@@ -100,6 +102,10 @@ pub enum Event {
     WaitBegan(WaitBegan),
     /// The wait for budget is over.
     WaitEnded(WaitEnded),
+    /// A call waits for rate limits, holding nothing.
+    RateWaitBegan(Box<RateWaitBegan>),
+    /// It may go: its money is asked for next.
+    RateWaitEnded(RateWaitEnded),
     /// The run met a limit and makes its last call.
     LandingBegan(LandingBegan),
     /// The landing reserve is given back.

@@ -71,6 +71,18 @@ pub enum LimitKind {
     Budget,
     /// The queue of runs that wait to start.
     Queue,
+    /// Model calls in a minute, by a rate.
+    RequestsPerMinute,
+    /// Tokens in a minute, by a rate.
+    TokensPerMinute,
+    /// Model calls at once, by a rate.
+    Concurrent,
+    /// What a provider itself says that it still takes.
+    ProviderRate,
+    /// The breaker of a model or of a provider's account.
+    Breaker,
+    /// The queue of calls that wait for rates.
+    RateQueue,
 }
 
 impl LimitKind {
@@ -108,6 +120,12 @@ impl LimitKind {
             Self::FrozenPrice => "frozen_price",
             Self::Budget => "budget",
             Self::Queue => "queue",
+            Self::RequestsPerMinute => "requests_per_minute",
+            Self::TokensPerMinute => "tokens_per_minute",
+            Self::Concurrent => "concurrent",
+            Self::ProviderRate => "provider_rate",
+            Self::Breaker => "breaker",
+            Self::RateQueue => "rate_queue",
         }
     }
 }

@@ -4,7 +4,9 @@
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
 pub mod ability;
+pub mod account;
 pub mod audit;
+pub mod breaker;
 pub mod budget;
 pub mod builtin;
 mod compact;
@@ -16,6 +18,7 @@ pub mod message;
 pub mod plan;
 pub mod policy;
 pub mod pricing;
+pub mod rate;
 pub mod report;
 pub mod retry;
 pub mod rollup;

@@ -200,6 +200,8 @@ pub fn fold<E>(
         | Event::CallRefused(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
+        | Event::RateWaitBegan(_)
+        | Event::RateWaitEnded(_)
         | Event::LandingBegan(_)
         | Event::LandingReleased(_)
         | Event::CancelRequested(_)

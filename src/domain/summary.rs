@@ -185,6 +185,8 @@ impl RunSummary {
         match event {
             Event::Created(_)
             | Event::CancelRequested(_)
+            | Event::RateWaitBegan(_)
+            | Event::RateWaitEnded(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::PeriodMoved(_) => {}
@@ -325,6 +327,8 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::CallRefused(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
+        | Event::RateWaitBegan(_)
+        | Event::RateWaitEnded(_)
         | Event::LandingBegan(_)
         | Event::LandingReleased(_)
         | Event::CancelRequested(_)
@@ -358,6 +362,8 @@ fn is_sign_of_life(event: &Event) -> bool {
         | Event::CallRefused(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
+        | Event::RateWaitBegan(_)
+        | Event::RateWaitEnded(_)
         | Event::LandingBegan(_)
         | Event::CancelRequested(_)
         | Event::Interrupted(_)

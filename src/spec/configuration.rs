@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::domain::ability::{Reasons, Stated};
+use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::{Budget, Period};
 use crate::domain::limits::Limits;
 use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
@@ -19,6 +20,7 @@ use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, 
 use crate::spec::project::{
     KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, is_openai,
 };
+use crate::spec::rates;
 use crate::spec::reader::{At, Node};
 use crate::units::{Money, TokenPrice};
 
@@ -40,6 +42,8 @@ pub(crate) fn bare(root: &Path) -> Project {
         policies: BTreeMap::new(),
         prices: Vec::new(),
         budgets: Vec::new(),
+        rates: Vec::new(),
+        breaker: BreakerPolicy::default(),
         defaults: Limits::default(),
         ceilings: Ceilings::new(),
     }
@@ -62,6 +66,8 @@ pub(crate) fn resolve(
         policies: policies(&node, &answering.known(&providers), faults),
         prices: prices(&node, faults),
         budgets: budgets(&node, faults),
+        rates: rates::limits(&node, &providers, faults),
+        breaker: rates::breaker(&node, faults),
         providers,
         models,
         defaults,
@@ -383,7 +389,7 @@ fn each(node: &Node<'_>, faults: &mut Faults) -> Vec<String> {
     labels.into_iter().map(|label| label.value).collect()
 }
 
-fn check_label(node: &Node<'_>, label: &At<String>, faults: &mut Faults) {
+pub(crate) fn check_label(node: &Node<'_>, label: &At<String>, faults: &mut Faults) {
     if !is_label(&label.value) {
         let message = format!("`{}` is no name of a label", label.value);
         let help = "expected 1 to 64 letters, digits, `_`, `-` and `.`, such as `tenant`";

@@ -100,7 +100,13 @@ pub fn value(limits: &Limits, kind: LimitKind) -> Option<LimitValue> {
         | LimitKind::Price
         | LimitKind::FrozenPrice
         | LimitKind::Budget
-        | LimitKind::Queue => None,
+        | LimitKind::Queue
+        | LimitKind::RequestsPerMinute
+        | LimitKind::TokensPerMinute
+        | LimitKind::Concurrent
+        | LimitKind::ProviderRate
+        | LimitKind::Breaker
+        | LimitKind::RateQueue => None,
     }
 }
 
@@ -146,7 +152,13 @@ fn set_count(limits: &mut Limits, kind: LimitKind, count: u64) {
         | LimitKind::Price
         | LimitKind::FrozenPrice
         | LimitKind::Budget
-        | LimitKind::Queue => return,
+        | LimitKind::Queue
+        | LimitKind::RequestsPerMinute
+        | LimitKind::TokensPerMinute
+        | LimitKind::Concurrent
+        | LimitKind::ProviderRate
+        | LimitKind::Breaker
+        | LimitKind::RateQueue => return,
     };
     *place = u32::try_from(count).unwrap_or(u32::MAX);
 }
@@ -182,7 +194,13 @@ fn set_time(limits: &mut Limits, kind: LimitKind, time: Millis) {
         | LimitKind::Price
         | LimitKind::FrozenPrice
         | LimitKind::Budget
-        | LimitKind::Queue => return,
+        | LimitKind::Queue
+        | LimitKind::RequestsPerMinute
+        | LimitKind::TokensPerMinute
+        | LimitKind::Concurrent
+        | LimitKind::ProviderRate
+        | LimitKind::Breaker
+        | LimitKind::RateQueue => return,
     };
     *place = time;
 }
@@ -226,7 +244,13 @@ fn read(node: &Node<'_>, kind: LimitKind) -> Option<At<LimitValue>> {
         | LimitKind::Price
         | LimitKind::FrozenPrice
         | LimitKind::Budget
-        | LimitKind::Queue => None,
+        | LimitKind::Queue
+        | LimitKind::RequestsPerMinute
+        | LimitKind::TokensPerMinute
+        | LimitKind::Concurrent
+        | LimitKind::ProviderRate
+        | LimitKind::Breaker
+        | LimitKind::RateQueue => None,
     }
 }
 

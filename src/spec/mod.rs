@@ -20,6 +20,7 @@ mod model;
 mod names;
 pub mod project;
 mod prompt;
+mod rates;
 mod reader;
 pub mod schema;
 mod secrets;

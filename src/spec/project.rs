@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::domain::account::Accounts;
 use crate::domain::ability::{Abilities, Stated};
+use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
 use crate::domain::pricing::{Factor, PriceBook};
+use crate::domain::rate::RateLimit;
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
 use crate::units::{Money, TokenPrice};
@@ -30,6 +33,10 @@ pub struct Project {
     pub models: BTreeMap<ModelName, Stated>,
     /// Budgets, in the order of the file.
     pub budgets: Vec<Budget>,
+    /// Rate limits, in the order of the file.
+    pub rates: Vec<RateLimit>,
+    /// When breakers open.
+    pub breaker: BreakerPolicy,
     /// Limits of an agent that sets none: built in, or of `[defaults.limits]`, none above its ceiling.
     pub defaults: Limits,
     /// What no agent's limits may exceed.
@@ -97,6 +104,8 @@ pub struct ProviderConfig {
     pub quirks: Quirks,
     /// What the project says of this provider's models.
     pub models: BTreeMap<ModelName, Stated>,
+    /// Its accounts, and which runs each pays for.
+    pub accounts: Accounts,
 }
 
 impl ProviderConfig {

@@ -11,7 +11,7 @@ use std::path::Path;
 const LINES_MAX: usize = 600;
 
 /// The floor of each module at the top of the crate.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("units", 0),
     ("ids", 0),
     ("failpoint", 0),
@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("clock", 2),
     ("tokenize", 2),
     ("store", 2),
+    ("rates", 2),
     ("gate", 3),
     ("provider", 4),
     ("tool", 4),

@@ -6,13 +6,14 @@ use crate::domain::event::{
     AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::rate::RateKind;
 use crate::domain::pricing::{Factor, Fee, Fees, Mismatch};
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
     StepLine, TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
-use crate::units::{Millis, Money, Tokens, grouped};
+use crate::units::{Millis, Money, Timestamp, Tokens, grouped};
 
 /// The most characters of arguments, results and answers that the tree shows; `--json` has them whole.
 const EXCERPT_CHARS_MAX: usize = 120;
@@ -128,6 +129,9 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
             };
             vec![format!("{how}: {asked_usd} asked of {account}")]
         }
+        TimelineEntry::RateWaited { place, refusal, until, waited_ms, .. } => {
+            vec![rate_waited(place, refusal, *until, *waited_ms)]
+        }
         TimelineEntry::Landing { refusal, .. } => vec![format!("landing: {refusal}")],
         TimelineEntry::LandingReleased { why, .. } => vec![format!("landing reserve given back: {why}")],
         TimelineEntry::CancelRequested { reason, .. } => vec![format!("cancel asked for: {}", one_line(reason, 200))],
@@ -179,6 +183,25 @@ fn stage_ended(place: &Place, end: StageEnd, refusal: Option<&Refusal>, error: O
             vec![format!("stage {place}  {}{why}", end.name())]
         }
     }
+}
+
+/// `waited 1.2s for anthropic tokens/min: limit …`.
+fn rate_waited(place: &Place, refusal: &Refusal, until: Option<Timestamp>, waited: Option<Millis>) -> String {
+    let at = if place.stage.as_str() == "main" { String::new() } else { format!("stage {place}  ") };
+    let how = match (waited, until) {
+        (Some(waited), _) => format!("waited {waited} for"),
+        (None, Some(until)) => format!("waits, until {until} at the soonest, for"),
+        (None, None) => "waits for".to_owned(),
+    };
+    let subject = refusal.subject.as_ref().map_or(String::new(), |subject| one_line(subject, 120));
+    let rate = RateKind::ALL.into_iter().find(|kind| kind.limit() == refusal.limit);
+    let what = match rate {
+        Some(kind) => format!("{subject} {}", kind.unit()),
+        None if refusal.limit == LimitKind::ProviderRate => format!("what {subject} still takes"),
+        None if refusal.limit == LimitKind::Breaker => format!("the breaker of {subject}"),
+        None => "its turn".to_owned(),
+    };
+    format!("{at}{how} {what}: {}", refusal.observed)
 }
 
 fn admitted(landing: Money, budgets: &[AccountKey]) -> String {

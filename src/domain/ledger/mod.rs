@@ -424,6 +424,8 @@ fn frees_money(event: &Event) -> bool {
         | Event::Reserved(_)
         | Event::CallRefused(_)
         | Event::WaitBegan(_)
+        | Event::RateWaitBegan(_)
+        | Event::RateWaitEnded(_)
         | Event::CancelRequested(_)
         | Event::PersonAsked(_)
         | Event::InFlightResolved(_)

@@ -12,6 +12,7 @@ mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod growth;
+mod rate;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use budget::{BudgetRow, BudgetTable};
 pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use growth::Growth;
+pub use rate::{BreakerRow, BreakerState, ProviderRateRow, RateRow, RateTable};
 pub use standing::LimitStanding;
 pub use trace::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,

@@ -82,6 +82,8 @@ impl Peaks {
             }
             Event::Created(_)
             | Event::Admitted(_)
+            | Event::RateWaitBegan(_)
+            | Event::RateWaitEnded(_)
             | Event::LandingBegan(_)
             | Event::LandingReleased(_)
             | Event::CancelRequested(_)

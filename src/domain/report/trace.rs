@@ -21,7 +21,7 @@ use crate::domain::plan::Plan;
 use crate::domain::pricing::{Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
-use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
+use crate::ids::{AccountName, AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
 use fold::Fold;
 
@@ -143,6 +143,26 @@ pub enum TimelineEntry {
         waited_ms: Option<Millis>,
         /// Why it ended.
         why: Option<WaitEnd>,
+    },
+    /// A wait for rate limits.
+    RateWaited {
+        /// When it began.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// Where the call stood.
+        place: Place,
+        /// The model that it wanted to ask.
+        model: ModelName,
+        /// The account of its provider; null for the provider's own key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountName>,
+        /// What it waited for.
+        refusal: Refusal,
+        /// When it would have gone, if nobody else had been before it, where that was known.
+        #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// How long it took; null where it goes on, or was given up.
+        waited_ms: Option<Millis>,
     },
     /// The run met a limit, and makes its last call.
     Landing {

@@ -20,7 +20,11 @@ impl Run {
             self.last_at = self.last_at.max(at);
         }
         match event {
-            Event::Created(_) | Event::LandingReleased(_) | Event::PeriodMoved(_) => {}
+            Event::Created(_)
+            | Event::LandingReleased(_)
+            | Event::PeriodMoved(_)
+            | Event::RateWaitBegan(_)
+            | Event::RateWaitEnded(_) => {}
             Event::ChildBegan(began) => self.begin_child(began),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -384,6 +388,8 @@ fn is_told_by_recovery(event: &Event) -> bool {
         | Event::CallRefused(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
+        | Event::RateWaitBegan(_)
+        | Event::RateWaitEnded(_)
         | Event::LandingBegan(_)
         | Event::LandingReleased(_)
         | Event::CancelRequested(_)

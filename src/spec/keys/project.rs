@@ -1,7 +1,7 @@
 //! The keys of `plimsoll.toml`.
 
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
-use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TOKENS_MAX, optional, required};
+use super::{AGENT_LIMITS, CEILING_LIMITS, COUNT_MAX, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
 
 /// The words of `per`.
 pub(crate) const PERIODS: [&str; 6] = ["hour", "day", "week", "month", "quarter", "total"];
@@ -22,11 +22,8 @@ pub(crate) static PROJECT: Section = Section {
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
         optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
         optional("ceilings", Kind::Table(&CEILINGS), "What no agent may exceed"),
-        optional(
-            "rates",
-            Kind::Later("leave the rates out: provider limits are met by retries"),
-            "Rate limits come with a later version",
-        ),
+        optional("rates", Kind::Tables(&RATE), "How many calls and tokens may go out in a minute, and how many at once"),
+        optional("breaker", Kind::Table(&BREAKER), "When a model that fails isn't asked for a while"),
     ],
 };
 
@@ -169,6 +166,44 @@ static BUDGET: Section = Section {
             "The period: hour, day, week, month, quarter or total",
         ),
         optional("time_zone", Kind::Text, "IANA time zone in which periods begin; `UTC` by default"),
+    ],
+};
+
+static RATE: Section = Section {
+    doc: "How many model calls and tokens may go out, for a scope; calls wait for it before their money is reserved",
+    fields: &[
+        optional(
+            "scope",
+            Kind::TextsByName,
+            "What a call must be to count here: `provider`, `model`, `account`, and labels of its run; every call by default",
+        ),
+        optional(
+            "each",
+            Kind::Texts { min: 1, max: 8 },
+            "What has a count of its own for every value: `provider`, `model`, `account`, and labels such as `tenant`",
+        ),
+        optional("requests_per_minute", Kind::Count { min: 1, max: RATE_MAX }, "Model calls in a minute"),
+        optional("tokens_per_minute", Kind::Count { min: 1, max: RATE_MAX }, "Tokens in a minute, input and output"),
+        optional("concurrent", Kind::Count { min: 1, max: COUNT_MAX }, "Model calls at once"),
+    ],
+};
+
+/// The largest rate.
+const RATE_MAX: u64 = 4_000_000_000;
+
+static BREAKER: Section = Section {
+    doc: "When a model that fails isn't asked for a while; then one call tries first",
+    fields: &[
+        optional(
+            "failures",
+            Kind::Count { min: 0, max: 1_000 },
+            "Failures in a row that open it, an overload counting twice; 5 by default, 0 for no breaker",
+        ),
+        optional(
+            "open",
+            Kind::Durations { max: TIME_MAX },
+            "How long it stays open at first, and at most; `10s..5m` by default",
+        ),
     ],
 };
 

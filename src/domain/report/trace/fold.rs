@@ -6,7 +6,7 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
+    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitEnded, Recorded, Reserved, Settled, StageEnd, StageEnded,
     Voided, WaitEnd,
 };
 use crate::domain::pricing::Fees;
@@ -66,6 +66,16 @@ impl Fold {
                 why: None,
             }),
             Event::WaitEnded(ended) => self.end_wait(at, ended.why),
+            Event::RateWaitBegan(began) => self.timeline.push(TimelineEntry::RateWaited {
+                at,
+                place: began.place.clone(),
+                model: began.model.clone(),
+                account: began.account.clone(),
+                refusal: began.refusal.clone(),
+                until: began.until,
+                waited_ms: None,
+            }),
+            Event::RateWaitEnded(ended) => self.end_rate_wait(ended),
             Event::LandingBegan(began) => {
                 self.timeline.push(TimelineEntry::Landing { at, refusal: began.refusal.clone() });
             }
@@ -235,6 +245,17 @@ impl Fold {
                 && child.run == ended.child
             {
                 (child.end, child.cost_usd) = (Some(ended.end.state), ended.spent.settled);
+                return;
+            }
+        }
+    }
+
+    fn end_rate_wait(&mut self, ended: &RateWaitEnded) {
+        for entry in self.timeline.iter_mut().rev() {
+            if let TimelineEntry::RateWaited { place, waited_ms: waited @ None, .. } = entry
+                && *place == ended.place
+            {
+                *waited = Some(ended.waited);
                 return;
             }
         }
