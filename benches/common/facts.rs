@@ -80,6 +80,7 @@ pub(crate) fn step(run: RunId, number: u32) -> Op {
 
 pub(crate) fn reserved(run: RunId, number: u32) -> Reserved {
     let call = Call::Model(ModelCall {
+        account: None,
         model: "openai/gpt-5-mini".into(),
         price: "openai/gpt-5-mini@2026-11-23#3f2a90c1".into(),
         purpose: Purpose::Turn,

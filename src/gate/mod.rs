@@ -30,9 +30,11 @@
 mod form;
 mod prepare;
 mod summary;
+mod traffic;
 
 pub use form::{Beside, Form, Forms, Rendered};
 pub use prepare::{Draft, Effort, Prepared, Providers};
+pub use traffic::Traffic;
 
 use std::sync::Arc;
 
@@ -153,14 +155,15 @@ pub struct Gate {
     book: Arc<PriceBook>,
     counter: Arc<Counter>,
     providers: Providers,
+    traffic: Traffic,
     clock: Clock,
 }
 
 impl Gate {
-    /// A gate before a store, with a price book and the configured providers.
+    /// A gate before a store, with a price book, the configured providers, and what calls to them wait for.
     #[must_use]
-    pub fn new(store: Store, book: Arc<PriceBook>, providers: Providers, clock: Clock) -> Self {
-        Self { store, book, counter: Arc::new(Counter::default()), providers, clock }
+    pub fn new(store: Store, book: Arc<PriceBook>, providers: Providers, traffic: Traffic, clock: Clock) -> Self {
+        Self { store, book, counter: Arc::new(Counter::default()), providers, traffic, clock }
     }
 
     /// The store behind the gate.

@@ -186,7 +186,8 @@ impl Gate {
         Some((self.book.find(model, now)?, self.providers.terms(&model.provider())?))
     }
 
-    fn standing(&self, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
+    /// How a model stands, whether its breaker is open or not.
+    fn standing(&self, run: &Run, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
         let row = self.book.find(model, now);
         let barred = if self.providers.terms(&model.provider()).is_none() {
             Some(Barred::NoProvider)
@@ -195,7 +196,7 @@ impl Gate {
         } else if effort.frozen.contains(model) {
             Some(Barred::FrozenPrice)
         } else {
-            None
+            self.account(model, &run.labels).err().map(|_| Barred::Other(NO_ACCOUNT.to_owned()))
         };
         Standing { barred, window: row.and_then(|row| row.context_window) }
     }
@@ -208,12 +209,20 @@ impl Gate {
         effort: &Effort,
         now: Timestamp,
     ) -> Result<Chosen, Prepared> {
-        let standing = |model: &ModelName| self.standing(model, effort, now);
+        let ever = |model: &ModelName| self.standing(run, model, effort, now);
+        let standing = |model: &ModelName| {
+            let ever = ever(model);
+            let closed = || self.closed(run, model, now).map(|closed| Barred::Other(closed.why));
+            Standing { barred: ever.barred.or_else(closed), ..ever }
+        };
         if intent.purpose == Purpose::Landing {
             return Ok(Chosen { model: landing_model(run), instead: None });
         }
         let Some(last) = intent.tries.last() else {
-            return first_choice(plan, effort, policy::first(plan, effort.stance, standing));
+            let choice = policy::first(plan, effort.stance, standing);
+            // Where nobody can be asked just now, the first that could be is waited for.
+            let choice = if choice.model.is_some() { choice } else { policy::first(plan, effort.stance, ever) };
+            return first_choice(plan, effort, choice);
         };
         let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, effort.stance, &tried, standing);
@@ -225,7 +234,7 @@ impl Gate {
             on_model: u32::try_from(on_model).unwrap_or(u32::MAX),
             exits,
         };
-        match retry::next(&failed, &run.plan.retry) {
+        match self.leaving_closed(run, &failed, &last.model, now) {
             retry::Next::Stop(why) => Err(Prepared::GiveUp(give_up(last, why))),
             retry::Next::Again { after } => {
                 later(last, after, now)?;
@@ -246,6 +255,9 @@ impl Gate {
         }
     }
 }
+
+/// Why a model is passed over whose provider has strict accounts.
+const NO_ACCOUNT: &str = "no account of its provider is for the labels of this run";
 
 /// The conversation that a call goes on with.
 fn turns(run: &Run, intent: &ModelIntent) -> Vec<Sent> {
@@ -435,7 +447,9 @@ impl Priced<'_> {
         can_tighten: bool,
     ) -> Draft {
         let bound = self.bound(fitted.bound().tokens);
+        let account = self.gate.account(&chosen.model, &run.labels).ok().flatten();
         let call = ModelCall {
+            account,
             model: chosen.model,
             price: self.row.id.clone(),
             purpose: intent.purpose,

@@ -13,9 +13,11 @@ use super::dialect::{Dialect, Reader};
 use super::evidence::Host;
 use super::fault::{Broken, Context, Fault, Refused};
 use super::http::{BODY_BYTES_MAX, ERROR_BODY_BYTES_MAX, Http, Outgoing, Route, explain, retry_after, send};
+use super::rates;
 use super::wait::{Ended, Wait};
 use super::{AnswerResult, Listener, ProviderError};
 use crate::domain::message::{Reply, Request};
+use crate::domain::rate::ToldRates;
 use crate::failpoint;
 use crate::ids::{ProviderName, ReservationId};
 use crate::spec::project::ProviderConfig;
@@ -61,6 +63,8 @@ pub(super) struct Attempt<'a> {
     pub(super) wait: Wait,
     /// Filled when the first token comes.
     pub(super) first_token: Option<Millis>,
+    /// Filled from the answer's head: what it says of the provider's own limits.
+    pub(super) rates: ToldRates,
 }
 
 impl Endpoint {
@@ -111,6 +115,7 @@ impl Endpoint {
         failpoint::reach("provider.send");
         let response = attempt.wait.bound(sending).await?.map_err(Fault::Transport)?;
         failpoint::reach("provider.answered");
+        attempt.rates = rates::read(response.headers(), attempt.http.clock().now());
         tracing::debug!(status = response.status().as_u16(), "answered");
         if !response.status().is_success() {
             return Err(self.refused(attempt, &url, response).await);

@@ -205,7 +205,7 @@ pub(crate) fn seconds(text: &str) -> Option<Millis> {
 }
 
 /// A decimal number times `factor`, rounded up to whole milliseconds.
-fn decimal(text: &str, factor: u64) -> Option<Millis> {
+pub(crate) fn decimal(text: &str, factor: u64) -> Option<Millis> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || !digits(whole) || !digits(part) {

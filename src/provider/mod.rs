@@ -11,6 +11,7 @@ mod exchange;
 mod fault;
 mod http;
 mod openai_chat;
+mod rates;
 mod sse;
 mod told;
 mod wait;
@@ -31,6 +32,7 @@ use self::openai_chat::OpenAiChat;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
 use crate::domain::message::{File, Message, Reply, Request};
+use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName, ReservationId};
@@ -111,11 +113,11 @@ impl Client {
         let wait = Wait::new(&permit, cancel);
         let reservation = permit.spend();
         let span = tracing::debug_span!("model_call", provider = %self.provider, model = %request.model, %reservation);
-        let mut attempt = Attempt { http: &self.http, request, listener, reservation, begun, wait, first_token: None };
+        let mut attempt = Attempt { http: &self.http, request, listener, reservation, begun, wait, first_token: None, rates: ToldRates::default() };
         let result = Box::pin(self.endpoint.attempt(&mut attempt)).instrument(span.clone()).await;
         let latency = self.http.clock().now().since(begun);
         span.in_scope(|| tracing::debug!(outcome = result.outcome(), latency_ms = latency.0, "ended"));
-        Answer { reservation, latency, first_token: attempt.first_token, result }
+        Answer { reservation, latency, first_token: attempt.first_token, rates: attempt.rates, result }
     }
 }
 
@@ -242,6 +244,8 @@ pub struct Answer {
     pub latency: Millis,
     /// Time to the first token, where the reply was streamed.
     pub first_token: Option<Millis>,
+    /// What its headers say of the provider's own limits.
+    pub rates: ToldRates,
     /// What came of it.
     pub result: AnswerResult,
 }

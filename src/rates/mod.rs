@@ -189,6 +189,12 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// True where nothing was counted for it, and so nothing grows old.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.rates.lock().is_free(self.id)
+    }
+
     /// The call is on its way.
     pub const fn send(&mut self) {
         self.sent = true;

@@ -230,6 +230,11 @@ impl State {
         }
     }
 
+    /// True where a call counts on no limit.
+    pub(super) fn is_free(&self, id: u64) -> bool {
+        self.taken.get(&id).is_none_or(|taken| taken.line.counts.is_empty())
+    }
+
     /// True where there was such a call.
     fn over(&mut self, id: u64, used: &Used, now: Timestamp) -> bool {
         let Some(Taken { line, tokens }) = self.taken.remove(&id) else { return false };

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
+use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::ProviderName;
@@ -107,5 +108,5 @@ fn not_configured(permit: Permit, provider: &str) -> Answer {
         retry_after: None,
     };
     let result = AnswerResult::Unbilled(failure);
-    Answer { reservation: permit.spend(), latency: Millis::ZERO, first_token: None, result }
+    Answer { reservation: permit.spend(), latency: Millis::ZERO, first_token: None, rates: ToldRates::default(), result }
 }

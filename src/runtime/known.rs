@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
 use crate::domain::message::CacheTtl;
+use crate::domain::account::Accounts;
 use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
@@ -52,6 +53,7 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
             no_cache_writes: true,
         },
         models: BTreeMap::new(),
+        accounts: Accounts::default(),
     }
 }
 

@@ -41,9 +41,11 @@ use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Label
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{PriceBook, PriceRow};
+use crate::domain::report::RateTable;
 use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
-use crate::gate::{Forms, Gate, Providers, Rendered};
+use crate::gate::{Forms, Gate, Providers, Rendered, Traffic};
+use crate::rates::Rates;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::spec::project::Project;
 use crate::store::Store;
@@ -228,9 +230,12 @@ impl Runtime {
         } else {
             PriceBook::builtin().with_overrides(options.prices)
         };
+        let accounts = project.providers.iter().map(|(name, config)| (name.clone(), config.accounts.clone()));
+        let rates = Rates::new(project.rates.clone(), project.breaker, options.clock.now());
+        let traffic = Traffic { rates, accounts: Arc::new(accounts.collect()) };
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
-            gate: Gate::new(store, Arc::new(book), known, options.clock.clone()),
+            gate: Gate::new(store, Arc::new(book), known, traffic, options.clock.clone()),
             clock: options.clock,
             answers,
             simulated,
@@ -429,6 +434,12 @@ impl Runtime {
     #[must_use]
     pub fn store(&self) -> &Store {
         self.0.gate.store()
+    }
+
+    /// Rates and breakers as they stand.
+    #[must_use]
+    pub fn rates(&self) -> RateTable {
+        self.0.gate.rates().standing(self.0.clock.now())
     }
 
     /// The price book in force.

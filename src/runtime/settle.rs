@@ -15,7 +15,7 @@ const CALLS_MAX: usize = 256;
 
 /// The fact of a model attempt.
 pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: Timestamp) -> Event {
-    let Answer { reservation, latency, first_token, result } = answer;
+    let Answer { reservation, latency, first_token, rates: _, result } = answer;
     let settled = |bill, source, outcome| {
         let (usage, mismatch, raw_usage) = (None, None, None);
         Settled { reservation, bill, source, usage, mismatch, raw_usage, latency, first_token, outcome }
@@ -125,6 +125,7 @@ mod tests {
     use super::*;
     use crate::domain::event::{BoundMethod, InputBound, Purpose, RAW_USAGE_BYTES_MAX, StepKey};
     use crate::domain::message::{Pots, StopReason};
+    use crate::domain::rate::ToldRates;
     use crate::domain::pricing::{Factor, Factors, Fee, Mismatch, Usage};
     use crate::ids::{ModelName, RunId};
     use crate::units::Tokens;
@@ -134,6 +135,7 @@ mod tests {
     fn reserved() -> Reserved {
         let model = ModelName::from("openai/gpt-5-mini");
         let call = ModelCall {
+            account: None,
             price: PriceBook::builtin().find(&model, NOW).expect("a price").id.clone(),
             model,
             purpose: Purpose::Turn,
@@ -173,7 +175,7 @@ mod tests {
         change(&mut reply);
         let result = AnswerResult::Replied(Box::new(reply));
         let reservation = reserved().reservation;
-        let answer = Answer { reservation, latency: Millis(1), first_token: None, result };
+        let answer = Answer { reservation, latency: Millis(1), first_token: None, rates: ToldRates::default(), result };
         let fact = model(PriceBook::builtin(), &reserved(), answer, NOW);
         if let Event::Settled(settled) = fact { *settled } else { panic!("not settled: {fact:?}") }
     }

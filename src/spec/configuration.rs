@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::domain::ability::{Reasons, Stated};
+use crate::domain::account::Accounts;
 use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::{Budget, Period};
 use crate::domain::limits::Limits;
@@ -133,7 +134,7 @@ fn provider(
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
-    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks, models })
+    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks, models, accounts: Accounts::default() })
 }
 
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.

@@ -72,7 +72,7 @@ fn check_account(node: &Node<'_>, name: &At<String>, providers: &Providers, faul
         .chain([OWN_KEY])
         .collect();
     if !known.contains(name.value.as_str()) {
-        let help = suggest(&name.value, known.into_iter(), "");
+        let help = suggest(&name.value, known.iter().copied(), "");
         let message = format!("no provider has an account `{}`", name.value);
         node.fault(faults, code::UNKNOWN_NAME, &name.span, message, help);
     }

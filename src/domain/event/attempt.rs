@@ -8,7 +8,7 @@ use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
 use crate::domain::pricing::{Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
-use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
+use crate::ids::{AccountName, ModelName, PriceId, ReservationId, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
 
 /// Where a step stands: its stage, its number, and its item where the stage is a map.
@@ -102,6 +102,9 @@ pub enum Purpose {
 pub struct ModelCall {
     /// The model asked.
     pub model: ModelName,
+    /// The account of its provider that pays; `None` for the provider's own key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountName>,
     /// The price version pinned.
     pub price: PriceId,
     /// What it is for.

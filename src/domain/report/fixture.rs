@@ -208,6 +208,7 @@ pub(crate) fn failure(class: ErrorClass) -> Failure {
 /// A call of the model.
 pub(crate) fn model_call(purpose: Purpose) -> Call {
     Call::Model(ModelCall {
+        account: None,
         model: ModelName::from("openai/gpt-5-mini"),
         price: PriceId::from("openai/gpt-5-mini@2026-11-23#3f2a90c1"),
         purpose,

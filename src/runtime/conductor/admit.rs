@@ -9,6 +9,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, Next};
 use crate::failpoint;
 use crate::gate::{Beside, Passage, Prepared};
+use crate::rates::{Hold, Pass};
 use crate::runtime::RuntimeError;
 use crate::runtime::progress::Progress;
 use crate::units::Money;
@@ -68,6 +69,25 @@ impl Conductor {
             // A stage has no room for it: it is stopped once its run goes on.
             Err(_) => return self.admit_without_call().await,
         }
+        let hold = match self.ask_rates(self.root().id, &draft) {
+            Some(Pass::Now(hold)) => Some(hold),
+            None => None,
+            Some(Pass::Full(refusal)) if self.root().state == RunState::Queued => {
+                return self.stop_before_start(refusal).await;
+            }
+            Some(Pass::Waits(ticket, wait)) => {
+                drop(ticket);
+                match self.too_long(self.root().id, intent, &wait) {
+                    Some(refusal) if self.root().state == RunState::Queued => {
+                        return self.stop_before_start(refusal).await;
+                    }
+                    // It waits once it runs, holding its landing reserve only.
+                    Some(_) | None => return self.admit_before_call(landing, draft.reserved.amount).await,
+                }
+            }
+            Some(Pass::Full(_)) => return self.admit_before_call(landing, draft.reserved.amount).await,
+        };
+        let is_free = hold.as_ref().is_none_or(Hold::is_free);
         let can_tighten = draft.can_tighten;
         let bound = draft.reserved.amount;
         // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
@@ -75,16 +95,22 @@ impl Conductor {
         let lower = !can_tighten && self.downgrade(&key).is_none();
         let lower = lower.then_some(draft.lower);
         let first = Some(Box::new(ReserveAsk { reserved: draft.reserved.clone(), lower, wait_until: None }));
-        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
+        let ask = AdmitAsk { landing: landing.clone(), bound, first, provisional: can_tighten };
         let work = Work::Model(Box::new(draft.request));
-        let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten };
+        let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten, hold };
         self.pending = BTreeMap::from([(pending.reserved.reservation, Box::new(pending))]);
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
             Some(Passage::Queued | Passage::TurnedAway(_)) if can_tighten => {
                 // A tighter bound may let the run start, or start sooner.
                 self.effort(&key).tight = true;
+                self.pending.clear();
                 Box::pin(self.admit_with(intent)).await
+            }
+            // What it took of the rates would be old by the time that it starts.
+            Some(Passage::Queued) if !is_free => {
+                self.pending.clear();
+                self.admit_before_call(landing, bound).await
             }
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
@@ -120,6 +146,11 @@ impl Conductor {
         let landing = self.landing_reserve(Purpose::Turn);
         // A landing takes its reserve's place, and needs nothing beside it.
         let bound = landing.as_ref().filter(|_| self.root().lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
+        self.admit_before_call(landing, bound).await
+    }
+
+    /// Asks to start, or to go on, with the landing reserve alone.
+    async fn admit_before_call(&mut self, landing: Option<Landing>, bound: Money) -> Result<Flow, RuntimeError> {
         let passages =
             self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {

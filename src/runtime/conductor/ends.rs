@@ -70,11 +70,12 @@ impl Conductor {
         };
         let drained = tokio::time::timeout(STOP_DRAIN.duration(), drain).await.is_ok();
         if !drained {
-            for reserved in std::mem::take(&mut self.in_flight).into_values() {
+            for in_flight in std::mem::take(&mut self.in_flight).into_values() {
+                let reserved = &in_flight.reserved;
                 let run = reserved.reservation.run;
                 self.note(
                     run,
-                    settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"),
+                    settle::broken_off(reserved, "the run was asked to stop, and the answer took too long"),
                 );
             }
         }
@@ -149,10 +150,11 @@ mod tests {
 
     /// An attempt that doesn't even hear of the stop.
     fn replace_by_deaf(conductor: &mut Conductor) -> Box<Reserved> {
-        let (_, reserved) = conductor.in_flight.pop_first().expect("a call");
+        let (_, in_flight) = conductor.in_flight.pop_first().expect("a call");
+        let reserved = Box::new(in_flight.reserved.clone());
         conductor.tasks = tokio::task::JoinSet::new();
         let deaf = conductor.tasks.spawn(std::future::pending());
-        conductor.in_flight.insert(deaf.id(), reserved.clone());
+        conductor.in_flight.insert(deaf.id(), in_flight);
         reserved
     }
 

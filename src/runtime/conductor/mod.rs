@@ -8,6 +8,7 @@ mod admit;
 mod child;
 mod concede;
 mod ends;
+mod rates;
 mod step;
 mod waiting;
 
@@ -28,9 +29,11 @@ use crate::domain::run::{Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Effort, Pass, Passage, Rendered, Submitted};
 use crate::ids::{ReservationId, RunId, ToolName};
+use crate::rates::Hold;
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
+use rates::RateWaits;
 use step::arguments_of;
 
 /// Facts that are drafted before they are written, whatever comes after them.
@@ -56,7 +59,7 @@ pub(crate) struct Conductor {
     notices: mpsc::Receiver<Box<NoticeCommitted>>,
     tasks: JoinSet<Done>,
     /// What each task was granted, should it break down.
-    in_flight: BTreeMap<task::Id, Box<Reserved>>,
+    in_flight: BTreeMap<task::Id, Box<InFlight>>,
     cancel: watch::Sender<bool>,
     /// What people ask of the tree.
     requests: mpsc::Receiver<Box<Request>>,
@@ -72,6 +75,8 @@ pub(crate) struct Conductor {
     wait_until: Option<Timestamp>,
     /// True while the run waits to be admitted.
     queued: bool,
+    /// Calls that wait for rate limits.
+    rate_waits: RateWaits,
 }
 
 /// Whose conversation it is: a place's, or the run's own: of a single loop, and of a landing.
@@ -90,6 +95,14 @@ struct Pending {
     key: Key,
     /// True where counting tokens would give a tighter bound.
     can_tighten: bool,
+    /// What it has taken of the rates.
+    hold: Option<Hold>,
+}
+
+/// What a task was granted.
+struct InFlight {
+    reserved: Reserved,
+    hold: Option<Hold>,
 }
 
 enum Work {
@@ -140,6 +153,7 @@ impl Conductor {
             later: None,
             wait_until: None,
             queued: false,
+            rate_waits: RateWaits::default(),
         }
     }
 
@@ -219,6 +233,7 @@ impl Conductor {
     async fn advance(&mut self) -> Result<Flow, RuntimeError> {
         if self.queued || self.wait_until.is_some() {
             // Nothing is asked for beside an ask that waits; what came in meanwhile is written.
+            self.rate_waits.leave_queue();
             self.submit(vec![]).await?;
             return Ok(Flow::Wait);
         }
@@ -231,8 +246,12 @@ impl Conductor {
                 self.take_notes(facts);
                 Ok(Flow::On)
             }
-            Next::Park(parked) => self.park(parked).await,
+            Next::Park(parked) => {
+                self.rate_waits.clear();
+                self.park(parked).await
+            }
             Next::Ended | Next::Wait => {
+                self.rate_waits.clear();
                 self.submit(vec![]).await?;
                 if self.is_over() { Ok(Flow::Leave) } else { self.wait_for_something() }
             }
@@ -242,7 +261,8 @@ impl Conductor {
 
     /// A tree that has nothing to wait for would hang: that is a fault, and is said.
     fn wait_for_something(&self) -> Result<Flow, RuntimeError> {
-        if self.tasks.is_empty() && self.later.is_none() && self.wait_until.is_none() {
+        let waits = self.later.is_some() || self.wait_until.is_some() || !self.rate_waits.is_empty();
+        if self.tasks.is_empty() && !waits {
             return Err(RuntimeError::Task(format!("run `{}` waits for nothing", self.root().id)));
         }
         Ok(Flow::Wait)
@@ -299,8 +319,10 @@ impl Conductor {
                 self.queued = false;
                 self.wait_until = None;
                 self.admit_children();
-                if let Some(pending) = self.pending.remove(&pass.reserved.reservation) {
-                    self.perform(pass, pending);
+                if let Some(pending) = self.pending.remove(&pass.reserved.reservation)
+                    && !self.perform_late(pass, pending)
+                {
+                    return Ok(Flow::On);
                 }
                 // Others of a workflow or of a tree may begin beside it.
                 Ok(if self.root().plan.is_workflow() || self.tree.runs().len() > 1 { Flow::On } else { Flow::Wait })
@@ -345,8 +367,22 @@ impl Conductor {
         RuntimeError::Task(format!("run `{}` is not running in the store's books", self.root().id))
     }
 
+    /// Money came for a call that waited: false where its rates have to be waited for anew, and it isn't made.
+    fn perform_late(&mut self, pass: Pass, mut pending: Box<Pending>) -> bool {
+        let passes = self.rates_again(&mut pending);
+        if passes {
+            self.perform(pass, pending);
+        } else {
+            let reservation = pass.permit.spend();
+            let why = "its rate limits must be waited for, which no call does while it holds money";
+            self.note(reservation.run, settle::never_made(reservation, why));
+        }
+        passes
+    }
+
     fn perform(&mut self, pass: Pass, pending: Box<Pending>) {
         let Pass { reserved, permit } = pass;
+        let mut hold = pending.hold;
         let cancel = self.cancel.subscribe();
         let (shared, run) = (self.shared.clone(), reserved.reservation.run);
         match pending.work {
@@ -356,8 +392,9 @@ impl Conductor {
                     request.max_output_tokens = call.max_output_tokens;
                 }
                 let observer = self.observer_of(&pending.key);
+                hold.iter_mut().for_each(Hold::send);
                 let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
-                self.in_flight.insert(task.id(), reserved);
+                self.in_flight.insert(task.id(), Box::new(InFlight { reserved: *reserved, hold }));
             }
             Work::Tool(call) => {
                 if self.is_own_call(&reserved) {
@@ -366,7 +403,7 @@ impl Conductor {
                 let Some(plan) = self.tool_at(&reserved, &call.name) else { return };
                 let arguments = arguments_of(&call.arguments);
                 let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
-                self.in_flight.insert(task.id(), reserved);
+                self.in_flight.insert(task.id(), Box::new(InFlight { reserved: *reserved, hold: None }));
             }
         }
     }
@@ -390,10 +427,16 @@ impl Conductor {
                 (error.id(), None)
             }
         };
-        let Some(reserved) = self.in_flight.remove(&id) else { return };
+        let Some(in_flight) = self.in_flight.remove(&id) else { return };
+        let InFlight { reserved, hold } = *in_flight;
         let fact = match done {
             None => settle::broken_off(&reserved, "the attempt broke down; this is a fault of plimsoll"),
-            Some(Done::Model(answer)) => settle::model(self.shared.gate.book(), &reserved, answer, self.now()),
+            Some(Done::Model(answer)) => {
+                if let Some(hold) = hold {
+                    hold.done(&rates::used(&answer), self.now());
+                }
+                settle::model(self.shared.gate.book(), &reserved, answer, self.now())
+            }
             Some(Done::Tool(outcome)) => self.tool_fact(&reserved, outcome),
         };
         let run = reserved.reservation.run;

@@ -3,6 +3,7 @@
 //! Facts and asks of all lanes ride together, numbered in the order in which the run wants them (LEDGER rule 16). Free
 //! builtins run at once where nothing is asked for before them.
 
+use super::rates::RatePass;
 use super::{Conductor, Flow, Key, Pending, Talk, Work};
 use crate::domain::event::{Call, CallRefusal, CallRefused, Event, Place, Purpose, Reserved, StageEnd, StageEnded};
 use crate::domain::ledger::{Ask, ReserveAsk, Short};
@@ -11,6 +12,7 @@ use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree
 use crate::failpoint;
 use crate::gate::{Beside, Draft, Effort, Passage, Prepared, Rendered};
 use crate::ids::RunId;
+use crate::rates::Hold;
 use crate::runtime::{RuntimeError, settle};
 use crate::tool;
 use crate::units::{Money, Timestamp, Tokens};
@@ -55,6 +57,8 @@ enum Taken {
     Moved,
     /// Somebody is stopped or has failed: what comes after it is decided anew.
     Stopped,
+    /// It waits for rates: what comes after it is numbered as if it weren't there.
+    Waits,
     /// What was asked for before it comes first; then it comes again, alone.
     Halt,
     Left(Flow),
@@ -67,18 +71,28 @@ impl Conductor {
             self.begin_children(intents);
             return Ok(Flow::On);
         }
-        let (mut asked, mut moved) = (Asked::default(), false);
-        for (run, intent) in intents {
+        let (mut asked, mut moved, mut whole) = (Asked::default(), false, true);
+        let mut waiting: BTreeMap<RunId, u32> = BTreeMap::new();
+        self.rate_waits.begin_look();
+        for (run, mut intent) in intents {
+            let new_step = renumber(&mut intent, waiting.get(&run).copied().unwrap_or_default());
             match self.take_one(run, intent, &mut asked).await? {
                 Taken::On => {}
+                Taken::Waits => *waiting.entry(run).or_default() += new_step,
                 Taken::Moved => moved = true,
                 Taken::Stopped => {
-                    moved = true;
+                    (moved, whole) = (true, false);
                     break;
                 }
-                Taken::Halt => break,
+                Taken::Halt => {
+                    whole = false;
+                    break;
+                }
                 Taken::Left(flow) => return Ok(flow),
             }
+        }
+        if whole {
+            self.rate_waits.end_look();
         }
         match asked.list.is_empty() {
             false => self.ask(asked).await,
@@ -122,10 +136,14 @@ impl Conductor {
     async fn take_model(&mut self, run: RunId, intent: &ModelIntent, asked: &mut Asked) -> Result<Taken, RuntimeError> {
         let refused = match self.prepare(run, intent, asked.beside(run)) {
             Ok(Prepared::Ready(draft)) => match self.judge_tokens(run, intent, &draft, asked) {
-                Ok(()) => {
-                    self.push_model(run, intent, *draft, asked);
-                    return Ok(Taken::On);
-                }
+                Ok(()) => match self.pass_rates(run, intent, &draft) {
+                    RatePass::Now(hold) => {
+                        self.push_model(run, intent, *draft, hold, asked);
+                        return Ok(Taken::On);
+                    }
+                    RatePass::Waits => return Ok(Taken::Waits),
+                    RatePass::Refused(refusal) => Refused { node: NodeRef::Run(run), refusal },
+                },
                 Err(_) if draft.can_tighten && !self.effort(&self.key(run, intent)).tight => {
                     // Counting may show that there is room.
                     self.effort(&self.key(run, intent)).tight = true;
@@ -264,7 +282,14 @@ impl Conductor {
         self.later = Some(self.later.map_or(until, |later| later.min(until)));
     }
 
-    fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, asked: &mut Asked) {
+    fn push_model(
+        &mut self,
+        run: RunId,
+        intent: &ModelIntent,
+        draft: Draft,
+        hold: Option<Hold>,
+        asked: &mut Asked,
+    ) {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
         // Nobody waits for the money of a summary: what was to be summed up is cut instead.
@@ -277,7 +302,7 @@ impl Conductor {
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
-        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten }, ask);
+        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten, hold }, ask);
     }
 
     /// True for the call of a `tool` stage, which no model asks for.
@@ -323,7 +348,7 @@ impl Conductor {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
             let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
-            let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false };
+            let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false, hold: None };
             asked.push(&self.tree, pending, ask);
             return false;
         };
@@ -353,7 +378,7 @@ impl Conductor {
     /// Follows the gate's answer to one ask.
     async fn answer(
         &mut self,
-        pending: Box<Pending>,
+        mut pending: Box<Pending>,
         wait_until: Option<Timestamp>,
         passage: Passage,
     ) -> Result<Flow, RuntimeError> {
@@ -373,6 +398,9 @@ impl Conductor {
             }
             Passage::Short(short) => self.concede(&pending, short).await,
             Passage::Waiting => {
+                // What is left while the money comes would be old by then: it is taken anew.
+                pending.hold.take_if(|hold| !hold.is_free());
+                self.rate_waits.leave_queue();
                 self.wait_until = wait_until;
                 self.pending.insert(pending.reserved.reservation, pending);
                 Ok(Flow::Wait)
@@ -420,6 +448,18 @@ impl Conductor {
             self.note(run, fact);
         }
     }
+}
+
+/// Numbers a new step as if so many before it weren't there; gives 1 for a new step, and 0 for one that has its number.
+fn renumber(intent: &mut Intent, waiting: u32) -> u32 {
+    let step = match intent {
+        Intent::Model(intent) if intent.attempt == 1 => &mut intent.step.step,
+        Intent::Tool(intent) if intent.attempt == 1 => &mut intent.step.step,
+        Intent::Refuse(refused) => &mut refused.step.step,
+        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Land(_) | Intent::End(_) => return 0,
+    };
+    *step = step.saturating_sub(waiting);
+    1
 }
 
 /// The arguments of a call that was checked before.

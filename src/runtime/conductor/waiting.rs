@@ -19,7 +19,7 @@ impl Conductor {
     /// Until an attempt is over, news come, or a time has come.
     pub(super) async fn wait(&mut self) -> Result<Flow, RuntimeError> {
         let timer = self.timer();
-        let shared = self.shared.clone();
+        let (shared, rates) = (self.shared.clone(), self.rate_waits.wake.clone());
         tokio::select! {
             biased;
             done = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
@@ -39,6 +39,7 @@ impl Conductor {
                     None => Ok(Flow::Wait),
                 }
             }
+            () = rates.notified() => Ok(Flow::On),
             () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
             Some(request) = self.requests.recv() => {
@@ -57,7 +58,13 @@ impl Conductor {
         }
         // Beside a wait for budget nothing is asked for, and so no question is looked at.
         let late = self.tree.runs().filter_map(Run::next_expiry).filter(|_| self.wait_until.is_none()).min();
-        let at = self.later.into_iter().chain(self.wait_until).chain(late).min()?;
+        let rates = self.rate_waits.next_look().filter(|_| self.wait_until.is_none());
+        let waits = self.later.into_iter().chain(self.wait_until).chain(late).chain(rates).min();
+        let at = match waits {
+            // Whoever waits for others' calls to end looks at its own time.
+            None if !self.rate_waits.is_empty() => now.after(self.root().time_to_wait(now)),
+            waits => waits?,
+        };
         // Once the run's time is up, that has been looked at: what is in flight drains.
         let left = Some(self.root().time_to_wait(now)).filter(|left| *left > Millis::ZERO);
         Some(left.into_iter().fold(at.since(now), Ord::min))

@@ -91,6 +91,7 @@ pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpo
         budgets: None,
         time_limit: Millis::from_secs(60),
         call: Call::Model(ModelCall {
+            account: None,
             model: "sim/clerk".into(),
             price: price(0),
             purpose,

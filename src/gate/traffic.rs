@@ -1,0 +1,67 @@
+//! What a model call must wait for before its money is asked for, and who pays for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::Gate;
+use super::prepare::Draft;
+use crate::domain::account::{Accounts, NoAccount};
+use crate::domain::event::{Call, Labels};
+use crate::domain::rate::CallTokens;
+use crate::domain::retry::{self, Exit, Tried};
+use crate::domain::run::Run;
+use crate::ids::{AccountName, ModelName, ProviderName};
+use crate::rates::{Asking, Closed, Pass, Rates};
+use crate::units::Timestamp;
+
+/// Rates and breakers, and the accounts of each provider.
+#[derive(Clone)]
+pub struct Traffic {
+    /// The live counts.
+    pub rates: Rates,
+    /// By provider; one that has none isn't there.
+    pub accounts: Arc<BTreeMap<ProviderName, Accounts>>,
+}
+
+impl Gate {
+    /// The live counts.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.traffic.rates
+    }
+
+    /// Takes what a draft needs of the rates, or puts it in their queue. A tool's call needs nothing of them.
+    #[must_use]
+    pub fn ask_rates(&self, run: &Run, draft: &Draft, wake: Arc<Notify>) -> Option<Pass> {
+        let Call::Model(call) = &draft.reserved.call else { return None };
+        let tokens = CallTokens { input: call.bound.tokens.0, output: call.max_output_tokens.into() };
+        let (model, account) = (call.model.clone(), call.account.clone());
+        let asking = Asking { model, account, labels: run.labels.clone(), tokens, wake };
+        Some(self.traffic.rates.ask(asking, self.clock.now()))
+    }
+
+    /// Whose key pays for a run at a model.
+    pub(super) fn account(&self, model: &ModelName, labels: &Labels) -> Result<Option<AccountName>, NoAccount> {
+        let accounts = self.traffic.accounts.get(&model.provider());
+        accounts.map_or(Ok(None), |accounts| accounts.choose(labels).map(|name| name.cloned()))
+    }
+
+    /// Why a model shouldn't be asked just now: an open breaker, or a provider that asks to be left alone for longer than
+    /// the run has patience for.
+    pub(super) fn closed(&self, run: &Run, model: &ModelName, now: Timestamp) -> Option<Closed> {
+        let account = self.account(model, &run.labels).ok()?;
+        self.traffic.rates.closed(model, account.as_ref(), run.plan.retry.retry_after_max, now)
+    }
+
+    /// What comes after a failed attempt; a model whose breaker has opened since isn't tried again where another is left.
+    pub(super) fn leaving_closed(&self, run: &Run, failed: &Tried<'_>, model: &ModelName, now: Timestamp) -> retry::Next {
+        match retry::next(failed, &run.plan.retry) {
+            retry::Next::Again { after } if failed.exits.any && self.closed(run, model, now).is_some() => {
+                retry::Next::Elsewhere { after, exit: Exit::Any }
+            }
+            next @ (retry::Next::Again { .. } | retry::Next::Elsewhere { .. } | retry::Next::Stop(_)) => next,
+        }
+    }
+}
