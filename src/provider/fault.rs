@@ -46,6 +46,8 @@ pub(crate) struct Refused {
     pub(crate) retry_after: Option<Millis>,
     /// Where a redirect points to.
     pub(crate) location: Option<String>,
+    /// A key was refused that had been kept from before: there may be a new one.
+    pub(crate) stale_key: bool,
 }
 
 impl From<ProviderError> for Fault {
@@ -123,7 +125,10 @@ impl Fault {
 impl Refused {
     fn failure(self, context: &Context<'_>) -> Failure {
         let provider = context.provider;
-        let class = context.dialect.class(self.status, &self.told);
+        let class = match context.dialect.class(self.status, &self.told) {
+            ErrorClass::BadKey if self.stale_key => ErrorClass::StaleKey,
+            class => class,
+        };
         let name = self.told.name().map(|name| format!(" (`{name}`)")).unwrap_or_default();
         let words = match &self.location {
             Some(location) => format!("a redirect to `{location}`, and none is followed; mend `base_url`"),
