@@ -84,12 +84,11 @@ pub fn keys_are_there(project: &Project, plan: &Plan) -> Result<(), CliError> {
     for model in plan.model.candidates.iter().chain(downgrade) {
         let Some(provider) = project.providers.get(&model.provider()) else { continue };
         let Err(error) = check_key(provider) else { continue };
-        let (what, mend) = match &error {
-            ProviderError::KeyMissing { provider, variable } => (
-                format!("provider `{provider}` takes its key from `{variable}`, which is not set"),
-                "export it, change `key_env`",
-            ),
-            other => (other.to_string(), "mend that file, name another"),
+        let (what, mend) = if let ProviderError::KeyMissing { provider, variable } = &error {
+            let what = format!("provider `{provider}` takes its key from `{variable}`, which is not set");
+            (what, "export it, change `key_env`")
+        } else {
+            (error.to_string(), "mend that file, name another")
         };
         let help = format!("{mend}, or let the simulated provider answer with `--sim`");
         return Err(Problem::usage(code::PROVIDER, format!("{what}; nothing was run")).help(help).into());

@@ -125,10 +125,8 @@ impl Fault {
 impl Refused {
     fn failure(self, context: &Context<'_>) -> Failure {
         let provider = context.provider;
-        let class = match context.dialect.class(self.status, &self.told) {
-            ErrorClass::BadKey if self.stale_key => ErrorClass::StaleKey,
-            class => class,
-        };
+        let class = context.dialect.class(self.status, &self.told);
+        let class = if class == ErrorClass::BadKey && self.stale_key { ErrorClass::StaleKey } else { class };
         let name = self.told.name().map(|name| format!(" (`{name}`)")).unwrap_or_default();
         let words = match &self.location {
             Some(location) => format!("a redirect to `{location}`, and none is followed; mend `base_url`"),
