@@ -52,6 +52,7 @@ fn request() -> Request {
         max_output_tokens: 100,
         sampling: Sampling::default(),
         stream: false,
+        cache: None,
     }
 }
 
