@@ -13,7 +13,7 @@ use super::query::{CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
 use super::types::{AnswerRequest, CancelRequest, RunPage};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
+use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::store::lock::Holder;
 use crate::units::Millis;
 
@@ -164,6 +164,14 @@ impl Client {
     /// See [`Self::runs`].
     pub async fn budgets(&self) -> Result<BudgetTable, ClientError> {
         self.read(self.url(&["v1", "budgets"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::rates`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn rates(&self) -> Result<RateTable, ClientError> {
+        self.read(self.url(&["v1", "rates"])?, Millis::ZERO).await
     }
 
     /// See [`super::Service::cancel`].

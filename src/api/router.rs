@@ -17,7 +17,7 @@ use super::query::{self, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, RunPage, WAIT_TIME_MAX};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
+use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::units::Millis;
 
 /// The most bytes of a request's body.
@@ -38,6 +38,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}/answer", post(answer))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
+        .route("/v1/rates", get(rates))
         .fallback(async |uri: Uri| ApiError::NoSuchPath(shown(uri.path())))
         .method_not_allowed_fallback(async |method: Method| ApiError::Method(shown(method.as_str())))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -173,4 +174,9 @@ async fn costs(State(service): State<Service>, RawQuery(query): RawQuery) -> Res
 async fn budgets(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+async fn rates(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    Ok(Json(service.rates()))
 }

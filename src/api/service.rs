@@ -11,7 +11,7 @@ use super::types::{AnswerRequest, CancelRequest, REASON_CHARS_MAX, WAIT_TIME_MAX
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::AskKind;
-use crate::domain::report::{AskDocument, RunDocument};
+use crate::domain::report::{AskDocument, RateTable, RunDocument};
 use crate::domain::run::AnswerFault;
 use crate::ids::RunId;
 use crate::runtime::Runtime;
@@ -125,6 +125,12 @@ impl Service {
             tokio::time::timeout(wait.duration(), self.runtime.let_go(run)).await.unwrap_or_default();
         }
         self.read(move |books| books.document(run)).await
+    }
+
+    /// Rates and breakers of this process, as they stand.
+    #[must_use]
+    pub fn rates(&self) -> RateTable {
+        self.runtime.rates()
     }
 
     /// Reads the clock.

@@ -112,6 +112,8 @@ that one takes the decision and goes on with the run.")]
     Cost(CostArguments),
     /// Show budgets: caps, what is settled and held, what is left
     Budget(BudgetArguments),
+    /// Show rate limits: what may go out now, what providers still take, open breakers
+    Rates(RatesArguments),
     /// Show prices, and unfreeze them
     #[command(subcommand)]
     Prices(PricesCommand),
@@ -412,6 +414,17 @@ pub struct CostArguments {
     /// Until then, that day included
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Rates`].
+#[derive(Debug, Args)]
+pub struct RatesArguments {
     /// Whose books.
     #[command(flatten)]
     pub books: BooksArguments,

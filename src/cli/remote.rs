@@ -134,6 +134,33 @@ pub(crate) fn ask<T>(
     })
 }
 
+/// Asks whoever holds a project's store, as [`ask`] does; nothing where nobody does.
+///
+/// # Errors
+/// The holder can't be asked.
+pub(crate) fn ask_holder<T, H>(
+    output: &Output,
+    project: &Project,
+    sim: bool,
+    open: impl Fn() -> Result<H, CliError>,
+    there: impl AsyncFn(&Client) -> Result<T, ClientError>,
+) -> Result<Option<T>, CliError> {
+    let way = Way::to(project, sim);
+    block_on_one(async {
+        loop {
+            match way.reach(&open).await? {
+                Reached::Here(_) => return Ok(None),
+                Reached::There(holder) => {
+                    let answer = aloud(output, &holder.client, there(&holder.client)).await;
+                    if let Some(answer) = way.heard(holder, "", answer).await? {
+                        return Ok(Some(answer));
+                    }
+                }
+            }
+        }
+    })
+}
+
 /// Says whom it waits for, where that takes a while.
 async fn aloud<T>(output: &Output, holder: &Client, answer: impl Future<Output = T>) -> T {
     let mut answer = std::pin::pin!(answer);

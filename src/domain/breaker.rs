@@ -65,7 +65,7 @@ pub const fn sign(class: ErrorClass) -> Sign {
         | ErrorClass::Conflict
         | ErrorClass::TooLarge
         | ErrorClass::Unprocessable => Sign::Works,
-        ErrorClass::BadKey | ErrorClass::ClientClosed | ErrorClass::Interrupted => Sign::Nothing,
+        ErrorClass::BadKey | ErrorClass::StaleKey | ErrorClass::ClientClosed | ErrorClass::Interrupted => Sign::Nothing,
     }
 }
 
@@ -181,8 +181,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_000_000);
-    const POLICY: BreakerPolicy =
-        BreakerPolicy { failures: 3, open_min: Millis(1_000), open_max: Millis(3_000) };
+    const POLICY: BreakerPolicy = BreakerPolicy { failures: 3, open_min: Millis(1_000), open_max: Millis(3_000) };
 
     fn later(ms: u64) -> Timestamp {
         NOW.after(Millis(ms))

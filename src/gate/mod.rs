@@ -8,7 +8,7 @@
 //! ```compile_fail,E0451
 //! use plimsoll::{gate::Permit, ids::{ReservationId, RunId}, units::{Millis, Money}};
 //! let reservation = ReservationId { run: RunId::from_bits(1), number: 0 };
-//! let forged = Permit { reservation, worst_case: Money::ZERO, time_limit: Millis(1), first_token_limit: Millis(1) };
+//! let forged = Permit { reservation, worst_case: Money::ZERO, time_limit: Millis(1), first_token_limit: Millis(1), account: None };
 //! ```
 //! ```compile_fail,E0599
 //! fn twice(permit: plimsoll::gate::Permit) -> (plimsoll::gate::Permit, plimsoll::gate::Permit) {
@@ -39,12 +39,12 @@ pub use traffic::Traffic;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::domain::event::{Recorded, Reserved};
+use crate::domain::event::{Call, Recorded, Reserved};
 use crate::domain::ledger::{Notice, Op, Short, Verdict};
 use crate::domain::limits::Refusal;
 use crate::domain::plan::ToolPlan;
 use crate::domain::pricing::PriceBook;
-use crate::ids::{ReservationId, RunId};
+use crate::ids::{AccountName, ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
 use crate::tokenize::Counter;
 use crate::units::{Millis, Money};
@@ -60,6 +60,7 @@ pub struct Permit {
     worst_case: Money,
     time_limit: Millis,
     first_token_limit: Millis,
+    account: Option<AccountName>,
 }
 
 impl Permit {
@@ -87,9 +88,15 @@ impl Permit {
         self.first_token_limit
     }
 
+    /// The account of its provider that pays; `None` for the provider's own key.
+    #[must_use]
+    pub const fn account(&self) -> Option<&AccountName> {
+        self.account.as_ref()
+    }
+
     /// Turns the permit into its reservation's id: the call is made, or will never be.
     #[must_use]
-    pub const fn spend(self) -> ReservationId {
+    pub fn spend(self) -> ReservationId {
         self.reservation
     }
 
@@ -97,7 +104,7 @@ impl Permit {
     #[cfg(test)]
     pub(crate) fn for_test(time_limit: Millis, first_token_limit: Millis) -> Self {
         let reservation = ReservationId { run: RunId::from_bits(1), number: 0 };
-        Self { reservation, worst_case: Money::from_micro(10_000), time_limit, first_token_limit }
+        Self { reservation, worst_case: Money::from_micro(10_000), time_limit, first_token_limit, account: None }
     }
 }
 
@@ -251,5 +258,9 @@ fn mint(reserved: &Reserved, first_token_limit: Millis) -> Permit {
         worst_case: reserved.amount,
         time_limit: reserved.time_limit,
         first_token_limit,
+        account: match &reserved.call {
+            Call::Model(call) => call.account.clone(),
+            Call::Tool { .. } => None,
+        },
     }
 }

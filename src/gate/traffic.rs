@@ -56,7 +56,13 @@ impl Gate {
     }
 
     /// What comes after a failed attempt; a model whose breaker has opened since isn't tried again where another is left.
-    pub(super) fn leaving_closed(&self, run: &Run, failed: &Tried<'_>, model: &ModelName, now: Timestamp) -> retry::Next {
+    pub(super) fn leaving_closed(
+        &self,
+        run: &Run,
+        failed: &Tried<'_>,
+        model: &ModelName,
+        now: Timestamp,
+    ) -> retry::Next {
         match retry::next(failed, &run.plan.retry) {
             retry::Next::Again { after } if failed.exits.any && self.closed(run, model, now).is_some() => {
                 retry::Next::Elsewhere { after, exit: Exit::Any }

@@ -3,12 +3,14 @@
 //! Invariants: one request for each permit; what failed is unbilled only by its wire's table.
 //! Deliberately absent: what any wire's bytes mean ([`Dialect`]), retries, fallbacks and prices.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 
-use super::auth::{Keys, Secret};
+use super::auth::{Key, Keys, Secret};
 use super::dialect::{Dialect, Reader};
 use super::evidence::Host;
 use super::fault::{Broken, Context, Fault, Refused};
@@ -19,8 +21,8 @@ use super::{AnswerResult, Listener, ProviderError};
 use crate::domain::message::{Reply, Request};
 use crate::domain::rate::ToldRates;
 use crate::failpoint;
-use crate::ids::{ProviderName, ReservationId};
-use crate::spec::project::ProviderConfig;
+use crate::ids::{AccountName, ProviderName, ReservationId};
+use crate::spec::project::{KeySource, ProviderAccount, ProviderConfig};
 use crate::units::{Millis, Timestamp};
 
 /// Our own id of the request, for the provider's support. No idempotency: the wire has none (PROVIDERS §1).
@@ -49,8 +51,17 @@ const REQUEST_ID_CHARS_MAX: usize = 256;
 pub(super) struct Endpoint {
     provider: ProviderName,
     dialect: Box<dyn Dialect>,
+    /// Its own key, and the headers that go with it.
+    own: Payer,
+    /// Its accounts.
+    accounts: BTreeMap<AccountName, Payer>,
+}
+
+/// Whose key a request goes out with.
+#[derive(Debug)]
+struct Payer {
+    keys: Arc<Keys>,
     headers: HeaderMap,
-    keys: Keys,
 }
 
 /// What one attempt has at hand.
@@ -59,6 +70,8 @@ pub(super) struct Attempt<'a> {
     pub(super) request: &'a Request,
     pub(super) listener: Option<&'a Listener>,
     pub(super) reservation: ReservationId,
+    /// The account that pays.
+    pub(super) account: Option<AccountName>,
     pub(super) begun: Timestamp,
     pub(super) wait: Wait,
     /// Filled when the first token comes.
@@ -69,42 +82,48 @@ pub(super) struct Attempt<'a> {
 
 impl Endpoint {
     pub(super) fn new(config: &ProviderConfig, dialect: Box<dyn Dialect>) -> Result<Self, ProviderError> {
-        Ok(Self {
-            provider: config.name.clone(),
-            headers: headers(config, dialect.own_headers())?,
-            keys: Keys::new(config.name.clone(), config.key.clone()),
-            dialect,
-        })
+        let keys = |source: &KeySource| Arc::new(Keys::new(config.name.clone(), source.clone()));
+        let own = Payer { keys: keys(&config.key), headers: headers(config, None, dialect.own_headers())? };
+        let mut accounts = BTreeMap::new();
+        for account in &config.accounts {
+            // One that has headers only, such as an organisation's, shares the provider's key.
+            let keys = if account.key == KeySource::None { own.keys.clone() } else { keys(&account.key) };
+            let headers = headers(config, Some(account), dialect.own_headers())?;
+            accounts.insert(account.account.name.clone(), Payer { keys, headers });
+        }
+        Ok(Self { provider: config.name.clone(), own, accounts, dialect })
+    }
+
+    /// Who pays for an attempt. The gate chose the account from the same project, so it is there; the simulated provider,
+    /// which stands in for all, has none.
+    fn payer(&self, attempt: &Attempt<'_>) -> &Payer {
+        attempt.account.as_ref().and_then(|account| self.accounts.get(account)).unwrap_or(&self.own)
     }
 
     pub(super) fn dialect(&self) -> &dyn Dialect {
         &*self.dialect
     }
 
-    pub(super) fn check_key(&self) -> Result<(), ProviderError> {
-        self.keys.check()
-    }
-
     /// Makes one attempt.
     pub(super) async fn attempt(&self, attempt: &mut Attempt<'_>) -> AnswerResult {
-        let mut secret = None;
-        match self.exchange(attempt, &mut secret).await {
+        let mut key = None;
+        match self.exchange(attempt, &mut key).await {
             Ok(reply) => AnswerResult::Replied(Box::new(reply)),
             Err(fault) => fault.result(&Context {
                 provider: self.provider.as_str(),
                 dialect: &*self.dialect,
                 host: Host::of(self.dialect.base_url()),
-                secret: secret.as_ref(),
+                secret: key.as_ref().map(|key| &key.secret),
                 wait: &attempt.wait,
             }),
         }
     }
 
-    async fn exchange(&self, attempt: &mut Attempt<'_>, secret: &mut Option<Secret>) -> Result<Reply, Fault> {
+    async fn exchange(&self, attempt: &mut Attempt<'_>, key: &mut Option<Key>) -> Result<Reply, Fault> {
         let body = self.dialect.body(attempt.request)?;
         let url = self.dialect.url(attempt.request)?;
-        *secret = attempt.wait.bound(self.keys.secret()).await??;
-        let headers = self.headers_of(attempt, secret.as_ref())?;
+        *key = attempt.wait.bound(Box::pin(self.payer(attempt).keys.key(attempt.http))).await??;
+        let headers = self.headers_of(attempt, key.as_ref().map(|key| &key.secret))?;
         let client = attempt.http.client(Route::of(&url))?;
         if attempt.request.stream {
             attempt.wait.expect_first_token();
@@ -118,13 +137,13 @@ impl Endpoint {
         attempt.rates = rates::read(response.headers(), attempt.http.clock().now());
         tracing::debug!(status = response.status().as_u16(), "answered");
         if !response.status().is_success() {
-            return Err(self.refused(attempt, &url, response).await);
+            return Err(self.refused(attempt, &url, key.as_ref(), response).await);
         }
         self.read(attempt, response).await
     }
 
     fn headers_of(&self, attempt: &Attempt<'_>, secret: Option<&Secret>) -> Result<HeaderMap, ProviderError> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.payer(attempt).headers.clone();
         self.dialect.headers(attempt.request, &mut headers);
         if let Some(secret) = secret {
             let credential = self.dialect.credential(secret);
@@ -144,10 +163,17 @@ impl Endpoint {
     }
 
     /// An answer with a bad status. Its body is read as far as bounds allow; the status alone counts too.
-    async fn refused(&self, attempt: &mut Attempt<'_>, url: &Url, mut response: reqwest::Response) -> Fault {
+    async fn refused(
+        &self,
+        attempt: &mut Attempt<'_>,
+        url: &Url,
+        key: Option<&Key>,
+        mut response: reqwest::Response,
+    ) -> Fault {
         let status = response.status().as_u16();
-        if status == 401 {
-            self.keys.forget();
+        let refused = key.filter(|_| status == 401);
+        if let Some(key) = refused {
+            self.payer(attempt).keys.forget(&key.secret);
         }
         let header = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         // Only the host is shown: what follows it may be for its owner only.
@@ -166,8 +192,10 @@ impl Endpoint {
         let location = location.filter(|_| (300..400).contains(&status));
         let told = self.dialect.told(&body);
         let retry_after = retry_after.or(told.retry_after);
-        Fault::Refused(Box::new(Refused { status, told, retry_after, location }))
+        let stale_key = refused.is_some_and(|key| key.kept);
+        Fault::Refused(Box::new(Refused { status, told, retry_after, location, stale_key }))
     }
+
     /// Reads an answer with a good status, whole or as a stream, as it says itself that it is.
     async fn read(&self, attempt: &mut Attempt<'_>, response: reqwest::Response) -> Result<Reply, Fault> {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -303,9 +331,13 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-fn headers(config: &ProviderConfig, own: &[&str]) -> Result<HeaderMap, ProviderError> {
+fn headers(
+    config: &ProviderConfig,
+    account: Option<&ProviderAccount>,
+    own: &[&str],
+) -> Result<HeaderMap, ProviderError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &config.headers {
+    for (name, value) in config.headers.iter().chain(account.iter().flat_map(|account| &account.headers)) {
         let wrong = || ProviderError::Header { provider: config.name.clone(), header: name.clone() };
         let header = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
         if OWN_HEADERS.contains(&header.as_str()) || own.contains(&header.as_str()) {

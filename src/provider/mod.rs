@@ -21,6 +21,7 @@ mod tests;
 
 use tracing::Instrument as _;
 
+use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
@@ -36,7 +37,7 @@ use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName, ReservationId};
-use crate::spec::project::{ProviderConfig, Wire};
+use crate::spec::project::{KeySource, ProviderConfig, Wire};
 use crate::units::Millis;
 
 /// Turns true when nobody wants the answer any more. Its usage is still wanted, so the call goes on for a while.
@@ -65,14 +66,6 @@ impl Client {
     pub fn new(config: &ProviderConfig, http: Http) -> Result<Self, ProviderError> {
         let endpoint = Endpoint::new(config, dialect_of(config)?)?;
         Ok(Self { provider: config.name.clone(), http, endpoint })
-    }
-
-    /// Says whether the provider's key can be there, without a call. A key's program isn't run for it.
-    ///
-    /// # Errors
-    /// Names the variable that isn't set.
-    pub fn check_key(&self) -> Result<(), ProviderError> {
-        self.endpoint.check_key()
     }
 
     /// The request's body as it would go out, byte for byte.
@@ -111,9 +104,20 @@ impl Client {
     ) -> Answer {
         let begun = self.http.clock().now();
         let wait = Wait::new(&permit, cancel);
+        let account = permit.account().cloned();
         let reservation = permit.spend();
         let span = tracing::debug_span!("model_call", provider = %self.provider, model = %request.model, %reservation);
-        let mut attempt = Attempt { http: &self.http, request, listener, reservation, begun, wait, first_token: None, rates: ToldRates::default() };
+        let mut attempt = Attempt {
+            http: &self.http,
+            request,
+            listener,
+            reservation,
+            account,
+            begun,
+            wait,
+            first_token: None,
+            rates: ToldRates::default(),
+        };
         let result = Box::pin(self.endpoint.attempt(&mut attempt)).instrument(span.clone()).await;
         let latency = self.http.clock().now().since(begun);
         span.in_scope(|| tracing::debug!(outcome = result.outcome(), latency_ms = latency.0, "ended"));
@@ -127,6 +131,16 @@ impl Client {
 /// Where `extra` names a field that isn't the author's to set.
 pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
     dialect_of(config)?.body(request)
+}
+
+/// Says whether a provider's keys can be there, without a call: its own, unless nobody is paid for by it, and those of its
+/// accounts. A key's program isn't run for it, and no token asked for.
+///
+/// # Errors
+/// Names the variable that isn't set, or the file that can't be used.
+pub fn check_key(config: &ProviderConfig) -> Result<(), ProviderError> {
+    let check = |source: &KeySource| Keys::new(config.name.clone(), source.clone()).check();
+    config.keys().skip(usize::from(config.strict)).try_for_each(check)
 }
 
 /// Refuses files that the model is known not to take, whatever the wire.
@@ -185,6 +199,18 @@ pub enum ProviderError {
         /// What it did.
         reason: String,
     },
+    /// A key's file that holds none, or a token that can't be had.
+    #[error("provider `{provider}` takes its key from {from}, which {reason}")]
+    Token {
+        /// The provider.
+        provider: ProviderName,
+        /// Where it would come from.
+        from: String,
+        /// What went wrong.
+        reason: String,
+        /// True where it may be had when it is asked for again.
+        may_pass: bool,
+    },
     /// A key that no header can carry.
     #[error("the key of provider `{provider}` holds characters that no header can carry; was it cut or quoted?")]
     KeyForm {
@@ -228,7 +254,10 @@ impl ProviderError {
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } => ErrorClass::BadKey,
+            Self::Token { may_pass: true, .. } => ErrorClass::NotSent,
+            Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } | Self::Token { .. } => {
+                ErrorClass::BadKey
+            }
             Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }

@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn every_form_of_a_length_is_read() {
         let read = |text| length(text).map(|length| length.0);
-        for (text, ms) in [("1s", 1_000), ("20.5s", 20_500), ("2m59.56s", 179_560), ("1h0m1s", 3_601_000), ("0.1ms", 1)] {
+        for (text, ms) in [("1s", 1_000), ("20.5s", 20_500), ("2m59.56s", 179_560), ("1h0m1s", 3_601_000), ("0.1ms", 1)]
+        {
             assert_eq!(read(text), Some(ms), "{text}");
         }
         for text in ["", "12", "s", "1w", "-1s", "1s2", "1.2.3s", "soon", "1 s"] {
@@ -151,9 +152,14 @@ mod tests {
                 ("x-ratelimit-reset-tokens", reset),
             ])
         };
-        for (limit, remaining, reset) in
-            [("-1", "-1", "1s"), ("0", "0", "1s"), ("10", "-1", "1s"), ("10", "5", "soon"), ("10", "5", "48h"), ("x", "5", "1s")]
-        {
+        for (limit, remaining, reset) in [
+            ("-1", "-1", "1s"),
+            ("0", "0", "1s"),
+            ("10", "-1", "1s"),
+            ("10", "5", "soon"),
+            ("10", "5", "48h"),
+            ("x", "5", "1s"),
+        ] {
             assert_eq!(of(limit, remaining, reset), vec![], "{limit} {remaining} {reset}");
         }
         assert_eq!(told(&[("x-ratelimit-remaining-tokens", "5")]), vec![]);

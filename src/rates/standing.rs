@@ -68,5 +68,11 @@ fn breaker_row(whose: &Whose, breaker: &Breaker, now: Timestamp) -> BreakerRow {
         Stands::Probing => (BreakerState::Probing, None),
     };
     let (failures, _) = breaker.counts();
-    BreakerRow { of: whose.name(), state, until, failures, last: breaker.last().map(|last| ErrorClass::name(last).to_owned()) }
+    BreakerRow {
+        of: whose.name(),
+        state,
+        until,
+        failures,
+        last: breaker.last().map(|last| ErrorClass::name(last).to_owned()),
+    }
 }

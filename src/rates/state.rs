@@ -386,12 +386,7 @@ fn broken(whose: &Whose, breaker: &Breaker, now: Timestamp) -> Option<(Refusal, 
 }
 
 /// What a provider's own word says.
-fn told(
-    route: &Route,
-    own: &OwnLimits,
-    tokens: CallTokens,
-    now: Timestamp,
-) -> Option<(Refusal, Option<Timestamp>)> {
+fn told(route: &Route, own: &OwnLimits, tokens: CallTokens, now: Timestamp) -> Option<(Refusal, Option<Timestamp>)> {
     let (until, measure) = own.ready_at(tokens, now)?;
     let window = own.windows(now).find(|(of, ..)| Some(*of) == measure);
     let (value, observed) = match window {

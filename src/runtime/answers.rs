@@ -108,5 +108,11 @@ fn not_configured(permit: Permit, provider: &str) -> Answer {
         retry_after: None,
     };
     let result = AnswerResult::Unbilled(failure);
-    Answer { reservation: permit.spend(), latency: Millis::ZERO, first_token: None, rates: ToldRates::default(), result }
+    Answer {
+        reservation: permit.spend(),
+        latency: Millis::ZERO,
+        first_token: None,
+        rates: ToldRates::default(),
+        result,
+    }
 }

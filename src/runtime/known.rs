@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
 use crate::domain::message::CacheTtl;
-use crate::domain::account::Accounts;
 use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
@@ -53,7 +52,8 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
             no_cache_writes: true,
         },
         models: BTreeMap::new(),
-        accounts: Accounts::default(),
+        accounts: Vec::new(),
+        strict: false,
     }
 }
 

@@ -45,8 +45,8 @@ use crate::domain::report::RateTable;
 use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
 use crate::gate::{Forms, Gate, Providers, Rendered, Traffic};
-use crate::rates::Rates;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
+use crate::rates::Rates;
 use crate::spec::project::Project;
 use crate::store::Store;
 use crate::tool::ToolContext;
@@ -230,7 +230,7 @@ impl Runtime {
         } else {
             PriceBook::builtin().with_overrides(options.prices)
         };
-        let accounts = project.providers.iter().map(|(name, config)| (name.clone(), config.accounts.clone()));
+        let accounts = project.providers.iter().map(|(name, config)| (name.clone(), config.payers()));
         let rates = Rates::new(project.rates.clone(), project.breaker, options.clock.now());
         let traffic = Traffic { rates, accounts: Arc::new(accounts.collect()) };
         let waits = store.waits().to_vec();

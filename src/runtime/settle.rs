@@ -125,8 +125,8 @@ mod tests {
     use super::*;
     use crate::domain::event::{BoundMethod, InputBound, Purpose, RAW_USAGE_BYTES_MAX, StepKey};
     use crate::domain::message::{Pots, StopReason};
-    use crate::domain::rate::ToldRates;
     use crate::domain::pricing::{Factor, Factors, Fee, Mismatch, Usage};
+    use crate::domain::rate::ToldRates;
     use crate::ids::{ModelName, RunId};
     use crate::units::Tokens;
 

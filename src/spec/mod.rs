@@ -6,6 +6,7 @@
 //! Deliberately absent: prices (the price book checks that models have one), keys of providers, the network, and any
 //! clock.
 
+mod accounts;
 mod agent;
 mod configuration;
 pub mod documents;

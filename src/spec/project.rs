@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::domain::account::Accounts;
 use crate::domain::ability::{Abilities, Stated};
+use crate::domain::account::{Account, Accounts};
 use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
@@ -12,7 +12,7 @@ use crate::domain::pricing::{Factor, PriceBook};
 use crate::domain::rate::RateLimit;
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
-use crate::units::{Money, TokenPrice};
+use crate::units::{Millis, Money, TokenPrice};
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]
@@ -104,8 +104,21 @@ pub struct ProviderConfig {
     pub quirks: Quirks,
     /// What the project says of this provider's models.
     pub models: BTreeMap<ModelName, Stated>,
-    /// Its accounts, and which runs each pays for.
-    pub accounts: Accounts,
+    /// Its accounts beside its own key, in the order of the file.
+    pub accounts: Vec<ProviderAccount>,
+    /// True where a run that no account is for is refused, instead of being paid by the provider's own key.
+    pub strict: bool,
+}
+
+/// An account of a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderAccount {
+    /// Its name and the runs that it pays for.
+    pub account: Account,
+    /// Where its key comes from.
+    pub key: KeySource,
+    /// Headers sent with its requests, over those of the provider; never secrets.
+    pub headers: BTreeMap<String, String>,
 }
 
 impl ProviderConfig {
@@ -124,6 +137,18 @@ impl ProviderConfig {
     /// The host of its address, without a port.
     fn host(&self) -> Option<&str> {
         host(&self.base_url)
+    }
+
+    /// Where its key comes from, and those of its accounts.
+    pub fn keys(&self) -> impl Iterator<Item = &KeySource> {
+        std::iter::once(&self.key).chain(self.accounts.iter().map(|account| &account.key))
+    }
+
+    /// Who pays for which runs.
+    #[must_use]
+    pub fn payers(&self) -> Accounts {
+        let list = self.accounts.iter().map(|account| account.account.clone()).collect();
+        Accounts { list, strict: self.strict }
     }
 
     /// What one of its models can do, as far as anybody says.
@@ -180,8 +205,21 @@ pub enum KeySource {
     None,
     /// An environment variable, by name.
     Env(String),
-    /// A program (no shell) that prints the key.
+    /// A program (no shell) that prints the key, which is kept until it is refused.
     Command(Vec<String>),
+    /// A program (no shell) that prints a token, and how long that is good.
+    TokenCommand {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// How long a token of it is good.
+        lifetime: Millis,
+    },
+    /// A file with the key on its first line, read anew for each request. Absolute.
+    File(PathBuf),
+    /// The JSON file of a Google service account, whose key is exchanged for tokens. Absolute.
+    ServiceAccount(PathBuf),
+    /// Google's metadata server, by its address: tokens of the machine's own account.
+    MetadataServer(String),
 }
 
 /// What a server of OpenAI's wire does differently, as data.

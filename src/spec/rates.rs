@@ -68,7 +68,7 @@ fn check_provider(node: &Node<'_>, name: &At<String>, providers: &Providers, fau
 fn check_account(node: &Node<'_>, name: &At<String>, providers: &Providers, faults: &mut Faults) {
     let known: BTreeSet<&str> = providers
         .values()
-        .flat_map(|provider| provider.accounts.list.iter().map(|account| AccountName::as_str(&account.name)))
+        .flat_map(|provider| provider.accounts.iter().map(|account| AccountName::as_str(&account.account.name)))
         .chain([OWN_KEY])
         .collect();
     if !known.contains(name.value.as_str()) {

@@ -19,6 +19,8 @@ fn openai() -> ProviderConfig {
         wire: Wire::OpenAiChat,
         base_url: "https://api.openai.com/v1".into(),
         key: KeySource::Env("OPENAI_API_KEY".into()),
+        accounts: Vec::new(),
+        strict: false,
         headers: BTreeMap::new(),
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,

@@ -11,6 +11,7 @@ mod each;
 mod export;
 mod init;
 mod prices;
+mod rates;
 mod resume;
 mod run;
 mod runs;
@@ -49,6 +50,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Cancel(cancel) => cancel::cancel(&context, cancel),
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
+        Command::Rates(rates) => rates::rates(&context, rates),
         Command::Prices(prices) => prices::prices(&context, prices),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),

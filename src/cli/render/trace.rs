@@ -6,8 +6,8 @@ use crate::domain::event::{
     AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::rate::RateKind;
 use crate::domain::pricing::{Factor, Fee, Fees, Mismatch};
+use crate::domain::rate::RateKind;
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
     StepLine, TimelineEntry, TokenDocument, Trace,
@@ -337,7 +337,8 @@ fn contradiction(mismatch: &Mismatch) -> String {
 }
 
 fn model_details(model: &ModelLine) -> Vec<String> {
-    let mut lines: Vec<String> = model.instead.iter().map(|why| format!("instead: {}", one_line(why, 200))).collect();
+    let mut lines: Vec<String> = model.account.iter().map(|account| format!("paid by account {account}")).collect();
+    lines.extend(model.instead.iter().map(|why| format!("instead: {}", one_line(why, 200))));
     let cut = |cut: &crate::domain::event::Cut| {
         let what = one_line(&cut.what, EXCERPT_CHARS_MAX);
         format!("cut {} tokens of {}: {what}", cut.tokens, pot(cut.pot))

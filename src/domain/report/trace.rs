@@ -378,6 +378,9 @@ pub enum AttemptCall {
 pub struct ModelLine {
     /// The model asked.
     pub model: ModelName,
+    /// The account of its provider that pays; null for the provider's own key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountName>,
     /// The price version pinned.
     pub price: PriceId,
     /// What it was for.

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::{CASSETTE_BYTES_MAX, CASSETTE_VERSION, Came, CassetteError, Head, LINE_BYTES_MAX, Line, Secrets, key};
-use crate::domain::rate::ToldRates;
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
+use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::provider::{Answer, AnswerResult, CancelSignal, Listener};
@@ -126,7 +126,13 @@ impl Answers for Playing {
                 if let (Came::Replied(reply), Some(listener)) = (&came, listener) {
                     listener(&reply.message.text);
                 }
-                Answer { reservation, latency: latency_ms, first_token: first_token_ms, rates: ToldRates::default(), result: result(came) }
+                Answer {
+                    reservation,
+                    latency: latency_ms,
+                    first_token: first_token_ms,
+                    rates: ToldRates::default(),
+                    result: result(came),
+                }
             }
             Some(Line::Tool { .. }) | None => {
                 let result = AnswerResult::Unbilled(missing(&format!("request to {}", request.model)));

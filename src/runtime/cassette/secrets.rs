@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::domain::plan::{Plan, ToolKind};
 use crate::ids::AgentName;
-use crate::spec::project::{KeySource, Project};
+use crate::spec::project::{KeySource, Project, ProviderConfig};
 use crate::tool::variables::{SECRET_BYTES_MIN, Variables};
 
 /// Values and their names; the longest first, so that a secret inside another leaves no rest.
@@ -18,7 +18,8 @@ impl Secrets {
     /// Those that the project's providers and the agents' tools name.
     #[must_use]
     pub fn of(project: &Project, plans: &BTreeMap<AgentName, Plan>, variables: &Variables) -> Self {
-        let mut names: Vec<&str> = project.providers.values().filter_map(|provider| variable(&provider.key)).collect();
+        let keys = project.providers.values().flat_map(ProviderConfig::keys);
+        let mut names: Vec<&str> = keys.filter_map(variable).collect();
         plans.values().for_each(|plan| listed(plan, &mut names));
         let values = names.into_iter().filter_map(|name| Some((name.to_owned(), variables.read(name)?)));
         Self::new(values.collect())
@@ -62,7 +63,12 @@ impl fmt::Debug for Secrets {
 fn variable(key: &KeySource) -> Option<&str> {
     match key {
         KeySource::Env(name) => Some(name),
-        KeySource::None | KeySource::Command(_) => None,
+        KeySource::None
+        | KeySource::Command(_)
+        | KeySource::TokenCommand { .. }
+        | KeySource::File(_)
+        | KeySource::ServiceAccount(_)
+        | KeySource::MetadataServer(_) => None,
     }
 }
 

@@ -73,10 +73,7 @@ impl Conductor {
             for in_flight in std::mem::take(&mut self.in_flight).into_values() {
                 let reserved = &in_flight.reserved;
                 let run = reserved.reservation.run;
-                self.note(
-                    run,
-                    settle::broken_off(reserved, "the run was asked to stop, and the answer took too long"),
-                );
+                self.note(run, settle::broken_off(reserved, "the run was asked to stop, and the answer took too long"));
             }
         }
         failpoint::reach("run.stop");

@@ -282,14 +282,7 @@ impl Conductor {
         self.later = Some(self.later.map_or(until, |later| later.min(until)));
     }
 
-    fn push_model(
-        &mut self,
-        run: RunId,
-        intent: &ModelIntent,
-        draft: Draft,
-        hold: Option<Hold>,
-        asked: &mut Asked,
-    ) {
+    fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, hold: Option<Hold>, asked: &mut Asked) {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
         // Nobody waits for the money of a summary: what was to be summed up is cut instead.
@@ -348,7 +341,8 @@ impl Conductor {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
             let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
-            let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false, hold: None };
+            let pending =
+                Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false, hold: None };
             asked.push(&self.tree, pending, ask);
             return false;
         };

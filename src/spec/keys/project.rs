@@ -1,7 +1,8 @@
 //! The keys of `plimsoll.toml`.
 
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
-use super::{AGENT_LIMITS, CEILING_LIMITS, COUNT_MAX, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
+use super::{AGENT_LIMITS, CEILING_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
+use crate::units::Millis;
 
 /// The words of `per`.
 pub(crate) const PERIODS: [&str; 6] = ["hour", "day", "week", "month", "quarter", "total"];
@@ -22,7 +23,11 @@ pub(crate) static PROJECT: Section = Section {
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
         optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
         optional("ceilings", Kind::Table(&CEILINGS), "What no agent may exceed"),
-        optional("rates", Kind::Tables(&RATE), "How many calls and tokens may go out in a minute, and how many at once"),
+        optional(
+            "rates",
+            Kind::Tables(&RATE),
+            "How many calls and tokens may go out in a minute, and how many at once",
+        ),
         optional("breaker", Kind::Table(&BREAKER), "When a model that fails isn't asked for a while"),
     ],
 };
@@ -39,6 +44,50 @@ static HEAD: Section = Section {
     ],
 };
 
+/// Where a key comes from: one of these.
+const KEY_ENV: Field = optional("key_env", Kind::Text, "The environment variable that holds the key");
+const KEY_COMMAND: Field = optional(
+    "key_command",
+    Kind::Texts { min: 1, max: 64 },
+    "A program with arguments (no shell) that prints the key or a token",
+);
+const KEY_LIFETIME: Field = optional(
+    "key_lifetime",
+    Kind::Duration { min: Millis::from_secs(1), max: TIME_MAX },
+    "How long a token of `key_command` is good; without it, until the provider refuses it",
+);
+const KEY_FILE: Field =
+    optional("key_file", Kind::Text, "A file with the key or a token on its first line, read for each call");
+const SERVICE_ACCOUNT: Field = optional(
+    "service_account",
+    Kind::Text,
+    "The JSON file of a Google service account, whose key is exchanged for tokens",
+);
+const METADATA_SERVER: Field = optional(
+    "metadata_server",
+    Kind::Text,
+    "Take tokens of the Google machine's own account from here: `http://metadata.google.internal`",
+);
+
+static ACCOUNT: Section = Section {
+    doc: "An account of the provider, so that its own bill splits: the first whose labels a run has pays for it",
+    fields: &[
+        required("name", Kind::Text, "Its name, once in the provider; the trace shows it"),
+        required(
+            "labels",
+            Kind::TextsByName,
+            "Labels that a run must have to be paid by it, such as `tenant = \"acme\"`",
+        ),
+        KEY_ENV,
+        KEY_COMMAND,
+        KEY_LIFETIME,
+        KEY_FILE,
+        SERVICE_ACCOUNT,
+        METADATA_SERVER,
+        optional("headers", Kind::TextsByName, "Headers of its requests, over those of the provider; never secrets"),
+    ],
+};
+
 static PROVIDER: Section = Section {
     doc: "How a provider is reached",
     fields: &[
@@ -51,13 +100,19 @@ static PROVIDER: Section = Section {
             "The wire format: `openai-chat`, which most servers speak",
         ),
         required("base_url", Kind::Text, "Where the API begins, such as `https://api.openai.com/v1`"),
-        optional("key_env", Kind::Text, "The environment variable that holds the key"),
-        optional(
-            "key_command",
-            Kind::Texts { min: 1, max: 64 },
-            "A program with arguments (no shell) that prints the key",
-        ),
+        KEY_ENV,
+        KEY_COMMAND,
+        KEY_LIFETIME,
+        KEY_FILE,
+        SERVICE_ACCOUNT,
+        METADATA_SERVER,
         optional("headers", Kind::TextsByName, "Headers of every request; never secrets"),
+        optional("accounts", Kind::Tables(&ACCOUNT), "Accounts that pay for runs by their labels, beside its own key"),
+        optional(
+            "strict",
+            Kind::Boolean,
+            "Refuse runs that no account is for, instead of paying for them by the provider's own key; false by default",
+        ),
         optional(
             "output_cap_field",
             Kind::Choice { now: &["max_completion_tokens", "max_tokens"], later: &[] },

@@ -61,8 +61,8 @@ pub(super) fn reply(id: ReservationId, message: Assistant, stop: StopReason) -> 
 }
 
 pub(super) fn model_call(purpose: Purpose, input: u64, output: u64, remark: Option<String>) -> ModelCall {
-    account: None,
     ModelCall {
+        account: None,
         model: "openai/gpt-5-mini".into(),
         price: "openai/gpt-5-mini@x#1".into(),
         purpose,

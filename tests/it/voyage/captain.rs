@@ -195,6 +195,8 @@ impl Voyage {
             weather: self.sheet.weather.clone(),
             tariffs: self.sheet.tariffs.clone(),
             judge: self.judge.clone(),
+            out: Arc::default(),
+            most: self.sheet.rates.0,
         });
         tokio.block_on(Box::pin(Life::begin_and_end(self, life, seed, end, deck, crew)))
     }

@@ -2,11 +2,13 @@
 //!
 //! What a call comes to follows from its reservation alone, so it doesn't depend on what else goes on.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plimsoll::domain::message::{Assistant, Message, Reply, Request, StopReason, ToolCall, ToolChoice};
 use plimsoll::domain::plan::ToolPlan;
 use plimsoll::domain::pricing::{Factors, Usage};
+use plimsoll::domain::rate::ToldRates;
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::gate::Permit;
 use plimsoll::ids::ReservationId;
@@ -28,6 +30,18 @@ pub(super) struct Crew {
     pub(super) weather: Weather,
     pub(super) tariffs: Vec<Tariff>,
     pub(super) judge: Arc<Mutex<Judge>>,
+    /// Model calls that are out, and the most that there may be.
+    pub(super) out: Arc<AtomicU64>,
+    pub(super) most: Option<u64>,
+}
+
+/// A model call that is out.
+struct Out(Arc<AtomicU64>);
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What a model attempt comes to if nothing cuts it short.
@@ -109,6 +123,11 @@ impl Crew {
         let untold = bill.map(|bill| bill.min(permit.worst_case()));
         let (mut dice, meter) = self.begin(permit, |dice| untold.filter(|_| dice.chance(70)));
         let reservation = meter.id;
+        let out = self.out.fetch_add(1, Ordering::SeqCst) + 1;
+        let _out = Out(self.out.clone());
+        if self.most.is_some_and(|most| out > most) {
+            lock(&self.judge).broken(format!("(10) {out} model calls are out at once"));
+        }
         let first_token = Millis(work.0 * 3 / 4);
         let until = if request.stream && first_token > first_limit && first_limit < limit.min(work) {
             (first_limit, Some(ErrorClass::FirstTokenLate))
@@ -131,7 +150,7 @@ impl Crew {
         }
         meter.charge(bill);
         let latency = Millis(u64::try_from(began.elapsed().as_millis()).expect("short"));
-        Answer { reservation, latency, first_token: None, result }
+        Answer { reservation, latency, first_token: None, rates: ToldRates::default(), result }
     }
 
     fn script(&self, dice: &mut Dice, request: &Request, worst_case: Money) -> Script {

@@ -84,6 +84,8 @@ pub(super) struct Sheet {
     pub(super) start: Timestamp,
     pub(super) tariffs: Vec<Tariff>,
     pub(super) budgets: Vec<BudgetDraw>,
+    /// Model calls at once, and tokens in a minute for each tenant.
+    pub(super) rates: (Option<u64>, Option<u64>),
     /// The agents' files, in each edition that a life may find.
     pub(super) editions: Vec<Vec<String>>,
     pub(super) roots: Vec<Root>,
@@ -133,11 +135,16 @@ impl Sheet {
                 (Millis(dice.between(100, 30_000)), budget, draw_cap(dice))
             })
             .collect();
+        // Apart, so that what else is drawn doesn't depend on it.
+        let apart = &mut Dice::of(seed, &[4]);
+        let rates =
+            (apart.chance(30).then(|| apart.between(1, 4)), apart.chance(30).then(|| apart.between(4_000, 80_000)));
         Self {
             // Some minutes or seconds before an hour begins.
             start: Timestamp(1_700_002_800_000 - dice.pick(&[600_000, 20_000, 4_000])),
             tariffs: ["p/amber", "q/birch", "r/cedar"].into_iter().map(|model| draw_tariff(dice, model)).collect(),
             budgets,
+            rates,
             editions,
             roots,
             weather: draw_weather(dice),
@@ -163,6 +170,12 @@ impl Sheet {
             let each = each.map_or_else(String::new, |label| format!("each = ['{label}']\n"));
             let cap = decimal(u128::from(*cap) * 1_000_000);
             text += &format!("[[budgets]]\nname = '{name}'\nper = '{per}'\ncap = '${cap}'\n{each}");
+        }
+        if let Some(most) = self.rates.0 {
+            text += &format!("[[rates]]\nconcurrent = {most}\n");
+        }
+        if let Some(tokens) = self.rates.1 {
+            text += &format!("[[rates]]\neach = ['tenant']\ntokens_per_minute = {tokens}\n");
         }
         text
     }

@@ -228,6 +228,8 @@ impl Judge {
                 known.wait = None;
                 known.state = RunState::Running;
             }
+            Event::RateWaitBegan(_) => self.saw("rate wait"),
+            Event::RateWaitEnded(_) => {}
             Event::LandingReleased(released) => self.release(run, released.reservation),
             Event::CancelRequested(_) => self.known(run).cancelled = true,
             Event::Interrupted(_) => {

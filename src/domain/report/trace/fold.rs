@@ -6,8 +6,8 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitEnded, Recorded, Reserved, Settled, StageEnd, StageEnded,
-    Voided, WaitEnd,
+    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitEnded, Recorded, Reserved, Settled, StageEnd,
+    StageEnded, Voided, WaitEnd,
 };
 use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
@@ -149,6 +149,7 @@ impl Fold {
         match call {
             Call::Model(call) => AttemptCall::Model(ModelLine {
                 model: call.model.clone(),
+                account: call.account.clone(),
                 price: call.price.clone(),
                 purpose: call.purpose,
                 max_output_tokens: call.max_output_tokens,
