@@ -24,22 +24,21 @@ use crate::units::{Money, Timestamp, Tokens};
 /// The providers that can be asked, each with what its requests allow it to charge for.
 #[derive(Clone, Debug)]
 pub enum Providers {
-    /// Whatever a plan names: the simulated provider stands in.
-    Any(Terms),
+    /// Whatever a plan names, since the simulated provider stands in: these with their own terms, all others pinned.
+    Any(Arc<BTreeMap<ProviderName, Terms>>),
     /// These.
     Configured(Arc<BTreeMap<ProviderName, Terms>>),
 }
 
 impl Providers {
     /// The terms of requests that forbid cache writes and pin the service tier.
-    #[must_use]
-    pub const fn pinned() -> Terms {
+    const fn pinned() -> Terms {
         Terms { cache_writes: CacheWrites::Never, service_tier: ServiceTier::Pinned, factors: Factors::NONE }
     }
 
     fn terms(&self, provider: &ProviderName) -> Option<Terms> {
         match self {
-            Self::Any(terms) => Some(*terms),
+            Self::Any(known) => Some(known.get(provider).copied().unwrap_or(Self::pinned())),
             Self::Configured(known) => known.get(provider).copied(),
         }
     }
