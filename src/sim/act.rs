@@ -478,15 +478,15 @@ fn broken(fault: Option<Fault>, after: usize) -> Broken {
 
 /// The answers that are none of any wire.
 fn senseless(fault: Option<Fault>, status: u16, stream: bool) -> Option<Payload> {
-    let (status, content_type, body) = match fault? {
-        Fault::PlainError => (500, "text/plain", "upstream connect error"),
-        Fault::Redirect => (307, "text/plain", ""),
-        Fault::WrongType => {
+    let (status, content_type, body) = match fault {
+        Some(Fault::PlainError) => (500, "text/plain", "upstream connect error"),
+        Some(Fault::Redirect) => (307, "text/plain", ""),
+        Some(Fault::WrongType) => {
             (status, "text/html", "<!doctype html><title>Sign in</title><p>Please sign in to the network.")
         }
-        Fault::Garbage if stream => (status, "text/event-stream", "data: {\"id\":\"chatcmpl-\n\n"),
-        Fault::Garbage => (status, "application/json", "{\"id\":\"chatcmpl-"),
-        _ => return None,
+        Some(Fault::Garbage) if stream => (status, "text/event-stream", "data: {\"id\":\"chatcmpl-\n\n"),
+        Some(Fault::Garbage) => (status, "application/json", "{\"id\":\"chatcmpl-"),
+        Some(_) | None => return None,
     };
     Some(Payload::Raw { status, content_type, body: body.to_owned() })
 }
