@@ -6,9 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::Gate;
-use super::prepare::Draft;
 use crate::domain::account::{Accounts, NoAccount};
-use crate::domain::event::{Call, Labels};
+use crate::domain::event::{Call, Labels, Reserved};
 use crate::domain::rate::CallTokens;
 use crate::domain::retry::{self, Exit, Tried};
 use crate::domain::run::Run;
@@ -32,10 +31,10 @@ impl Gate {
         &self.traffic.rates
     }
 
-    /// Takes what a draft needs of the rates, or puts it in their queue. A tool's call needs nothing of them.
+    /// Takes what a call needs of the rates, or puts it in their queue. A tool's call needs nothing of them.
     #[must_use]
-    pub fn ask_rates(&self, run: &Run, draft: &Draft, wake: Arc<Notify>) -> Option<Pass> {
-        let Call::Model(call) = &draft.reserved.call else { return None };
+    pub fn ask_rates(&self, run: &Run, reserved: &Reserved, wake: Arc<Notify>) -> Option<Pass> {
+        let Call::Model(call) = &reserved.call else { return None };
         let tokens = CallTokens { input: call.bound.tokens.0, output: call.max_output_tokens.into() };
         let (model, account) = (call.model.clone(), call.account.clone());
         let asking = Asking { model, account, labels: run.labels.clone(), tokens, wake };

@@ -54,6 +54,10 @@ impl Queue {
         heads.into_iter().map(|(_, head, line)| (line.clone(), head)).collect()
     }
 
+    pub(super) fn first_of(&self, line: &LineKey) -> Option<u64> {
+        self.lines.get(line)?.front().copied()
+    }
+
     /// The first of a line goes: its tenant's turn is over.
     pub(super) fn pop(&mut self, line: &LineKey) {
         let Some(waiting) = self.lines.get_mut(line) else { return };

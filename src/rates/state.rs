@@ -1,6 +1,6 @@
 //! All counts together: what a call needs, whether it is there, and who is next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::count::Count;
 use super::queue::{LineKey, Queue};
@@ -102,7 +102,7 @@ impl State {
         let id = self.next_id;
         self.next_id += 1;
         self.queue.push(&line, id);
-        self.waiters.insert(id, Waiter { asking, line, wait: behind(), granted: false });
+        self.waiters.insert(id, Waiter { asking, line, wait: behind(&in_turn()), granted: false });
         id
     }
 
@@ -110,12 +110,19 @@ impl State {
     pub(super) fn look(&mut self, id: u64, now: Timestamp) -> Result<(), Wait> {
         self.poll(now, Some(id));
         match self.waiters.get(&id) {
-            Some(waiter) if !waiter.granted => Err(waiter.wait.clone()),
+            Some(waiter) if !waiter.granted => Err(self.wait_of(id, waiter)),
             Some(_) | None => {
                 self.waiters.remove(&id);
                 Ok(())
             }
         }
+    }
+
+    /// What a call waits for; behind the first of its line, for what that one waits for.
+    fn wait_of(&self, id: u64, waiter: &Waiter) -> Wait {
+        let first = self.queue.first_of(&waiter.line).filter(|first| *first != id);
+        let first = first.and_then(|first| self.waiters.get(&first));
+        first.map_or_else(|| waiter.wait.clone(), |first| behind(&first.wait.refusal))
     }
 
     /// A call doesn't want to go any more.
@@ -131,14 +138,14 @@ impl State {
 
     /// Lets through whoever may go, in turn. `looking` looks itself, and needs no wake.
     fn poll(&mut self, now: Timestamp, looking: Option<u64>) {
-        let mut blocked = BTreeSet::new();
+        let mut blocked: BTreeMap<Need, Refusal> = BTreeMap::new();
         // Each round lets at least one through, but for the last.
         loop {
             let mut some = false;
             for (line, id) in self.queue.heads() {
                 let needs = self.needs(&line);
-                if needs.iter().any(|need| blocked.contains(need)) {
-                    self.set_wait(id, None, looking);
+                if let Some(refusal) = needs.iter().find_map(|need| blocked.get(need)) {
+                    self.set_wait(id, behind(refusal), looking);
                     continue;
                 }
                 let Some(waiter) = self.waiters.get(&id) else { continue };
@@ -148,8 +155,8 @@ impl State {
                     some = true;
                 } else {
                     let wait = longest(&blocks);
-                    blocked.extend(blocks.into_iter().map(|(need, _)| need));
-                    self.set_wait(id, Some(wait), looking);
+                    blocked.extend(blocks.into_iter().map(|(need, wait)| (need, wait.refusal)));
+                    self.set_wait(id, wait, looking);
                 }
             }
             if !some {
@@ -180,9 +187,8 @@ impl State {
     }
 
     /// Who is behind others, or behind what has no known end, is woken when that changes.
-    fn set_wait(&mut self, id: u64, wait: Option<Wait>, looking: Option<u64>) {
+    fn set_wait(&mut self, id: u64, wait: Wait, looking: Option<u64>) {
         let Some(waiter) = self.waiters.get_mut(&id) else { return };
-        let wait = wait.unwrap_or_else(behind);
         let sooner = wait.until.is_some() && waiter.wait.until != wait.until;
         if sooner && looking != Some(id) {
             waiter.asking.wake.notify_one();
@@ -349,22 +355,27 @@ fn whose(model: &ModelName, account: Option<&AccountName>) -> [Whose; 2] {
     [Whose::Model(model.clone()), Whose::Account(model.provider(), account.cloned())]
 }
 
-/// Others are before it.
-fn behind() -> Wait {
-    let refusal = Refusal {
+/// Nobody has looked yet.
+fn in_turn() -> Refusal {
+    Refusal {
         limit: LimitKind::RateQueue,
         subject: None,
         value: "in turn".to_owned(),
-        observed: "calls before it wait for the same".to_owned(),
+        observed: String::new(),
         declared: Declared::Default,
-    };
-    Wait { refusal, until: None }
+    }
+}
+
+/// Others are before it, and wait for this.
+fn behind(refusal: &Refusal) -> Wait {
+    let observed = "calls before it wait for the same".to_owned();
+    Wait { refusal: Refusal { observed, ..refusal.clone() }, until: None }
 }
 
 /// What is waited for the longest; what has no known end is longer than anything.
 fn longest(blocks: &[(Need, Wait)]) -> Wait {
     let longest = blocks.iter().max_by_key(|(_, wait)| (wait.until.is_none(), wait.until));
-    longest.map_or_else(behind, |(_, wait)| wait.clone())
+    longest.map_or_else(|| behind(&in_turn()), |(_, wait)| wait.clone())
 }
 
 /// What an open breaker says.

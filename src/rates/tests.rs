@@ -179,7 +179,7 @@ fn a_provider_is_taken_at_its_word() {
     let (ticket, _) = ticket.look(at(5_999)).err().expect("not yet");
     assert!(ticket.look(at(6_000)).is_ok());
     let row = &rates.standing(at(6_000)).providers[0];
-    assert_eq!((row.what.as_str(), row.left, row.value, row.full_at), ("tokens", 0, Some(1_000), at(60_000)));
+    assert_eq!((row.what.as_str(), row.left, row.value, row.full_at), ("tokens", 100, Some(1_000), at(60_000)));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<usize>().prop_map(Step::End),
         1 => any::<usize>().prop_map(Step::Leave),
     ];
-    proptest::collection::vec(step, 1..120)
+    proptest::collection::vec(step, 1..60)
 }
 
 proptest! {
@@ -269,7 +269,7 @@ proptest! {
         let rates = rates(vec![limit(&[], 0, 30_000, 3)]);
         let (mut ms, mut sent, mut out, mut line) = (0, Vec::new(), Vec::new(), Vec::new());
         let mut largest = LIMIT / 10;
-        let close = (0..400).flat_map(|_| [Step::End(0), Step::End(0), Step::End(0), Step::Pass(1_000)]);
+        let close = (0..150).flat_map(|_| [Step::End(0), Step::End(0), Step::End(0), Step::Pass(20_000)]);
         for step in steps.into_iter().chain(close) {
             match step {
                 Step::Ask { tenant, tokens } => match rates.ask(asking(&tenant.to_string(), MODEL, tokens), at(ms)) {

@@ -270,6 +270,13 @@ fn money_is_shown_by_dimension_and_budget() {
     desk.snapshot("budget", &["budget"]);
     desk.snapshot("budget_json", &["budget", "month", "--json"]);
     desk.snapshot("budget_unknown", &["budget", "mont"]);
+    desk.snapshot("rates_none", &["rates"]);
+    desk.append(
+        "plimsoll.toml",
+        "[[rates]]\nscope = { provider = \"openai\" }\neach = [\"tenant\"]\ntokens_per_minute = 60_000\nconcurrent = 4\n",
+    );
+    desk.snapshot("rates", &["rates"]);
+    desk.snapshot("rates_json", &["rates", "--json"]);
     let bare = Desk::empty();
     bare.write("plimsoll.toml", "");
     bare.snapshot("budget_none", &["budget"]);

@@ -81,6 +81,8 @@ fn what_goes_on_in_the_holder_is_seen() {
         assert!(harbour.plimsoll(&["trace", "last"]).stdout.contains(&run));
         let budget = harbour.plimsoll(&["budget", "--json"]).json();
         assert_eq!(budget["budgets"][0]["held_usd"], trace["cost"]["held_usd"], "{budget}");
+        let rates = harbour.plimsoll(&["rates", "--json"]).json();
+        assert_eq!((&rates["rates"][0]["value"], &rates["rates"][0]["free"]), (&64.into(), &63.into()), "{rates}");
         let cost = harbour.plimsoll(&["cost", "--json"]).json();
         assert_eq!(cost["total"]["ended"]["finished"], 1, "{cost}");
         ship.sink();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Event, Labels, Recorded, RunState};
+use plimsoll::domain::event::{Call, Event, Labels, Recorded, RunState};
 use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::message::{Assistant, Reply, Request, StopReason};
@@ -136,9 +136,9 @@ impl Port {
         let (head, _) = self.runtime.load(run).expect("a run");
         let trace = Trace::of_tree(run, &head.plan, self.clock.now(), &mut |run| self.runtime.store().events(run));
         let timeline = trace.expect("it reads").expect("a trace").timeline;
-        let waited = timeline.into_iter().filter_map(|entry| match entry {
-            TimelineEntry::RateWaited { refusal, waited_ms, .. } => Some((refusal.limit, waited_ms?)),
-            _ => None,
+        let waited = timeline.into_iter().filter_map(|entry| {
+            let TimelineEntry::RateWaited { refusal, waited_ms, .. } = entry else { return None };
+            Some((refusal.limit, waited_ms?))
         });
         waited.collect()
     }
@@ -238,12 +238,9 @@ async fn an_open_breaker_sends_the_next_run_to_the_fallback() {
     let (run, state) = port.run("a").await;
     assert_eq!(state, RunState::Finished);
     let log = port.log(run);
-    let call = log.iter().find_map(|recorded| match &recorded.event {
-        Event::Reserved(reserved) => match &reserved.call {
-            plimsoll::domain::event::Call::Model(call) => Some(call.clone()),
-            plimsoll::domain::event::Call::Tool { .. } => None,
-        },
-        _ => None,
+    let call = log.iter().find_map(|recorded| {
+        let Event::Reserved(reserved) = &recorded.event else { return None };
+        if let Call::Model(call) = &reserved.call { Some(call.clone()) } else { None }
     });
     let call = call.expect("a call");
     assert_eq!(call.model.as_str(), "anthropic/claude-haiku-4-5");
@@ -256,7 +253,12 @@ async fn an_open_breaker_sends_the_next_run_to_the_fallback() {
 #[tokio::test(start_paused = true)]
 async fn without_a_fallback_a_breaker_is_waited_for_as_long_as_a_retry_after() {
     let configuration = "[breaker]\nfailures = 2\nopen = '10s..60s'\n";
-    let port = port(configuration, &format!("{AGENT}[retry]\nattempts = 4\n"), &MemoryDisk::default(), START);
+    let port = port(
+        configuration,
+        &format!("{AGENT}[retry]\nattempts = 4\nretry_after = '15s'\n"),
+        &MemoryDisk::default(),
+        START,
+    );
     port.steady.fails.lock().expect("a lock").extend([ErrorClass::Server; 2]);
     let (run, state) = port.run("a").await;
     assert_eq!(state, RunState::Finished);
@@ -284,4 +286,46 @@ async fn labels_choose_who_pays_and_strict_accounts_pay_for_nobody_else() {
     let refusal = stopped.ended.and_then(|ended| ended.refusal).expect("a limit");
     assert_eq!((state, refusal.limit), (RunState::Stopped, LimitKind::ModelPolicy));
     assert!(refusal.observed.contains("no account of its provider is for the labels of this run"), "{refusal}");
+}
+
+fn faults(configuration: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("plimsoll.toml"), configuration).expect("a file");
+    load_project(folder.path(), &LoadOptions::default()).map(drop).expect_err("it has faults").to_string()
+}
+
+#[test]
+fn what_is_wrong_with_rates_breakers_and_accounts_is_told_by_line() {
+    let provider = "[providers.openai]\nwire = 'openai-chat'\nbase_url = 'http://127.0.0.1:9/v1'\n";
+    let account = "[[providers.openai.accounts]]\n";
+    for (text, told) in [
+        ("[[rates]]\nscope = { provider = 'openai' }\n", "the rate limits nothing"),
+        ("[[rates]]\nconcurrent = 0\n", "`concurrent`"),
+        ("[[rates]]\nconcurrent = 1\nscope = { provider = 'opnai' }\n", "no provider `opnai` is configured"),
+        ("[[rates]]\nconcurrent = 1\nscope = { model = 'gpt-5' }\n", "`gpt-5` is no name of a model"),
+        ("[[rates]]\nconcurrent = 1\nscope = { account = 'acme' }\n", "no provider has an account `acme`"),
+        (
+            "[[rates]]\nconcurrent = 1\nscope = { model = 'openai/a' }\neach = ['model']\n",
+            "`model` is in `each` and in `scope`",
+        ),
+        ("[[rates]]\nconcurrent = 1\neach = ['a b']\n", "`a b` is no name of a label"),
+        ("[[rates]]\nper_second = 1\n", "per_second"),
+        ("[breaker]\nopen = '0s..5m'\n", "a breaker that is open for no time is none"),
+        ("[breaker]\nfailures = 2000\n", "`failures`"),
+    ] {
+        let all = faults(&format!("{provider}{text}"));
+        assert!(all.contains(told), "{text}: {all}");
+    }
+    for (text, told) in [
+        ("name = 'default'\nlabels = { tenant = 'a' }\nkey_env = 'K'\n", "`default` stands for the provider's own key"),
+        ("name = 'a'\nlabels = { tenant = 'a' }\n", "neither a key nor headers of its own"),
+        ("name = 'a'\nlabels = {}\nkey_env = 'K'\n", "the account is for every run"),
+        ("name = 'a'\nkey_env = 'K'\n", "`labels`"),
+        ("name = 'a'\nlabels = { t = 'a' }\nkey_env = 'K'\nkey_file = 'f'\n", "are both there"),
+        ("name = 'a'\nlabels = { t = 'a' }\nheaders = { Authorization = 'x' }\n", "would hold a secret"),
+    ] {
+        let all = faults(&format!("{provider}{account}{text}"));
+        assert!(all.contains(told), "{text}: {all}");
+    }
+    assert!(faults(&format!("{provider}strict = true\n")).contains("`strict` refuses every run"));
 }

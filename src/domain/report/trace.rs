@@ -161,7 +161,7 @@ pub enum TimelineEntry {
         /// When it would have gone, if nobody else had been before it, where that was known.
         #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
-        /// How long it took; null where it goes on, or was given up.
+        /// How long it took, or until it was given up; null while it goes on.
         waited_ms: Option<Millis>,
     },
     /// The run met a limit, and makes its last call.

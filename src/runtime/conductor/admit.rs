@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::rates::RatePass;
 use super::{Conductor, Flow, Pending, Work};
 use crate::domain::event::{Call, Landing, Purpose, Reserved, RunState};
 use crate::domain::ledger::{AdmitAsk, Ask, ReserveAsk};
@@ -9,7 +10,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, Next};
 use crate::failpoint;
 use crate::gate::{Beside, Passage, Prepared};
-use crate::rates::{Hold, Pass};
+use crate::rates::Hold;
 use crate::runtime::RuntimeError;
 use crate::runtime::progress::Progress;
 use crate::units::Money;
@@ -69,23 +70,13 @@ impl Conductor {
             // A stage has no room for it: it is stopped once its run goes on.
             Err(_) => return self.admit_without_call().await,
         }
-        let hold = match self.ask_rates(self.root().id, &draft) {
-            Some(Pass::Now(hold)) => Some(hold),
-            None => None,
-            Some(Pass::Full(refusal)) if self.root().state == RunState::Queued => {
-                return self.stop_before_start(refusal).await;
+        let hold = match self.rates_to_admit(intent, &draft) {
+            RatePass::Now(hold) => hold,
+            RatePass::Refused(refusal) if self.root().state == RunState::Queued => {
+                return self.stop_before_start(*refusal).await;
             }
-            Some(Pass::Waits(ticket, wait)) => {
-                drop(ticket);
-                match self.too_long(self.root().id, intent, &wait) {
-                    Some(refusal) if self.root().state == RunState::Queued => {
-                        return self.stop_before_start(refusal).await;
-                    }
-                    // It waits once it runs, holding its landing reserve only.
-                    Some(_) | None => return self.admit_before_call(landing, draft.reserved.amount).await,
-                }
-            }
-            Some(Pass::Full(_)) => return self.admit_before_call(landing, draft.reserved.amount).await,
+            // It waits, or lands, once it runs.
+            RatePass::Refused(_) | RatePass::Waits => return self.admit_before_call(draft.reserved.amount).await,
         };
         let is_free = hold.as_ref().is_none_or(Hold::is_free);
         let can_tighten = draft.can_tighten;
@@ -95,7 +86,7 @@ impl Conductor {
         let lower = !can_tighten && self.downgrade(&key).is_none();
         let lower = lower.then_some(draft.lower);
         let first = Some(Box::new(ReserveAsk { reserved: draft.reserved.clone(), lower, wait_until: None }));
-        let ask = AdmitAsk { landing: landing.clone(), bound, first, provisional: can_tighten };
+        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         let work = Work::Model(Box::new(draft.request));
         let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten, hold };
         self.pending = BTreeMap::from([(pending.reserved.reservation, Box::new(pending))]);
@@ -110,7 +101,7 @@ impl Conductor {
             // What it took of the rates would be old by the time that it starts.
             Some(Passage::Queued) if !is_free => {
                 self.pending.clear();
-                self.admit_before_call(landing, bound).await
+                self.admit_before_call(bound).await
             }
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
@@ -146,11 +137,16 @@ impl Conductor {
         let landing = self.landing_reserve(Purpose::Turn);
         // A landing takes its reserve's place, and needs nothing beside it.
         let bound = landing.as_ref().filter(|_| self.root().lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
-        self.admit_before_call(landing, bound).await
+        self.admit_by_landing(landing, bound).await
     }
 
-    /// Asks to start, or to go on, with the landing reserve alone.
-    async fn admit_before_call(&mut self, landing: Option<Landing>, bound: Money) -> Result<Flow, RuntimeError> {
+    /// Asks to start, or to go on, before the first call may be asked for: it will need so much.
+    async fn admit_before_call(&mut self, bound: Money) -> Result<Flow, RuntimeError> {
+        let landing = self.landing_reserve(Purpose::Turn);
+        self.admit_by_landing(landing, bound).await
+    }
+
+    async fn admit_by_landing(&mut self, landing: Option<Landing>, bound: Money) -> Result<Flow, RuntimeError> {
         let passages =
             self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
         match passages.into_iter().next() {

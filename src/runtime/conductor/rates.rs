@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{Conductor, Key, Pending, Work};
+use super::{Conductor, Key, Pending};
 use crate::domain::breaker::{Sign, sign};
-use crate::domain::event::{Call, Event, ModelCall, Purpose, RateWaitBegan, RateWaitEnded};
+use crate::domain::event::{Call, Event, ModelCall, Place, Purpose, RateWaitBegan, RateWaitEnded, Reserved};
 use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::pricing::Usage;
 use crate::domain::rate::CallTokens;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::domain::run::ModelIntent;
@@ -17,7 +18,7 @@ use crate::gate::Draft;
 use crate::ids::{AccountName, ModelName, RunId};
 use crate::provider::{Answer, AnswerResult};
 use crate::rates::{Hold, Pass, Ticket, Used, Wait};
-use crate::units::{Timestamp, Tokens};
+use crate::units::{Millis, Timestamp};
 
 /// The calls of a tree that wait for rates.
 #[derive(Default)]
@@ -30,10 +31,10 @@ pub(super) struct RateWaits {
 /// One call that waits.
 struct RateWait {
     since: Timestamp,
-    place: crate::domain::event::Place,
+    place: Place,
     /// Its place in the queue, while it has one.
     ticket: Option<(Ticket, ModelName, Option<AccountName>, CallTokens)>,
-    /// When to look again.
+    /// When to look again: once it may go, or its time is up.
     until: Option<Timestamp>,
     /// The run still wants it, as far as the present look has come.
     wanted: bool,
@@ -104,7 +105,7 @@ impl Conductor {
         let pass = match self.rate_waits.ticket(&key, call).map(|ticket| ticket.look(now)) {
             Some(Ok(hold)) => Pass::Now(hold),
             Some(Err((ticket, wait))) => Pass::Waits(ticket, wait),
-            None => match self.ask_rates(run, draft) {
+            None => match self.ask_rates(&draft.reserved) {
                 Some(pass) => pass,
                 None => return RatePass::Now(None),
             },
@@ -128,9 +129,22 @@ impl Conductor {
         }
     }
 
-    pub(super) fn ask_rates(&self, run: RunId, draft: &Draft) -> Option<Pass> {
-        let run = self.tree.run(run).unwrap_or(self.tree.root());
-        self.shared.gate.ask_rates(run, draft, self.rate_waits.wake.clone())
+    /// What a first call takes of the rates, where the run is to be admitted with it.
+    pub(super) fn rates_to_admit(&self, intent: &ModelIntent, draft: &Draft) -> RatePass {
+        match self.ask_rates(&draft.reserved) {
+            None => RatePass::Now(None),
+            Some(Pass::Now(hold)) => RatePass::Now(Some(hold)),
+            Some(Pass::Full(refusal)) => RatePass::Refused(Box::new(refusal)),
+            Some(Pass::Waits(_, wait)) => match self.too_long(self.root().id, intent, &wait) {
+                Some(refusal) => RatePass::Refused(Box::new(refusal)),
+                None => RatePass::Waits,
+            },
+        }
+    }
+
+    fn ask_rates(&self, reserved: &Reserved) -> Option<Pass> {
+        let run = self.tree.run(reserved.reservation.run).unwrap_or(self.tree.root());
+        self.shared.gate.ask_rates(run, reserved, self.rate_waits.wake.clone())
     }
 
     fn wait_for_rates(
@@ -142,6 +156,7 @@ impl Conductor {
         (ticket, wait): (Ticket, Wait),
     ) {
         let (now, place) = (self.now(), intent.step.place());
+        let time_up = now.after(self.time_for_rates(run, intent));
         let is_new = !self.rate_waits.list.contains_key(&key);
         let waiting = self.rate_waits.list.entry(key).or_insert_with(|| RateWait {
             since: now,
@@ -150,7 +165,7 @@ impl Conductor {
             until: None,
             wanted: true,
         });
-        waiting.until = wait.until;
+        waiting.until = Some(wait.until.map_or(time_up, |until| until.min(time_up)));
         waiting.ticket = Some((ticket, call.model.clone(), call.account.clone(), tokens_of(call)));
         if is_new {
             let (model, account) = (call.model.clone(), call.account.clone());
@@ -166,19 +181,25 @@ impl Conductor {
         }
     }
 
-    /// The refusal of a wait that can't end in time; a breaker isn't waited for any longer than a provider's retry-after.
-    pub(super) fn too_long(&self, run: RunId, intent: &ModelIntent, wait: &Wait) -> Option<Refusal> {
-        let now = self.now();
-        let left = match intent.purpose {
+    /// How long a call may wait.
+    fn time_for_rates(&self, run: RunId, intent: &ModelIntent) -> Millis {
+        match intent.purpose {
             Purpose::Landing => intent.time_limit,
             Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
-                self.tree.time_to_wait(run, &intent.step.place(), now)
+                self.tree.time_to_wait(run, &intent.step.place(), self.now())
             }
-        };
+        }
+    }
+
+    /// The refusal of a wait that can't end in time; a breaker isn't waited for any longer than a provider's retry-after.
+    fn too_long(&self, run: RunId, intent: &ModelIntent, wait: &Wait) -> Option<Refusal> {
+        let now = self.now();
+        let left = self.time_for_rates(run, intent);
         let patience = self.tree.run(run).unwrap_or(self.root()).plan.retry.retry_after_max;
         let is_breaker = wait.refusal.limit == LimitKind::Breaker;
         let (most, why) = if is_breaker && patience < left { (patience, "are waited") } else { (left, "are left") };
-        if wait.until?.since(now) <= most {
+        // Who doesn't know the end waits while there is time.
+        if left > Millis::ZERO && wait.until.is_none_or(|until| until.since(now) <= most) {
             return None;
         }
         let mut refusal = wait.refusal.clone();
@@ -188,17 +209,10 @@ impl Conductor {
 
     /// Money came late for a call that gave its rates back while it waited: it takes them anew, or was never made.
     pub(super) fn rates_again(&self, pending: &mut Pending) -> bool {
-        let Work::Model(request) = &pending.work else { return true };
         if pending.hold.is_some() {
             return true;
         }
-        let draft = Draft {
-            reserved: pending.reserved.clone(),
-            lower: crate::domain::ledger::Lower { rate: crate::units::TokenPrice::default(), output_min: 0 },
-            request: (**request).clone(),
-            can_tighten: false,
-        };
-        match self.ask_rates(pending.reserved.reservation.run, &draft) {
+        match self.ask_rates(&pending.reserved) {
             Some(Pass::Now(hold)) => pending.hold = Some(hold),
             Some(Pass::Waits(..) | Pass::Full(_)) => return false,
             None => {}
@@ -212,11 +226,7 @@ pub(super) fn used(answer: &Answer) -> Used {
     let (sent, tokens, sign, retry_after) = match &answer.result {
         AnswerResult::Replied(reply) => {
             let usage = reply.usage.as_ref().filter(|_| reply.mismatch.is_none());
-            let count = |tokens: Tokens| tokens.0;
-            let used = |usage: &crate::domain::pricing::Usage| CallTokens {
-                input: count(usage.input_total()),
-                output: count(usage.output),
-            };
+            let used = |usage: &Usage| CallTokens { input: usage.input_total().0, output: usage.output.0 };
             (true, usage.map(used), (Sign::Works, None), None)
         }
         AnswerResult::Unbilled(failure) => {

@@ -59,12 +59,7 @@ impl Conductor {
         // Beside a wait for budget nothing is asked for, and so no question is looked at.
         let late = self.tree.runs().filter_map(Run::next_expiry).filter(|_| self.wait_until.is_none()).min();
         let rates = self.rate_waits.next_look().filter(|_| self.wait_until.is_none());
-        let waits = self.later.into_iter().chain(self.wait_until).chain(late).chain(rates).min();
-        let at = match waits {
-            // Whoever waits for others' calls to end looks at its own time.
-            None if !self.rate_waits.is_empty() => now.after(self.root().time_to_wait(now)),
-            waits => waits?,
-        };
+        let at = self.later.into_iter().chain(self.wait_until).chain(late).chain(rates).min()?;
         // Once the run's time is up, that has been looked at: what is in flight drains.
         let left = Some(self.root().time_to_wait(now)).filter(|left| *left > Millis::ZERO);
         Some(left.into_iter().fold(at.since(now), Ord::min))

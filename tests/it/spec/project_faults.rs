@@ -13,7 +13,7 @@ fn configuration(text: &str) -> String {
 #[expect(clippy::too_many_lines, reason = "a table of files and what is told of each")]
 fn faults_of_a_project_file() {
     let cases = [
-        ("[project]\nstore = \"postgres://user:secret@host/x\"\n[[rates]]\n", "what comes later"),
+        ("[project]\nstore = \"postgres://user:secret@host/x\"\n", "what comes later"),
         (
             "[providers.a]\nwire = \"anthropic\"\nbase_url = \"https://u:p@host\"\nkey_env = \"sk-123\"\n",
             "a bad provider",
@@ -50,11 +50,6 @@ plimsoll.toml:2:9: the store `postgres://…` is not supported by this version
   2 | store = *******************************
     |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   help: name a folder, such as `.plimsoll`
-
-plimsoll.toml:3:3: `rates` is not supported by this version
-  3 | [[rates]]
-    |   ^^^^^
-  help: leave the rates out: provider limits are met by retries
 
 ## a bad provider
 plimsoll.toml:2:8: `wire = "anthropic"` is not supported by this version

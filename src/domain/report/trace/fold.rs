@@ -35,7 +35,8 @@ impl Fold {
         let at = recorded.at;
         self.peaks.apply(at, &recorded.event);
         match &recorded.event {
-            Event::Created(_) | Event::Ended(_) | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::PeriodMoved(_) => {}
+            Event::Ended(_) => self.give_up_rate_waits(at),
             Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine::of(at, began)))),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -86,6 +87,7 @@ impl Fold {
                 self.timeline.push(TimelineEntry::CancelRequested { at, reason: asked.reason.clone() });
             }
             Event::Interrupted(interrupted) => {
+                self.give_up_rate_waits(at);
                 self.timeline.push(TimelineEntry::Interrupted { at, why: interrupted.why.clone() });
             }
             Event::PersonAsked(asked) => self.timeline.push(TimelineEntry::PersonAsked {
@@ -258,6 +260,15 @@ impl Fold {
             {
                 *waited = Some(ended.waited);
                 return;
+            }
+        }
+    }
+
+    /// Nobody waits any more: the run is over, or its process is gone.
+    fn give_up_rate_waits(&mut self, now: Timestamp) {
+        for entry in &mut self.timeline {
+            if let TimelineEntry::RateWaited { at, waited_ms: waited @ None, .. } = entry {
+                *waited = Some(now.since(*at));
             }
         }
     }
