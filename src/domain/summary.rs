@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{
-    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Reserved, RunState,
-    Settled, Spent,
+    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Recorded, Reserved,
+    RunState, Settled, Spent,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::Usage;
@@ -170,6 +170,16 @@ impl RunSummary {
             landing: Money::ZERO,
             active_since: None,
         }
+    }
+
+    /// What a whole log comes to; `None` where it doesn't begin with the run's creation.
+    #[must_use]
+    pub fn of(id: RunId, log: &[Recorded]) -> Option<Self> {
+        let (first, rest) = log.split_first()?;
+        let Event::Created(created) = &first.event else { return None };
+        let mut summary = Self::start(id, first.at, created);
+        rest.iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
+        Some(summary)
     }
 
     /// The root of its tree.

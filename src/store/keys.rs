@@ -15,11 +15,11 @@ use crate::units::Timestamp;
 pub enum Table {
     /// What the store is: format version and id.
     Meta = 0x01,
-    /// Events of runs that are open, those of one write in one record: run, sequence number of the first.
+    /// Events, those of one write in one record, and all in the first once the run ended: run, sequence number of the first.
     Event = 0x10,
-    /// All events of a run that ended: run.
+    /// All events of a run that ended, where earlier versions wrote them: run.
     Pack = 0x11,
-    /// Run summaries: run.
+    /// Summaries of runs that ended, and keys alone of the others: run.
     Summary = 0x12,
     /// Plans: hash.
     Plan = 0x13,

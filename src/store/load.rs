@@ -14,7 +14,7 @@ use crate::store::codec;
 use crate::store::engine::{Order, Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
-use crate::store::read::{self, RunMoney};
+use crate::store::read;
 use crate::units::{Money, Timestamp};
 
 /// The states that a run can leave.
@@ -38,8 +38,8 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box
         let span = keys::runs_between(&keys::by_state(state, RunId::from_bits(0)), RunId::from_bits(0), None);
         for (key, _) in read::all(&*view, span)? {
             let run = keys::run_at_end(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key)))?;
-            let (log, packed) = read::log(&*view, run)?;
-            let folded = Box::new(OpenRun::from_log(run, &log, packed)?);
+            let log = read::log(&*view, run)?;
+            let folded = Box::new(OpenRun::from_log(run, &log)?);
             check_state(run, state, folded.summary().state)?;
             open.insert(run, folded);
             snapshot.open_runs.push((run, log));
@@ -47,9 +47,9 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box
     }
     let mut accounts = BTreeMap::new();
     for (run, money) in read::moneys(&*view)? {
-        accounts.extend(money.accounts.iter().map(|(key, account)| (key.clone(), *account)));
-        snapshot.holds.extend(money.holds.values().map(|hold| Hold::clone(hold)));
-        take_money(&*view, &mut open, run, money)?;
+        fetch(&*view, &mut open, run)?.holds_money = !money.holds.is_empty();
+        accounts.extend(money.accounts);
+        snapshot.holds.extend(money.holds.into_iter().map(|(_, hold)| hold));
     }
     let budgets = latest_budgets(&*view)?;
     snapshot.starts = budgets.iter().filter_map(|(key, _)| start_of(key)).collect();
@@ -144,20 +144,17 @@ fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Resul
     Ok(())
 }
 
-/// Gives a run its accounts and reservations. One that isn't open ended while an attempt of its own still was.
-fn take_money(
+/// A run that has money. One that isn't open ended while an attempt of its own still was.
+fn fetch<'a>(
     view: &dyn View,
-    open: &mut BTreeMap<RunId, Box<OpenRun>>,
+    open: &'a mut BTreeMap<RunId, Box<OpenRun>>,
     run: RunId,
-    money: RunMoney,
-) -> Result<(), StoreError> {
-    let open = match open.entry(run) {
-        Entry::Occupied(there) => there.into_mut(),
+) -> Result<&'a mut OpenRun, StoreError> {
+    match open.entry(run) {
+        Entry::Occupied(there) => Ok(there.into_mut()),
         Entry::Vacant(place) => {
-            let (log, packed) = read::log(view, run)?;
-            place.insert(Box::new(OpenRun::from_log(run, &log, packed)?))
+            let log = read::log(view, run)?;
+            Ok(place.insert(Box::new(OpenRun::from_log(run, &log)?)))
         }
-    };
-    open.money = money;
-    Ok(())
+    }
 }

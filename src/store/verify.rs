@@ -87,7 +87,7 @@ impl Audit {
         live: &dyn Fn(RunId) -> Option<RunSummary>,
     ) -> Result<(), StoreError> {
         let view = reader.view()?;
-        let (log, _) = read::log(&*view, run)?;
+        let log = read::log(&*view, run)?;
         let folded = self.fold(run, &log)?;
         let stored = live(run).map_or_else(|| read::stored_summary(&*view, run), |live| Ok(Some(live)))?;
         if stored.as_ref() != Some(&folded) {
@@ -345,7 +345,7 @@ impl Link {
 
 impl Kin {
     fn of(view: &dyn View, root: RunId) -> Result<Self, StoreError> {
-        let (log, _) = read::log(view, root)?;
+        let log = read::log(view, root)?;
         let moves = log.iter().filter_map(|recorded| Some((recorded.at, budgets(&recorded.event)?.to_vec())));
         Ok(Self { root, moves: moves.collect(), creations: BTreeMap::new() })
     }

@@ -16,7 +16,7 @@ mod period;
 mod stored;
 mod wait;
 
-pub use account::{Account, Hold};
+pub use account::{Account, Hold, RunMoney};
 pub use stored::{Dirty, Frozen, Snapshot};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -283,8 +283,8 @@ pub struct Ledger {
     gone: Vec<AccountKey>,
     /// The tenant that was admitted last, for the round.
     last_tenant: String,
-    dirty_accounts: BTreeSet<AccountKey>,
-    dirty_holds: BTreeSet<ReservationId>,
+    dirty_budgets: BTreeSet<AccountKey>,
+    dirty_runs: BTreeSet<RunId>,
     dirty_frozen: BTreeSet<PriceId>,
     dirty_rings: BTreeSet<AgentName>,
 }
