@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub use cache::{CACHE_MARKS_MAX, CacheEnd, CacheMarks, CacheTtl};
 pub use file::{FILE_BYTES_MAX, File, FileError, Media};
 pub use opaque::{Form, Opaque};
+pub(crate) use sent::DIGEST_BYTES;
 pub use sent::Sent;
 
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Win
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{DIGEST_BYTES, CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
@@ -492,7 +492,6 @@ fn request(
 
 /// Names a request in the log: 16 hexadecimal digits of SHA-256 over its messages' digests.
 fn hash(request: &Request) -> String {
-    let mut hasher = Sha256::new();
-    request.messages.iter().for_each(|message| hasher.update(message.digest()));
-    hex(hasher.finalize().get(..8).unwrap_or_default())
+    let digests: Vec<[u8; DIGEST_BYTES]> = request.messages.iter().map(Sent::digest).collect();
+    hex(Sha256::digest(digests.as_flattened()).get(..8).unwrap_or_default())
 }

@@ -228,7 +228,7 @@ impl Run {
             return;
         }
         lane.repairs += u32::from(purpose == Purpose::Repair);
-        lane.turns.push(Turn::of(message, stop));
+        lane.push(Turn::of(message, stop));
     }
 
     fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
