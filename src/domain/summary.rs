@@ -76,8 +76,8 @@ pub struct RunSummary {
     pub active: Millis,
     /// Events in its log: the number of the next one.
     pub events: u32,
-    /// Attempts that are open, by reservation number.
-    pub in_flight: BTreeMap<u32, InFlight>,
+    /// Attempts that are open, by reservation number; boxed, since a map keeps room for eleven.
+    pub in_flight: BTreeMap<u32, Box<InFlight>>,
     /// What the runs below it that have ended came to.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub children: Spent,
@@ -297,7 +297,7 @@ impl RunSummary {
         };
         self.keep_to_land(reserved.landing);
         let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at };
-        self.in_flight.insert(reserved.reservation.number, attempt);
+        self.in_flight.insert(reserved.reservation.number, Box::new(attempt));
     }
 
     fn settle(&mut self, settled: &Settled) {

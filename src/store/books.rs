@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
-use crate::domain::event::{AccountKey, Event, Recorded, RunState};
+use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey, RollupMore};
@@ -43,16 +43,26 @@ pub(crate) struct Books {
 
 /// A run that is open, or has attempts that are.
 pub(crate) struct OpenRun {
-    summary: RunSummary,
+    /// Shared with readers, who see it as of the last commit: what changes it makes one of its own.
+    summary: Arc<RunSummary>,
     dimensions: Dimensions,
-    /// The state under which the run is indexed; `None` until its first group.
-    stored: Option<RunState>,
+    stored: Stored,
     /// Events of this group, as stored: the last of the log.
     pending: Vec<Vec<u8>>,
     /// Its accounts and open reservations, where the group changed them. The ledger has them all the time.
     money: Option<RunMoney>,
     /// True where it has open reservations.
     pub(crate) holds_money: bool,
+}
+
+/// How a run stands in the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// Not yet: this is its first group.
+    Nothing,
+    Open,
+    /// Its log is in one record, its summary is written.
+    Ended,
 }
 
 #[derive(Default)]
@@ -63,16 +73,16 @@ struct Row {
 
 /// What a commit changes in the summaries that readers share.
 pub(crate) struct Published {
-    /// Runs that are open, with their summaries.
-    pub(crate) open: Vec<RunSummary>,
+    /// The summaries of runs that are open.
+    pub(crate) open: Vec<Arc<RunSummary>>,
     /// Runs that are now read from the store.
     pub(crate) closed: Vec<RunId>,
 }
 
 impl OpenRun {
     fn new(summary: RunSummary, dimensions: Dimensions) -> Self {
-        let pending = Vec::new();
-        Self { summary, dimensions, stored: None, pending, money: None, holds_money: false }
+        let (summary, pending) = (Arc::new(summary), Vec::new());
+        Self { summary, dimensions, stored: Stored::Nothing, pending, money: None, holds_money: false }
     }
 
     /// A run as its log tells it.
@@ -82,7 +92,7 @@ impl OpenRun {
         else {
             return Err(read::headless(run));
         };
-        let stored = Some(summary.state);
+        let stored = if summary.state.is_ended() { Stored::Ended } else { Stored::Open };
         Ok(Self { stored, ..Self::new(summary, Dimensions::of(created)) })
     }
 
@@ -121,7 +131,7 @@ impl Books {
     }
 
     /// The summaries of all open runs.
-    pub(crate) fn summaries(&self) -> impl Iterator<Item = &RunSummary> {
+    pub(crate) fn summaries(&self) -> impl Iterator<Item = &Arc<RunSummary>> {
         self.runs.values().map(|open| &open.summary)
     }
 
@@ -238,7 +248,7 @@ impl Books {
         };
         rollup::fold(&open.summary, &open.dimensions, at, event, &mut row)?;
         let seq = open.summary.events;
-        open.summary.apply(at, event);
+        Arc::make_mut(&mut open.summary).apply(at, event);
         Ok(seq)
     }
 
@@ -330,7 +340,7 @@ fn write_run(reader: &dyn Reader, open: &mut OpenRun, batch: &mut Batch) -> Resu
     let run = open.summary.id;
     let from = open.pending_from()?;
     let ended = open.summary.state.is_ended();
-    if ended && !open.stored.is_some_and(RunState::is_ended) {
+    if ended && open.stored != Stored::Ended {
         pack(reader, run, from, &open.pending, batch)?;
     } else if !open.pending.is_empty() {
         let key = keys::event(run, from);
@@ -338,7 +348,7 @@ fn write_run(reader: &dyn Reader, open: &mut OpenRun, batch: &mut Batch) -> Resu
         batch.put(key, record);
     }
     open.pending.clear();
-    if ended || open.stored != Some(open.summary.state) {
+    if ended || open.stored == Stored::Nothing {
         write_summary(open, batch)?;
     }
     let money = open.money.take();
@@ -372,24 +382,24 @@ fn pack(reader: &dyn Reader, run: RunId, from: u32, pending: &[Vec<u8>], batch: 
     Ok(())
 }
 
-/// The summary of a run that ended, and the indexes. That of an open one is in memory, and an open of the store folds it
-/// again: only its key stands, as the list of all runs.
+/// The summary of a run that ended, and its place among those that ended so. The summary of an open one is in memory, and
+/// an open of the store folds it again: only its key stands, as the list of all runs; its money lists it among the open ones.
 fn write_summary(open: &mut OpenRun, batch: &mut Batch) -> Result<(), StoreError> {
-    let summary = &open.summary;
+    let (summary, ended) = (&open.summary, open.summary.state.is_ended());
     let key = keys::summary(summary.id);
-    if summary.state.is_ended() {
-        let record = codec::seal_json(&key, summary)?;
+    if ended {
+        let record = codec::seal_json(&key, &**summary)?;
         batch.put(key, record);
-    } else if open.stored.is_none() {
+    } else if open.stored == Stored::Nothing {
         batch.put(key, Vec::new());
     }
-    match open.stored {
-        Some(before) if before == summary.state => return Ok(()),
-        Some(before) => batch.delete(keys::by_state(before, summary.id)),
-        None => index_new(summary, batch),
+    if open.stored == Stored::Nothing {
+        index_new(summary, batch);
     }
-    batch.put(keys::by_state(summary.state, summary.id), Vec::new());
-    open.stored = Some(summary.state);
+    if ended && open.stored != Stored::Ended {
+        batch.put(keys::by_state(summary.state, summary.id), Vec::new());
+    }
+    open.stored = if ended { Stored::Ended } else { Stored::Open };
     Ok(())
 }
 

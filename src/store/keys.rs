@@ -25,7 +25,7 @@ pub enum Table {
     Plan = 0x13,
     /// Budget accounts: hash of budget and scope, start of the period.
     Budget = 0x20,
-    /// The accounts and open reservations of a run, while it is open or holds money: run.
+    /// The accounts and open reservations of a run, while it is open or holds money, and so the list of those: run.
     Money = 0x21,
     /// Frozen price rows: hash of the row's id.
     Frozen = 0x23,
@@ -33,7 +33,7 @@ pub enum Table {
     Ring = 0x24,
     /// Rollups: day, hash of the dimensions.
     Rollup = 0x30,
-    /// Runs by state: state, run.
+    /// Runs that ended, by state: state, run. Earlier versions listed the others too; nobody reads that.
     ByState = 0x40,
     /// Runs by agent and by label value: hash of the name and the value, run.
     ByLabel = 0x41,

@@ -1,10 +1,9 @@
 //! The start: what the ledger is restored from, and the proof that it fits together.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use crate::domain::event::{AccountKey, RunState};
+use crate::domain::event::AccountKey;
 use crate::domain::ledger::{Account, Hold, Snapshot};
 use crate::domain::report::replay;
 use crate::domain::run::Run;
@@ -17,37 +16,22 @@ use crate::store::keys::{self, Table};
 use crate::store::read;
 use crate::units::{Money, Timestamp};
 
-/// The states that a run can leave.
-const OPEN_STATES: [RunState; 6] = [
-    RunState::Queued,
-    RunState::Running,
-    RunState::AwaitingBudget,
-    RunState::AwaitingApproval,
-    RunState::AwaitingInput,
-    RunState::Interrupted,
-];
-
 /// Reads what is open.
 ///
 /// # Errors
 /// When a record is damaged, a number of a log is missing, or an account doesn't hold what its reservations say.
 pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box<OpenRun>>), StoreError> {
     let view = reader.view()?;
-    let (mut snapshot, mut open) = (Snapshot::default(), BTreeMap::new());
-    for state in OPEN_STATES {
-        let span = keys::runs_between(&keys::by_state(state, RunId::from_bits(0)), RunId::from_bits(0), None);
-        for (key, _) in read::all(&*view, span)? {
-            let run = keys::run_at_end(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key)))?;
-            let log = read::log(&*view, run)?;
-            let folded = Box::new(OpenRun::from_log(run, &log)?);
-            check_state(run, state, folded.summary().state)?;
-            open.insert(run, folded);
+    let (mut snapshot, mut open, mut accounts) = (Snapshot::default(), BTreeMap::new(), BTreeMap::new());
+    for (run, money) in read::moneys(&*view)? {
+        let log = read::log(&*view, run)?;
+        let mut folded = Box::new(OpenRun::from_log(run, &log)?);
+        folded.holds_money = !money.holds.is_empty();
+        // One that has ended did so while an attempt of its own was open.
+        if !folded.summary().state.is_ended() {
             snapshot.open_runs.push((run, log));
         }
-    }
-    let mut accounts = BTreeMap::new();
-    for (run, money) in read::moneys(&*view)? {
-        fetch(&*view, &mut open, run)?.holds_money = !money.holds.is_empty();
+        open.insert(run, folded);
         accounts.extend(money.accounts);
         snapshot.holds.extend(money.holds.into_iter().map(|(_, hold)| hold));
     }
@@ -83,13 +67,6 @@ pub(crate) fn waiting(
         waiting.extend(replay(*run, Arc::new(plan), log));
     }
     Ok(waiting)
-}
-
-fn check_state(run: RunId, indexed: RunState, folded: RunState) -> Result<(), StoreError> {
-    if indexed == folded {
-        return Ok(());
-    }
-    Err(StoreError::damaged(format!("run {run} is listed as `{indexed}`, and its log says `{folded}`")))
 }
 
 fn start_of(account: &AccountKey) -> Option<((BudgetName, String), Timestamp)> {
@@ -144,17 +121,3 @@ fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Resul
     Ok(())
 }
 
-/// A run that has money. One that isn't open ended while an attempt of its own still was.
-fn fetch<'a>(
-    view: &dyn View,
-    open: &'a mut BTreeMap<RunId, Box<OpenRun>>,
-    run: RunId,
-) -> Result<&'a mut OpenRun, StoreError> {
-    match open.entry(run) {
-        Entry::Occupied(there) => Ok(there.into_mut()),
-        Entry::Vacant(place) => {
-            let log = read::log(view, run)?;
-            Ok(place.insert(Box::new(OpenRun::from_log(run, &log)?)))
-        }
-    }
-}

@@ -410,5 +410,5 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 fn live(shared: &Shared, run: RunId) -> Option<RunSummary> {
-    shared.live.read().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+    shared.live.read().unwrap_or_else(PoisonError::into_inner).get(&run).map(|live| RunSummary::clone(live))
 }

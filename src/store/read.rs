@@ -60,9 +60,10 @@ impl RunFilter {
     pub(crate) fn span(&self) -> Span {
         let any = RunId::from_bits(0);
         let one_state = (self.states.len() == 1).then(|| self.states.first()).flatten();
+        let only_open = !self.states.is_empty() && self.states.iter().all(|state| !state.is_ended());
         let stem = match (one_state, self.labels.first_key_value(), &self.agent) {
             // Few runs are open at a time.
-            (Some(state), _, _) if !state.is_ended() => keys::by_state(*state, any),
+            _ if only_open => keys::money(any),
             (_, Some((name, value)), _) => keys::by_label(name, value, any),
             (_, None, Some(agent)) => keys::by_agent(agent, any),
             (Some(state), None, None) => keys::by_state(*state, any),

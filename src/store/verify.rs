@@ -93,7 +93,8 @@ impl Audit {
         if stored.as_ref() != Some(&folded) {
             return Err(StoreError::damaged(format!("the summary of run {run} isn't what its events say")));
         }
-        for key in [keys::by_state(folded.state, run), keys::by_agent(&folded.agent, run)] {
+        let listed = if folded.state.is_ended() { keys::by_state(folded.state, run) } else { keys::money(run) };
+        for key in [listed, keys::by_agent(&folded.agent, run)] {
             if view.get(&key)?.is_none() {
                 return Err(StoreError::damaged(format!("run {run} is missing in {}", keys::describe(&key))));
             }

@@ -146,7 +146,7 @@ impl Ledger {
             tree: vec![run],
             cancelled: false,
         };
-        self.runs.insert(run, open);
+        self.runs.insert(run, Box::new(open));
         self.refresh_path(run);
     }
 
@@ -324,7 +324,7 @@ impl Ledger {
         }
         let hold = Hold { reservation, root, amount, landing, accounts, price };
         self.index_hold(&hold);
-        let taken = self.holds.insert(reservation, hold);
+        let taken = self.holds.insert(reservation, Box::new(hold));
         assert!(taken.is_none(), "reservation {reservation} is placed once");
         self.dirty_runs.insert(reservation.run);
     }
@@ -367,7 +367,7 @@ impl Ledger {
     }
 
     /// Takes a hold off its accounts; `None` where it isn't open: settling twice equals once.
-    fn release(&mut self, reservation: ReservationId) -> Option<Hold> {
+    fn release(&mut self, reservation: ReservationId) -> Option<Box<Hold>> {
         let hold = self.holds.remove(&reservation)?;
         for key in &hold.accounts {
             if let Some(account) = self.accounts.get_mut(key) {

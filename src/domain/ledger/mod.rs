@@ -268,10 +268,11 @@ pub struct Ledger {
     /// The latest time that was seen.
     latest: Timestamp,
     accounts: BTreeMap<AccountKey, Account>,
-    holds: BTreeMap<ReservationId, Hold>,
+    holds: BTreeMap<ReservationId, Box<Hold>>,
     /// For each budget account, the root runs that hold money on it, each with how many reservations.
     holders: BTreeMap<AccountKey, BTreeMap<RunId, u32>>,
-    runs: BTreeMap<RunId, OpenRun>,
+    /// Boxed, as the reservations are, since a map in which the newest comes last is half empty.
+    runs: BTreeMap<RunId, Box<OpenRun>>,
     nodes: BTreeMap<RunId, Node>,
     frozen: BTreeMap<PriceId, String>,
     rings: BTreeMap<AgentName, Ring>,
@@ -361,7 +362,7 @@ impl Ledger {
 
     /// All open reservations in order.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
-        self.holds.values()
+        self.holds.values().map(|hold| &**hold)
     }
 
     /// Frozen price rows, each with why.

@@ -71,7 +71,7 @@ impl Ledger {
         }
         for hold in snapshot.holds {
             ledger.index_hold(&hold);
-            ledger.holds.insert(hold.reservation, hold);
+            ledger.holds.insert(hold.reservation, Box::new(hold));
         }
         ledger.recall_who_ran();
         let logged = snapshot.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
@@ -105,7 +105,7 @@ impl Ledger {
     pub fn recover(&mut self, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
         self.roll(now);
-        let attempts: Vec<Hold> = self.holds.values().filter(|hold| !hold.landing).cloned().collect();
+        let attempts: Vec<Hold> = self.holds().filter(|hold| !hold.landing).cloned().collect();
         for hold in attempts {
             self.append(&mut decision, hold.reservation.run, settled_unknown(&hold));
         }
@@ -163,7 +163,7 @@ impl Ledger {
         let holds = self.holds.range(ReservationId { run, number: 0 }..).take_while(|(id, _)| id.run == run);
         RunMoney {
             accounts: accounts.map(|(key, account)| (key.clone(), *account)).collect(),
-            holds: holds.map(|(id, hold)| (*id, hold.clone())).collect(),
+            holds: holds.map(|(id, hold)| (*id, Hold::clone(hold))).collect(),
         }
     }
 }
