@@ -11,7 +11,7 @@ use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Win
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{DIGEST_BYTES, CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};

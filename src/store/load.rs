@@ -120,4 +120,3 @@ fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Resul
     }
     Ok(())
 }
-
