@@ -273,14 +273,20 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
+        let (run, driving) = self.begin(new, observer)?;
+        Ok((run, driving.await?))
+    }
+
+    /// All that comes before a new run's first write. No part of [`Runtime::run`]'s future, where it would take memory for
+    /// as long as the run waits.
+    fn begin(&self, new: &NewRun, observer: Observer) -> Result<(RunId, Driving), RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
         let entered = self.enter_new(run, &mut created)?;
         let rendered = self.render(agent.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
         let created = Some(Event::Created(created));
-        let state = self.drive_tree(entered, Tree::of(state), rendered, observer, created).await?;
-        Ok((run, state))
+        Ok((run, self.driving(entered, Tree::of(state), rendered, observer, created)))
     }
 
     /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
@@ -305,17 +311,17 @@ impl Runtime {
         }
         let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created)?;
         failpoint::reach("run.resume");
-        self.drive_tree(entered, tree, rendered, observer, None).await
+        self.driving(entered, tree, rendered, observer, None).await
     }
 
-    async fn drive_tree(
+    fn driving(
         &self,
         (entered, requests): (Entered, mpsc::Receiver<Box<Request>>),
         tree: Tree,
         rendered: (Arc<Agent>, Rendered),
         observer: Observer,
         created: Option<Event>,
-    ) -> Result<RunState, RuntimeError> {
+    ) -> Driving {
         let id = tree.root().id;
         let (hang_up, hung_up) = watch::channel(false);
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
@@ -326,7 +332,7 @@ impl Runtime {
             runtime.watch_waits(conductor.waits_until().map(|until| (until, id)));
             driven
         };
-        Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
+        Driving::new(Box::pin(drive), hang_up, self.0.clone())
     }
 
     /// Until the runs whose callers went away have settled what they had in flight.
