@@ -319,3 +319,28 @@ pub(crate) fn each_run(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::ledger::{LedgerPolicy, Op};
+    use crate::domain::report::fixture;
+    use crate::store::Store;
+    use crate::store::engine::Engine as _;
+    use crate::store::memory::MemoryDisk;
+
+    /// Between a commit and the moment at which readers are told of it.
+    #[tokio::test]
+    async fn the_summary_of_an_open_run_is_folded_where_nobody_has_it_in_memory() {
+        let disk = MemoryDisk::default();
+        let store = Store::open_memory(&disk, LedgerPolicy::default(), Clock::system()).expect("it opens");
+        let (run, created) = (fixture::run_id(), fixture::eventful().remove(0).event);
+        let op = Op { run, events: vec![(run, created)], asks: vec![], plan: None };
+        store.submit(op).await.expect("it is written");
+        let reader = disk.open().reader();
+        let stored = stored_summary(&*reader.view().expect("a view"), run).expect("it reads");
+        assert!(stored.is_some());
+        assert_eq!(stored, store.summary(run).expect("it reads"));
+    }
+}
