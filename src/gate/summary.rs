@@ -55,7 +55,8 @@ impl Priced<'_> {
         split: Split,
     ) -> Result<Draft, String> {
         let model = self.summary_model(run, rendered, chosen);
-        let (row, terms) = self.desk.row(&model, self.with.now).ok_or_else(|| format!("model `{model}` has no price"))?;
+        let (row, terms) =
+            self.desk.row(&model, self.with.now).ok_or_else(|| format!("model `{model}` has no price"))?;
         let plan = &run.plan.context;
         let pot = u32::try_from(plan.history.0 / 4).unwrap_or(u32::MAX);
         // Never longer than an answer: the load line counts with that.

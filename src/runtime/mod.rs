@@ -5,7 +5,6 @@
 
 mod answers;
 pub mod cassette;
-pub mod replay;
 mod checks;
 mod conductor;
 mod documents;
@@ -17,6 +16,7 @@ mod known;
 mod people;
 mod perform;
 mod progress;
+pub mod replay;
 mod settle;
 mod stop;
 mod thread;

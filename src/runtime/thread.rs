@@ -70,8 +70,7 @@ pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, Run
     while let Some(run) = after.filter(|_| exchanges.len() < RUNS_MAX) {
         let (state, before) = load(store, run)?;
         after = before.thread.as_ref().and_then(|thread| thread.after);
-        let ended =
-            state.ended.as_ref().filter(|ended| matches!(ended.state, EndState::Finished | EndState::Stopped));
+        let ended = state.ended.as_ref().filter(|ended| matches!(ended.state, EndState::Finished | EndState::Stopped));
         let Some(output) = ended.and_then(|ended| ended.output.as_ref()) else { continue };
         let asked = template::render(&state.plan.prompt.user, &json!({ "input": before.input }))
             .map_err(|fault| RuntimeError::Prompt { agent: before.agent.clone(), fault })?;

@@ -40,7 +40,8 @@ impl OwnAccounts {
     ) -> Result<Reserved, Vec<Refusal>> {
         self.0.judge(asked, lower).map_err(|shorts| {
             let root = self.0.root_of(asked.reservation.run);
-            let refusal = |(key, growth): &(AccountKey, _)| self.0.short(asked, root, key, *growth).refusal(declared(key));
+            let refusal =
+                |(key, growth): &(AccountKey, _)| self.0.short(asked, root, key, *growth).refusal(declared(key));
             shorts.iter().map(refusal).collect()
         })
     }

@@ -45,11 +45,9 @@ impl Player<'_> {
     pub(super) fn made(&mut self, look: &Look, run: RunId, intent: &ModelIntent, call: &ModelCall) -> Option<Reserved> {
         self.pin(call, look.now);
         let efforts = self.efforts(run, intent, Some(call));
-        let mut ready = efforts.iter().filter_map(|effort| {
-            match self.prepared(run, intent, effort, look.now, true) {
-                Ok(Prepared::Ready(draft)) => Some(draft.reserved),
-                Ok(Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) | Err(_) => None,
-            }
+        let mut ready = efforts.iter().filter_map(|effort| match self.prepared(run, intent, effort, look.now, true) {
+            Ok(Prepared::Ready(draft)) => Some(draft.reserved),
+            Ok(Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) | Err(_) => None,
         });
         ready.next()
     }
@@ -76,16 +74,15 @@ impl Player<'_> {
         let downgraded = policy::downgrade(plan, Stance::Approved);
         let stances: Vec<Stance> = std::iter::once(Stance::Approved).chain(downgraded).collect();
         let models = |stance| policy::candidates(plan, stance).to_vec();
-        let before = |stance| -> Vec<ModelName> {
-            let models = models(stance);
-            let asked = models.iter().position(|model| recorded.is_some_and(|call| call.model == *model));
-            models.into_iter().take(asked.unwrap_or_default()).collect()
-        };
         let mut efforts = Vec::new();
         for stance in &stances {
-            let others = || models(*stance).into_iter().filter(|model| recorded.is_none_or(|call| call.model != *model));
-            let mut bars = vec![vec![], before(*stance), others().collect()];
-            bars.dedup();
+            let others =
+                || models(*stance).into_iter().filter(|model| recorded.is_none_or(|call| call.model != *model));
+            // Frozen prices pass models over: the first ones, or all but the one that was asked.
+            let all = models(*stance);
+            let mut bars: Vec<Vec<ModelName>> =
+                (0..all.len()).filter_map(|count| Some(all.get(..count)?.to_vec())).collect();
+            bars.push(others().collect());
             for frozen in bars {
                 for tight in [by_tokens, !by_tokens] {
                     efforts.extend(trims.iter().map(|trim| Effort {
@@ -187,8 +184,8 @@ impl Player<'_> {
         asked.time_limit = recorded.time_limit;
         let Ok(mut granted) = self.own.judge(&asked, None, |key| self.declared(key)) else { return false };
         let kept = self.tree.root().landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
-        if granted.landing > kept && recorded.landing == kept {
-            // A shared budget had no room for the raise.
+        if (granted.landing > kept || self.waited) && recorded.landing == kept {
+            // A shared budget had no room for the raise; or the reserve was placed just now, for the model asked before.
             granted.landing = kept;
         }
         granted.budgets.clone_from(&recorded.budgets);
@@ -277,7 +274,9 @@ impl Player<'_> {
         let root = self.tree.root();
         let is_last = matches!(look.intents.first(), Some((run, Intent::Model(intent)))
             if *run == root.id && intent.purpose == Purpose::Last);
-        let Some(model) = root.landing_model().filter(|_| root.has_room_to_land(look.now)) else { return kept.is_none() };
+        let Some(model) = root.landing_model().filter(|_| root.has_room_to_land(look.now)) else {
+            return kept.is_none();
+        };
         let amount = |tight| {
             let effort = Effort { tight, ..Effort::default() };
             self.desk.landing_amount(root, &self.talk, model, &effort, look.now)
@@ -301,6 +300,6 @@ fn lowers(asked: &mut Reserved, lower: Lower, output: u32) -> bool {
 }
 
 /// True for a no of what others share: budgets, prices that are frozen, the queue.
-fn is_of_shared(refusal: &Refusal) -> bool {
+pub(super) fn is_of_shared(refusal: &Refusal) -> bool {
     matches!(refusal.limit, LimitKind::Budget | LimitKind::FrozenPrice | LimitKind::Queue)
 }

@@ -27,7 +27,13 @@ pub struct Difference {
 
 impl Difference {
     pub(super) fn of_log(run: RunId, why: &str) -> Box<Self> {
-        Box::new(Self { run, event: None, at_ms: None, log: why.to_owned(), now: "nothing can be decided from it".into() })
+        Box::new(Self {
+            run,
+            event: None,
+            at_ms: None,
+            log: why.to_owned(),
+            now: "nothing can be decided from it".into(),
+        })
     }
 
     pub(super) fn of_event(run: RunId, recorded: &Recorded, now: String) -> Box<Self> {

@@ -1,6 +1,6 @@
 //! Whether a recorded decision is what the core decides in the state before it.
 
-use super::calls::No;
+use super::calls::{No, is_of_shared};
 use super::difference::{Difference, kind};
 use super::look::{Look, same, same_refusal};
 use super::{Agent, Player};
@@ -11,33 +11,56 @@ use crate::domain::event::{
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{ChildIntent, Intent};
 use crate::ids::RunId;
+use crate::units::Timestamp;
 use std::sync::Arc;
 
 impl Player<'_> {
-    /// Looks at the tree as it stands: at the write's time, at what was decided before and isn't all written, and at the
-    /// earliest time at which it could be decided.
+    /// Looks at what was decided before and isn't all written, and at the tree as it stands: at the write's time, and at
+    /// the earliest time at which it could be decided.
     pub(super) fn is_decided(&mut self, run: RunId, recorded: &Recorded) -> bool {
         let event = &recorded.event;
+        if !self.stands_together(run, event) {
+            return false;
+        }
         if let Some(decided) = self.follows(run, recorded) {
             return decided;
         }
-        let mut look = Look::at(&self.tree, self.at, &self.checks);
-        if self.takes(&mut look, run, event) {
-            self.look = look;
-            return true;
-        }
-        let mut before = std::mem::take(&mut self.look);
-        let taken = self.takes(&mut before, run, event);
-        self.look = before;
+        (self.is_fresh && self.takes_before(run, event))
+            || self.takes_at(self.at, run, event)
+            || (!self.is_fresh && self.takes_before(run, event))
+            || self.takes_at(self.earliest, run, event)
+            || self.takes_queued(run, event)
+    }
+
+    fn takes_at(&mut self, now: Timestamp, run: RunId, event: &Event) -> bool {
+        let mut look = Look::at(&self.tree, now, self.checks);
+        let taken = self.takes(&mut look, run, event);
         if taken {
-            return true;
-        }
-        let mut early = Look::at(&self.tree, self.earliest, &self.checks);
-        let taken = self.takes(&mut early, run, event);
-        if taken {
-            self.look = early;
+            (self.look, self.is_fresh) = (look, true);
         }
         taken
+    }
+
+    fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
+        let mut look = std::mem::take(&mut self.look);
+        let taken = self.takes(&mut look, run, event);
+        self.look = look;
+        taken
+    }
+
+    fn takes_queued(&mut self, run: RunId, event: &Event) -> bool {
+        let mut look = std::mem::take(&mut self.queued);
+        let taken = matches!(event, Event::Admitted(_) | Event::Reserved(_)) && self.takes(&mut look, run, event);
+        self.queued = look;
+        taken
+    }
+
+    /// The end of a run below is told to its parent at once.
+    fn stands_together(&self, run: RunId, event: &Event) -> bool {
+        let parent = self.tree.run(run).and_then(|run| run.parent.as_ref());
+        let (Event::Ended(_), Some(parent)) = (event, parent) else { return true };
+        let told = self.head(parent.run).map(|recorded| &recorded.event);
+        matches!(told, Some(Event::ChildEnded(ended)) if ended.child == run)
     }
 
     /// What follows from the fact before it, without a look; `None` for what needs one.
@@ -107,8 +130,7 @@ impl Player<'_> {
     fn takes_refusal(&mut self, look: &mut Look, run: RunId, refused: &CallRefused) -> bool {
         let is_it = |(by, intent): &(RunId, Intent)| {
             let recorded = Event::CallRefused(refused.clone());
-            *by == run
-                && matches!(intent, Intent::Refuse(now) if same(&recorded, &Event::CallRefused(now.clone())))
+            *by == run && matches!(intent, Intent::Refuse(now) if same(&recorded, &Event::CallRefused(now.clone())))
         };
         if let Some(index) = look.intents.iter().position(is_it) {
             look.intents.remove(index);
@@ -212,7 +234,9 @@ impl Player<'_> {
             let root = self.tree.root();
             (root.state, root.can_land(), root.lands.clone(), !look.intents.is_empty())
         };
-        let stops = |refusal: &Refusal| is(Ended { state: EndState::Stopped, refusal: Some(refusal.clone()), output: None, error: None });
+        let stops = |refusal: &Refusal| {
+            is(Ended { state: EndState::Stopped, refusal: Some(refusal.clone()), output: None, error: None })
+        };
         let intent = look.intents.first().filter(|(by, _)| *by == root).map(|(_, intent)| intent);
         match intent {
             Some(Intent::End(now)) if is(now.clone()) => return true,
@@ -233,8 +257,9 @@ impl Player<'_> {
                 *ended == failed(error) && self.says_no(look, |_, _| true, No::Error(error))
             }
             (EndState::Stopped, Some(refusal), None) if ended.output.is_none() => {
-                let turned_away = self.tree.root().state == RunState::Queued && refusal.limit == LimitKind::Cost;
-                turned_away || self.says_no(look, |_, _| true, No::Refusal(refusal))
+                let is_money = refusal.limit == LimitKind::Cost || is_of_shared(refusal);
+                (is_money && self.tree.root().state == RunState::Queued)
+                    || self.says_no(look, |_, _| true, No::Refusal(refusal))
             }
             (EndState::Finished | EndState::Stopped | EndState::Failed | EndState::Cancelled, _, _) => false,
         }
@@ -245,7 +270,7 @@ impl Player<'_> {
         if let Some(now) = now {
             return Difference::of_event(run, recorded, now);
         }
-        let look = Look::at(&self.tree, self.at, &self.checks);
+        let look = Look::at(&self.tree, self.at, self.checks);
         if let Some(now) = self.nearest(&look, run, &recorded.event) {
             return Difference::of_field(run, recorded, &now);
         }
@@ -290,7 +315,9 @@ fn told(look: &Look) -> String {
     let notes = look.notes.iter().map(|(run, note)| format!("{} of run {run}", kind(note)));
     let intents = look.intents.iter().map(|(run, intent)| {
         let what = match intent {
-            Intent::Model(intent) => format!("a model call of step {} in stage {}", intent.step.step, intent.step.place()),
+            Intent::Model(intent) => {
+                format!("a model call of step {} in stage {}", intent.step.step, intent.step.place())
+            }
             Intent::Tool(intent) => format!("a call of {} in stage {}", intent.call.name, intent.step.place()),
             Intent::Child(child) => format!("agent {} begins in stage {}", child.agent, child.place),
             Intent::Refuse(refused) => format!("a call of {} is refused", refused.tool),

@@ -21,7 +21,7 @@ mod outside;
 pub use difference::Difference;
 pub use log::TreeLog;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -29,16 +29,23 @@ use serde_json::Value;
 
 use super::Agent;
 use super::checks::Checks;
-use crate::domain::event::{Event, Place, Recorded, Reserved};
+use super::known::terms_of;
+use crate::domain::event::{Event, Place, Recorded, Reserved, RunState};
 use crate::domain::ledger::OwnAccounts;
+use crate::domain::pricing::PriceBook;
 use crate::domain::run::{Run, Tree};
-use crate::gate::{Appraiser, Rendered};
+use crate::gate::{Appraiser, Providers, Rendered};
 use crate::ids::{ReservationId, RunId};
+use crate::spec::project::Project;
 use crate::units::{Millis, Timestamp};
 use look::Look;
 
 /// The longest that a write is taken to come after its decision.
 const WRITE_TIME_MAX: Millis = Millis::from_secs(10);
+/// Places to go back to, at most: the newest.
+const CROSSROADS_MAX: usize = 64;
+/// Orders that are tried.
+const TRIES_MAX: u32 = 1_000;
 
 /// How much was decided the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,19 +62,73 @@ pub struct Same {
     pub bills: u64,
 }
 
+/// A desk for runs that nobody drives: a price book, and the providers as a project has them; the simulated one answers
+/// whatever a plan names.
+#[must_use]
+pub fn desk(project: &Project, book: PriceBook, simulated: bool) -> Appraiser {
+    let terms = || project.providers.iter().map(|(name, config)| (name.clone(), terms_of(config))).collect();
+    let known = if simulated { Providers::Any(Providers::pinned()) } else { Providers::Configured(Arc::new(terms())) };
+    Appraiser::new(Arc::new(book), known)
+}
+
 /// Judges a tree again, with the book and the terms that a desk has.
 ///
 /// # Errors
 /// The first decision that is another now.
 pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> {
-    Player::new(log, desk)?.play()
+    let checks = Checks::default();
+    let mut player = Player::new(log, desk, &checks)?;
+    let mut crossroads: VecDeque<Crossroads<'_>> = VecDeque::new();
+    let (mut tries, mut furthest): (u32, Option<(u64, Box<Difference>)>) = (0, None);
+    let mut skip = 0;
+    loop {
+        let heads = player.heads();
+        let Some(head) = heads.first() else { return Ok(player.same) };
+        player.reach(head.1.at);
+        let before = (heads.len() > 1).then(|| player.clone());
+        match player.step(&heads, skip) {
+            Ok(taken) => {
+                if let Some(player) = before {
+                    crossroads.push_back(Crossroads { player, skip: taken + 1 });
+                    if crossroads.len() > CROSSROADS_MAX {
+                        crossroads.pop_front();
+                    }
+                }
+                skip = 0;
+            }
+            Err(difference) => {
+                let reached = player.same.events;
+                if furthest.as_ref().is_none_or(|(events, _)| *events < reached) {
+                    furthest = Some((reached, difference));
+                }
+                tries += 1;
+                // Several runs wrote at the same time: perhaps another went first.
+                let Some(back) = crossroads.pop_back().filter(|_| tries <= TRIES_MAX) else {
+                    return Err(furthest.map(|(_, difference)| difference).unwrap_or_else(|| no_order(log.root)));
+                };
+                (player, skip) = (back.player, back.skip);
+            }
+        }
+    }
+}
+
+/// A place at which another run of the tree could have gone first.
+struct Crossroads<'a> {
+    player: Player<'a>,
+    /// The ways that were tried.
+    skip: usize,
+}
+
+fn no_order(root: RunId) -> Box<Difference> {
+    Difference::of_log(root, "its logs fit in no order")
 }
 
 /// A tree while it is judged again.
+#[derive(Clone)]
 struct Player<'a> {
     log: &'a TreeLog,
     desk: Appraiser,
-    checks: Checks,
+    checks: &'a Checks,
     tree: Tree,
     /// The accounts that nobody else shares.
     own: OwnAccounts,
@@ -79,8 +140,11 @@ struct Player<'a> {
     /// The next event of each run that has begun.
     places: BTreeMap<RunId, usize>,
     open: BTreeMap<ReservationId, &'a Reserved>,
-    /// What was last decided and isn't all written.
+    /// What was last decided and isn't all written; and whether nothing came from outside since.
     look: Look,
+    is_fresh: bool,
+    /// What was decided when the root began to wait for its turn: people may answer meanwhile.
+    queued: Look,
     /// The time of the write that is folded, and of the one before that a decision could follow.
     at: Timestamp,
     earliest: Timestamp,
@@ -94,7 +158,7 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    fn new(log: &'a TreeLog, desk: &Appraiser) -> Result<Self, Box<Difference>> {
+    fn new(log: &'a TreeLog, desk: &Appraiser, checks: &'a Checks) -> Result<Self, Box<Difference>> {
         let root = log.root;
         let no_run = || Difference::of_log(root, "its log doesn't begin with its creation");
         let first = log.logs.get(&root).and_then(|log| log.first()).ok_or_else(no_run)?;
@@ -110,7 +174,7 @@ impl<'a> Player<'a> {
         Ok(Self {
             log,
             desk: desk.clone(),
-            checks: Checks::default(),
+            checks,
             tree: Tree::of(Run::new(root, log.plan.clone(), created, first.at)),
             own,
             agents: BTreeMap::from([(root, agent)]),
@@ -119,6 +183,8 @@ impl<'a> Player<'a> {
             places: BTreeMap::from([(root, 1)]),
             open: BTreeMap::new(),
             look: Look::default(),
+            is_fresh: false,
+            queued: Look::default(),
             at: first.at,
             earliest: first.at,
             waited: false,
@@ -128,48 +194,50 @@ impl<'a> Player<'a> {
         })
     }
 
-    fn play(mut self) -> Result<Same, Box<Difference>> {
-        while let Some((run, recorded)) = self.next_event()? {
-            self.fold(run, recorded);
-        }
-        Ok(self.same)
-    }
-
     /// The next event of a run.
     fn head(&self, run: RunId) -> Option<&'a Recorded> {
         self.log.logs.get(&run)?.get(*self.places.get(&run)?)
     }
 
-    /// Whose event comes next. Of several of one time a decision that is taken now goes first, then what came from outside.
-    fn next_event(&mut self) -> Result<Option<(RunId, &'a Recorded)>, Box<Difference>> {
-        let heads: Vec<(RunId, &Recorded)> = match self.next.take().and_then(|run| Some((run, self.head(run)?))) {
-            Some(head) => vec![head],
-            None => self.places.keys().filter_map(|run| Some((*run, self.head(*run)?))).collect(),
-        };
-        let Some(at) = heads.iter().map(|(_, recorded)| recorded.at).min() else { return Ok(None) };
-        self.reach(at);
-        let (mut outside, mut differs) = (None, None);
-        for (run, recorded) in heads.into_iter().filter(|(_, recorded)| recorded.at == at) {
-            if recorded.seq as usize != self.places.get(&run).copied().unwrap_or_default() {
+    /// The next events of all runs that were written first; of what stands together the one that comes next.
+    fn heads(&mut self) -> Vec<(RunId, &'a Recorded)> {
+        if let Some(next) = self.next.take().and_then(|run| Some((run, self.head(run)?))) {
+            return vec![next];
+        }
+        let heads = || self.places.keys().filter_map(|run| Some((*run, self.head(*run)?)));
+        let at = heads().map(|(_, recorded)| recorded.at).min();
+        heads().filter(|(_, recorded)| Some(recorded.at) == at).collect()
+    }
+
+    /// Folds one of the next events, after `skip` others that could be: a decision that is taken now, else what came from
+    /// outside.
+    fn step(&mut self, heads: &[(RunId, &'a Recorded)], skip: usize) -> Result<usize, Box<Difference>> {
+        let (outside, decisions): (Vec<_>, Vec<_>) =
+            heads.iter().copied().partition(|(_, recorded)| is_from_outside(&recorded.event));
+        let mut differs = None;
+        for (way, (run, recorded)) in decisions.into_iter().chain(outside).enumerate().skip(skip) {
+            if u64::from(recorded.seq) != self.places.get(&run).map_or(0, |place| *place as u64) {
                 return Err(Difference::of_event(run, recorded, "an event before it is missing".into()));
             }
-            if is_from_outside(&recorded.event) {
-                match self.check_outside(run, recorded) {
-                    Ok(()) => drop(outside.get_or_insert((run, recorded))),
-                    Err(now) => drop(differs.get_or_insert((run, recorded, Some(now)))),
-                }
-            } else if self.is_decided(run, recorded) {
-                self.same.decisions += 1;
-                return Ok(Some((run, recorded)));
+            let is_decision = !is_from_outside(&recorded.event);
+            let judged = if is_decision {
+                Ok(self.is_decided(run, recorded))
             } else {
-                differs.get_or_insert((run, recorded, None));
+                self.check_outside(run, recorded).map(|()| true)
+            };
+            match judged {
+                Ok(true) => {
+                    self.same.decisions += u64::from(is_decision);
+                    self.fold(run, recorded);
+                    return Ok(way);
+                }
+                // It waits for the end that it tells of.
+                Ok(false) if matches!(recorded.event, Event::ChildEnded(_)) && heads.len() > 1 => {}
+                Ok(false) => drop(differs.get_or_insert((run, recorded, None))),
+                Err(now) => drop(differs.get_or_insert((run, recorded, Some(now)))),
             }
         }
-        match (outside, differs) {
-            (Some(outside), _) => Ok(Some(outside)),
-            (None, Some((run, recorded, now))) => Err(self.difference(run, recorded, now)),
-            (None, None) => Ok(None),
-        }
+        Err(differs.map_or_else(|| no_order(self.log.root), |(run, recorded, now)| self.difference(run, recorded, now)))
     }
 
     /// The clock goes on to a write's time.
@@ -184,11 +252,18 @@ impl<'a> Player<'a> {
 
     fn fold(&mut self, run: RunId, recorded: &'a Recorded) {
         let event = &recorded.event;
+        if matches!(event, Event::PersonAnswered(_)) && self.tree.root().state == RunState::Queued {
+            let look = Look::at(&self.tree, self.at, self.checks);
+            if !look.intents.is_empty() {
+                self.queued = look;
+            }
+        }
         self.tree.apply(recorded.at, run, event);
         self.own.apply(run, event);
         self.same.events += 1;
         *self.places.entry(run).or_default() += 1;
-        self.waited = matches!(event, Event::Admitted(_) | Event::WaitBegan(_) | Event::WaitEnded(_) | Event::PeriodMoved(_));
+        self.waited =
+            matches!(event, Event::Admitted(_) | Event::WaitBegan(_) | Event::WaitEnded(_) | Event::PeriodMoved(_));
         self.follow(run, event);
     }
 
@@ -199,8 +274,12 @@ impl<'a> Player<'a> {
             Event::Settled(settled) => {
                 self.open.remove(&settled.reservation);
                 self.same.bills += 1;
+                self.is_fresh = false;
             }
-            Event::Voided(voided) => drop(self.open.remove(&voided.reservation)),
+            Event::Voided(voided) => {
+                self.open.remove(&voided.reservation);
+                self.is_fresh = false;
+            }
             Event::ChildBegan(began) => {
                 self.places.insert(began.child, 0);
                 self.same.runs += 1;
@@ -220,16 +299,14 @@ impl<'a> Player<'a> {
             }),
             // Who goes on with it renders its texts anew.
             Event::Interrupted(_) | Event::Parked(_) => self.talks.clear(),
+            Event::PersonAnswered(_) | Event::InFlightResolved(_) | Event::CancelRequested(_) => self.is_fresh = false,
             Event::Admitted(_)
             | Event::CallRefused(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
             | Event::LandingBegan(_)
             | Event::LandingReleased(_)
-            | Event::CancelRequested(_)
             | Event::PersonAsked(_)
-            | Event::InFlightResolved(_)
-            | Event::PersonAnswered(_)
             | Event::MapBegan(_)
             | Event::PeriodMoved(_) => {}
         }
