@@ -10,7 +10,7 @@ use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Win
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
@@ -23,22 +23,22 @@ use crate::units::{Money, Timestamp, Tokens};
 /// The providers that can be asked, each with what its requests allow it to charge for.
 #[derive(Clone, Debug)]
 pub enum Providers {
-    /// Whatever a plan names: the simulated provider stands in.
-    Any(Terms),
+    /// Whatever a plan names, since the simulated provider stands in: these with their own terms, all others pinned.
+    Any(Arc<BTreeMap<ProviderName, Terms>>),
     /// These.
     Configured(Arc<BTreeMap<ProviderName, Terms>>),
 }
 
 impl Providers {
-    /// The terms of requests that forbid cache writes and pin the service tier.
-    #[must_use]
-    pub const fn pinned() -> Terms {
-        Terms { cache_writes: CacheWrites::Never, service_tier: ServiceTier::Pinned, factors: Factors::NONE }
+    /// The terms of requests that pin the service tier, and for which no cache write is charged but what they ask for.
+    const fn pinned() -> Terms {
+        let (cache_writes, service_tier) = (CacheWrites::Never, ServiceTier::Pinned);
+        Terms { cache_writes, marks: Some(CacheTtl::Short), service_tier, factors: Factors::NONE }
     }
 
     fn terms(&self, provider: &ProviderName) -> Option<Terms> {
         match self {
-            Self::Any(terms) => Some(*terms),
+            Self::Any(known) => Some(known.get(provider).copied().unwrap_or(Self::pinned())),
             Self::Configured(known) => known.get(provider).copied(),
         }
     }
@@ -521,6 +521,7 @@ fn request(
         max_output_tokens,
         sampling: rendered.model(run).sampling.clone(),
         stream: rendered.model(run).stream,
+        cache: None,
     }
 }
 

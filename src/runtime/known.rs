@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
+use crate::domain::message::CacheTtl;
 use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
@@ -25,7 +26,8 @@ pub(super) fn live(
     let mut providers = BTreeMap::new();
     let mut terms = BTreeMap::new();
     for (name, config) in &project.providers {
-        providers.insert(name.clone(), Client::new(config, http.clone())?);
+        let stand_in = options.simulated.as_ref().map(|base_url| stand_in(config, base_url));
+        providers.insert(name.clone(), Client::new(stand_in.as_ref().unwrap_or(config), http.clone())?);
         terms.insert(name.clone(), terms_of(config));
     }
     Ok((Live { providers, simulated, tools }, terms))
@@ -35,6 +37,13 @@ pub(super) fn live(
 pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
     let (stop, stopped) = watch::channel(false);
     (stop, ToolContext::new(clock.clone(), stopped))
+}
+
+/// A provider as the simulated one stands in for it: its own wire and ways, at another door and without a key, so that
+/// what is tried is what will be sent.
+fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
+    let host = base_url.strip_suffix("/v1").unwrap_or(base_url);
+    ProviderConfig { base_url: format!("{host}/{}/v1", config.name), key: KeySource::None, ..config.clone() }
 }
 
 fn simulated_config(base_url: &str) -> ProviderConfig {
@@ -64,6 +73,8 @@ pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
 const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {
         cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
+        // Chat completions know 30 minutes and nothing longer.
+        marks: if quirks.no_cache_writes { Some(CacheTtl::Short) } else { None },
         service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
         // No server of this wire reports any.
         factors: Factors::NONE,
