@@ -8,6 +8,7 @@ use crate::domain::ledger::Lower;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Overflow;
 use crate::domain::policy::{self, Stance};
+use crate::domain::pricing::PriceBook;
 use crate::domain::run::{Intent, ModelIntent, Run, ToolIntent};
 use crate::gate::{Beside, Circumstances, Draft, Effort, Prepared, Rendered};
 use crate::ids::{ModelName, RunId};
@@ -29,7 +30,9 @@ impl Player<'_> {
         if (&intent.step, intent.attempt) != (&recorded.step, recorded.attempt) {
             return false;
         }
-        self.pin(call, look.now);
+        if !self.pin(call, look.now) {
+            return false;
+        }
         self.efforts(run, intent, Some(call)).iter().any(|effort| {
             let prepared = self.prepared(run, intent, effort, look.now, true);
             let fits = matches!(&prepared, Ok(Prepared::Ready(draft)) if self.is_draft(run, intent, draft, recorded));
@@ -43,7 +46,9 @@ impl Player<'_> {
 
     /// The first way in which the call would be made, for people.
     pub(super) fn made(&mut self, look: &Look, run: RunId, intent: &ModelIntent, call: &ModelCall) -> Option<Reserved> {
-        self.pin(call, look.now);
+        if !self.pin(call, look.now) {
+            return None;
+        }
         let efforts = self.efforts(run, intent, Some(call));
         let mut ready = efforts.iter().filter_map(|effort| match self.prepared(run, intent, effort, look.now, true) {
             Ok(Prepared::Ready(draft)) => Some(draft.reserved),
@@ -52,15 +57,19 @@ impl Player<'_> {
         ready.next()
     }
 
-    /// The price that was pinned stands, whatever rows came since.
-    fn pin(&mut self, call: &ModelCall, now: Timestamp) {
+    /// The price that was pinned stands, whatever rows came since; false where the books don't have it any more.
+    pub(super) fn pin(&mut self, call: &ModelCall, now: Timestamp) -> bool {
         let book = self.desk.book();
-        if book.find(&call.model, now).is_none_or(|row| row.id != call.price)
-            && let Some(row) = book.find_version(&call.price).filter(|row| row.is_valid_at(now)).cloned()
-        {
-            let book = book.with_overrides(vec![row]);
-            self.desk = self.desk.with_book(book.into());
+        if book.find(&call.model, now).is_some_and(|row| row.id == call.price) {
+            return true;
         }
+        let row = book.find_version(&call.price).or_else(|| PriceBook::builtin().find_version(&call.price)).cloned();
+        let Some(row) = row.filter(|row| row.is_valid_at(now)) else { return false };
+        // Of two rows for one time the first counts; the others still price what was pinned to them.
+        let others = book.rows().filter(|other| other.model == row.model && other.id != row.id).cloned();
+        let rows = std::iter::once(row.clone()).chain(others).collect();
+        self.desk = self.desk.with_book(book.with_overrides(rows).into());
+        true
     }
 
     /// What may have been conceded, the likeliest first.

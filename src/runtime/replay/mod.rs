@@ -30,7 +30,7 @@ use serde_json::Value;
 use super::Agent;
 use super::checks::Checks;
 use super::known::terms_of;
-use crate::domain::event::{Event, Place, Recorded, Reserved, RunState};
+use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
 use crate::domain::ledger::OwnAccounts;
 use crate::domain::pricing::PriceBook;
 use crate::domain::run::{Run, Tree};
@@ -171,7 +171,7 @@ impl<'a> Player<'a> {
         let talk = talk.map_err(|fault| Difference::of_log(root, &format!("its prompt can't be rendered: {fault}")))?;
         let mut own = OwnAccounts::default();
         own.apply(root, &first.event);
-        Ok(Self {
+        let mut player = Self {
             log,
             desk: desk.clone(),
             checks,
@@ -191,7 +191,27 @@ impl<'a> Player<'a> {
             next: None,
             input: Value::Null,
             same: Same { runs: 1, events: 1, ..Same::default() },
-        })
+        };
+        player.pin_all()?;
+        Ok(player)
+    }
+
+    /// Prices stand as they were pinned first; a later version is pinned by its call.
+    fn pin_all(&mut self) -> Result<(), Box<Difference>> {
+        for (run, log) in self.log.logs.iter().rev() {
+            for recorded in log.iter().rev() {
+                let Event::Reserved(reserved) = &recorded.event else { continue };
+                let Call::Model(call) = &reserved.call else { continue };
+                if !self.pin(call, recorded.at) {
+                    let now = format!(
+                        "price version `{}` isn't in the price book: its bounds and bills can't be told",
+                        call.price
+                    );
+                    return Err(Difference::of_event(*run, recorded, now));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The next event of a run.
