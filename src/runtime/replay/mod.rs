@@ -66,8 +66,9 @@ pub struct Same {
 /// whatever a plan names.
 #[must_use]
 pub fn desk(project: &Project, book: PriceBook, simulated: bool) -> Appraiser {
-    let terms = || project.providers.iter().map(|(name, config)| (name.clone(), terms_of(config))).collect();
-    let known = if simulated { Providers::Any(Providers::pinned()) } else { Providers::Configured(Arc::new(terms())) };
+    let terms = project.providers.iter().map(|(name, config)| (name.clone(), terms_of(config)));
+    let terms = Arc::new(terms.collect());
+    let known = if simulated { Providers::Any(terms) } else { Providers::Configured(terms) };
     Appraiser::new(Arc::new(book), known)
 }
 
