@@ -80,6 +80,16 @@ and tools said is not.")]
     /// Show everything that a run did, and what it cost
     #[command(after_help = "Examples:\n  plimsoll trace last\n  plimsoll trace 01JD0Q --json")]
     Trace(TraceArguments),
+    /// Judge a run again from its log: the same decisions, requests and bills?
+    #[command(after_help = "\
+Examples:
+  plimsoll replay last
+  plimsoll replay 01JD0Q --json
+
+Folds the run and all below it from their logs, asks at each recorded decision what is decided
+there, prepares each model call anew and prices each bill anew. It makes no call and writes nothing.
+Exits 0 where everything is the same, and 1 with the first difference.")]
+    Replay(ReplayArguments),
     /// Go on with interrupted runs
     #[command(after_help = "\
 Examples:
@@ -269,6 +279,19 @@ pub struct RunsArguments {
 /// See [`Command::Trace`].
 #[derive(Debug, Args)]
 pub struct TraceArguments {
+    /// The run: its id, the beginning of it, or `last`
+    pub run: String,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Replay`].
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
     /// The run: its id, the beginning of it, or `last`
     pub run: String,
     /// Whose books.

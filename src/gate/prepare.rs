@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Gate;
 use super::form::{Beside, Rendered};
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
@@ -14,11 +13,11 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::{ModelName, ProviderName};
-use crate::tokenize::{Encoding, RequestSizer};
+use crate::tokenize::{Counter, Encoding, RequestSizer};
 use crate::units::{Money, Timestamp, Tokens};
 
 /// The providers that can be asked, each with what its requests allow it to charge for.
@@ -102,26 +101,57 @@ pub(super) struct Chosen {
     pub(super) instead: Option<String>,
 }
 
-impl Gate {
-    /// Chooses the model, fits the request, bounds and prices it. Reserves nothing.
+/// The first half of the gate: it says what a call would be and what it could cost at worst. A pure function of the run,
+/// the price book, what providers allow to be charged for, and the clock's reading; it reserves nothing.
+#[derive(Clone, Debug)]
+pub struct Appraiser {
+    pub(super) book: Arc<PriceBook>,
+    pub(super) counter: Arc<Counter>,
+    providers: Providers,
+}
+
+/// What a call is prepared with, beside its run.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// How far the step goes to get its money.
+    pub effort: &'a Effort,
+    /// What is asked for in the same write before it.
+    pub beside: Beside,
+    /// The clock's reading.
+    pub now: Timestamp,
+}
+
+impl Appraiser {
+    /// With a price book and the configured providers.
+    #[must_use]
+    pub fn new(book: Arc<PriceBook>, providers: Providers) -> Self {
+        Self { book, counter: Arc::new(Counter::default()), providers }
+    }
+
+    /// The same with another price book.
+    #[must_use]
+    pub fn with_book(&self, book: Arc<PriceBook>) -> Self {
+        Self { book, ..self.clone() }
+    }
+
+    /// Its price book.
+    #[must_use]
+    pub const fn book(&self) -> &Arc<PriceBook> {
+        &self.book
+    }
+
+    /// Chooses the model, fits the request, bounds and prices it.
     ///
     /// Counting tokens may load a tokenizer (up to 190 ms) and read long texts: where that may happen, the thread is
     /// given back to the runtime for the time.
     #[must_use]
-    pub fn prepare(
-        &self,
-        run: &Run,
-        rendered: &Rendered,
-        intent: &ModelIntent,
-        effort: &Effort,
-        beside: Beside,
-    ) -> Prepared {
+    pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, with: Circumstances<'_>) -> Prepared {
         let turns = turns(run, intent);
-        let may_count = effort.tight || rendered.may_count(run, intent);
+        let may_count = with.effort.tight || rendered.may_count(run, intent);
         if may_count && self.counts_slowly(rendered.model(run), &turns) {
-            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort, beside, &turns));
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, with, &turns));
         }
-        self.prepared(run, rendered, intent, effort, beside, &turns)
+        self.prepared(run, rendered, intent, with, &turns)
     }
 
     /// True where counting may hold up the runtime, and can give the thread back to it.
@@ -136,11 +166,10 @@ impl Gate {
         run: &Run,
         rendered: &Rendered,
         intent: &ModelIntent,
-        effort: &Effort,
-        beside: Beside,
+        with: Circumstances<'_>,
         turns: &[Sent],
     ) -> Prepared {
-        let now = self.clock.now();
+        let Circumstances { effort, now, .. } = with;
         let chosen = match self.choose(run, rendered.model(run), intent, effort, now) {
             Ok(chosen) => chosen,
             Err(answer) => return answer,
@@ -149,7 +178,7 @@ impl Gate {
             return Prepared::GiveUp(format!("model `{}` has no price", chosen.model));
         };
         let summary = summary_of(run, intent);
-        let priced = Priced { gate: self, row, terms, turns, summary, effort, beside };
+        let priced = Priced { desk: self, row, terms, turns, summary, with };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
             Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
@@ -172,11 +201,19 @@ impl Gate {
 
     /// What the landing reserve should be for a conversation as it stands (LEDGER rule 6); nothing where it can't fit.
     #[must_use]
-    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName, effort: &Effort) -> Money {
-        let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
+    pub fn landing_amount(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        model: &ModelName,
+        effort: &Effort,
+        now: Timestamp,
+    ) -> Money {
+        let Some((row, terms)) = self.row(model, now) else { return Money::ZERO };
         let turns = run.landing_turns();
         let summary = run.landing_summary();
-        let priced = Priced { gate: self, row, terms, turns: &turns, summary, effort, beside: Beside::default() };
+        let with = Circumstances { effort, beside: Beside::default(), now };
+        let priced = Priced { desk: self, row, terms, turns: &turns, summary, with };
         priced.landing_amount(run, rendered, model)
     }
 
@@ -305,14 +342,13 @@ fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Re
 
 /// A conversation and the row that prices it.
 pub(super) struct Priced<'a> {
-    pub(super) gate: &'a Gate,
+    pub(super) desk: &'a Appraiser,
     pub(super) row: &'a PriceRow,
     pub(super) terms: Terms,
     pub(super) turns: &'a [Sent],
     /// What stands for the turns before.
     pub(super) summary: Option<&'a Sent>,
-    pub(super) effort: &'a Effort,
-    pub(super) beside: Beside,
+    pub(super) with: Circumstances<'a>,
 }
 
 impl Priced<'_> {
@@ -326,7 +362,7 @@ impl Priced<'_> {
     ) -> Result<Draft, Box<Refusal>> {
         let max_output = self.max_output(rendered.model(run), u32::MAX);
         let encoding = Encoding::of(&chosen.model);
-        let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.form.with_tools };
+        let sizer = RequestSizer { counter: &self.desk.counter, encoding, prepared: &rendered.form.with_tools };
         let window = Window { tokens: self.row.context_window, max_output };
         let draft = rendered.draft(self.turns, self.summary);
         let why_cut = match self.summed_up(run, rendered, intent, &chosen, window, &sizer) {
@@ -339,10 +375,10 @@ impl Priced<'_> {
             cut.what = format!("{}; not summed up: {why}", cut.what);
         }
         let tightened = |fitted: Fitted| context::tightened(&draft, &sizer).unwrap_or(fitted);
-        if self.effort.tight && fitted.method == BoundMethod::Bytes {
+        if self.with.effort.tight && fitted.method == BoundMethod::Bytes {
             fitted = tightened(fitted);
         }
-        let asked = (self.beside.input, self.beside.output);
+        let asked = (self.with.beside.input, self.with.beside.output);
         let judge = |fitted: &Fitted| {
             run.judge_tokens_after(asked, intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))
         };
@@ -381,7 +417,7 @@ impl Priced<'_> {
         let tokens = kept.unwrap_or(Tokens::BELIEVED_MAX).min(Tokens(limits.landing_tokens.into()));
         let room = LandingRoom { tokens, declared: limits.declared(LimitKind::LandingTokens) };
         let sizer = RequestSizer {
-            counter: &self.gate.counter,
+            counter: &self.desk.counter,
             encoding: Encoding::of(&chosen.model),
             prepared: &rendered.form.without_tools,
         };
@@ -398,11 +434,11 @@ impl Priced<'_> {
             declared: limits.declared(LimitKind::LandingTokens),
         };
         let sizer = RequestSizer {
-            counter: &self.gate.counter,
+            counter: &self.desk.counter,
             encoding: Encoding::of(model),
             prepared: &rendered.form.without_tools,
         };
-        let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
+        let method = if self.with.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
         let bound = context::landing_bound(&rendered.draft(self.turns, self.summary), &room, method, &sizer);
         // A workflow's outputs come late: its reserve is enough for the whole room from the start.
         let bound = if run.plan.is_workflow() { bound.map(|_| room.tokens) } else { bound };
@@ -448,7 +484,7 @@ impl Priced<'_> {
             instead: chosen.instead,
         };
         let reserved = Reserved {
-            reservation: self.beside.next_reservation(run),
+            reservation: self.with.beside.next_reservation(run),
             step: intent.step.clone(),
             attempt: intent.attempt,
             amount: bound.worst_case(request.max_output_tokens),

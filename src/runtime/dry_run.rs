@@ -7,7 +7,7 @@ use crate::domain::event::{Cut, InputBound, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Pots, Request};
 use crate::domain::run::{Intent, Next, Run};
-use crate::gate::{Beside, Effort, Prepared, Rendered};
+use crate::gate::{Beside, Circumstances, Effort, Prepared, Rendered};
 use crate::ids::{ModelName, PriceId};
 use crate::units::Money;
 
@@ -85,8 +85,9 @@ impl Runtime {
         match intents.into_iter().next() {
             Some(Intent::Model(intent)) => {
                 let effort = Effort { tight: true, ..Effort::default() };
+                let with = Circumstances { effort: &effort, beside: Beside::default(), now };
                 let rendered = render(known.plan.is_workflow().then(|| intent.step.place()))?;
-                let prepared = self.0.gate.prepare(&run, &rendered, &intent, &effort, Beside::default());
+                let prepared = self.0.gate.appraiser().prepare(&run, &rendered, &intent, with);
                 self.fill(&mut dry, prepared);
             }
             Some(Intent::Land(refusal)) => dry.refusal = Some(refusal),

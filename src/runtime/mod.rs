@@ -16,6 +16,7 @@ mod known;
 mod people;
 mod perform;
 mod progress;
+pub mod replay;
 mod settle;
 mod stop;
 mod thread;
@@ -43,7 +44,7 @@ use crate::domain::plan::Plan;
 use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
-use crate::gate::{Forms, Gate, Providers, Rendered};
+use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::spec::project::Project;
 use crate::store::Store;
@@ -231,7 +232,7 @@ impl Runtime {
         };
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
-            gate: Gate::new(store, Arc::new(book), known, options.clock.clone()),
+            gate: Gate::new(store, Appraiser::new(Arc::new(book), known)),
             clock: options.clock,
             answers,
             simulated,
@@ -455,15 +456,7 @@ impl Runtime {
     /// # Errors
     /// There is no such run, or its log is damaged.
     pub fn load(&self, run: RunId) -> Result<(Run, Created), RuntimeError> {
-        let log = self.store().events(run)?;
-        let Some((first, rest)) = log.split_first() else { return Err(RuntimeError::NoSuchRun { run }) };
-        let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run }) };
-        let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
-        let mut state = Run::new(run, Arc::new(plan), created, first.at);
-        for recorded in rest {
-            state.apply(recorded.at, &recorded.event);
-        }
-        Ok((state, created.clone()))
+        load(self.store(), run)
     }
 
     /// A root and every run below it that hasn't ended, as their logs tell them.
@@ -486,6 +479,14 @@ impl Runtime {
         };
         let tree = Tree::load(root, Arc::new(plan), read)?.ok_or(RuntimeError::DamagedLog { run: root })?;
         Ok((tree, created))
+    }
+
+    /// Judges the tree of a run again from its logs, with the prices and the providers in force.
+    ///
+    /// # Errors
+    /// There is no such run, or a log is damaged.
+    pub fn replay(&self, run: RunId) -> Result<Result<replay::Same, Box<replay::Difference>>, RuntimeError> {
+        Ok(replay::replay(&replay::TreeLog::read(self.store(), run)?, self.0.gate.appraiser()))
     }
 
     /// Checks a new run's input and labels; nothing is written.
@@ -544,6 +545,19 @@ impl Runtime {
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
+}
+
+/// A run as its log tells it.
+fn load(store: &Store, run: RunId) -> Result<(Run, Created), RuntimeError> {
+    let log = store.events(run)?;
+    let Some((first, rest)) = log.split_first() else { return Err(RuntimeError::NoSuchRun { run }) };
+    let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run }) };
+    let plan = store.plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
+    let mut state = Run::new(run, Arc::new(plan), created, first.at);
+    for recorded in rest {
+        state.apply(recorded.at, &recorded.event);
+    }
+    Ok((state, created.clone()))
 }
 
 /// Simulated runs never touch real budgets: they have a store of their own beside the real one.

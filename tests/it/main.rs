@@ -20,6 +20,7 @@ mod people;
 mod pricing;
 mod provider;
 mod proxy;
+mod replay;
 mod resume;
 mod run_machine;
 mod runtime;

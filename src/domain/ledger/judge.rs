@@ -96,7 +96,7 @@ impl Ledger {
         Ok(granted)
     }
 
-    fn short(&self, asked: &Reserved, root: RunId, key: &AccountKey, growth: Money) -> Short {
+    pub(super) fn short(&self, asked: &Reserved, root: RunId, key: &AccountKey, growth: Money) -> Short {
         let account = self.judged(key);
         Short {
             account: key.clone(),

@@ -12,11 +12,13 @@ mod admit;
 mod apply;
 mod expectation;
 mod judge;
+mod own;
 mod period;
 mod stored;
 mod wait;
 
 pub use account::{Account, Hold, RunMoney};
+pub use own::OwnAccounts;
 pub use stored::{Dirty, Frozen, Snapshot};
 
 use std::collections::{BTreeMap, BTreeSet};

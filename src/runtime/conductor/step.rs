@@ -9,7 +9,7 @@ use crate::domain::ledger::{Ask, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
-use crate::gate::{Beside, Draft, Effort, Passage, Prepared, Rendered};
+use crate::gate::{Beside, Circumstances, Draft, Effort, Passage, Prepared, Rendered};
 use crate::ids::RunId;
 use crate::runtime::{RuntimeError, settle};
 use crate::tool;
@@ -210,7 +210,8 @@ impl Conductor {
         }
         let Talk { rendered, effort } = self.talks.get(&key).unwrap_or(&self.own);
         let run = self.tree.run(run).unwrap_or(self.tree.root());
-        Ok(self.shared.gate.prepare(run, rendered, intent, effort, beside))
+        let with = Circumstances { effort, beside, now: self.now() };
+        Ok(self.shared.gate.appraiser().prepare(run, rendered, intent, with))
     }
 
     fn render(&mut self, (id, place): &Key) -> Result<Rendered, String> {
