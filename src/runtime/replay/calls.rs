@@ -124,7 +124,9 @@ impl Player<'_> {
             Prepared::Later(until) if until.since(now) <= WRITE_TIME_MAX => {
                 self.desk.prepare(run, &rendered, intent, with(until))
             }
-            prepared => prepared,
+            prepared @ (Prepared::Ready(_) | Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) => {
+                prepared
+            }
         })
     }
 
@@ -226,6 +228,17 @@ impl Player<'_> {
                 arguments: intent.arguments.clone(),
             },
         })
+    }
+
+    /// Whether a landing call is one that can be made: it fits, and where no reserve is kept for it nobody shares its budgets.
+    pub(super) fn lands_now(&mut self, look: &Look, intent: &ModelIntent) -> bool {
+        let (root, is_kept) = (self.log.root, self.tree.root().landing.is_some());
+        match self.prepared(root, intent, &Effort::default(), look.now, true) {
+            Ok(Prepared::Ready(draft)) => {
+                is_kept && self.own.judge(&draft.reserved, None, |key| self.declared(key)).is_ok()
+            }
+            Ok(Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) | Err(_) => false,
+        }
     }
 
     /// Whether the gate says this no to a call of the look that `is_meant`.
