@@ -259,6 +259,16 @@ impl Player<'_> {
         if matches!(no, No::Refusal(refusal) if is_of_shared(refusal)) {
             return true;
         }
+        // A call that wasn't made pinned no price: it is asked at those of the calls that were, and at those in force.
+        let in_force = self.in_force.clone();
+        let pinned = std::mem::replace(&mut self.desk, in_force);
+        let mut says_no = self.says_no_with(look, run, intent, no);
+        self.desk = pinned;
+        says_no |= self.says_no_with(look, run, intent, no);
+        says_no
+    }
+
+    fn says_no_with(&mut self, look: &Look, run: RunId, intent: &ModelIntent, no: No<'_>) -> bool {
         self.efforts(run, intent, None).iter().any(|effort| {
             match (self.prepared(run, intent, effort, look.now, true), no) {
                 (Ok(Prepared::Refused(now)), No::Refusal(refusal)) => same_refusal(refusal, &now),

@@ -41,7 +41,7 @@ impl Player<'_> {
         taken
     }
 
-    fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
+    pub(super) fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
         let mut look = std::mem::take(&mut self.look);
         let taken = self.takes(&mut look, run, event);
         self.look = look;
