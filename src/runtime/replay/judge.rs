@@ -56,7 +56,7 @@ impl Player<'_> {
     }
 
     /// The end of a run below is told to its parent at once.
-    fn stands_together(&self, run: RunId, event: &Event) -> bool {
+    pub(super) fn stands_together(&self, run: RunId, event: &Event) -> bool {
         let parent = self.tree.run(run).and_then(|run| run.parent.as_ref());
         let (Event::Ended(_), Some(parent)) = (event, parent) else { return true };
         let told = self.head(parent.run).map(|recorded| &recorded.event);
