@@ -82,14 +82,9 @@ and tools said is not.")]
     Trace(TraceArguments),
     /// Judge a run again from its log: the same decisions, requests and bills?
     #[command(after_help = "\
-Examples:
-  plimsoll replay last
-  plimsoll replay 01JD0Q --json
-
-Folds the run and all below it from their logs, asks at each recorded decision what is decided
-there, prepares each model call anew and prices each bill anew. It makes no call and writes nothing.
-Exits 0 where everything is the same, and 1 with the first difference.")]
-    Replay(ReplayArguments),
+Folds a run and all below it, asks at each recorded decision what is decided there, prepares each
+model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.")]
+    Replay(TraceArguments),
     /// Go on with interrupted runs
     #[command(after_help = "\
 Examples:
@@ -276,22 +271,9 @@ pub struct RunsArguments {
     pub json: bool,
 }
 
-/// See [`Command::Trace`].
+/// See [`Command::Trace`] and [`Command::Replay`].
 #[derive(Debug, Args)]
 pub struct TraceArguments {
-    /// The run: its id, the beginning of it, or `last`
-    pub run: String,
-    /// Whose books.
-    #[command(flatten)]
-    pub books: BooksArguments,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// See [`Command::Replay`].
-#[derive(Debug, Args)]
-pub struct ReplayArguments {
     /// The run: its id, the beginning of it, or `last`
     pub run: String,
     /// Whose books.

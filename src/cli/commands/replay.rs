@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Context;
-use crate::cli::arguments::ReplayArguments;
+use crate::cli::arguments::TraceArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{configuration, is_simulated, price_book, price_rows};
@@ -26,7 +26,7 @@ struct ReplayDocument<'a> {
     difference: Option<&'a Difference>,
 }
 
-pub(super) fn replay(context: &Context<'_>, arguments: &ReplayArguments) -> Result<Exit, CliError> {
+pub(super) fn replay(context: &Context<'_>, arguments: &TraceArguments) -> Result<Exit, CliError> {
     let (sim, run) = (arguments.books.sim, arguments.run.as_str());
     let project = configuration(context.project, sim)?;
     let here = |books: &crate::api::Books| books.tree_log(books.find(run)?.id);

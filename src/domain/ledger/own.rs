@@ -14,17 +14,19 @@ pub struct OwnAccounts(Ledger);
 impl OwnAccounts {
     /// Folds one event of one of its runs.
     pub fn apply(&mut self, run: RunId, event: &Event) {
-        match event {
-            Event::PeriodMoved(_) => {}
-            Event::Admitted(Admitted { landing, .. }) => {
-                self.0.apply(run, &Event::Admitted(Admitted { budgets: vec![], landing: landing.clone() }));
-            }
-            Event::Reserved(reserved) if reserved.budgets.is_some() => {
-                let reserved = Reserved { budgets: None, ..Reserved::clone(reserved) };
-                self.0.apply(run, &Event::Reserved(Box::new(reserved)));
-            }
-            event => self.0.apply(run, event),
+        if let Event::PeriodMoved(_) = event {
+            return;
         }
+        let own = if let Event::Admitted(Admitted { landing, .. }) = event {
+            Some(Event::Admitted(Admitted { budgets: vec![], landing: landing.clone() }))
+        } else if let Event::Reserved(reserved) = event
+            && reserved.budgets.is_some()
+        {
+            Some(Event::Reserved(Box::new(Reserved { budgets: None, ..Reserved::clone(reserved) })))
+        } else {
+            None
+        };
+        self.0.apply(run, own.as_ref().unwrap_or(event));
     }
 
     /// What these accounts say of an attempt (LEDGER rules 1, 6, 9d, 11 and 12): as it would be placed, or each account

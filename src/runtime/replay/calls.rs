@@ -124,7 +124,9 @@ impl Player<'_> {
             Prepared::Later(until) if until.since(now) <= WRITE_TIME_MAX => {
                 self.desk.prepare(run, &rendered, intent, with(until))
             }
-            prepared => prepared,
+            prepared @ (Prepared::Ready(_) | Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) => {
+                prepared
+            }
         })
     }
 
@@ -228,6 +230,17 @@ impl Player<'_> {
         })
     }
 
+    /// Whether a landing call is one that can be made: it fits, and where no reserve is kept for it nobody shares its budgets.
+    pub(super) fn lands_now(&mut self, look: &Look, intent: &ModelIntent) -> bool {
+        let (root, is_kept) = (self.log.root, self.tree.root().landing.is_some());
+        match self.prepared(root, intent, &Effort::default(), look.now, true) {
+            Ok(Prepared::Ready(draft)) => {
+                is_kept && self.own.judge(&draft.reserved, None, |key| self.declared(key)).is_ok()
+            }
+            Ok(Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) | Err(_) => false,
+        }
+    }
+
     /// Whether the gate says this no to a call of the look that `is_meant`.
     pub(super) fn says_no(&mut self, look: &Look, is_meant: impl Fn(RunId, &Place) -> bool, no: No<'_>) -> bool {
         look.intents.iter().any(|(run, intent)| match intent {
@@ -246,6 +259,16 @@ impl Player<'_> {
         if matches!(no, No::Refusal(refusal) if is_of_shared(refusal)) {
             return true;
         }
+        // A call that wasn't made pinned no price: it is asked at those of the calls that were, and at those in force.
+        let in_force = self.in_force.clone();
+        let pinned = std::mem::replace(&mut self.desk, in_force);
+        let mut says_no = self.says_no_with(look, run, intent, no);
+        self.desk = pinned;
+        says_no |= self.says_no_with(look, run, intent, no);
+        says_no
+    }
+
+    fn says_no_with(&mut self, look: &Look, run: RunId, intent: &ModelIntent, no: No<'_>) -> bool {
         self.efforts(run, intent, None).iter().any(|effort| {
             match (self.prepared(run, intent, effort, look.now, true), no) {
                 (Ok(Prepared::Refused(now)), No::Refusal(refusal)) => same_refusal(refusal, &now),

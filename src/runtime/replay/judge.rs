@@ -41,7 +41,7 @@ impl Player<'_> {
         taken
     }
 
-    fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
+    pub(super) fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
         let mut look = std::mem::take(&mut self.look);
         let taken = self.takes(&mut look, run, event);
         self.look = look;
@@ -56,7 +56,7 @@ impl Player<'_> {
     }
 
     /// The end of a run below is told to its parent at once.
-    fn stands_together(&self, run: RunId, event: &Event) -> bool {
+    pub(super) fn stands_together(&self, run: RunId, event: &Event) -> bool {
         let parent = self.tree.run(run).and_then(|run| run.parent.as_ref());
         let (Event::Ended(_), Some(parent)) = (event, parent) else { return true };
         let told = self.head(parent.run).map(|recorded| &recorded.event);
@@ -65,22 +65,23 @@ impl Player<'_> {
 
     /// What follows from the fact before it, without a look; `None` for what needs one.
     fn follows(&mut self, run: RunId, recorded: &Recorded) -> Option<bool> {
-        match &recorded.event {
-            Event::Created(created) => Some(self.is_creation(run, created)),
-            Event::Admitted(admitted) if run != self.log.root => {
-                Some(*admitted == Admitted { budgets: vec![], landing: None })
-            }
-            Event::ChildEnded(ended) => Some(self.is_end_of_child(ended)),
-            Event::PersonAnswered(_) => {
-                let late = self.tree.run(run).map(|run| run.expired(self.at)).unwrap_or_default();
-                Some(late.contains(&recorded.event))
-            }
-            // Documents that couldn't be read are no matter of the core.
-            Event::Ended(ended) if recorded.seq == 2 && run != self.log.root => {
-                (ended.state == EndState::Failed).then_some(true)
-            }
-            _ => None,
+        let is_below = run != self.log.root;
+        let event = &recorded.event;
+        if let Event::Created(created) = event {
+            return Some(self.is_creation(run, created));
         }
+        if let Event::Admitted(admitted) = event {
+            return is_below.then(|| *admitted == Admitted { budgets: vec![], landing: None });
+        }
+        if let Event::ChildEnded(ended) = event {
+            return Some(self.is_end_of_child(ended));
+        }
+        if let Event::PersonAnswered(_) = event {
+            return Some(self.tree.run(run).is_some_and(|run| run.expired(self.at).contains(event)));
+        }
+        // Documents that couldn't be read are no matter of the core.
+        let is_unread = |ended: &Ended| recorded.seq == 2 && is_below && ended.state == EndState::Failed;
+        if let Event::Ended(ended) = event { is_unread(ended).then_some(true) } else { None }
     }
 
     /// Whether the look decides this fact; what is taken of it is taken away.
@@ -103,7 +104,20 @@ impl Player<'_> {
             Event::WaitBegan(_) => {
                 look.intents.iter().any(|(_, intent)| matches!(intent, Intent::Model(_) | Intent::Tool(_)))
             }
-            _ => false,
+            // Noted, or not decided here.
+            Event::Created(_)
+            | Event::Settled(_)
+            | Event::Voided(_)
+            | Event::WaitEnded(_)
+            | Event::LandingReleased(_)
+            | Event::CancelRequested(_)
+            | Event::Interrupted(_)
+            | Event::PersonAsked(_)
+            | Event::InFlightResolved(_)
+            | Event::PersonAnswered(_)
+            | Event::MapBegan(_)
+            | Event::ChildEnded(_)
+            | Event::PeriodMoved(_) => false,
         }
     }
 
@@ -230,9 +244,9 @@ impl Player<'_> {
         let root = self.log.root;
         let recorded = Event::Ended(ended.clone());
         let is = |now: Ended| same(&recorded, &Event::Ended(now));
-        let (state, can_land, lands, is_shared) = {
+        let (state, can_land, lands) = {
             let root = self.tree.root();
-            (root.state, root.can_land(), root.lands.clone(), !look.intents.is_empty())
+            (root.state, root.can_land(), root.lands.clone())
         };
         let stops = |refusal: &Refusal| {
             is(Ended { state: EndState::Stopped, refusal: Some(refusal.clone()), output: None, error: None })
@@ -243,7 +257,7 @@ impl Player<'_> {
             Some(Intent::Land(refusal)) if stops(refusal) && (!can_land || state == RunState::Queued) => return true,
             // The last answer doesn't fit, or there is no money for it.
             Some(Intent::Model(intent)) if intent.purpose == Purpose::Landing => {
-                return lands.as_ref().is_some_and(stops) && is_shared || self.ends_by(look, ended);
+                return lands.as_ref().is_some_and(stops) && !self.lands_now(look, intent) || self.ends_by(look, ended);
             }
             _ => {}
         }

@@ -129,6 +129,8 @@ fn no_order(root: RunId) -> Box<Difference> {
 struct Player<'a> {
     log: &'a TreeLog,
     desk: Appraiser,
+    /// The same without what calls pinned.
+    in_force: Appraiser,
     checks: &'a Checks,
     tree: Tree,
     /// The accounts that nobody else shares.
@@ -175,6 +177,7 @@ impl<'a> Player<'a> {
         let mut player = Self {
             log,
             desk: desk.clone(),
+            in_force: desk.clone(),
             checks,
             tree: Tree::of(Run::new(root, log.plan.clone(), created, first.at)),
             own,
@@ -236,8 +239,18 @@ impl<'a> Player<'a> {
         let (outside, decisions): (Vec<_>, Vec<_>) =
             heads.iter().copied().partition(|(_, recorded)| is_from_outside(&recorded.event));
         let mut differs = None;
+        // What is left of the last look stands together in its write.
+        for (way, (run, recorded)) in decisions.iter().enumerate().skip(skip).filter(|_| heads.len() > 1) {
+            let stands = self.is_next(*run, recorded) && self.stands_together(*run, &recorded.event);
+            if stands && self.is_fresh && self.takes_before(*run, &recorded.event) {
+                self.same.decisions += 1;
+                self.fold(*run, recorded);
+                return Ok(way);
+            }
+        }
+        let (looked, skip) = (decisions.len(), skip.saturating_sub(decisions.len()));
         for (way, (run, recorded)) in decisions.into_iter().chain(outside).enumerate().skip(skip) {
-            if u64::from(recorded.seq) != self.places.get(&run).map_or(0, |place| *place as u64) {
+            if !self.is_next(run, recorded) {
                 return Err(Difference::of_event(run, recorded, "an event before it is missing".into()));
             }
             let is_decision = !is_from_outside(&recorded.event);
@@ -250,7 +263,7 @@ impl<'a> Player<'a> {
                 Ok(true) => {
                     self.same.decisions += u64::from(is_decision);
                     self.fold(run, recorded);
-                    return Ok(way);
+                    return Ok(looked + way);
                 }
                 // It waits for the end that it tells of.
                 Ok(false) if matches!(recorded.event, Event::ChildEnded(_)) && heads.len() > 1 => {}
@@ -259,6 +272,11 @@ impl<'a> Player<'a> {
             }
         }
         Err(differs.map_or_else(|| no_order(self.log.root), |(run, recorded, now)| self.difference(run, recorded, now)))
+    }
+
+    /// True where no event of its log is missing before it.
+    fn is_next(&self, run: RunId, recorded: &Recorded) -> bool {
+        self.places.get(&run).is_some_and(|place| usize::try_from(recorded.seq) == Ok(*place))
     }
 
     /// The clock goes on to a write's time.
