@@ -31,5 +31,6 @@ mod tokenize;
 mod tool;
 mod tree;
 mod voyage;
+mod wires;
 mod workflow;
 mod world;
