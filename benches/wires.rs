@@ -47,12 +47,26 @@ fn main() {
         let name = case.wire.name();
         report(name, "encode, first", rounds, passes, fresh, |request| drop(encode(&config, request).expect("a body")));
         report(name, "encode, again", rounds, passes, || (), |()| drop(encode(&config, &asked).expect("a body")));
-        report(name, "decode, whole", rounds, passes, || (), |()| {
-            drop(decode(&config, &asked, case.whole.as_bytes()).expect("a reply"));
-        });
-        report(name, "decode, stream", rounds, passes, || (), |()| {
-            drop(decode(&config, &streamed, case.stream.as_bytes()).expect("a reply"));
-        });
+        report(
+            name,
+            "decode, whole",
+            rounds,
+            passes,
+            || (),
+            |()| {
+                drop(decode(&config, &asked, case.whole.as_bytes()).expect("a reply"));
+            },
+        );
+        report(
+            name,
+            "decode, stream",
+            rounds,
+            passes,
+            || (),
+            |()| {
+                drop(decode(&config, &streamed, case.stream.as_bytes()).expect("a reply"));
+            },
+        );
     }
 }
 
@@ -155,8 +169,10 @@ fn openai_chat() -> Case {
     let whole = json!({"id": "chatcmpl-1", "model": "gpt-5-mini", "service_tier": "default", "choices": [{"index": 0,
         "message": {"role": "assistant", "content": pieces().concat(), "tool_calls": [call("a"), call("b")]},
         "finish_reason": "tool_calls"}], "usage": usage});
-    let delta = |delta: serde_json::Value| json!({"id": "chatcmpl-1", "model": "gpt-5-mini", "choices": [
-        {"index": 0, "delta": delta, "finish_reason": null}], "usage": null});
+    let delta = |delta: serde_json::Value| {
+        json!({"id": "chatcmpl-1", "model": "gpt-5-mini", "choices": [
+        {"index": 0, "delta": delta, "finish_reason": null}], "usage": null})
+    };
     let mut chunks: Vec<_> = pieces().into_iter().map(|text| delta(json!({"content": text}))).collect();
     for (index, id) in ["a", "b"].into_iter().enumerate() {
         let mut call = call(id);
@@ -180,9 +196,11 @@ fn anthropic() -> Case {
     whole["stop_reason"] = "tool_use".into();
     let mut all = vec![json!({"type": "message_start", "message": head})];
     all.push(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}));
-    all.extend(pieces().into_iter().map(|text| {
-        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
-    }));
+    all.extend(
+        pieces().into_iter().map(
+            |text| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}),
+        ),
+    );
     for (index, id) in [(1, "a"), (2, "b")] {
         let mut block = call(id);
         block["input"] = json!({});

@@ -14,10 +14,7 @@ fn configuration(text: &str) -> String {
 fn faults_of_a_project_file() {
     let cases = [
         ("[project]\nstore = \"postgres://user:secret@host/x\"\n[[rates]]\n", "what comes later"),
-        (
-            "[providers.a]\nwire = \"gemini\"\nbase_url = \"https://u:p@host\"\nkey_env = \"sk-123\"\n",
-            "a bad provider",
-        ),
+        ("[providers.a]\nwire = \"gemini\"\nbase_url = \"https://u:p@host\"\nkey_env = \"sk-123\"\n", "a bad provider"),
         (
             "[providers.a]\nwire = \"gemni\"\nbase_url = \"https://host\"\n[providers.b]\nwire = \"openai-caht\"\nbase_url = \"https://host\"\n[providers.c]\nwire = \"smoke\"\nbase_url = \"https://host\"\n",
             "wires that are none",
