@@ -194,8 +194,7 @@ impl Appraiser {
     /// The best of some documents, until their pot is full by the tokens of the plan's first model.
     #[must_use]
     pub fn choose_documents(&self, plan: &Plan, rendered: &Rendered, found: &[Document]) -> Option<Documents> {
-        let encoding = plan.model.candidates.first().and_then(Encoding::of);
-        let sizer = RequestSizer { counter: &self.counter, encoding, prepared: &rendered.form.with_tools };
+        let sizer = RequestSizer::new(&self.counter, plan.model.candidates.first()?, &rendered.form.with_tools);
         Documents::chosen(found, &rendered.user, plan.context.documents, &sizer)
     }
 
@@ -361,8 +360,7 @@ impl Priced<'_> {
         chosen: Chosen,
     ) -> Result<Draft, Box<Refusal>> {
         let max_output = self.max_output(rendered.model(run), u32::MAX);
-        let encoding = Encoding::of(&chosen.model);
-        let sizer = RequestSizer { counter: &self.desk.counter, encoding, prepared: &rendered.form.with_tools };
+        let sizer = RequestSizer::new(&self.desk.counter, &chosen.model, &rendered.form.with_tools);
         let window = Window { tokens: self.row.context_window, max_output };
         let draft = rendered.draft(self.turns, self.summary);
         let why_cut = match self.summed_up(run, rendered, intent, &chosen, window, &sizer) {
@@ -384,13 +382,13 @@ impl Priced<'_> {
         };
         if let Err(refusal) = judge(&fitted) {
             // Counting may show that the run's token limits leave room.
-            if fitted.method != BoundMethod::Bytes || encoding.is_none() {
+            if fitted.method != BoundMethod::Bytes || sizer.encoding.is_none() {
                 return Err(Box::new(refusal));
             }
             fitted = tightened(fitted);
             judge(&fitted)?;
         }
-        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
+        let can_tighten = fitted.method == BoundMethod::Bytes && sizer.encoding.is_some();
         let landing = match intent.purpose {
             Purpose::Turn | Purpose::Repair | Purpose::Summary if run.plan.is_workflow() => held_for_landing(run),
             Purpose::Turn | Purpose::Repair | Purpose::Summary if run.can_land() => {
@@ -416,11 +414,7 @@ impl Priced<'_> {
         let kept = run.landing.as_ref().and_then(|kept| self.row.input_within(max_output, kept.amount, self.terms));
         let tokens = kept.unwrap_or(Tokens::BELIEVED_MAX).min(Tokens(limits.landing_tokens.into()));
         let room = LandingRoom { tokens, declared: limits.declared(LimitKind::LandingTokens) };
-        let sizer = RequestSizer {
-            counter: &self.desk.counter,
-            encoding: Encoding::of(&chosen.model),
-            prepared: &rendered.form.without_tools,
-        };
+        let sizer = RequestSizer::new(&self.desk.counter, &chosen.model, &rendered.form.without_tools);
         let mut fitted = context::landing(&rendered.draft(self.turns, self.summary), &room, &sizer)?;
         let messages = std::mem::take(&mut fitted.messages);
         let request = request(run, rendered, &chosen.model, messages, [].into(), max_output);
@@ -433,11 +427,7 @@ impl Priced<'_> {
             tokens: Tokens(limits.landing_tokens.into()),
             declared: limits.declared(LimitKind::LandingTokens),
         };
-        let sizer = RequestSizer {
-            counter: &self.desk.counter,
-            encoding: Encoding::of(model),
-            prepared: &rendered.form.without_tools,
-        };
+        let sizer = RequestSizer::new(&self.desk.counter, model, &rendered.form.without_tools);
         let method = if self.with.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
         let bound = context::landing_bound(&rendered.draft(self.turns, self.summary), &room, method, &sizer);
         // A workflow's outputs come late: its reserve is enough for the whole room from the start.

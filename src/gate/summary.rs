@@ -8,7 +8,7 @@ use crate::domain::message::{Request, Sampling, ToolChoice};
 use crate::domain::plan::Overflow;
 use crate::domain::run::{ModelIntent, Run};
 use crate::ids::ModelName;
-use crate::tokenize::{Encoding, Prepared as Fixed, RequestSizer};
+use crate::tokenize::{Prepared as Fixed, RequestSizer};
 use crate::units::{Money, Tokens};
 
 /// The longest summary.
@@ -63,7 +63,7 @@ impl Priced<'_> {
         let most = rendered.model(run).max_output_tokens.min(row.max_output.unwrap_or(u32::MAX));
         let max_output = OUTPUT_TOKENS_MAX.min(pot).max(OUTPUT_TOKENS_MIN).min(most);
         let fixed = Fixed::new(&[], None, &serde_json::Map::new());
-        let sizer = RequestSizer { counter: &self.desk.counter, encoding: Encoding::of(&model), prepared: &fixed };
+        let sizer = RequestSizer::new(&self.desk.counter, &model, &fixed);
         let window = row.context_window.map_or(plan.tokens, |window| window.left_after(Tokens(max_output.into())));
         let draft = rendered.draft(self.turns, self.summary);
         let (messages, pots, method) = context::summary_request(&draft, split, window.min(plan.tokens), &sizer)

@@ -4,6 +4,7 @@
 //! the connection; what it calls unbilled is proven (LEDGER rule 4). Keys and texts stay out of logs and failures.
 //! Deliberately absent: retries, fallbacks, prices, and any decision on what an answer means for the run.
 
+mod anthropic;
 mod auth;
 mod dialect;
 mod evidence;
@@ -20,6 +21,7 @@ mod tests;
 
 use tracing::Instrument as _;
 
+use self::anthropic::Anthropic;
 use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
 use self::dialect::Dialect;
@@ -53,6 +55,7 @@ pub struct Client {
 fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError> {
     match config.wire {
         Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
+        Wire::Anthropic | Wire::VertexAnthropic => Ok(Box::new(Anthropic::new(config)?)),
     }
 }
 
@@ -126,6 +129,21 @@ pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, Pro
 /// Names the variable that isn't set, or the file that can't be used.
 pub fn check_key(config: &ProviderConfig) -> Result<(), ProviderError> {
     Keys::new(config.name.clone(), config.key.clone()).check()
+}
+
+/// Reads an answer with a good status, whole or as the body of a stream: what a reply would be made of it.
+///
+/// # Errors
+/// What is no reply, in words.
+pub fn decode(config: &ProviderConfig, request: &Request, body: &[u8]) -> Result<Reply, String> {
+    let dialect = dialect_of(config).map_err(|error| error.to_string())?;
+    let told = |broken: fault::Broken| format!("{broken:?}");
+    if !request.stream {
+        return dialect.whole(request, "call", body).map_err(told);
+    }
+    let mut reader = dialect.reader(request, "call".to_owned());
+    reader.push(body, &mut |_| {}).map_err(told)?;
+    reader.end("it ended before its end").map_err(told)
 }
 
 /// Refuses files that the model is known not to take, whatever the wire.

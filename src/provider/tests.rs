@@ -1,5 +1,6 @@
 //! Calls over a real socket: what goes out, what comes back, and what the ledger is told.
 
+mod anthropic;
 mod bounds;
 mod dialect;
 mod google;
@@ -25,12 +26,19 @@ const LONG: Millis = Millis::from_secs(20);
 const KEY: &str = "sk-test-1234";
 
 fn config(server: &Server) -> ProviderConfig {
+    ProviderConfig { base_url: format!("http://{}/v1/", server.address), ..plain_config() }
+}
+
+fn plain_config() -> ProviderConfig {
     ProviderConfig {
         name: ProviderName::from("openai"),
         wire: Wire::OpenAiChat,
-        base_url: format!("http://{}/v1/", server.address),
+        base_url: String::new(),
         key: KeySource::None,
         headers: BTreeMap::new(),
+        api_version: None,
+        betas: Vec::new(),
+        inference_geo: None,
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,
             pin_service_tier: true,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
 use crate::domain::message::CacheTtl;
-use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, Factor, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
@@ -53,6 +53,9 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
         base_url: base_url.to_owned(),
         key: KeySource::None,
         headers: BTreeMap::new(),
+        api_version: None,
+        betas: Vec::new(),
+        inference_geo: None,
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,
             pin_service_tier: true,
@@ -64,9 +67,23 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 }
 
 /// What a provider's requests allow it to charge for.
-pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
+pub(super) fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat => openai_terms(&config.quirks),
+        Wire::Anthropic | Wire::VertexAnthropic => anthropic_terms(config),
+    }
+}
+
+/// Nothing is written to a cache but what marks ask for, and the place is said wherever it decides the price.
+fn anthropic_terms(config: &ProviderConfig) -> Terms {
+    Terms {
+        cache_writes: CacheWrites::Never,
+        marks: Some(CacheTtl::Long),
+        service_tier: if config.quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
+        factors: match config.inference_geo.as_deref() {
+            Some("us") => Factors::NONE.with(Factor::InferenceGeoUs),
+            Some(_) | None => Factors::NONE,
+        },
     }
 }
 

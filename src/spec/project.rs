@@ -95,6 +95,12 @@ pub struct ProviderConfig {
     pub headers: BTreeMap<String, String>,
     /// Which request fields the server takes.
     pub quirks: Quirks,
+    /// The version of the API that is asked for, on wires that have some; the wire's own default if `None`.
+    pub api_version: Option<String>,
+    /// Features that the provider gives to those who name them, on wires that have some.
+    pub betas: Vec<String>,
+    /// Where requests are served, on wires where they can say so.
+    pub inference_geo: Option<String>,
     /// What the project says of this provider's models.
     pub models: BTreeMap<ModelName, Stated>,
 }
@@ -103,13 +109,24 @@ impl ProviderConfig {
     /// The factor on every rate that the place decides where its API is reached.
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
-        match self.host()?.strip_suffix(OPENAI_REGIONAL)? {
+        let host = self.host()?;
+        if self.wire == Wire::VertexAnthropic {
+            // Any location but the global one (PROVIDERS §5).
+            return (host.ends_with(GOOGLE) && host != VERTEX_GLOBAL).then_some(Factor::VertexNonGlobalEndpoint);
+        }
+        match host.strip_suffix(OPENAI_REGIONAL)? {
             "us" => Some(Factor::ResidencyUs),
             // Only the rates of `us` and `eu` are published (PROVIDERS §1). The others are taken for no cheaper, so that
             // what is reserved there is rather too much.
             "eu" | "ae" | "au" | "in" | "jp" => Some(Factor::ResidencyEu),
             _ => None,
         }
+    }
+
+    /// True where Azure answers, whose places, tiers and bills differ.
+    #[must_use]
+    pub fn is_azure(&self) -> bool {
+        is_azure(&self.base_url)
     }
 
     /// The host of its address, without a port.
@@ -124,6 +141,9 @@ impl ProviderConfig {
     }
 }
 
+/// What Google's hosts end with, and Vertex's host of no place in particular.
+const GOOGLE: &str = ".googleapis.com";
+const VERTEX_GLOBAL: &str = "aiplatform.googleapis.com";
 /// What the hosts of OpenAI's regions end with.
 const OPENAI_REGIONAL: &str = ".api.openai.com";
 
@@ -138,22 +158,33 @@ pub(crate) fn is_openai(url: &str) -> bool {
     host(url).is_some_and(|host| host == "api.openai.com" || host.ends_with(OPENAI_REGIONAL))
 }
 
+/// True for Azure's hosts.
+pub(crate) fn is_azure(url: &str) -> bool {
+    host(url).is_some_and(|host| host.ends_with(".azure.com"))
+}
+
 /// A wire format that this version speaks. Those of later versions are words of `spec::keys::project` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+    /// Anthropic Messages: its own API, and Claude on Foundry.
+    Anthropic,
+    /// Anthropic Messages on Vertex AI.
+    VertexAnthropic,
 }
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::OpenAiChat];
+    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::Anthropic, Self::VertexAnthropic];
 
     /// Its word in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::Anthropic => "anthropic",
+            Self::VertexAnthropic => "vertex-anthropic",
         }
     }
 

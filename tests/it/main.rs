@@ -32,5 +32,6 @@ mod tokenize;
 mod tool;
 mod tree;
 mod voyage;
+mod wires;
 mod workflow;
 mod world;

@@ -20,6 +20,9 @@ fn openai() -> ProviderConfig {
         base_url: "https://api.openai.com/v1".into(),
         key: KeySource::Env("OPENAI_API_KEY".into()),
         headers: BTreeMap::new(),
+        api_version: None,
+        betas: Vec::new(),
+        inference_geo: None,
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,
             pin_service_tier: true,

@@ -24,7 +24,7 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         let handle = Sim::start(options)?;
         // A script waits for this line, and reads the address from it.
         context.output.data(&handle.base_url())?;
-        context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat`; Ctrl-C ends it");
+        context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat` or `anthropic`; Ctrl-C ends it");
         signals.next().await;
         let invoice = handle.invoice();
         handle.stop().await;

@@ -15,14 +15,15 @@ use crate::sim::fault::{Fault, WireError};
 use crate::sim::invoice::Billed;
 use crate::units::Millis;
 
+pub(crate) mod anthropic;
 pub(crate) mod fields;
 pub(crate) mod openai_chat;
 
 /// Every wire; the first whose door a path is, answers.
-static DIALECTS: [&dyn Dialect; 1] = [&openai_chat::OpenAiChat];
+static DIALECTS: [&dyn Dialect; 3] = [&openai_chat::OpenAiChat, &anthropic::Anthropic, &anthropic::VertexAnthropic];
 
 /// Their paths, for whoever asks for another.
-pub(crate) const PATHS: &str = "/v1/chat/completions";
+pub(crate) const PATHS: &str = "/v1/chat/completions, /v1/messages";
 
 /// What a path and its query ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +163,10 @@ mod tests {
         let door = |path| find(path, None).map(|(_, door)| door.provider);
         assert_eq!(door("/v1/chat/completions"), Some(None));
         assert_eq!(door("/local/v1/chat/completions"), Some(Some("local")));
+        assert_eq!(door("/anthropic/v1/messages"), Some(Some("anthropic")));
+        let vertex = "/v/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-5-5:streamRawPredict";
+        let (_, vertex) = find(vertex, None).expect("a wire");
+        assert_eq!(vertex, Door { provider: Some("v"), model: Some("claude-opus-5-5"), stream: true });
         assert_eq!(door("/v1/models"), None);
     }
 }
