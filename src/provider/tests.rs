@@ -2,6 +2,7 @@
 
 mod bounds;
 mod dialect;
+mod gemini;
 mod google;
 mod server;
 mod wire;

@@ -59,8 +59,13 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat => openai_terms(&config.quirks),
+        Wire::Gemini | Wire::Vertex => GOOGLE_TERMS,
     }
 }
+
+/// Google charges nothing for what it caches by itself, and nothing else is asked for; the tier is pinned.
+const GOOGLE_TERMS: Terms =
+    Terms { cache_writes: CacheWrites::Never, marks: None, service_tier: ServiceTier::Pinned, factors: Factors::NONE };
 
 const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {

@@ -12,6 +12,7 @@ use crate::domain::limits::Limits;
 use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::clean;
+use crate::spec::google::{gemini_address, vertex_address};
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
@@ -116,7 +117,8 @@ fn provider(
     faults: &mut Faults,
 ) -> (ProviderName, ProviderConfig) {
     check_name(node, "a provider", name, faults);
-    let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
+    let (wire, key) = (wire(node), key(root, node, faults));
+    let base_url = address(node, wire, &key, faults);
     let is_openai = is_openai(&base_url);
     let field = node.text("output_cap_field").map(|field| field.value);
     let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
@@ -126,8 +128,7 @@ fn provider(
         stream_usage: node.boolean("stream_usage").unwrap_or(true),
         no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
     };
-    let wire = wire(node);
-    let (key, headers) = (key(root, node, faults), headers(node, faults));
+    let headers = headers(node, faults);
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
@@ -137,6 +138,34 @@ fn provider(
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
 fn wire(node: &Node<'_>) -> Wire {
     node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
+}
+
+/// Keys that say what a server of OpenAI's chat wire does differently.
+const OPENAI_KEYS: [&str; 4] = ["output_cap_field", "pin_service_tier", "stream_usage", "no_cache_writes"];
+/// Keys that say which of Google's places is meant.
+const GOOGLE_KEYS: [&str; 3] = ["project", "location", "api_version"];
+
+/// Where the API begins, by its wire.
+fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) -> String {
+    let given = node.text("base_url").map(|url| base_url(node, &url, faults));
+    let foreign: &[&str] = match wire {
+        Wire::OpenAiChat => &GOOGLE_KEYS,
+        Wire::Gemini | Wire::Vertex => &OPENAI_KEYS,
+    };
+    for name in foreign.iter().filter(|name| node.has_described(name)) {
+        let message = format!("`{name}` means nothing on the wire `{}`", wire.name());
+        node.fault(faults, code::CONFLICT, &node.key_span(name), message, "take it out");
+    }
+    match wire {
+        Wire::OpenAiChat => given.unwrap_or_else(|| {
+            let message = "`base_url` is missing in this provider".to_owned();
+            let help = "say where the API begins, such as `https://api.openai.com/v1`";
+            node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
+            String::new()
+        }),
+        Wire::Gemini => gemini_address(node, given, key, faults),
+        Wire::Vertex => vertex_address(node, given, key, faults),
+    }
 }
 
 /// Checks where an API begins, and takes the `/` from its end.

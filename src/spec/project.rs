@@ -8,6 +8,7 @@ use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
 use crate::domain::pricing::{Factor, PriceBook};
 use crate::ids::{ModelName, PolicyName, ProviderName};
+use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
 use crate::units::{Millis, Money, TokenPrice};
 
@@ -103,6 +104,15 @@ impl ProviderConfig {
     /// The factor on every rate that the place decides where its API is reached.
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
+        match self.wire {
+            Wire::OpenAiChat => self.openai_factor(),
+            Wire::Gemini => None,
+            // Every location but the global one costs more, where the model's row says so (PROVIDERS §5).
+            Wire::Vertex => priced_location(&self.base_url).map(|_| Factor::VertexNonGlobalEndpoint),
+        }
+    }
+
+    fn openai_factor(&self) -> Option<Factor> {
         match self.host()?.strip_suffix(OPENAI_REGIONAL)? {
             "us" => Some(Factor::ResidencyUs),
             // Only the rates of `us` and `eu` are published (PROVIDERS §1). The others are taken for no cheaper, so that
@@ -143,17 +153,23 @@ pub(crate) fn is_openai(url: &str) -> bool {
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+    /// Google's Gemini API.
+    Gemini,
+    /// Gemini on Google's Vertex AI.
+    Vertex,
 }
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::OpenAiChat];
+    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::Gemini, Self::Vertex];
 
     /// Its word in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
         }
     }
 

@@ -9,6 +9,7 @@ mod each;
 mod fallbacks;
 mod fan_out;
 mod floors;
+mod gemini;
 mod kill;
 mod ledger;
 mod licences;

@@ -2,6 +2,7 @@
 
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
 use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
+use crate::spec::google::VERSIONS;
 use crate::units::Millis;
 
 /// The words of `per`.
@@ -49,12 +50,27 @@ static PROVIDER: Section = Section {
         required(
             "wire",
             Kind::Choice {
-                now: &["openai-chat"],
-                later: &["openai-responses", "anthropic", "azure-openai", "gemini", "vertex", "vertex-anthropic"],
+                now: &["openai-chat", "gemini", "vertex"],
+                later: &["openai-responses", "anthropic", "azure-openai", "vertex-anthropic"],
             },
-            "The wire format: `openai-chat`, which most servers speak",
+            "The wire format: `openai-chat`, which most servers speak, or Google's `gemini` and `vertex`",
         ),
-        required("base_url", Kind::Text, "Where the API begins, such as `https://api.openai.com/v1`"),
+        optional(
+            "base_url",
+            Kind::Text,
+            "Where the API begins, such as `https://api.openai.com/v1`; Google's have one by default",
+        ),
+        optional("project", Kind::Text, "The Google project, for `vertex`; an express key has none"),
+        optional(
+            "location",
+            Kind::Text,
+            "The location, for `vertex`: a region, `us`, `eu` or `global`; all but `global` may cost more",
+        ),
+        optional(
+            "api_version",
+            Kind::Choice { now: &VERSIONS, later: &[] },
+            "The version of Google's API; `v1` by default",
+        ),
         optional("key_env", Kind::Text, "The environment variable that holds the key"),
         optional(
             "key_command",
