@@ -10,6 +10,7 @@ mod fallbacks;
 mod fan_out;
 mod floors;
 mod gemini;
+mod gemini_runs;
 mod kill;
 mod ledger;
 mod licences;
