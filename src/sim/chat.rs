@@ -57,7 +57,6 @@ pub(crate) struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// A message of text alone.
-    #[expect(dead_code, reason = "for wires with marks, blocks and categories")]
     pub(crate) fn text(role: Role, text: impl Into<Cow<'a, str>>) -> Self {
         Self { role, text: text.into(), calls: Vec::new(), call_id: None, other_tokens: 0 }
     }

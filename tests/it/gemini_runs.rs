@@ -95,7 +95,7 @@ async fn a_place_is_dearer_where_the_row_says_so() {
 async fn a_continuation_is_a_step_of_its_own_within_its_bound() {
     let scenario = "[[rule]]\nwhen.attempt = 1\ntext = \"Once upon\"\nreasoning_tokens = 60\nfinish = \"CONTINUATION\"\n\
                     [[rule]]\nwhen.attempt = 2\ntext = \" a time\"\nfinish = \"CONTINUATION\"\n\
-                    [[rule]]\ntext = \".\"\n";
+                    [[rule]]\nwhen.attempt = 3\ntext = \".\"\n";
     for stream in [false, true] {
         let world = recipe("gemini/gemini-3.7-flash", stream).scenario(scenario).start_configured();
         let told = world.run().await;

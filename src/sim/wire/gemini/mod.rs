@@ -153,19 +153,21 @@ mod tests {
 
     #[test]
     fn each_path_has_its_provider_its_model_and_its_place() {
-        let door = |path, query| find(path, query).map(|(wire, door)| (format!("{wire:?}"), door));
+        fn door<'a>(path: &'a str, query: Option<&'a str>) -> Option<(String, Door<'a>)> {
+            find(path, query).map(|(wire, door)| (format!("{wire:?}"), door))
+        }
         let found = |wire: &str, provider, stream, place| {
             Some((wire.to_owned(), Door { provider: Some(provider), model: Some("gemini-3.7-flash"), stream, place }))
         };
-        let api = "/v1beta/models/gemini-3.7-flash";
-        assert_eq!(door(&format!("{api}:generateContent"), None), found("Api", "gemini", false, None));
-        assert_eq!(door(&format!("{api}:streamGenerateContent"), Some("alt=sse")), found("Api", "gemini", true, None));
-        assert_eq!(door(&format!("{api}:streamGenerateContent"), None), None, "the simulator streams events only");
-        assert_eq!(door(&format!("{api}:countTokens"), None), None);
+        let api = |method: &str| format!("/v1beta/models/gemini-3.7-flash:{method}");
+        let (whole, stream) = (api("generateContent"), api("streamGenerateContent"));
+        assert_eq!(door(&whole, None), found("Api", "gemini", false, None));
+        assert_eq!(door(&stream, Some("alt=sse")), found("Api", "gemini", true, None));
+        assert_eq!(door(&stream, None), None, "the simulator streams events only");
+        assert_eq!(door(&api("countTokens"), None), None);
         let below = "publishers/google/models/gemini-3.7-flash:generateContent";
-        let place = Some("europe-west4");
         let path = format!("/v1/projects/acme/locations/europe-west4/{below}");
-        assert_eq!(door(&path, None), found("Vertex", "vertex", false, place));
+        assert_eq!(door(&path, None), found("Vertex", "vertex", false, Some("europe-west4")));
         assert_eq!(door(&format!("/other/v1/{below}"), None), found("Vertex", "other", false, None));
     }
 
