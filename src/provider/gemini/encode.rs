@@ -106,11 +106,13 @@ fn continuation<'a>(message: &'a Message, model: &ModelName) -> Option<&'a Value
 
 /// A message's parts, joined by commas; encoded when they first go out.
 fn parts<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
-    match &**message {
+    if let Message::Assistant(said) = &**message
+        && is_unsigned(said, model)
+    {
         // What stands for a missing signature depends on the model, so this isn't kept.
-        Message::Assistant(said) if is_unsigned(said, model) => Cow::Owned(encoded(message, model)),
-        _ => message.fragment(Form::Gemini, model, |message| encoded(message, model).into_boxed_str()),
+        return Cow::Owned(encoded(message, model));
     }
+    message.fragment(Form::Gemini, model, |message| encoded(message, model).into_boxed_str())
 }
 
 /// True of calls that another model made, or one that doesn't sign them.

@@ -295,7 +295,7 @@ fn a_blocked_prompt_is_a_reply_that_was_filtered_and_counted() {
     for reason in ["SAFETY", "JAILBREAK", "SOMETHING_NEW"] {
         let blocked = json!({"promptFeedback": {"blockReason": reason}, "modelVersion": "gemini-3.7-flash",
             "usageMetadata": {"promptTokenCount": 10, "totalTokenCount": 10}});
-        for reply in [reply(&blocked), read(&events(&[blocked.clone()]))] {
+        for reply in [reply(&blocked), read(&events(std::slice::from_ref(&blocked)))] {
             let reply = reply.expect("a reply");
             assert_eq!((reply.stop, reply.usage.map(|usage| usage.total().0)), (StopReason::ContentFilter, Some(10)));
         }
