@@ -23,7 +23,7 @@ use tiktoken_rs::CoreBPE;
 use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
 
 use crate::domain::context::Sizer;
-use crate::domain::message::{Message, OutputSchema, Request, Sent, ToolDefinition};
+use crate::domain::message::{Message, Opaque, OutputSchema, Request, Sent, ToolDefinition};
 use crate::ids::ModelName;
 use crate::units::Tokens;
 
@@ -416,11 +416,19 @@ fn message_frames(message: &Message) -> u64 {
 fn beyond_text(message: &Message) -> u64 {
     match message {
         Message::Assistant(assistant) => {
-            assistant.reasoning.iter().chain(assistant.continuation.as_deref()).map(json_bytes).sum()
+            let continuation = assistant.continuation.as_deref();
+            let bytes: u64 = assistant.reasoning.iter().chain(continuation).map(json_bytes).sum();
+            bytes + continuation.map_or(0, hidden_tokens)
         }
         Message::File(file) => file.tokens().0,
         Message::System { .. } | Message::User { .. } | Message::Tool(_) => 0,
     }
+}
+
+/// What a pause stands for beyond its bytes: what was thought before it comes back as input, without its text.
+fn hidden_tokens(continuation: &Opaque) -> u64 {
+    let hidden = continuation.block.get("hiddenTokens").and_then(Value::as_u64).unwrap_or(0);
+    hidden.min(Tokens::BELIEVED_MAX.0)
 }
 
 fn fixed_bytes(no_tools: bool, tools: u64, schema: u64, extra: &Map<String, Value>) -> u64 {

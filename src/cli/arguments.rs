@@ -521,6 +521,9 @@ pub struct SimArguments {
     /// Keep the invoice in this file
     #[arg(long, value_name = "FILE")]
     pub invoice: Option<PathBuf>,
+    /// Write the key file of a Google service account whose tokens are taken here
+    #[arg(long, value_name = "FILE")]
+    pub service_account: Option<PathBuf>,
 }
 
 /// The kinds of file.

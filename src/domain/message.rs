@@ -199,6 +199,8 @@ pub enum StopReason {
     Paused,
     /// The conversation filled the model's window.
     ContextFull,
+    /// It wrote what the provider can't read itself, such as a call that is none.
+    Malformed,
     /// Something that we don't know, in the provider's word.
     Unknown(String),
 }

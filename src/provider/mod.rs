@@ -10,6 +10,7 @@ mod dialect;
 mod evidence;
 mod exchange;
 mod fault;
+mod gemini;
 mod http;
 mod openai_chat;
 mod sse;
@@ -26,6 +27,7 @@ use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
+use self::gemini::Gemini;
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
@@ -56,6 +58,7 @@ fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError
     match config.wire {
         Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
         Wire::Anthropic | Wire::VertexAnthropic => Ok(Box::new(Anthropic::new(config)?)),
+        Wire::Gemini | Wire::Vertex => Ok(Box::new(Gemini::new(config)?)),
     }
 }
 
@@ -230,6 +233,16 @@ pub enum ProviderError {
         /// The field.
         field: String,
     },
+    /// A reasoning effort that the wire has no word for.
+    #[error(
+        "`reasoning = \"{effort}\"` isn't an effort that `{model}` can be asked for; expected none, minimal, low, medium, high, xhigh, max or a number of tokens"
+    )]
+    Reasoning {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        effort: String,
+    },
     /// A file that the model doesn't take.
     #[error(
         "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
@@ -261,7 +274,7 @@ impl ProviderError {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } | Self::Token { .. } => {
                 ErrorClass::BadKey
             }
-            Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::File { .. } | Self::Reasoning { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

@@ -3,6 +3,7 @@
 mod anthropic;
 mod bounds;
 mod dialect;
+mod gemini;
 mod google;
 mod server;
 mod wire;

@@ -43,7 +43,9 @@ pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
 /// what is tried is what will be sent.
 fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
     let host = base_url.strip_suffix("/v1").unwrap_or(base_url);
-    ProviderConfig { base_url: format!("{host}/{}/v1", config.name), key: KeySource::None, ..config.clone() }
+    // The place decides the price, so it stays.
+    let place = config.base_url.find("/projects/").and_then(|at| config.base_url.get(at..)).unwrap_or_default();
+    ProviderConfig { base_url: format!("{host}/{}/v1{place}", config.name), key: KeySource::None, ..config.clone() }
 }
 
 fn simulated_config(base_url: &str) -> ProviderConfig {
@@ -71,6 +73,7 @@ pub(super) fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat => openai_terms(&config.quirks),
         Wire::Anthropic | Wire::VertexAnthropic => anthropic_terms(config),
+        Wire::Gemini | Wire::Vertex => GOOGLE_TERMS,
     }
 }
 
@@ -86,6 +89,10 @@ fn anthropic_terms(config: &ProviderConfig) -> Terms {
         },
     }
 }
+
+/// Google charges nothing for what it caches by itself, and nothing else is asked for; the tier is pinned.
+const GOOGLE_TERMS: Terms =
+    Terms { cache_writes: CacheWrites::Never, marks: None, service_tier: ServiceTier::Pinned, factors: Factors::NONE };
 
 const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {

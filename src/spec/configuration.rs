@@ -12,6 +12,7 @@ use crate::domain::limits::Limits;
 use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::clean;
+use crate::spec::google::{gemini_address, vertex_address};
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
@@ -116,8 +117,8 @@ fn provider(
     faults: &mut Faults,
 ) -> (ProviderName, ProviderConfig) {
     check_name(node, "a provider", name, faults);
-    let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
-    let wire = wire(node);
+    let (wire, key) = (wire(node), key(root, node, faults));
+    let base_url = address(node, wire, &key, faults);
     let is_openai = is_openai(&base_url);
     let pins = is_openai || (wire == Wire::Anthropic && !is_azure(&base_url));
     let field = node.text("output_cap_field").map(|field| field.value);
@@ -128,7 +129,7 @@ fn provider(
         stream_usage: node.boolean("stream_usage").unwrap_or(true),
         no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
     };
-    let (key, headers) = (key(root, node, faults), headers(node, faults));
+    let headers = headers(node, faults);
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
@@ -142,8 +143,14 @@ fn provider(
 }
 
 /// Keys that only some wires know.
-const OF_WIRES: [(&str, &[Wire]); 3] = [
-    ("api_version", &[Wire::Anthropic, Wire::VertexAnthropic]),
+const OF_WIRES: [(&str, &[Wire]); 9] = [
+    ("output_cap_field", &[Wire::OpenAiChat]),
+    ("stream_usage", &[Wire::OpenAiChat]),
+    ("no_cache_writes", &[Wire::OpenAiChat]),
+    ("pin_service_tier", &[Wire::OpenAiChat, Wire::Anthropic, Wire::VertexAnthropic]),
+    ("project", &[Wire::Vertex]),
+    ("location", &[Wire::Vertex]),
+    ("api_version", &[Wire::Anthropic, Wire::VertexAnthropic, Wire::Gemini, Wire::Vertex]),
     ("betas", &[Wire::Anthropic, Wire::VertexAnthropic]),
     ("inference_geo", &[Wire::Anthropic]),
 ];
@@ -181,6 +188,21 @@ fn header_word(node: &Node<'_>, word: At<String>, key: &str, faults: &mut Faults
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
 fn wire(node: &Node<'_>) -> Wire {
     node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
+}
+
+/// Where the API begins, by its wire.
+fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) -> String {
+    let given = node.text("base_url").map(|url| base_url(node, &url, faults));
+    match wire {
+        Wire::OpenAiChat | Wire::Anthropic | Wire::VertexAnthropic => given.unwrap_or_else(|| {
+            let message = "`base_url` is missing in this provider".to_owned();
+            let help = "say where the API begins, such as `https://api.openai.com/v1`";
+            node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
+            String::new()
+        }),
+        Wire::Gemini => gemini_address(node, given, key, faults),
+        Wire::Vertex => vertex_address(node, given, key, faults),
+    }
 }
 
 /// Checks where an API begins, and takes the `/` from its end.

@@ -8,6 +8,7 @@ use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
 use crate::domain::pricing::{Factor, PriceBook};
 use crate::ids::{ModelName, PolicyName, ProviderName};
+use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
 use crate::units::{Millis, Money, TokenPrice};
 
@@ -109,12 +110,20 @@ impl ProviderConfig {
     /// The factor on every rate that the place decides where its API is reached.
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
-        let host = self.host()?;
-        if self.wire == Wire::VertexAnthropic {
-            // Any location but the global one (PROVIDERS §5).
-            return (host.ends_with(GOOGLE) && host != VERTEX_GLOBAL).then_some(Factor::VertexNonGlobalEndpoint);
+        match self.wire {
+            Wire::OpenAiChat => self.openai_factor(),
+            Wire::Anthropic | Wire::Gemini => None,
+            // Every location but the global one costs more, where the model's row says so (PROVIDERS §5).
+            Wire::Vertex => priced_location(&self.base_url).map(|_| Factor::VertexNonGlobalEndpoint),
+            Wire::VertexAnthropic => self
+                .host()
+                .filter(|host| host.ends_with(GOOGLE) && *host != VERTEX_GLOBAL)
+                .map(|_| Factor::VertexNonGlobalEndpoint),
         }
-        match host.strip_suffix(OPENAI_REGIONAL)? {
+    }
+
+    fn openai_factor(&self) -> Option<Factor> {
+        match self.host()?.strip_suffix(OPENAI_REGIONAL)? {
             "us" => Some(Factor::ResidencyUs),
             // Only the rates of `us` and `eu` are published (PROVIDERS §1). The others are taken for no cheaper, so that
             // what is reserved there is rather too much.
@@ -172,11 +181,15 @@ pub enum Wire {
     Anthropic,
     /// Anthropic Messages on Vertex AI.
     VertexAnthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// Gemini on Google's Vertex AI.
+    Vertex,
 }
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::Anthropic, Self::VertexAnthropic];
+    pub const ALL: [Self; 5] = [Self::OpenAiChat, Self::Anthropic, Self::VertexAnthropic, Self::Gemini, Self::Vertex];
 
     /// Its word in the file.
     #[must_use]
@@ -185,6 +198,8 @@ impl Wire {
             Self::OpenAiChat => "openai-chat",
             Self::Anthropic => "anthropic",
             Self::VertexAnthropic => "vertex-anthropic",
+            Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
         }
     }
 

@@ -9,6 +9,8 @@ mod each;
 mod fallbacks;
 mod fan_out;
 mod floors;
+mod gemini;
+mod gemini_runs;
 mod kill;
 mod ledger;
 mod licences;

@@ -49,12 +49,22 @@ static PROVIDER: Section = Section {
         required(
             "wire",
             Kind::Choice {
-                now: &["openai-chat", "anthropic", "vertex-anthropic"],
-                later: &["openai-responses", "azure-openai", "gemini", "vertex"],
+                now: &["openai-chat", "anthropic", "vertex-anthropic", "gemini", "vertex"],
+                later: &["openai-responses", "azure-openai"],
             },
-            "The wire format: `openai-chat`, which most servers speak, `anthropic`, or `vertex-anthropic`",
+            "The wire format: `openai-chat`, which most servers speak, `anthropic`, `vertex-anthropic`, `gemini`, or `vertex`",
         ),
-        required("base_url", Kind::Text, "Where the API begins, such as `https://api.openai.com/v1`"),
+        optional(
+            "base_url",
+            Kind::Text,
+            "Where the API begins, such as `https://api.openai.com/v1`; Google's have one by default",
+        ),
+        optional("project", Kind::Text, "The Google project, for `vertex`; an express key has none"),
+        optional(
+            "location",
+            Kind::Text,
+            "The location, for `vertex`: a region, `us`, `eu` or `global`; all but `global` may cost more",
+        ),
         optional("key_env", Kind::Text, "The environment variable that holds the key"),
         optional(
             "key_command",
@@ -91,7 +101,7 @@ static PROVIDER: Section = Section {
         optional(
             "api_version",
             Kind::Text,
-            "Anthropic: the version asked for, `2023-06-01` by default; from `2026-10-21` on keys are bearer tokens",
+            "The version asked for: Anthropic's is `2023-06-01` by default (from `2026-10-21` on keys are bearer tokens), Google's `v1`",
         ),
         optional("betas", Kind::Texts { min: 1, max: 16 }, "Anthropic: features that are named in `anthropic-beta`"),
         optional(
