@@ -7,13 +7,15 @@
 //!
 //! The tokenizer takes 190 ms and 45 MB to load, so it is loaded when it is first needed. Bytes stand in for texts that it
 //! is slow on or fails on.
+//! Claude's published tokenizer normalises a text before it counts it, by a rule (NFKC) that can make it longer: the bytes
+//! of a text are those of the longer form, for every model. Claude's hidden prompts count too (`hidden_tokens`).
 //! Deliberately absent: estimates. A model whose encoding isn't published has the byte bound only; so have `gpt-6` models,
 //! and Claude's and Gemini's. A file isn't counted: it says the most that it counts.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -21,7 +23,7 @@ use tiktoken_rs::CoreBPE;
 use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
 
 use crate::domain::context::Sizer;
-use crate::domain::message::{Message, OutputSchema, Request, Sent, ToolDefinition};
+use crate::domain::message::{Message, Opaque, OutputSchema, Request, Sent, ToolDefinition};
 use crate::ids::ModelName;
 use crate::units::Tokens;
 
@@ -62,9 +64,10 @@ const MARGIN_DIVISOR: u64 = 100;
 #[must_use]
 pub fn input_bound_bytes(request: &Request) -> Tokens {
     let tools: u64 = request.tools.iter().map(tool_bytes).sum();
-    let fixed =
-        fixed_bytes(request.tools.is_empty(), tools, schema_bytes(request.output.as_deref()), &request.sampling.extra);
-    Tokens(fixed).plus(request.messages.iter().map(|message| message_bytes(message)).sum())
+    let schema = schema_bytes(request.output.as_deref());
+    let fixed = fixed_bytes(request.tools.is_empty(), tools, schema, &request.sampling.extra);
+    let hidden = if request.tools.is_empty() && request.output.is_none() { 0 } else { hidden_tokens(&request.model) };
+    Tokens(fixed + hidden).plus(request.messages.iter().map(|message| message_bytes(message)).sum())
 }
 
 /// An upper bound of a request's input by the model's own encoding, never above [`input_bound_bytes`]; `None` where the
@@ -77,11 +80,46 @@ pub fn input_bound_tokens(counter: &Counter, request: &Request) -> Option<Tokens
     Some(prepared.tokens(counter, encoding).plus(messages))
 }
 
+/// The prompt that Anthropic puts before tools, in tokens, by the beginning of the model's name: where a tool is forced, which
+/// is the longer one (PROVIDERS §13, the provider's page of 2026-07-13; it changes).
+const TOOL_PROMPTS: [(&str, u64); 8] = [
+    ("claude-opus-4-8", 410),
+    ("claude-opus-4-7", 804),
+    ("claude-opus-4-6", 589),
+    ("claude-opus-4-5", 588),
+    ("claude-sonnet-4-5", 588),
+    ("claude-haiku-4-5", 588),
+    ("claude-sonnet-4-6", 589),
+    ("claude-sonnet-5", 474),
+];
+/// The same of every other Claude: the longest that is known, since that of newer ones isn't published.
+const TOOL_PROMPT_MAX: u64 = 804;
+
+/// Tokens that a model's provider adds unseen where there are tools, or a form of the answer, which may be asked for as one.
+/// What other providers add is within [`TOOLS_FRAME_ANY`].
+#[must_use]
+pub fn hidden_tokens(model: &ModelName) -> u64 {
+    let name = model.model().rsplit('/').next().unwrap_or_default();
+    if !name.starts_with("claude") {
+        return 0;
+    }
+    let is_of = |family: &str| {
+        // `claude-sonnet-5-5` is another model than `claude-sonnet-5`.
+        name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('@') || is_date(rest))
+    };
+    TOOL_PROMPTS.iter().find(|(family, _)| is_of(family)).map_or(TOOL_PROMPT_MAX, |(_, tokens)| *tokens)
+}
+
+/// True for what a dated snapshot adds to a model's name.
+fn is_date(rest: &str) -> bool {
+    rest.strip_prefix('-').is_some_and(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// An upper bound of one message's tokens: its bytes and frames.
 #[must_use]
 pub fn message_bytes(message: &Message) -> Tokens {
     let mut bytes = 0;
-    each_text(message, &mut |text| bytes += length(text));
+    each_text(message, &mut |text| bytes += seen(text));
     Tokens(bytes + message_frames(message) + beyond_text(message))
 }
 
@@ -245,6 +283,8 @@ impl Cache {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     bytes: u64,
+    /// Neither tools nor a form of the answer.
+    is_plain: bool,
     tools: u64,
     texts: Arc<[String]>,
     o200k: OnceLock<u64>,
@@ -261,6 +301,7 @@ impl Prepared {
         let extra_text = (!extra.is_empty()).then(|| compact_json(extra));
         let frames = length_of(tools) * TOOL_FRAME + if tools.is_empty() { 0 } else { TOOLS_FRAME };
         Self {
+            is_plain: tools.is_empty() && output.is_none(),
             bytes: fixed_bytes(tools.is_empty(), tools_bytes, schema_bytes(output), extra),
             tools: frames + if output.is_some() { SCHEMA_FRAME } else { 0 },
             texts: definitions.chain(schema).chain(extra_text).collect(),
@@ -296,9 +337,18 @@ pub struct RequestSizer<'a> {
     pub encoding: Option<Encoding>,
     /// What goes out beside the messages.
     pub prepared: &'a Prepared,
+    /// What the provider adds unseen.
+    hidden: Tokens,
 }
 
-impl RequestSizer<'_> {
+impl<'a> RequestSizer<'a> {
+    /// Of requests to a model.
+    #[must_use]
+    pub fn new(counter: &'a Counter, model: &ModelName, prepared: &'a Prepared) -> Self {
+        let hidden = Tokens(if prepared.is_plain { 0 } else { hidden_tokens(model) });
+        Self { counter, encoding: Encoding::of(model), prepared, hidden }
+    }
+
     /// An upper bound of a request with these messages by bytes: [`input_bound_bytes`] without reading the tools again.
     #[must_use]
     pub fn bound_bytes(&self, messages: &[Sent]) -> Tokens {
@@ -310,7 +360,7 @@ impl RequestSizer<'_> {
     pub fn bound_tokens(&self, messages: &[Sent]) -> Option<Tokens> {
         let encoding = self.encoding?;
         let counted = messages.iter().map(|message| self.counter.tokens_of(encoding, message)).sum();
-        Some(self.prepared.tokens(self.counter, encoding).plus(counted))
+        Some(self.prepared.tokens(self.counter, encoding).plus(self.hidden).plus(counted))
     }
 }
 
@@ -324,11 +374,11 @@ impl Sizer for RequestSizer<'_> {
     }
 
     fn fixed_bytes(&self) -> Tokens {
-        self.prepared.bytes()
+        self.prepared.bytes().plus(self.hidden)
     }
 
     fn fixed_tokens(&self) -> Option<Tokens> {
-        self.encoding.map(|encoding| self.prepared.tokens(self.counter, encoding))
+        self.encoding.map(|encoding| self.prepared.tokens(self.counter, encoding).plus(self.hidden))
     }
 }
 
@@ -366,11 +416,19 @@ fn message_frames(message: &Message) -> u64 {
 fn beyond_text(message: &Message) -> u64 {
     match message {
         Message::Assistant(assistant) => {
-            assistant.reasoning.iter().chain(assistant.continuation.as_deref()).map(json_bytes).sum()
+            let continuation = assistant.continuation.as_deref();
+            let bytes: u64 = assistant.reasoning.iter().chain(continuation).map(json_bytes).sum();
+            bytes + continuation.map_or(0, hidden_by_pause)
         }
         Message::File(file) => file.tokens().0,
         Message::System { .. } | Message::User { .. } | Message::Tool(_) => 0,
     }
+}
+
+/// What a pause stands for beyond its bytes: what was thought before it comes back as input, without its text.
+fn hidden_by_pause(continuation: &Opaque) -> u64 {
+    let hidden = continuation.block.get("hiddenTokens").and_then(Value::as_u64).unwrap_or(0);
+    hidden.min(Tokens::BELIEVED_MAX.0)
 }
 
 fn fixed_bytes(no_tools: bool, tools: u64, schema: u64, extra: &Map<String, Value>) -> u64 {
@@ -384,31 +442,16 @@ fn tool_bytes(tool: &ToolDefinition) -> u64 {
 }
 
 fn schema_bytes(output: Option<&OutputSchema>) -> u64 {
-    output.map_or(0, |output| length(&output.name) + json_bytes(&output.schema) + SCHEMA_FRAME)
+    output.map_or(0, |output| seen(&output.name) + json_bytes(&output.schema) + SCHEMA_FRAME)
 }
 
-/// Counts, without keeping, the bytes of a value's compact JSON.
+/// The bytes of a value's compact JSON.
 fn json_bytes(value: &impl Serialize) -> u64 {
-    let mut count = ByteCount(0);
-    serde_json::to_writer(&mut count, value).expect("our values have string keys, and counting can't fail");
-    count.0
+    seen(&compact_json(value))
 }
 
 fn compact_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our values have string keys")
-}
-
-struct ByteCount(u64);
-
-impl io::Write for ByteCount {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += length_of(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The tokens of a text, or its bytes where the tokenizer is slow or fails.
@@ -436,6 +479,15 @@ fn digest(text: &str) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&hash[..16]);
     key
+}
+
+/// The bytes of a text as any server may see it: normalised where that is longer.
+fn seen(text: &str) -> u64 {
+    if text.is_ascii() {
+        return length(text);
+    }
+    let normalised = ComposingNormalizerBorrowed::new_nfkc().normalize_iter(text.chars());
+    length(text).max(normalised.map(|c| u64::from(u8::try_from(c.len_utf8()).unwrap_or(u8::MAX))).sum())
 }
 
 fn length(text: &str) -> u64 {

@@ -13,6 +13,7 @@ use crate::domain::rollup::Day;
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
+use crate::runtime::replay::TreeLog;
 use crate::store::{RUNS_MAX, RunFilter, Store};
 
 /// What names the newest run.
@@ -98,6 +99,14 @@ impl Books {
         let (_, plan) = self.with_plan(run)?;
         let trace = Trace::of_tree(run, &plan, self.clock.now(), &mut |run| self.store.events(run))?;
         trace.ok_or(ApiError::DamagedLog(run))
+    }
+
+    /// The logs of the tree that a run belongs to, and all that it takes to judge it again.
+    ///
+    /// # Errors
+    /// A log or its plan is damaged.
+    pub fn tree_log(&self, run: RunId) -> Result<TreeLog, ApiError> {
+        Ok(TreeLog::read(&self.store, run)?)
     }
 
     fn with_plan(&self, run: RunId) -> Result<(RunSummary, Arc<Plan>), ApiError> {

@@ -14,6 +14,7 @@ use super::service::READ_TIME_MAX;
 use super::types::{AnswerRequest, CancelRequest, RunPage};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use crate::runtime::replay::TreeLog;
 use crate::store::lock::Holder;
 use crate::units::Millis;
 
@@ -146,6 +147,14 @@ impl Client {
     /// See [`Self::runs`].
     pub async fn trace(&self, run: &str) -> Result<Trace, ClientError> {
         self.read(self.url(&["v1", "runs", run, "trace"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Books::tree_log`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn tree_log(&self, run: &str) -> Result<TreeLog, ClientError> {
+        self.read(self.url(&["v1", "runs", run, "log"])?, Millis::ZERO).await
     }
 
     /// See [`super::Books::costs`].

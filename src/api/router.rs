@@ -18,6 +18,7 @@ use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, RunPage, WAIT_TIME_MAX};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use crate::runtime::replay::TreeLog;
 use crate::units::Millis;
 
 /// The most bytes of a request's body.
@@ -33,6 +34,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs", get(runs))
         .route("/v1/runs/{run}", get(run))
         .route("/v1/runs/{run}/trace", get(trace))
+        .route("/v1/runs/{run}/log", get(log))
         .route("/v1/runs/{run}/cancel", post(cancel))
         .route("/v1/runs/{run}/approve", post(approve))
         .route("/v1/runs/{run}/answer", post(answer))
@@ -133,6 +135,15 @@ async fn trace(
 ) -> Result<Json<Trace>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(move |books| books.trace(books.find(&run)?.id)).await.map(Json)
+}
+
+async fn log(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<TreeLog>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.read(move |books| books.tree_log(books.find(&run)?.id)).await.map(Json)
 }
 
 async fn cancel(

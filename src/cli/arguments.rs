@@ -80,6 +80,11 @@ and tools said is not.")]
     /// Show everything that a run did, and what it cost
     #[command(after_help = "Examples:\n  plimsoll trace last\n  plimsoll trace 01JD0Q --json")]
     Trace(TraceArguments),
+    /// Judge a run again from its log: the same decisions, requests and bills?
+    #[command(after_help = "\
+Folds a run and all below it, asks at each recorded decision what is decided there, prepares each
+model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.")]
+    Replay(TraceArguments),
     /// Go on with interrupted runs
     #[command(after_help = "\
 Examples:
@@ -268,7 +273,7 @@ pub struct RunsArguments {
     pub json: bool,
 }
 
-/// See [`Command::Trace`].
+/// See [`Command::Trace`] and [`Command::Replay`].
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// The run: its id, the beginning of it, or `last`
@@ -529,6 +534,9 @@ pub struct SimArguments {
     /// Keep the invoice in this file
     #[arg(long, value_name = "FILE")]
     pub invoice: Option<PathBuf>,
+    /// Write the key file of a Google service account whose tokens are taken here
+    #[arg(long, value_name = "FILE")]
+    pub service_account: Option<PathBuf>,
 }
 
 /// The kinds of file.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub use cache::{CACHE_MARKS_MAX, CacheEnd, CacheMarks, CacheTtl};
 pub use file::{FILE_BYTES_MAX, File, FileError, Media};
 pub use opaque::{Form, Opaque};
+pub(crate) use sent::DIGEST_BYTES;
 pub use sent::Sent;
 
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,8 @@ pub enum StopReason {
     Paused,
     /// The conversation filled the model's window.
     ContextFull,
+    /// It wrote what the provider can't read itself, such as a call that is none.
+    Malformed,
     /// Something that we don't know, in the provider's word.
     Unknown(String),
 }

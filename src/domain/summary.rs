@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{
-    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Reserved, RunState,
-    Settled, Spent,
+    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Recorded, Reserved,
+    RunState, Settled, Spent,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::Usage;
@@ -76,8 +76,8 @@ pub struct RunSummary {
     pub active: Millis,
     /// Events in its log: the number of the next one.
     pub events: u32,
-    /// Attempts that are open, by reservation number.
-    pub in_flight: BTreeMap<u32, InFlight>,
+    /// Attempts that are open, by reservation number; boxed, since a map keeps room for eleven.
+    pub in_flight: BTreeMap<u32, Box<InFlight>>,
     /// What the runs below it that have ended came to.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub children: Spent,
@@ -170,6 +170,16 @@ impl RunSummary {
             landing: Money::ZERO,
             active_since: None,
         }
+    }
+
+    /// What a whole log comes to; `None` where it doesn't begin with the run's creation.
+    #[must_use]
+    pub fn of(id: RunId, log: &[Recorded]) -> Option<Self> {
+        let (first, rest) = log.split_first()?;
+        let Event::Created(created) = &first.event else { return None };
+        let mut summary = Self::start(id, first.at, created);
+        rest.iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
+        Some(summary)
     }
 
     /// The root of its tree.
@@ -289,7 +299,7 @@ impl RunSummary {
         };
         self.keep_to_land(reserved.landing);
         let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at };
-        self.in_flight.insert(reserved.reservation.number, attempt);
+        self.in_flight.insert(reserved.reservation.number, Box::new(attempt));
     }
 
     fn settle(&mut self, settled: &Settled) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::context::{self, Documents};
-use crate::domain::event::{Call, Place, Reserved};
+use crate::domain::event::{Call, Place, Purpose, Reserved};
 use crate::domain::message::{Message, OutputSchema, Sent, ToolDefinition};
 use crate::domain::plan::{CallView, ModelPlan, Plan, StageKind, StagePlan, ToolPlan};
 use crate::domain::run::{ModelIntent, Run};
@@ -190,20 +190,24 @@ impl Rendered {
     }
 
     /// The models of this conversation.
-    pub(super) fn model<'a>(&self, run: &'a Run) -> &'a ModelPlan {
+    pub(crate) fn model<'a>(&self, run: &'a Run) -> &'a ModelPlan {
         let stage = self.stage.as_ref().and_then(|stage| run.plan.stage(stage));
         let call = stage.and_then(|stage| stage.kind.call());
         call.and_then(|call| call.model.as_ref()).unwrap_or(&run.plan.model)
     }
 
-    /// True where the conversation is longer in bytes than one of its pots allows in tokens.
+    /// True where the conversation is longer in bytes than one of its pots allows in tokens, or what a landing tells
+    /// whatever it was longer than its limit: then tokens are counted.
     pub(super) fn may_count(&self, run: &Run, intent: &ModelIntent) -> bool {
-        let context = &run.plan.context;
-        let smallest = context.history.min(context.tool_output).min(Tokens(run.plan.limits.landing_tokens.into()));
+        let (context, landing) = (&run.plan.context, Tokens(run.plan.limits.landing_tokens.into()));
+        let smallest = context.history.min(context.tool_output).min(context.tokens);
         let user = self.attached.as_ref().map_or(&self.user, |(_, message)| message);
         let texts = self.system.iter().chain([user]).chain(&*self.earlier).map(|sent| sent.text().len()).sum::<usize>();
         let texts = Tokens(u64::try_from(texts).unwrap_or(u64::MAX));
-        texts.plus(self.form.with_tools.bytes()).plus(run.bytes(&intent.step)) > smallest
+        let fixed = texts.plus(self.form.with_tools.bytes());
+        let whole = fixed.plus(run.bytes(&intent.step));
+        let landed = if intent.purpose == Purpose::Landing { whole } else { fixed };
+        whole > smallest || landed > landing
     }
 
     pub(super) fn draft<'a>(&'a self, turns: &'a [Sent], summary: Option<&'a Sent>) -> context::Draft<'a> {

@@ -1,6 +1,6 @@
 //! The gate: the one place that admits or refuses an attempt, and the only mint of [`Permit`].
 //!
-//! An attempt passes in two halves. [`Gate::prepare`] chooses the model, fits the request into its pots, bounds and
+//! An attempt passes in two halves. [`Appraiser::prepare`] chooses the model, fits the request into its pots, bounds and
 //! prices it; then [`Gate::submit`] lets the ledger judge the money inside the atomic durable write, and mints a permit
 //! for what was granted. Deliberately absent: sending anything, retries, and decisions about what a run does next.
 //!
@@ -33,12 +33,11 @@ mod summary;
 mod traffic;
 
 pub use form::{Beside, Form, Forms, Rendered};
-pub use prepare::{Draft, Effort, Prepared, Providers};
-pub use traffic::Traffic;
+pub use prepare::{Appraiser, Circumstances, Draft, Effort, Prepared, Providers};
+pub use traffic::{Closed, Traffic};
 
 use std::sync::Arc;
 
-use crate::clock::Clock;
 use crate::domain::event::{Call, Recorded, Reserved};
 use crate::domain::ledger::{Notice, Op, Short, Verdict};
 use crate::domain::limits::Refusal;
@@ -46,7 +45,6 @@ use crate::domain::plan::ToolPlan;
 use crate::domain::pricing::PriceBook;
 use crate::ids::{AccountName, ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
-use crate::tokenize::Counter;
 use crate::units::{Millis, Money};
 
 /// Proof that a worst case is reserved and on disk. A provider or tool takes it by value: one permit, one call.
@@ -159,18 +157,21 @@ pub struct Submitted {
 #[derive(Clone)]
 pub struct Gate {
     store: Store,
-    book: Arc<PriceBook>,
-    counter: Arc<Counter>,
-    providers: Providers,
+    appraiser: Appraiser,
     traffic: Traffic,
-    clock: Clock,
 }
 
 impl Gate {
-    /// A gate before a store, with a price book, the configured providers, and what calls to them wait for.
+    /// A gate before a store, with what calls to providers wait for.
     #[must_use]
-    pub fn new(store: Store, book: Arc<PriceBook>, providers: Providers, traffic: Traffic, clock: Clock) -> Self {
-        Self { store, book, counter: Arc::new(Counter::default()), providers, traffic, clock }
+    pub const fn new(store: Store, appraiser: Appraiser, traffic: Traffic) -> Self {
+        Self { store, appraiser, traffic }
+    }
+
+    /// Its first half.
+    #[must_use]
+    pub const fn appraiser(&self) -> &Appraiser {
+        &self.appraiser
     }
 
     /// The store behind the gate.
@@ -182,7 +183,7 @@ impl Gate {
     /// The price book that is in force.
     #[must_use]
     pub const fn book(&self) -> &Arc<PriceBook> {
-        &self.book
+        self.appraiser.book()
     }
 
     /// Writes facts and asks in one durable write; permits come back for what was granted. The time to the first token is

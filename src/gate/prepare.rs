@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Gate;
 use super::form::{Beside, Rendered};
+use super::traffic::{Closed, leaving_closed};
+use crate::domain::account::Accounts;
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::{ModelName, ProviderName};
-use crate::tokenize::{Encoding, RequestSizer};
+use crate::tokenize::{Counter, Encoding, RequestSizer};
 use crate::units::{Money, Timestamp, Tokens};
 
 /// The providers that can be asked, each with what its requests allow it to charge for.
@@ -102,26 +103,67 @@ pub(super) struct Chosen {
     pub(super) instead: Option<String>,
 }
 
-impl Gate {
-    /// Chooses the model, fits the request, bounds and prices it. Reserves nothing.
+/// The first half of the gate: it says what a call would be and what it could cost at worst. A pure function of the run,
+/// the price book, what providers allow to be charged for, their accounts, and its circumstances; it reserves nothing.
+#[derive(Clone, Debug)]
+pub struct Appraiser {
+    pub(super) book: Arc<PriceBook>,
+    pub(super) counter: Arc<Counter>,
+    providers: Providers,
+    /// By provider; one that has none isn't there.
+    pub(super) accounts: Arc<BTreeMap<ProviderName, Accounts>>,
+}
+
+/// What a call is prepared with, beside its run.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// How far the step goes to get its money.
+    pub effort: &'a Effort,
+    /// What is asked for in the same write before it.
+    pub beside: Beside,
+    /// Models that shouldn't be asked just now.
+    pub closed: &'a Closed,
+    /// The clock's reading.
+    pub now: Timestamp,
+}
+
+impl Appraiser {
+    /// With a price book and the configured providers.
+    #[must_use]
+    pub fn new(book: Arc<PriceBook>, providers: Providers) -> Self {
+        Self { book, counter: Arc::new(Counter::default()), providers, accounts: Arc::default() }
+    }
+
+    /// The same with accounts of providers.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Arc<BTreeMap<ProviderName, Accounts>>) -> Self {
+        Self { accounts, ..self }
+    }
+
+    /// The same with another price book.
+    #[must_use]
+    pub fn with_book(&self, book: Arc<PriceBook>) -> Self {
+        Self { book, ..self.clone() }
+    }
+
+    /// Its price book.
+    #[must_use]
+    pub const fn book(&self) -> &Arc<PriceBook> {
+        &self.book
+    }
+
+    /// Chooses the model, fits the request, bounds and prices it.
     ///
     /// Counting tokens may load a tokenizer (up to 190 ms) and read long texts: where that may happen, the thread is
     /// given back to the runtime for the time.
     #[must_use]
-    pub fn prepare(
-        &self,
-        run: &Run,
-        rendered: &Rendered,
-        intent: &ModelIntent,
-        effort: &Effort,
-        beside: Beside,
-    ) -> Prepared {
+    pub fn prepare(&self, run: &Run, rendered: &Rendered, intent: &ModelIntent, with: Circumstances<'_>) -> Prepared {
         let turns = turns(run, intent);
-        let may_count = effort.tight || rendered.may_count(run, intent);
+        let may_count = with.effort.tight || rendered.may_count(run, intent);
         if may_count && self.counts_slowly(rendered.model(run), &turns) {
-            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, effort, beside, &turns));
+            return tokio::task::block_in_place(|| self.prepared(run, rendered, intent, with, &turns));
         }
-        self.prepared(run, rendered, intent, effort, beside, &turns)
+        self.prepared(run, rendered, intent, with, &turns)
     }
 
     /// True where counting may hold up the runtime, and can give the thread back to it.
@@ -136,12 +178,11 @@ impl Gate {
         run: &Run,
         rendered: &Rendered,
         intent: &ModelIntent,
-        effort: &Effort,
-        beside: Beside,
+        with: Circumstances<'_>,
         turns: &[Sent],
     ) -> Prepared {
-        let now = self.clock.now();
-        let chosen = match self.choose(run, rendered.model(run), intent, effort, now) {
+        let now = with.now;
+        let chosen = match self.choose(run, rendered.model(run), intent, with) {
             Ok(chosen) => chosen,
             Err(answer) => return answer,
         };
@@ -149,7 +190,7 @@ impl Gate {
             return Prepared::GiveUp(format!("model `{}` has no price", chosen.model));
         };
         let summary = summary_of(run, intent);
-        let priced = Priced { gate: self, row, terms, turns, summary, effort, beside };
+        let priced = Priced { desk: self, row, terms, turns, summary, with };
         let drafted = match intent.purpose {
             Purpose::Landing => priced.landing(run, rendered, intent, chosen),
             Purpose::Turn | Purpose::Last | Purpose::Repair | Purpose::Summary => {
@@ -165,18 +206,25 @@ impl Gate {
     /// The best of some documents, until their pot is full by the tokens of the plan's first model.
     #[must_use]
     pub fn choose_documents(&self, plan: &Plan, rendered: &Rendered, found: &[Document]) -> Option<Documents> {
-        let encoding = plan.model.candidates.first().and_then(Encoding::of);
-        let sizer = RequestSizer { counter: &self.counter, encoding, prepared: &rendered.form.with_tools };
+        let sizer = RequestSizer::new(&self.counter, plan.model.candidates.first()?, &rendered.form.with_tools);
         Documents::chosen(found, &rendered.user, plan.context.documents, &sizer)
     }
 
     /// What the landing reserve should be for a conversation as it stands (LEDGER rule 6); nothing where it can't fit.
     #[must_use]
-    pub fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName, effort: &Effort) -> Money {
-        let Some((row, terms)) = self.row(model, self.clock.now()) else { return Money::ZERO };
+    pub fn landing_amount(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        model: &ModelName,
+        effort: &Effort,
+        now: Timestamp,
+    ) -> Money {
+        let Some((row, terms)) = self.row(model, now) else { return Money::ZERO };
         let turns = run.landing_turns();
         let summary = run.landing_summary();
-        let priced = Priced { gate: self, row, terms, turns: &turns, summary, effort, beside: Beside::default() };
+        let with = Circumstances { effort, beside: Beside::default(), closed: &Closed::new(), now };
+        let priced = Priced { desk: self, row, terms, turns: &turns, summary, with };
         priced.landing_amount(run, rendered, model)
     }
 
@@ -205,14 +253,14 @@ impl Gate {
         run: &Run,
         plan: &ModelPlan,
         intent: &ModelIntent,
-        effort: &Effort,
-        now: Timestamp,
+        with: Circumstances<'_>,
     ) -> Result<Chosen, Prepared> {
+        let Circumstances { effort, closed, now, .. } = with;
         let ever = |model: &ModelName| self.standing(run, model, effort, now);
         let standing = |model: &ModelName| {
             let ever = ever(model);
-            let closed = || self.closed(run, model, now).map(|closed| Barred::Other(closed.why));
-            Standing { barred: ever.barred.or_else(closed), ..ever }
+            let barred = || closed.get(model).map(|why| Barred::Other(why.clone()));
+            Standing { barred: ever.barred.or_else(barred), ..ever }
         };
         if intent.purpose == Purpose::Landing {
             return Ok(Chosen { model: landing_model(run), instead: None });
@@ -233,7 +281,7 @@ impl Gate {
             on_model: u32::try_from(on_model).unwrap_or(u32::MAX),
             exits,
         };
-        match self.leaving_closed(run, &failed, &last.model, now) {
+        match leaving_closed(run, &failed, &last.model, closed) {
             retry::Next::Stop(why) => Err(Prepared::GiveUp(give_up(last, why))),
             retry::Next::Again { after } => {
                 later(last, after, now)?;
@@ -317,14 +365,13 @@ fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Re
 
 /// A conversation and the row that prices it.
 pub(super) struct Priced<'a> {
-    pub(super) gate: &'a Gate,
+    pub(super) desk: &'a Appraiser,
     pub(super) row: &'a PriceRow,
     pub(super) terms: Terms,
     pub(super) turns: &'a [Sent],
     /// What stands for the turns before.
     pub(super) summary: Option<&'a Sent>,
-    pub(super) effort: &'a Effort,
-    pub(super) beside: Beside,
+    pub(super) with: Circumstances<'a>,
 }
 
 impl Priced<'_> {
@@ -337,8 +384,7 @@ impl Priced<'_> {
         chosen: Chosen,
     ) -> Result<Draft, Box<Refusal>> {
         let max_output = self.max_output(rendered.model(run), u32::MAX);
-        let encoding = Encoding::of(&chosen.model);
-        let sizer = RequestSizer { counter: &self.gate.counter, encoding, prepared: &rendered.form.with_tools };
+        let sizer = RequestSizer::new(&self.desk.counter, &chosen.model, &rendered.form.with_tools);
         let window = Window { tokens: self.row.context_window, max_output };
         let draft = rendered.draft(self.turns, self.summary);
         let why_cut = match self.summed_up(run, rendered, intent, &chosen, window, &sizer) {
@@ -351,22 +397,22 @@ impl Priced<'_> {
             cut.what = format!("{}; not summed up: {why}", cut.what);
         }
         let tightened = |fitted: Fitted| context::tightened(&draft, &sizer).unwrap_or(fitted);
-        if self.effort.tight && fitted.method == BoundMethod::Bytes {
+        if self.with.effort.tight && fitted.method == BoundMethod::Bytes {
             fitted = tightened(fitted);
         }
-        let asked = (self.beside.input, self.beside.output);
+        let asked = (self.with.beside.input, self.with.beside.output);
         let judge = |fitted: &Fitted| {
             run.judge_tokens_after(asked, intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))
         };
         if let Err(refusal) = judge(&fitted) {
             // Counting may show that the run's token limits leave room.
-            if fitted.method != BoundMethod::Bytes || encoding.is_none() {
+            if fitted.method != BoundMethod::Bytes || sizer.encoding.is_none() {
                 return Err(Box::new(refusal));
             }
             fitted = tightened(fitted);
             judge(&fitted)?;
         }
-        let can_tighten = fitted.method == BoundMethod::Bytes && encoding.is_some();
+        let can_tighten = fitted.method == BoundMethod::Bytes && sizer.encoding.is_some();
         let landing = match intent.purpose {
             Purpose::Turn | Purpose::Repair | Purpose::Summary if run.plan.is_workflow() => held_for_landing(run),
             Purpose::Turn | Purpose::Repair | Purpose::Summary if run.can_land() => {
@@ -392,11 +438,7 @@ impl Priced<'_> {
         let kept = run.landing.as_ref().and_then(|kept| self.row.input_within(max_output, kept.amount, self.terms));
         let tokens = kept.unwrap_or(Tokens::BELIEVED_MAX).min(Tokens(limits.landing_tokens.into()));
         let room = LandingRoom { tokens, declared: limits.declared(LimitKind::LandingTokens) };
-        let sizer = RequestSizer {
-            counter: &self.gate.counter,
-            encoding: Encoding::of(&chosen.model),
-            prepared: &rendered.form.without_tools,
-        };
+        let sizer = RequestSizer::new(&self.desk.counter, &chosen.model, &rendered.form.without_tools);
         let mut fitted = context::landing(&rendered.draft(self.turns, self.summary), &room, &sizer)?;
         let messages = std::mem::take(&mut fitted.messages);
         let request = request(run, rendered, &chosen.model, messages, [].into(), max_output);
@@ -409,12 +451,8 @@ impl Priced<'_> {
             tokens: Tokens(limits.landing_tokens.into()),
             declared: limits.declared(LimitKind::LandingTokens),
         };
-        let sizer = RequestSizer {
-            counter: &self.gate.counter,
-            encoding: Encoding::of(model),
-            prepared: &rendered.form.without_tools,
-        };
-        let method = if self.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
+        let sizer = RequestSizer::new(&self.desk.counter, model, &rendered.form.without_tools);
+        let method = if self.with.effort.tight { BoundMethod::Tokens } else { BoundMethod::Bytes };
         let bound = context::landing_bound(&rendered.draft(self.turns, self.summary), &room, method, &sizer);
         // A workflow's outputs come late: its reserve is enough for the whole room from the start.
         let bound = if run.plan.is_workflow() { bound.map(|_| room.tokens) } else { bound };
@@ -446,7 +484,7 @@ impl Priced<'_> {
         can_tighten: bool,
     ) -> Draft {
         let bound = self.bound(fitted.bound().tokens);
-        let account = self.gate.account(&chosen.model, &run.labels).ok().flatten();
+        let account = self.desk.account(&chosen.model, &run.labels).ok().flatten();
         let call = ModelCall {
             account,
             model: chosen.model,
@@ -462,7 +500,7 @@ impl Priced<'_> {
             instead: chosen.instead,
         };
         let reserved = Reserved {
-            reservation: self.beside.next_reservation(run),
+            reservation: self.with.beside.next_reservation(run),
             step: intent.step.clone(),
             attempt: intent.attempt,
             amount: bound.worst_case(request.max_output_tokens),
@@ -505,7 +543,6 @@ fn request(
 
 /// Names a request in the log: 16 hexadecimal digits of SHA-256 over its messages' digests.
 fn hash(request: &Request) -> String {
-    let mut hasher = Sha256::new();
-    request.messages.iter().for_each(|message| hasher.update(message.digest()));
-    hex(hasher.finalize().get(..8).unwrap_or_default())
+    let digests: Vec<[u8; DIGEST_BYTES]> = request.messages.iter().map(Sent::digest).collect();
+    hex(Sha256::digest(digests.as_flattened()).get(..8).unwrap_or_default())
 }

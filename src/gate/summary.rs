@@ -8,7 +8,7 @@ use crate::domain::message::{Request, Sampling, ToolChoice};
 use crate::domain::plan::Overflow;
 use crate::domain::run::{ModelIntent, Run};
 use crate::ids::ModelName;
-use crate::tokenize::{Encoding, Prepared as Fixed, RequestSizer};
+use crate::tokenize::{Prepared as Fixed, RequestSizer};
 use crate::units::{Money, Tokens};
 
 /// The longest summary.
@@ -35,7 +35,7 @@ impl Priced<'_> {
         }
         let split = context::split(&rendered.draft(self.turns, self.summary), plan, window, sizer)?;
         let why_not = || {
-            if self.effort.trim {
+            if self.with.effort.trim {
                 return Some("the money for it isn't there");
             }
             if intent.attempt > 1 { Some("this turn was tried before") } else { run.why_no_summary(&intent.step) }
@@ -55,21 +55,21 @@ impl Priced<'_> {
         split: Split,
     ) -> Result<Draft, String> {
         let model = self.summary_model(run, rendered, chosen);
-        let now = self.gate.clock.now();
-        let (row, terms) = self.gate.row(&model, now).ok_or_else(|| format!("model `{model}` has no price"))?;
+        let (row, terms) =
+            self.desk.row(&model, self.with.now).ok_or_else(|| format!("model `{model}` has no price"))?;
         let plan = &run.plan.context;
         let pot = u32::try_from(plan.history.0 / 4).unwrap_or(u32::MAX);
         // Never longer than an answer: the load line counts with that.
         let most = rendered.model(run).max_output_tokens.min(row.max_output.unwrap_or(u32::MAX));
         let max_output = OUTPUT_TOKENS_MAX.min(pot).max(OUTPUT_TOKENS_MIN).min(most);
         let fixed = Fixed::new(&[], None, &serde_json::Map::new());
-        let sizer = RequestSizer { counter: &self.gate.counter, encoding: Encoding::of(&model), prepared: &fixed };
+        let sizer = RequestSizer::new(&self.desk.counter, &model, &fixed);
         let window = row.context_window.map_or(plan.tokens, |window| window.left_after(Tokens(max_output.into())));
         let draft = rendered.draft(self.turns, self.summary);
         let (messages, pots, method) = context::summary_request(&draft, split, window.min(plan.tokens), &sizer)
             .ok_or("it would be longer than `context.tokens`")?;
         let fitted = Fitted { messages: Vec::new(), pots, cuts: Vec::new(), method };
-        let asked = (self.beside.input, self.beside.output);
+        let asked = (self.with.beside.input, self.with.beside.output);
         run.judge_tokens_after(asked, Purpose::Summary, fitted.bound().tokens, Tokens(max_output.into()))
             .map_err(|refusal| refusal.to_string())?;
         let landing = match run.can_land() {

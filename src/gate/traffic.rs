@@ -6,22 +6,29 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::Gate;
-use crate::domain::account::{Accounts, NoAccount};
+use super::prepare::Appraiser;
+use crate::clock::Clock;
+use crate::domain::account::NoAccount;
 use crate::domain::event::{Call, Labels, Reserved};
+use crate::domain::plan::ModelPlan;
 use crate::domain::rate::CallTokens;
 use crate::domain::retry::{self, Exit, Tried};
 use crate::domain::run::Run;
-use crate::ids::{AccountName, ModelName, ProviderName};
-use crate::rates::{Asking, Closed, Pass, Rates};
+use crate::ids::{AccountName, ModelName};
+use crate::rates::{Asking, Pass, Rates};
 use crate::units::Timestamp;
 
-/// Rates and breakers, and the accounts of each provider.
+/// Models that shouldn't be asked just now, each with why: an open breaker, or a provider that asks to be left alone for
+/// longer than the run has patience for.
+pub type Closed = BTreeMap<ModelName, String>;
+
+/// Rates and breakers.
 #[derive(Clone)]
 pub struct Traffic {
     /// The live counts.
     pub rates: Rates,
-    /// By provider; one that has none isn't there.
-    pub accounts: Arc<BTreeMap<ProviderName, Accounts>>,
+    /// Reads time.
+    pub clock: Clock,
 }
 
 impl Gate {
@@ -38,35 +45,35 @@ impl Gate {
         let tokens = CallTokens { input: call.bound.tokens.0, output: call.max_output_tokens.into() };
         let (model, account) = (call.model.clone(), call.account.clone());
         let asking = Asking { model, account, labels: run.labels.clone(), tokens, wake };
-        Some(self.traffic.rates.ask(asking, self.clock.now()))
+        Some(self.traffic.rates.ask(asking, self.traffic.clock.now()))
     }
 
+    /// Those of a plan's models that shouldn't be asked just now.
+    #[must_use]
+    pub fn closed(&self, run: &Run, plan: &ModelPlan, now: Timestamp) -> Closed {
+        let closed = |model: &ModelName| {
+            let account = self.appraiser.account(model, &run.labels).ok()?;
+            let closed = self.traffic.rates.closed(model, account.as_ref(), run.plan.retry.retry_after_max, now)?;
+            Some((model.clone(), closed.why))
+        };
+        plan.models().into_iter().filter_map(closed).collect()
+    }
+}
+
+impl Appraiser {
     /// Whose key pays for a run at a model.
     pub(super) fn account(&self, model: &ModelName, labels: &Labels) -> Result<Option<AccountName>, NoAccount> {
-        let accounts = self.traffic.accounts.get(&model.provider());
+        let accounts = self.accounts.get(&model.provider());
         accounts.map_or(Ok(None), |accounts| accounts.choose(labels).map(|name| name.cloned()))
     }
+}
 
-    /// Why a model shouldn't be asked just now: an open breaker, or a provider that asks to be left alone for longer than
-    /// the run has patience for.
-    pub(super) fn closed(&self, run: &Run, model: &ModelName, now: Timestamp) -> Option<Closed> {
-        let account = self.account(model, &run.labels).ok()?;
-        self.traffic.rates.closed(model, account.as_ref(), run.plan.retry.retry_after_max, now)
-    }
-
-    /// What comes after a failed attempt; a model whose breaker has opened since isn't tried again where another is left.
-    pub(super) fn leaving_closed(
-        &self,
-        run: &Run,
-        failed: &Tried<'_>,
-        model: &ModelName,
-        now: Timestamp,
-    ) -> retry::Next {
-        match retry::next(failed, &run.plan.retry) {
-            retry::Next::Again { after } if failed.exits.any && self.closed(run, model, now).is_some() => {
-                retry::Next::Elsewhere { after, exit: Exit::Any }
-            }
-            next @ (retry::Next::Again { .. } | retry::Next::Elsewhere { .. } | retry::Next::Stop(_)) => next,
+/// What comes after a failed attempt; a model whose breaker has opened since isn't tried again where another is left.
+pub(super) fn leaving_closed(run: &Run, failed: &Tried<'_>, model: &ModelName, closed: &Closed) -> retry::Next {
+    match retry::next(failed, &run.plan.retry) {
+        retry::Next::Again { after } if failed.exits.any && closed.contains_key(model) => {
+            retry::Next::Elsewhere { after, exit: Exit::Any }
         }
+        next @ (retry::Next::Again { .. } | retry::Next::Elsewhere { .. } | retry::Next::Stop(_)) => next,
     }
 }

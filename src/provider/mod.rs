@@ -4,11 +4,13 @@
 //! the connection; what it calls unbilled is proven (LEDGER rule 4). Keys and texts stay out of logs and failures.
 //! Deliberately absent: retries, fallbacks, prices, and any decision on what an answer means for the run.
 
+mod anthropic;
 mod auth;
 mod dialect;
 mod evidence;
 mod exchange;
 mod fault;
+mod gemini;
 mod http;
 mod openai_chat;
 mod rates;
@@ -21,10 +23,12 @@ mod tests;
 
 use tracing::Instrument as _;
 
+use self::anthropic::Anthropic;
 use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
+use self::gemini::Gemini;
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
@@ -55,6 +59,8 @@ pub struct Client {
 fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError> {
     match config.wire {
         Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
+        Wire::Anthropic | Wire::VertexAnthropic => Ok(Box::new(Anthropic::new(config)?)),
+        Wire::Gemini | Wire::Vertex => Ok(Box::new(Gemini::new(config)?)),
     }
 }
 
@@ -143,6 +149,21 @@ pub fn check_key(config: &ProviderConfig) -> Result<(), ProviderError> {
     config.keys().skip(usize::from(config.strict)).try_for_each(check)
 }
 
+/// Reads an answer with a good status, whole or as the body of a stream: what a reply would be made of it.
+///
+/// # Errors
+/// What is no reply, in words.
+pub fn decode(config: &ProviderConfig, request: &Request, body: &[u8]) -> Result<Reply, String> {
+    let dialect = dialect_of(config).map_err(|error| error.to_string())?;
+    let told = |broken: fault::Broken| format!("{broken:?}");
+    if !request.stream {
+        return dialect.whole(request, "call", body).map_err(told);
+    }
+    let mut reader = dialect.reader(request, "call".to_owned());
+    reader.push(body, &mut |_| {}).map_err(told)?;
+    reader.end("it ended before its end").map_err(told)
+}
+
 /// Refuses files that the model is known not to take, whatever the wire.
 fn check_files(config: &ProviderConfig, request: &Request) -> Result<(), ProviderError> {
     let files =
@@ -227,6 +248,16 @@ pub enum ProviderError {
         /// The field.
         field: String,
     },
+    /// A reasoning effort that the wire has no word for.
+    #[error(
+        "`reasoning = \"{effort}\"` isn't an effort that `{model}` can be asked for; expected none, minimal, low, medium, high, xhigh, max or a number of tokens"
+    )]
+    Reasoning {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        effort: String,
+    },
     /// A file that the model doesn't take.
     #[error(
         "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
@@ -258,7 +289,7 @@ impl ProviderError {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } | Self::Token { .. } => {
                 ErrorClass::BadKey
             }
-            Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::File { .. } | Self::Reasoning { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

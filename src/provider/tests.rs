@@ -1,7 +1,9 @@
 //! Calls over a real socket: what goes out, what comes back, and what the ledger is told.
 
+mod anthropic;
 mod bounds;
 mod dialect;
+mod gemini;
 mod google;
 mod server;
 mod wire;
@@ -25,14 +27,21 @@ const LONG: Millis = Millis::from_secs(20);
 const KEY: &str = "sk-test-1234";
 
 fn config(server: &Server) -> ProviderConfig {
+    ProviderConfig { base_url: format!("http://{}/v1/", server.address), ..plain_config() }
+}
+
+fn plain_config() -> ProviderConfig {
     ProviderConfig {
         name: ProviderName::from("openai"),
         wire: Wire::OpenAiChat,
-        base_url: format!("http://{}/v1/", server.address),
+        base_url: String::new(),
         key: KeySource::None,
         accounts: Vec::new(),
         strict: false,
         headers: BTreeMap::new(),
+        api_version: None,
+        betas: Vec::new(),
+        inference_geo: None,
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,
             pin_service_tier: true,

@@ -173,10 +173,28 @@ pub(crate) fn classify(status: u16, told: &Told) -> ErrorClass {
     }
 }
 
-/// The status that an error inside a 200 stands for, where its code is one (OpenRouter), else 500.
+/// The status that an error inside a 200 stands for, where its code is one (OpenRouter) or a word for one (Google), else 500.
 pub(crate) fn status_inside(told: &Told) -> u16 {
-    let number = told.code.as_deref().and_then(|code| code.parse().ok());
-    number.filter(|status| (400..=599).contains(status)).unwrap_or(500)
+    let code = told.code.as_deref().unwrap_or_default();
+    let number = code.parse().ok().filter(|status| (400..=599).contains(status));
+    number.or_else(|| status_of(code)).unwrap_or(500)
+}
+
+/// Google's words for what went wrong (`google.rpc.Code`), as HTTP has them.
+fn status_of(word: &str) -> Option<u16> {
+    match word {
+        "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" => Some(400),
+        "UNAUTHENTICATED" => Some(401),
+        "PERMISSION_DENIED" => Some(403),
+        "NOT_FOUND" => Some(404),
+        "ABORTED" | "ALREADY_EXISTS" => Some(409),
+        "RESOURCE_EXHAUSTED" => Some(429),
+        "CANCELLED" => Some(499),
+        "UNIMPLEMENTED" => Some(501),
+        "UNAVAILABLE" => Some(503),
+        "DEADLINE_EXCEEDED" => Some(504),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -275,5 +293,6 @@ mod tests {
         assert_eq!(inside(r#"{"error":{"code":429,"message":"m"}}"#), 429);
         assert_eq!(inside(r#"{"error":{"code":"server_error","message":"m"}}"#), 500);
         assert_eq!(inside(r#"{"error":{"code":200,"message":"m"}}"#), 500);
+        assert_eq!(inside(r#"{"error":{"code":"RESOURCE_EXHAUSTED","message":"m"}}"#), 429);
     }
 }

@@ -148,6 +148,12 @@ impl Rates {
     }
 }
 
+/// True for a reason why a model shouldn't be asked just now: the words of [`Rates::closed`].
+#[must_use]
+pub fn is_why_closed(why: &str) -> bool {
+    state::is_why_closed(why)
+}
+
 /// A place in the queue. Dropped, it is free, and what it was given goes back.
 pub struct Ticket {
     rates: Rates,

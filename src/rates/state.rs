@@ -314,18 +314,18 @@ impl State {
             match breaker.stands(now) {
                 Stands::Closed | Stands::HalfOpen => None,
                 Stands::Open(until) => {
-                    let why = format!("the breaker of {} is open until {until} ({last})", whose.name());
+                    let why = format!("{BREAKER_OF} {} is open until {until} ({last})", whose.name());
                     Some(Closed { until: Some(until), why })
                 }
                 Stands::Probing => {
-                    let why = format!("the breaker of {} waits for one call to go well ({last})", whose.name());
+                    let why = format!("{BREAKER_OF} {} waits for one call to go well ({last})", whose.name());
                     Some(Closed { until: None, why })
                 }
             }
         });
         broken.or_else(|| {
             let until = self.own.get(&(model.clone(), account.cloned()))?.closed_until(now)?;
-            let why = format!("its provider asks to be left alone until {until}");
+            let why = format!("{LEFT_ALONE} {until}");
             (until.since(now) > patience).then_some(Closed { until: Some(until), why })
         })
     }
@@ -339,6 +339,15 @@ impl State {
         self.own.retain(|_, own| !own.is_forgotten(now));
         self.queue.shrink();
     }
+}
+
+/// How the reasons of [`State::closed`] begin.
+const BREAKER_OF: &str = "the breaker of";
+const LEFT_ALONE: &str = "its provider asks to be left alone until";
+
+/// True for a reason why a model shouldn't be asked just now.
+pub(super) fn is_why_closed(why: &str) -> bool {
+    why.starts_with(BREAKER_OF) || why.starts_with(LEFT_ALONE)
 }
 
 pub(super) fn queue_is_full() -> Refusal {

@@ -25,7 +25,7 @@ impl Shared {
         let found = found.map_err(failed)?;
         let rendered = Rendered::of(plan, form.clone().into(), input)
             .map_err(|fault| RuntimeError::Prompt { agent: plan.agent.clone(), fault })?;
-        Ok(self.gate.choose_documents(plan, &rendered, &found))
+        Ok(self.gate.appraiser().choose_documents(plan, &rendered, &found))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::domain::event::{Cut, InputBound, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Pots, Request};
 use crate::domain::run::{Intent, Next, Run};
-use crate::gate::{Beside, Effort, Prepared, Rendered};
+use crate::gate::{Beside, Circumstances, Effort, Prepared, Rendered};
 use crate::ids::{ModelName, PriceId};
 use crate::units::Money;
 
@@ -86,7 +86,9 @@ impl Runtime {
             Some(Intent::Model(intent)) => {
                 let effort = Effort { tight: true, ..Effort::default() };
                 let rendered = render(known.plan.is_workflow().then(|| intent.step.place()))?;
-                let prepared = self.0.gate.prepare(&run, &rendered, &intent, &effort, Beside::default());
+                let closed = self.0.gate.closed(&run, rendered.model(&run), now);
+                let with = Circumstances { effort: &effort, beside: Beside::default(), closed: &closed, now };
+                let prepared = self.0.gate.appraiser().prepare(&run, &rendered, &intent, with);
                 self.fill(&mut dry, prepared);
             }
             Some(Intent::Land(refusal)) => dry.refusal = Some(refusal),

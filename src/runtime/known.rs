@@ -1,13 +1,15 @@
 //! Who answers: a client for each provider, the terms that each asks, and what tools share.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
+use crate::domain::account::Accounts;
 use crate::domain::message::CacheTtl;
-use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
+use crate::domain::pricing::{CacheWrites, Factor, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
@@ -33,6 +35,11 @@ pub(super) fn live(
     Ok((Live { providers, simulated, tools }, terms))
 }
 
+/// Who pays for which runs, at each provider.
+pub(super) fn payers_of(project: &Project) -> Arc<BTreeMap<ProviderName, Accounts>> {
+    Arc::new(project.providers.iter().map(|(name, config)| (name.clone(), config.payers())).collect())
+}
+
 /// The signal that ends everything, and what tools share.
 pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
     let (stop, stopped) = watch::channel(false);
@@ -43,7 +50,11 @@ pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
 /// what is tried is what will be sent.
 fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
     let host = base_url.strip_suffix("/v1").unwrap_or(base_url);
-    ProviderConfig { base_url: format!("{host}/{}/v1", config.name), key: KeySource::None, ..config.clone() }
+    // The place decides the price, so it stays.
+    let place = config.base_url.find("/projects/").and_then(|at| config.base_url.get(at..)).unwrap_or_default();
+    let mut config = ProviderConfig { key: KeySource::None, ..config.clone() };
+    config.accounts.iter_mut().for_each(|account| account.key = KeySource::None);
+    ProviderConfig { base_url: format!("{host}/{}/v1{place}", config.name), ..config }
 }
 
 fn simulated_config(base_url: &str) -> ProviderConfig {
@@ -53,6 +64,9 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
         base_url: base_url.to_owned(),
         key: KeySource::None,
         headers: BTreeMap::new(),
+        api_version: None,
+        betas: Vec::new(),
+        inference_geo: None,
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,
             pin_service_tier: true,
@@ -66,11 +80,30 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 }
 
 /// What a provider's requests allow it to charge for.
-pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
+pub(super) fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat => openai_terms(&config.quirks),
+        Wire::Anthropic | Wire::VertexAnthropic => anthropic_terms(config),
+        Wire::Gemini | Wire::Vertex => GOOGLE_TERMS,
     }
 }
+
+/// Nothing is written to a cache but what marks ask for, and the place is said wherever it decides the price.
+fn anthropic_terms(config: &ProviderConfig) -> Terms {
+    Terms {
+        cache_writes: CacheWrites::Never,
+        marks: Some(CacheTtl::Long),
+        service_tier: if config.quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
+        factors: match config.inference_geo.as_deref() {
+            Some("us") => Factors::NONE.with(Factor::InferenceGeoUs),
+            Some(_) | None => Factors::NONE,
+        },
+    }
+}
+
+/// Google charges nothing for what it caches by itself, and nothing else is asked for; the tier is pinned.
+const GOOGLE_TERMS: Terms =
+    Terms { cache_writes: CacheWrites::Never, marks: None, service_tier: ServiceTier::Pinned, factors: Factors::NONE };
 
 const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {

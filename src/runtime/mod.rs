@@ -16,6 +16,7 @@ mod known;
 mod people;
 mod perform;
 mod progress;
+pub mod replay;
 mod settle;
 mod stop;
 mod thread;
@@ -44,7 +45,7 @@ use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::report::RateTable;
 use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
-use crate::gate::{Forms, Gate, Providers, Rendered, Traffic};
+use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered, Traffic};
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::rates::Rates;
 use crate::spec::project::Project;
@@ -59,7 +60,7 @@ use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
 use expiry::Expiry;
-use known::{live, tools_of};
+use known::{live, payers_of, tools_of};
 use stop::Stop;
 
 /// How a runtime is opened.
@@ -231,12 +232,12 @@ impl Runtime {
         } else {
             PriceBook::builtin().with_overrides(options.prices)
         };
-        let accounts = project.providers.iter().map(|(name, config)| (name.clone(), config.payers()));
+        let accounts = payers_of(project);
         let rates = Rates::new(project.rates.clone(), project.breaker, options.clock.now());
-        let traffic = Traffic { rates, accounts: Arc::new(accounts.collect()) };
+        let traffic = Traffic { rates, clock: options.clock.clone() };
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
-            gate: Gate::new(store, Arc::new(book), known, traffic, options.clock.clone()),
+            gate: Gate::new(store, Appraiser::new(Arc::new(book), known).with_accounts(accounts), traffic),
             clock: options.clock,
             answers,
             simulated,
@@ -279,14 +280,20 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::create`].
     pub async fn run(&self, new: &NewRun, observer: Observer) -> Result<(RunId, RunState), RuntimeError> {
+        let (run, driving) = self.begin(new, observer)?;
+        Ok((run, driving.await?))
+    }
+
+    /// All that comes before a new run's first write. No part of [`Runtime::run`]'s future, where it would take memory for
+    /// as long as the run waits.
+    fn begin(&self, new: &NewRun, observer: Observer) -> Result<(RunId, Driving), RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
         let entered = self.enter_new(run, &mut created)?;
         let rendered = self.render(agent.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
         let created = Some(Event::Created(created));
-        let state = self.drive_tree(entered, Tree::of(state), rendered, observer, created).await?;
-        Ok((run, state))
+        Ok((run, self.driving(entered, Tree::of(state), rendered, observer, created)))
     }
 
     /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
@@ -311,17 +318,17 @@ impl Runtime {
         }
         let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created)?;
         failpoint::reach("run.resume");
-        self.drive_tree(entered, tree, rendered, observer, None).await
+        self.driving(entered, tree, rendered, observer, None).await
     }
 
-    async fn drive_tree(
+    fn driving(
         &self,
         (entered, requests): (Entered, mpsc::Receiver<Box<Request>>),
         tree: Tree,
         rendered: (Arc<Agent>, Rendered),
         observer: Observer,
         created: Option<Event>,
-    ) -> Result<RunState, RuntimeError> {
+    ) -> Driving {
         let id = tree.root().id;
         let (hang_up, hung_up) = watch::channel(false);
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
@@ -332,7 +339,7 @@ impl Runtime {
             runtime.watch_waits(conductor.waits_until().map(|until| (until, id)));
             driven
         };
-        Driving::new(Box::pin(drive), hang_up, self.0.clone()).await
+        Driving::new(Box::pin(drive), hang_up, self.0.clone())
     }
 
     /// Until the runs whose callers went away have settled what they had in flight.
@@ -460,15 +467,7 @@ impl Runtime {
     /// # Errors
     /// There is no such run, or its log is damaged.
     pub fn load(&self, run: RunId) -> Result<(Run, Created), RuntimeError> {
-        let log = self.store().events(run)?;
-        let Some((first, rest)) = log.split_first() else { return Err(RuntimeError::NoSuchRun { run }) };
-        let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run }) };
-        let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
-        let mut state = Run::new(run, Arc::new(plan), created, first.at);
-        for recorded in rest {
-            state.apply(recorded.at, &recorded.event);
-        }
-        Ok((state, created.clone()))
+        load(self.store(), run)
     }
 
     /// A root and every run below it that hasn't ended, as their logs tell them.
@@ -491,6 +490,14 @@ impl Runtime {
         };
         let tree = Tree::load(root, Arc::new(plan), read)?.ok_or(RuntimeError::DamagedLog { run: root })?;
         Ok((tree, created))
+    }
+
+    /// Judges the tree of a run again from its logs, with the prices and the providers in force.
+    ///
+    /// # Errors
+    /// There is no such run, or a log is damaged.
+    pub fn replay(&self, run: RunId) -> Result<Result<replay::Same, Box<replay::Difference>>, RuntimeError> {
+        Ok(replay::replay(&replay::TreeLog::read(self.store(), run)?, self.0.gate.appraiser()))
     }
 
     /// Checks a new run's input and labels; nothing is written.
@@ -549,6 +556,19 @@ impl Runtime {
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
+}
+
+/// A run as its log tells it.
+fn load(store: &Store, run: RunId) -> Result<(Run, Created), RuntimeError> {
+    let log = store.events(run)?;
+    let Some((first, rest)) = log.split_first() else { return Err(RuntimeError::NoSuchRun { run }) };
+    let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run }) };
+    let plan = store.plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
+    let mut state = Run::new(run, Arc::new(plan), created, first.at);
+    for recorded in rest {
+        state.apply(recorded.at, &recorded.event);
+    }
+    Ok((state, created.clone()))
 }
 
 /// Simulated runs never touch real budgets: they have a store of their own beside the real one.

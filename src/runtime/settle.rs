@@ -3,7 +3,7 @@
 use crate::domain::event::{Call, ModelCall};
 use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::{PriceBook, Served};
+use crate::domain::pricing::{Mismatch, PriceBook, Served, Usage};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
@@ -26,7 +26,14 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
             Event::Settled(Box::new(settled(reserved.amount, CostSource::Unknown, Outcome::Failed(failure))))
         }
         AnswerResult::Replied(reply) => {
-            let (bill, source) = bill(book, reserved, &reply, now);
+            let told = Told {
+                usage: reply.usage.as_ref(),
+                mismatch: reply.mismatch.as_ref(),
+                answering: reply.response_model.as_deref(),
+                served: Served { tier: reply.service_tier.as_deref(), factors: reply.factors },
+            };
+            let (bill, source) = bill(book, reserved, &told, now);
+            warn(reserved, &told, bill);
             let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
             let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
@@ -42,24 +49,37 @@ pub(crate) fn is_reply(fact: &Event) -> bool {
     matches!(fact, Event::Settled(settled) if matches!(settled.outcome, Outcome::Reply { .. }))
 }
 
+/// What a provider told of a call: what it is billed by.
+pub(crate) struct Told<'a> {
+    pub(crate) usage: Option<&'a Usage>,
+    pub(crate) mismatch: Option<&'a Mismatch>,
+    pub(crate) answering: Option<&'a str>,
+    pub(crate) served: Served<'a>,
+}
+
 /// The exact cost where the provider reported usage of a model and a tier that have a price, else the reservation.
-fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) -> (Money, CostSource) {
+pub(crate) fn bill(book: &PriceBook, reserved: &Reserved, told: &Told<'_>, now: Timestamp) -> (Money, CostSource) {
     let unknown = (reserved.amount, CostSource::Unknown);
-    let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else { return unknown };
+    let (Some(usage), Call::Model(ModelCall { price, .. })) = (told.usage, &reserved.call) else { return unknown };
     let Some(pinned) = book.find_version(price) else { return unknown };
-    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
-    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, now);
-    let Some(cost) = cost else { return unknown };
-    if cost > reserved.amount {
+    let Some(cost) = book.bill(pinned, usage, told.answering, told.served, now) else { return unknown };
+    // Where usage contradicts itself nobody knows the cost, but it isn't below what the classes say.
+    if told.mismatch.is_some() {
+        return (cost.max(reserved.amount), CostSource::Unknown);
+    }
+    (cost, CostSource::Reported)
+}
+
+fn warn(reserved: &Reserved, told: &Told<'_>, bill: Money) {
+    if let Some(mismatch) = told.mismatch {
+        tracing::warn!(reservation = %reserved.reservation, %mismatch, "usage contradicts itself: what it costs is unknown");
+    }
+    if bill > reserved.amount {
         tracing::error!(
-            reservation = %reserved.reservation, reserved = %reserved.amount, billed = %cost, price = %price,
-            "a bill is above its reservation: the bound of this price row was wrong, and the row is frozen"
+            reservation = %reserved.reservation, reserved = %reserved.amount, billed = %bill,
+            "a bill is above its reservation: the bound of its price row was wrong, and the row is frozen"
         );
     }
-    let Some(mismatch) = &reply.mismatch else { return (cost, CostSource::Reported) };
-    tracing::warn!(reservation = %reserved.reservation, %mismatch, "usage contradicts itself: what it costs is unknown");
-    // Nobody knows the cost, but it isn't below what the classes say.
-    (cost.max(reserved.amount), CostSource::Unknown)
 }
 
 /// Gives every call an id of its own, so that each has its own answer.

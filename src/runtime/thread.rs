@@ -6,12 +6,12 @@
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Entered, Request, Runtime, RuntimeError};
+use super::{Entered, Request, Runtime, RuntimeError, load};
 use crate::domain::event::{Created, EndState, THREAD, ThreadLink};
 use crate::domain::message::{Assistant, Message, Sent};
 use crate::domain::template;
 use crate::ids::RunId;
-use crate::store::RunFilter;
+use crate::store::{RunFilter, Store};
 
 /// Runs of a thread that a run can know of.
 const RUNS_MAX: usize = 100;
@@ -56,31 +56,34 @@ impl Runtime {
         }
     }
 
-    /// What was said in the thread before a run, oldest first: each run's user text and its answer. About as much as the
-    /// history's pot can hold; what is older isn't read.
     pub(super) fn earlier(&self, created: &Created) -> Result<Vec<Sent>, RuntimeError> {
-        let mut after = created.thread.as_ref().and_then(|thread| thread.after);
-        let mut exchanges: Vec<[Sent; 2]> = Vec::new();
-        let mut left: Option<u64> = None;
-        while let Some(run) = after.filter(|_| exchanges.len() < RUNS_MAX) {
-            let (state, before) = self.load(run)?;
-            after = before.thread.as_ref().and_then(|thread| thread.after);
-            let ended =
-                state.ended.as_ref().filter(|ended| matches!(ended.state, EndState::Finished | EndState::Stopped));
-            let Some(output) = ended.and_then(|ended| ended.output.as_ref()) else { continue };
-            let asked = template::render(&state.plan.prompt.user, &json!({ "input": before.input }))
-                .map_err(|fault| RuntimeError::Prompt { agent: before.agent.clone(), fault })?;
-            let said = as_text(output);
-            let room = left.unwrap_or_else(|| state.plan.context.history.0.saturating_mul(BYTES_PER_TOKEN));
-            let bytes = u64::try_from(asked.len() + said.len()).unwrap_or(u64::MAX);
-            let Some(rest) = room.checked_sub(bytes) else { break };
-            left = Some(rest);
-            let answer = Message::Assistant(Assistant { text: said, ..Assistant::default() });
-            exchanges.push([Message::User { text: asked }.into(), answer.into()]);
-        }
-        exchanges.reverse();
-        Ok(exchanges.into_iter().flatten().collect())
+        earlier(self.store(), created)
     }
+}
+
+/// What was said in the thread before a run, oldest first: each run's user text and its answer. About as much as the
+/// history's pot can hold; what is older isn't read.
+pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, RuntimeError> {
+    let mut after = created.thread.as_ref().and_then(|thread| thread.after);
+    let mut exchanges: Vec<[Sent; 2]> = Vec::new();
+    let mut left: Option<u64> = None;
+    while let Some(run) = after.filter(|_| exchanges.len() < RUNS_MAX) {
+        let (state, before) = load(store, run)?;
+        after = before.thread.as_ref().and_then(|thread| thread.after);
+        let ended = state.ended.as_ref().filter(|ended| matches!(ended.state, EndState::Finished | EndState::Stopped));
+        let Some(output) = ended.and_then(|ended| ended.output.as_ref()) else { continue };
+        let asked = template::render(&state.plan.prompt.user, &json!({ "input": before.input }))
+            .map_err(|fault| RuntimeError::Prompt { agent: before.agent.clone(), fault })?;
+        let said = as_text(output);
+        let room = left.unwrap_or_else(|| state.plan.context.history.0.saturating_mul(BYTES_PER_TOKEN));
+        let bytes = u64::try_from(asked.len() + said.len()).unwrap_or(u64::MAX);
+        let Some(rest) = room.checked_sub(bytes) else { break };
+        left = Some(rest);
+        let answer = Message::Assistant(Assistant { text: said, ..Assistant::default() });
+        exchanges.push([Message::User { text: asked }.into(), answer.into()]);
+    }
+    exchanges.reverse();
+    Ok(exchanges.into_iter().flatten().collect())
 }
 
 fn as_text(value: &Value) -> String {

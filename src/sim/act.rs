@@ -270,6 +270,7 @@ impl Stage<'_> {
             broken: broken(fault, reply.cut_after.unwrap_or(CUT_AFTER)),
             choices: if fault == Some(Fault::NoChoices) { 0 } else { chat.choices },
             include_usage: chat.include_usage,
+            rate_percent: chat.rate_percent,
             chunk_bytes: reply.chunk_bytes.or(defaults.chunk_bytes).unwrap_or(if oversized {
                 OVERSIZED_CHUNK_BYTES
             } else {

@@ -59,7 +59,6 @@ pub(crate) struct Completion {
     pub(crate) text: String,
     pub(crate) refusal: Option<String>,
     /// What kind of refusal it is, where the scenario says so.
-    #[expect(dead_code, reason = "for wires with marks, blocks and categories")]
     pub(crate) category: Option<String>,
     /// Names and arguments.
     pub(crate) calls: Vec<(String, String)>,
@@ -72,6 +71,8 @@ pub(crate) struct Completion {
     pub(crate) choices: u64,
     pub(crate) include_usage: bool,
     pub(crate) chunk_bytes: usize,
+    /// What the tokens cost, in hundredths of the model's rates.
+    pub(crate) rate_percent: u64,
 }
 
 /// One event of a stream as it goes over the wire, with what it says for the count.

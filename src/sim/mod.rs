@@ -26,6 +26,7 @@ mod chat;
 mod completion;
 mod count;
 mod fault;
+mod google;
 mod invoice;
 mod material;
 mod rates;
@@ -127,6 +128,12 @@ impl SimHandle {
     #[must_use]
     pub fn base_url_for(&self, provider: &str) -> String {
         format!("http://{}/{provider}/v1", self.address)
+    }
+
+    /// The key file of a Google service account whose tokens are taken here.
+    #[must_use]
+    pub fn service_account(&self) -> String {
+        google::key_file(self.address)
     }
 
     /// A copy of the invoice as it stands.

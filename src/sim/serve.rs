@@ -20,6 +20,7 @@ use crate::sim::act::{Act, Pace, Payload, Stage};
 use crate::sim::chat::Chat;
 use crate::sim::completion::{Broken, Completion};
 use crate::sim::fault::{Fault, WireError};
+use crate::sim::google;
 use crate::sim::invoice::{Books, InvoiceError, LINES_KEPT_MAX, Line, keep};
 use crate::sim::rates::Rates;
 use crate::sim::scenario::{Scenario, WHOLE};
@@ -166,6 +167,10 @@ async fn route(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Res
                 Err(_) => plain(wire, &WireError::of(wire, Fault::RequestTimeout, "the body took too long")),
             }
         }
+        (&Method::POST, None) if path == google::TOKEN_PATH => token(&shared, &parts.headers, body).await,
+        (&Method::GET, None) if path == google::METADATA_PATH => {
+            google::metadata(&parts.headers, shared.scenario.file.key.as_deref())
+        }
         (&Method::GET, None) if path.ends_with("/models") => models(&shared),
         (_, Some((wire, _))) => plain(wire, &WireError::new(wire, 405, None, "use POST here")),
         (_, None) => {
@@ -174,6 +179,14 @@ async fn route(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Res
             plain(wire, &WireError::of(wire, Fault::NotFound, message))
         }
     }
+}
+
+/// A token of Google's for who signed for it; it is on no bill.
+async fn token(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
+    let read = axum::body::to_bytes(body, google::FORM_BYTES_MAX);
+    let form = tokio::time::timeout(BODY_TIME_MAX.duration(), read).await.ok().and_then(Result::ok).unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    google::exchange(&form, host, shared.scenario.file.key.as_deref(), shared.clock.now())
 }
 
 /// A request whose body isn't understood yet.

@@ -14,12 +14,13 @@ use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
 use crate::spec::accounts;
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::clean;
+use crate::spec::google::{gemini_address, vertex_address};
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
 use crate::spec::project::{
-    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_openai,
+    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_azure, is_openai,
 };
 use crate::spec::rates;
 use crate::spec::reader::{At, Node};
@@ -123,28 +124,106 @@ fn provider(
     faults: &mut Faults,
 ) -> (ProviderName, ProviderConfig) {
     check_name(node, "a provider", name, faults);
-    let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
+    let (wire, key) = (wire(node), key(root, node, faults));
+    let base_url = address(node, wire, &key, faults);
     let is_openai = is_openai(&base_url);
+    let pins = is_openai || (wire == Wire::Anthropic && !is_azure(&base_url));
     let field = node.text("output_cap_field").map(|field| field.value);
     let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
     let quirks = Quirks {
         output_cap_field: if completion { OutputCapField::MaxCompletionTokens } else { OutputCapField::MaxTokens },
-        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(is_openai),
+        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(pins),
         stream_usage: node.boolean("stream_usage").unwrap_or(true),
         no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
     };
-    let wire = wire(node);
-    let (key, headers) = (key(root, node, faults), headers(node, faults));
+    let headers = headers(node, faults);
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
+    let api_version = api_version(node, faults);
+    let betas = node.texts("betas").map(|betas| betas.value).unwrap_or_default();
+    let betas = betas.into_iter().filter_map(|beta| header_word(node, beta, "betas", faults)).collect();
+    let inference_geo = node.text("inference_geo").map(|place| place.value);
+    check_wire(node, wire, faults);
     let (accounts, strict) = accounts::accounts(root, node, faults);
-    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks, models, accounts, strict })
+    let own = ProviderConfig {
+        name,
+        wire,
+        base_url,
+        key,
+        headers,
+        quirks,
+        api_version,
+        betas,
+        inference_geo,
+        models,
+        accounts,
+        strict,
+    };
+    (own.name.clone(), own)
+}
+
+/// Keys that only some wires know.
+const OF_WIRES: [(&str, &[Wire]); 9] = [
+    ("output_cap_field", &[Wire::OpenAiChat]),
+    ("stream_usage", &[Wire::OpenAiChat]),
+    ("no_cache_writes", &[Wire::OpenAiChat]),
+    ("pin_service_tier", &[Wire::OpenAiChat, Wire::Anthropic, Wire::VertexAnthropic]),
+    ("project", &[Wire::Vertex]),
+    ("location", &[Wire::Vertex]),
+    ("api_version", &[Wire::Anthropic, Wire::VertexAnthropic, Wire::Gemini, Wire::Vertex]),
+    ("betas", &[Wire::Anthropic, Wire::VertexAnthropic]),
+    ("inference_geo", &[Wire::Anthropic]),
+];
+
+/// Reports keys that say something which the provider's wire has no place for.
+fn check_wire(node: &Node<'_>, wire: Wire, faults: &mut Faults) {
+    for (key, wires) in OF_WIRES.into_iter().filter(|(key, wires)| node.has(key) && !wires.contains(&wire)) {
+        let named: Vec<_> = wires.iter().map(|wire| format!("`{}`", wire.name())).collect();
+        let message = format!("`{key}` says nothing on the wire `{}`", wire.name());
+        node.fault(
+            faults,
+            code::CONFLICT,
+            &node.span_of(key),
+            message,
+            format!("take it out; it is for {}", named.join(", ")),
+        );
+    }
+}
+
+fn api_version(node: &Node<'_>, faults: &mut Faults) -> Option<String> {
+    header_word(node, node.text("api_version")?, "api_version", faults)
+}
+
+/// A word that a header carries.
+fn header_word(node: &Node<'_>, word: At<String>, key: &str, faults: &mut Faults) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !word.value.is_empty() && word.value.bytes().all(fits) {
+        return Some(word.value);
+    }
+    let message = format!("`{key}` has a word that no header carries");
+    node.fault(faults, code::BAD_VALUE, &word.span, message, "letters, digits, `-`, `_` and `.`, such as `2023-06-01`");
+    None
 }
 
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
 fn wire(node: &Node<'_>) -> Wire {
     node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
+}
+
+/// Where the API begins, by its wire.
+fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) -> String {
+    let given = node.text("base_url").map(|url| base_url(node, &url, faults));
+    match wire {
+        Wire::OpenAiChat | Wire::Anthropic | Wire::VertexAnthropic => given.unwrap_or_else(|| {
+            let message = "`base_url` is missing in this provider".to_owned();
+            let help = "say where the API begins, such as `https://api.openai.com/v1`";
+            node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
+            String::new()
+        }),
+        Wire::Gemini => gemini_address(node, given, key, faults),
+        Wire::Vertex => vertex_address(node, given, key, faults),
+    }
 }
 
 /// Checks where an API begins, and takes the `/` from its end.

@@ -12,6 +12,7 @@ mod configuration;
 pub mod documents;
 pub mod fault;
 mod files;
+pub(crate) mod google;
 mod json_schema;
 mod keys;
 pub mod limits;

@@ -11,6 +11,7 @@ use crate::domain::limits::{Declared, Limits};
 use crate::domain::pricing::{Factor, PriceBook};
 use crate::domain::rate::RateLimit;
 use crate::ids::{ModelName, PolicyName, ProviderName};
+use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
 use crate::units::{Millis, Money, TokenPrice};
 
@@ -102,6 +103,12 @@ pub struct ProviderConfig {
     pub headers: BTreeMap<String, String>,
     /// Which request fields the server takes.
     pub quirks: Quirks,
+    /// The version of the API that is asked for, on wires that have some; the wire's own default if `None`.
+    pub api_version: Option<String>,
+    /// Features that the provider gives to those who name them, on wires that have some.
+    pub betas: Vec<String>,
+    /// Where requests are served, on wires where they can say so.
+    pub inference_geo: Option<String>,
     /// What the project says of this provider's models.
     pub models: BTreeMap<ModelName, Stated>,
     /// Its accounts beside its own key, in the order of the file.
@@ -125,6 +132,19 @@ impl ProviderConfig {
     /// The factor on every rate that the place decides where its API is reached.
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
+        match self.wire {
+            Wire::OpenAiChat => self.openai_factor(),
+            Wire::Anthropic | Wire::Gemini => None,
+            // Every location but the global one costs more, where the model's row says so (PROVIDERS §5).
+            Wire::Vertex => priced_location(&self.base_url).map(|_| Factor::VertexNonGlobalEndpoint),
+            Wire::VertexAnthropic => self
+                .host()
+                .filter(|host| host.ends_with(GOOGLE) && *host != VERTEX_GLOBAL)
+                .map(|_| Factor::VertexNonGlobalEndpoint),
+        }
+    }
+
+    fn openai_factor(&self) -> Option<Factor> {
         match self.host()?.strip_suffix(OPENAI_REGIONAL)? {
             "us" => Some(Factor::ResidencyUs),
             // Only the rates of `us` and `eu` are published (PROVIDERS §1). The others are taken for no cheaper, so that
@@ -132,6 +152,12 @@ impl ProviderConfig {
             "eu" | "ae" | "au" | "in" | "jp" => Some(Factor::ResidencyEu),
             _ => None,
         }
+    }
+
+    /// True where Azure answers, whose places, tiers and bills differ.
+    #[must_use]
+    pub fn is_azure(&self) -> bool {
+        is_azure(&self.base_url)
     }
 
     /// The host of its address, without a port.
@@ -158,6 +184,9 @@ impl ProviderConfig {
     }
 }
 
+/// What Google's hosts end with, and Vertex's host of no place in particular.
+const GOOGLE: &str = ".googleapis.com";
+const VERTEX_GLOBAL: &str = "aiplatform.googleapis.com";
 /// What the hosts of OpenAI's regions end with.
 const OPENAI_REGIONAL: &str = ".api.openai.com";
 
@@ -172,22 +201,39 @@ pub(crate) fn is_openai(url: &str) -> bool {
     host(url).is_some_and(|host| host == "api.openai.com" || host.ends_with(OPENAI_REGIONAL))
 }
 
+/// True for Azure's hosts.
+pub(crate) fn is_azure(url: &str) -> bool {
+    host(url).is_some_and(|host| host.ends_with(".azure.com"))
+}
+
 /// A wire format that this version speaks. Those of later versions are words of `spec::keys::project` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+    /// Anthropic Messages: its own API, and Claude on Foundry.
+    Anthropic,
+    /// Anthropic Messages on Vertex AI.
+    VertexAnthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// Gemini on Google's Vertex AI.
+    Vertex,
 }
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::OpenAiChat];
+    pub const ALL: [Self; 5] = [Self::OpenAiChat, Self::Anthropic, Self::VertexAnthropic, Self::Gemini, Self::Vertex];
 
     /// Its word in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::Anthropic => "anthropic",
+            Self::VertexAnthropic => "vertex-anthropic",
+            Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
         }
     }
 

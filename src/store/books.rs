@@ -1,22 +1,22 @@
 //! What the writer keeps in memory of the open runs, and how a group of decisions becomes one batch.
 //!
 //! An event is serialised once, and those of one run and group are one record. A run's accounts and reservations are
-//! one record too, since sled's time goes by the number of keys. Budgets and rollups are written once for each group. A run's summary is
-//! written when its state changes; between that, readers get it from memory and an open rebuilds it from the log.
+//! one record too, since sled's time goes by the number of keys. Budgets and rollups are written once for each group. A
+//! run's summary is written when it ends; before that, readers get it from memory and an open rebuilds it from the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
-use crate::domain::event::{AccountKey, Event, Recorded, RunState};
-use crate::domain::ledger::{Dirty, Hold};
+use crate::domain::event::{AccountKey, Event, Recorded};
+use crate::domain::ledger::{Dirty, RunMoney};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
-use crate::ids::{PlanHash, PriceId, ReservationId, RunId};
+use crate::ids::{PlanHash, PriceId, RunId};
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
-use crate::store::read::{self, RunMoney};
+use crate::store::read;
 use crate::store::{codec, keys};
 use crate::units::Timestamp;
 
@@ -43,18 +43,26 @@ pub(crate) struct Books {
 
 /// A run that is open, or has attempts that are.
 pub(crate) struct OpenRun {
-    summary: RunSummary,
+    /// Shared with readers, who see it as of the last commit: what changes it makes one of its own.
+    summary: Arc<RunSummary>,
     dimensions: Dimensions,
-    /// The state under which the run is indexed and its summary stored; `None` until its first group.
-    stored: Option<RunState>,
-    /// True once its log is packed.
-    packed: bool,
+    stored: Stored,
     /// Events of this group, as stored: the last of the log.
     pending: Vec<Vec<u8>>,
-    /// Its accounts and open reservations.
-    pub(crate) money: RunMoney,
-    /// True where the group changed them.
-    money_changed: bool,
+    /// Its accounts and open reservations, where the group changed them. The ledger has them all the time.
+    money: Option<RunMoney>,
+    /// True where it has open reservations.
+    pub(crate) holds_money: bool,
+}
+
+/// How a run stands in the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// Not yet: this is its first group.
+    Nothing,
+    Open,
+    /// Its log is in one record, its summary is written.
+    Ended,
 }
 
 #[derive(Default)]
@@ -65,27 +73,27 @@ struct Row {
 
 /// What a commit changes in the summaries that readers share.
 pub(crate) struct Published {
-    /// Runs that are open, with their summaries.
-    pub(crate) open: Vec<RunSummary>,
+    /// The summaries of runs that are open.
+    pub(crate) open: Vec<Arc<RunSummary>>,
     /// Runs that are now read from the store.
     pub(crate) closed: Vec<RunId>,
 }
 
 impl OpenRun {
     fn new(summary: RunSummary, dimensions: Dimensions) -> Self {
-        let money = RunMoney::default();
-        Self { summary, dimensions, stored: None, packed: false, pending: Vec::new(), money, money_changed: false }
+        let (summary, pending) = (Arc::new(summary), Vec::new());
+        Self { summary, dimensions, stored: Stored::Nothing, pending, money: None, holds_money: false }
     }
 
     /// A run as its log tells it.
-    pub(crate) fn from_log(run: RunId, log: &[Recorded], packed: bool) -> Result<Self, StoreError> {
-        let Some((Recorded { at, event: Event::Created(created), .. }, rest)) = log.split_first() else {
-            return Err(StoreError::damaged(format!("the log of run {run} doesn't begin with its creation")));
+    pub(crate) fn from_log(run: RunId, log: &[Recorded]) -> Result<Self, StoreError> {
+        let (Some(Recorded { event: Event::Created(created), .. }), Some(summary)) =
+            (log.first(), RunSummary::of(run, log))
+        else {
+            return Err(read::headless(run));
         };
-        let mut summary = RunSummary::start(run, *at, created);
-        rest.iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
-        let stored = Some(summary.state);
-        Ok(Self { stored, packed, ..Self::new(summary, Dimensions::of(created)) })
+        let stored = if summary.state.is_ended() { Stored::Ended } else { Stored::Open };
+        Ok(Self { stored, ..Self::new(summary, Dimensions::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -94,7 +102,7 @@ impl OpenRun {
 
     /// True where nothing but corrections can follow.
     pub(crate) fn is_closed(&self) -> bool {
-        self.summary.state.is_ended() && self.summary.in_flight.is_empty() && self.money.holds.is_empty()
+        self.summary.state.is_ended() && self.summary.in_flight.is_empty() && !self.holds_money
     }
 
     /// The number of the first pending event.
@@ -123,7 +131,7 @@ impl Books {
     }
 
     /// The summaries of all open runs.
-    pub(crate) fn summaries(&self) -> impl Iterator<Item = &RunSummary> {
+    pub(crate) fn summaries(&self) -> impl Iterator<Item = &Arc<RunSummary>> {
         self.runs.values().map(|open| &open.summary)
     }
 
@@ -240,7 +248,7 @@ impl Books {
         };
         rollup::fold(&open.summary, &open.dimensions, at, event, &mut row)?;
         let seq = open.summary.events;
-        open.summary.apply(at, event);
+        Arc::make_mut(&mut open.summary).apply(at, event);
         Ok(seq)
     }
 
@@ -254,36 +262,25 @@ impl Books {
         if self.runs.contains_key(&run) {
             return Ok(());
         }
-        let (log, packed) = read::log(&*self.reader.view()?, run)?;
+        let log = read::log(&*self.reader.view()?, run)?;
         if log.is_empty() {
             return Err(unknown(run));
         }
-        self.runs.insert(run, Box::new(OpenRun::from_log(run, &log, packed)?));
+        self.runs.insert(run, Box::new(OpenRun::from_log(run, &log)?));
         Ok(())
     }
 
-    /// Takes reservations in and out of their runs. One that is both set and gone is gone.
-    fn take_holds(&mut self, set: Vec<Hold>, gone: Vec<ReservationId>) -> Result<(), StoreError> {
-        for hold in set {
-            self.fetch(hold.reservation.run)?;
-            if let Some(money) = self.money(hold.reservation.run) {
-                money.holds.insert(hold.reservation, Box::new(hold));
-            }
+    /// Takes in what a run has. A closed run keeps its sums in its summary.
+    fn take_money(&mut self, run: RunId, money: RunMoney) -> Result<(), StoreError> {
+        if !money.holds.is_empty() {
+            self.fetch(run)?;
         }
-        for reservation in gone {
-            if let Some(money) = self.money(reservation.run) {
-                money.holds.remove(&reservation);
-            }
+        if let Some(open) = self.runs.get_mut(&run) {
+            open.holds_money = !money.holds.is_empty();
+            open.money = Some(money);
+            self.touched.insert(run);
         }
         Ok(())
-    }
-
-    /// The money of a run in memory, to be changed. A closed run keeps its sums in its summary.
-    fn money(&mut self, run: RunId) -> Option<&mut RunMoney> {
-        let open = self.runs.get_mut(&run)?;
-        open.money_changed = true;
-        self.touched.insert(run);
-        Some(&mut open.money)
     }
 
     fn write_rollups(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
@@ -310,25 +307,15 @@ impl Books {
     }
 
     fn write_dirty(&mut self, dirty: Dirty, batch: &mut Batch) -> Result<(), StoreError> {
-        // The last value of each budget account stands.
-        let mut budgets = BTreeMap::new();
-        for (account, value) in dirty.accounts {
-            match account {
-                AccountKey::Node { run, .. } => {
-                    if let Some(money) = self.money(run) {
-                        money.accounts.insert(account, value);
-                    }
-                }
-                AccountKey::Budget { .. } => drop(budgets.insert(account, value)),
-            }
-        }
-        for (account, value) in budgets {
+        for (account, value) in dirty.budgets {
             let AccountKey::Budget { budget, scope, start, .. } = &account else { continue };
             let key = keys::budget(budget, scope, *start);
             let record = codec::seal_compact(&key, &(account, value))?;
             batch.put(key, record);
         }
-        self.take_holds(dirty.holds_set, dirty.holds_gone)?;
+        for (run, money) in dirty.runs {
+            self.take_money(run, money)?;
+        }
         dirty.unfrozen.iter().for_each(|price| batch.delete(keys::frozen(price)));
         for frozen in &dirty.frozen {
             let key = keys::frozen(&frozen.price);
@@ -353,58 +340,66 @@ fn write_run(reader: &dyn Reader, open: &mut OpenRun, batch: &mut Batch) -> Resu
     let run = open.summary.id;
     let from = open.pending_from()?;
     let ended = open.summary.state.is_ended();
-    if ended && !open.packed {
+    if ended && open.stored != Stored::Ended {
         pack(reader, run, from, &open.pending, batch)?;
-        open.packed = true;
     } else if !open.pending.is_empty() {
         let key = keys::event(run, from);
         let record = codec::seal_pack(&key, open.pending.iter().map(Vec::as_slice))?;
         batch.put(key, record);
     }
     open.pending.clear();
-    if ended || open.stored != Some(open.summary.state) {
+    if ended || open.stored == Stored::Nothing {
         write_summary(open, batch)?;
     }
+    let money = open.money.take();
     if open.is_closed() {
         batch.delete(keys::money(run));
-    } else if std::mem::take(&mut open.money_changed) {
+    } else if let Some(money) = money {
         let key = keys::money(run);
-        let record = codec::seal_compact(&key, &open.money)?;
+        let record = codec::seal_compact(&key, &money)?;
         batch.put(key, record);
     }
     Ok(())
 }
 
-/// All events of a run in one record; those of single writes go.
+/// All events of a run in one record, in the place of the first; those of later writes go.
 fn pack(reader: &dyn Reader, run: RunId, from: u32, pending: &[Vec<u8>], batch: &mut Batch) -> Result<(), StoreError> {
     let before = if from == 0 { Vec::new() } else { read::all(&*reader.view()?, keys::events(run))? };
+    let place = keys::event(run, 0);
     let mut stored = Vec::new();
     for (key, record) in &before {
         stored.extend(codec::open_pack(key, record)?);
-        batch.delete(key.clone());
+        if *key != place {
+            batch.delete(key.clone());
+        }
     }
     if u32::try_from(stored.len()) != Ok(from) {
         return Err(StoreError::damaged(format!("run {run} has {} events, and {from} were written", stored.len())));
     }
     crate::failpoint::reach("store.pack");
-    let key = keys::pack(run);
-    let record = codec::seal_pack(&key, stored.into_iter().chain(pending.iter().map(Vec::as_slice)))?;
-    batch.put(key, record);
+    let record = codec::seal_pack(&place, stored.into_iter().chain(pending.iter().map(Vec::as_slice)))?;
+    batch.put(place, record);
     Ok(())
 }
 
+/// The summary of a run that ended, and its place among those that ended so. The summary of an open one is in memory, and
+/// an open of the store folds it again: only its key stands, as the list of all runs; its money lists it among the open ones.
 fn write_summary(open: &mut OpenRun, batch: &mut Batch) -> Result<(), StoreError> {
-    let summary = &open.summary;
+    let (summary, ended) = (&open.summary, open.summary.state.is_ended());
     let key = keys::summary(summary.id);
-    let record = codec::seal_json(&key, summary)?;
-    batch.put(key, record);
-    match open.stored {
-        Some(before) if before == summary.state => return Ok(()),
-        Some(before) => batch.delete(keys::by_state(before, summary.id)),
-        None => index_new(summary, batch),
+    if ended {
+        let record = codec::seal_json(&key, &**summary)?;
+        batch.put(key, record);
+    } else if open.stored == Stored::Nothing {
+        batch.put(key, Vec::new());
     }
-    batch.put(keys::by_state(summary.state, summary.id), Vec::new());
-    open.stored = Some(summary.state);
+    if open.stored == Stored::Nothing {
+        index_new(summary, batch);
+    }
+    if ended && open.stored != Stored::Ended {
+        batch.put(keys::by_state(summary.state, summary.id), Vec::new());
+    }
+    open.stored = if ended { Stored::Ended } else { Stored::Open };
     Ok(())
 }
 

@@ -15,17 +15,17 @@ use crate::units::Timestamp;
 pub enum Table {
     /// What the store is: format version and id.
     Meta = 0x01,
-    /// Events of runs that are open, those of one write in one record: run, sequence number of the first.
+    /// Events, those of one write in one record, and all in the first once the run ended: run, sequence number of the first.
     Event = 0x10,
-    /// All events of a run that ended: run.
+    /// All events of a run that ended, where earlier versions wrote them: run.
     Pack = 0x11,
-    /// Run summaries: run.
+    /// Summaries of runs that ended, and keys alone of the others: run.
     Summary = 0x12,
     /// Plans: hash.
     Plan = 0x13,
     /// Budget accounts: hash of budget and scope, start of the period.
     Budget = 0x20,
-    /// The accounts and open reservations of a run, while it is open or holds money: run.
+    /// The accounts and open reservations of a run, while it is open or holds money, and so the list of those: run.
     Money = 0x21,
     /// Frozen price rows: hash of the row's id.
     Frozen = 0x23,
@@ -33,7 +33,7 @@ pub enum Table {
     Ring = 0x24,
     /// Rollups: day, hash of the dimensions.
     Rollup = 0x30,
-    /// Runs by state: state, run.
+    /// Runs that ended, by state: state, run. Earlier versions listed the others too; nobody reads that.
     ByState = 0x40,
     /// Runs by agent and by label value: hash of the name and the value, run.
     ByLabel = 0x41,

@@ -1,10 +1,9 @@
 //! The start: what the ledger is restored from, and the proof that it fits together.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use crate::domain::event::{AccountKey, RunState};
+use crate::domain::event::AccountKey;
 use crate::domain::ledger::{Account, Hold, Snapshot};
 use crate::domain::report::replay;
 use crate::domain::run::Run;
@@ -14,18 +13,8 @@ use crate::store::codec;
 use crate::store::engine::{Order, Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
-use crate::store::read::{self, RunMoney};
+use crate::store::read;
 use crate::units::{Money, Timestamp};
-
-/// The states that a run can leave.
-const OPEN_STATES: [RunState; 6] = [
-    RunState::Queued,
-    RunState::Running,
-    RunState::AwaitingBudget,
-    RunState::AwaitingApproval,
-    RunState::AwaitingInput,
-    RunState::Interrupted,
-];
 
 /// Reads what is open.
 ///
@@ -33,23 +22,18 @@ const OPEN_STATES: [RunState; 6] = [
 /// When a record is damaged, a number of a log is missing, or an account doesn't hold what its reservations say.
 pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box<OpenRun>>), StoreError> {
     let view = reader.view()?;
-    let (mut snapshot, mut open) = (Snapshot::default(), BTreeMap::new());
-    for state in OPEN_STATES {
-        let span = keys::runs_between(&keys::by_state(state, RunId::from_bits(0)), RunId::from_bits(0), None);
-        for (key, _) in read::all(&*view, span)? {
-            let run = keys::run_at_end(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key)))?;
-            let (log, packed) = read::log(&*view, run)?;
-            let folded = Box::new(OpenRun::from_log(run, &log, packed)?);
-            check_state(run, state, folded.summary().state)?;
-            open.insert(run, folded);
+    let (mut snapshot, mut open, mut accounts) = (Snapshot::default(), BTreeMap::new(), BTreeMap::new());
+    for (run, money) in read::moneys(&*view)? {
+        let log = read::log(&*view, run)?;
+        let mut folded = Box::new(OpenRun::from_log(run, &log)?);
+        folded.holds_money = !money.holds.is_empty();
+        // One that has ended did so while an attempt of its own was open.
+        if !folded.summary().state.is_ended() {
             snapshot.open_runs.push((run, log));
         }
-    }
-    let mut accounts = BTreeMap::new();
-    for (run, money) in read::moneys(&*view)? {
-        accounts.extend(money.accounts.iter().map(|(key, account)| (key.clone(), *account)));
-        snapshot.holds.extend(money.holds.values().map(|hold| Hold::clone(hold)));
-        take_money(&*view, &mut open, run, money)?;
+        open.insert(run, folded);
+        accounts.extend(money.accounts);
+        snapshot.holds.extend(money.holds.into_iter().map(|(_, hold)| hold));
     }
     let budgets = latest_budgets(&*view)?;
     snapshot.starts = budgets.iter().filter_map(|(key, _)| start_of(key)).collect();
@@ -83,13 +67,6 @@ pub(crate) fn waiting(
         waiting.extend(replay(*run, Arc::new(plan), log));
     }
     Ok(waiting)
-}
-
-fn check_state(run: RunId, indexed: RunState, folded: RunState) -> Result<(), StoreError> {
-    if indexed == folded {
-        return Ok(());
-    }
-    Err(StoreError::damaged(format!("run {run} is listed as `{indexed}`, and its log says `{folded}`")))
 }
 
 fn start_of(account: &AccountKey) -> Option<((BudgetName, String), Timestamp)> {
@@ -141,23 +118,5 @@ fn check_held(accounts: &BTreeMap<AccountKey, Account>, holds: &[Hold]) -> Resul
             return Err(StoreError::damaged(why));
         }
     }
-    Ok(())
-}
-
-/// Gives a run its accounts and reservations. One that isn't open ended while an attempt of its own still was.
-fn take_money(
-    view: &dyn View,
-    open: &mut BTreeMap<RunId, Box<OpenRun>>,
-    run: RunId,
-    money: RunMoney,
-) -> Result<(), StoreError> {
-    let open = match open.entry(run) {
-        Entry::Occupied(there) => there.into_mut(),
-        Entry::Vacant(place) => {
-            let (log, packed) = read::log(view, run)?;
-            place.insert(Box::new(OpenRun::from_log(run, &log, packed)?))
-        }
-    };
-    open.money = money;
     Ok(())
 }

@@ -264,7 +264,7 @@ impl Store {
     /// When a record is damaged or missing.
     pub fn events(&self, run: RunId) -> Result<Vec<Recorded>, StoreError> {
         let view = self.shared()?.reader.view()?;
-        let mut log = read::log(&*view, run)?.0;
+        let mut log = read::log(&*view, run)?;
         if let Writing::Inline(inline) = &self.0.writing {
             inline.tap.log(run, &mut log);
         }
@@ -372,7 +372,7 @@ impl Store {
         let broken = |error: std::io::Error| StoreError::Export { why: error.to_string() };
         let mut lines = 0;
         read::each_run(&*shared.reader, Table::Summary.span(), &mut |run| {
-            let (contents, _) = read::contents(&*shared.reader.view()?, run)?;
+            let contents = read::contents(&*shared.reader.view()?, run)?;
             for content in contents {
                 // The stored JSON begins with `{`, and is passed on as it was written.
                 write!(out, r#"{{"run":"{run}","#).map_err(broken)?;
@@ -410,5 +410,5 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 fn live(shared: &Shared, run: RunId) -> Option<RunSummary> {
-    shared.live.read().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+    shared.live.read().unwrap_or_else(PoisonError::into_inner).get(&run).map(|live| RunSummary::clone(live))
 }

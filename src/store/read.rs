@@ -2,19 +2,18 @@
 //!
 //! Each question is answered from one view, so that it sees one commit whole; long listings take a view for each page.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::domain::audit::AuditEntry;
 use crate::domain::event::{AccountKey, Created, Event, Labels, Recorded, RunState};
-use crate::domain::ledger::{Account, Frozen, Hold};
+use crate::domain::ledger::{Account, Frozen, Hold, RunMoney};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
-use crate::ids::{AgentName, PlanHash, ReservationId, RunId};
+use crate::ids::{AgentName, PlanHash, RunId};
 use crate::store::codec;
 use crate::store::engine::{Entry, Order, Reader, SCAN_ENTRIES_MAX, Span, View};
 use crate::store::error::StoreError;
@@ -25,15 +24,6 @@ use crate::units::Timestamp;
 pub const RUNS_MAX: usize = 1_000;
 /// Index entries that are looked at under one view.
 const PAGE: usize = 256;
-
-/// The accounts and open reservations of one run, in one record: they change together, at every step.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RunMoney {
-    /// Of the run and its stages.
-    pub(crate) accounts: BTreeMap<AccountKey, Account>,
-    /// By id; boxed, since a map keeps room for eleven.
-    pub(crate) holds: BTreeMap<ReservationId, Box<Hold>>,
-}
 
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,9 +60,10 @@ impl RunFilter {
     pub(crate) fn span(&self) -> Span {
         let any = RunId::from_bits(0);
         let one_state = (self.states.len() == 1).then(|| self.states.first()).flatten();
+        let only_open = !self.states.is_empty() && self.states.iter().all(|state| !state.is_ended());
         let stem = match (one_state, self.labels.first_key_value(), &self.agent) {
             // Few runs are open at a time.
-            (Some(state), _, _) if !state.is_ended() => keys::by_state(*state, any),
+            _ if only_open => keys::money(any),
             (_, Some((name, value)), _) => keys::by_label(name, value, any),
             (_, None, Some(agent)) => keys::by_agent(agent, any),
             (Some(state), None, None) => keys::by_state(*state, any),
@@ -117,17 +108,29 @@ pub(crate) fn summaries(
     Ok(found)
 }
 
+/// A run's summary as it is stored; folded from the log where it isn't written yet, since the run is open.
 pub(crate) fn stored_summary(view: &dyn View, run: RunId) -> Result<Option<RunSummary>, StoreError> {
     let key = keys::summary(run);
-    view.get(&key)?.map(|record| codec::open_json(&key, &record)).transpose()
+    match view.get(&key)? {
+        None => Ok(None),
+        Some(record) if record.is_empty() => {
+            let folded = RunSummary::of(run, &log(view, run)?);
+            folded.map(Some).ok_or_else(|| headless(run))
+        }
+        Some(record) => codec::open_json(&key, &record).map(Some),
+    }
 }
 
-/// The contents of a run's events as they were written, without a gap, and whether they are packed.
-pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<(Vec<Vec<u8>>, bool), StoreError> {
+/// A log that isn't one.
+pub(crate) fn headless(run: RunId) -> StoreError {
+    StoreError::damaged(format!("the log of run {run} doesn't begin with its creation"))
+}
+
+/// The contents of a run's events as they were written, without a gap.
+pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<Vec<Vec<u8>>, StoreError> {
     let key = keys::pack(run);
-    let pack = view.get(&key)?;
-    let mut contents: Vec<Vec<u8>> = match &pack {
-        Some(record) => codec::open_pack(&key, record)?.into_iter().map(<[u8]>::to_vec).collect(),
+    let mut contents: Vec<Vec<u8>> = match view.get(&key)? {
+        Some(record) => codec::open_pack(&key, &record)?.into_iter().map(<[u8]>::to_vec).collect(),
         None => Vec::new(),
     };
     for (key, record) in all(view, keys::events(run))? {
@@ -139,12 +142,12 @@ pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<(Vec<Vec<u8>>, boo
         }
         contents.extend(codec::open_pack(&key, &record)?.into_iter().map(<[u8]>::to_vec));
     }
-    Ok((contents, pack.is_some()))
+    Ok(contents)
 }
 
-/// A run's whole log, and whether it is packed. Proves that no number is missing.
-pub(crate) fn log(view: &dyn View, run: RunId) -> Result<(Vec<Recorded>, bool), StoreError> {
-    let (contents, packed) = contents(view, run)?;
+/// A run's whole log. Proves that no number is missing.
+pub(crate) fn log(view: &dyn View, run: RunId) -> Result<Vec<Recorded>, StoreError> {
+    let contents = contents(view, run)?;
     let read = |(seq, content): (u32, &Vec<u8>)| {
         let key = keys::event(run, seq);
         let recorded: Recorded = codec::read_json(&key, content)?;
@@ -154,13 +157,12 @@ pub(crate) fn log(view: &dyn View, run: RunId) -> Result<(Vec<Recorded>, bool), 
         let why = format!("it says that it is event {}", recorded.seq);
         Err(StoreError::Record { what: keys::describe(&key), why })
     };
-    let log: Result<Vec<Recorded>, StoreError> = (0..).zip(&contents).map(read).collect();
-    Ok((log?, packed))
+    (0..).zip(&contents).map(read).collect()
 }
 
 /// How a run was created; `None` for one that doesn't exist.
 pub(crate) fn created(view: &dyn View, run: RunId) -> Result<Option<Created>, StoreError> {
-    let Some(first) = contents(view, run)?.0.into_iter().next() else { return Ok(None) };
+    let Some(first) = contents(view, run)?.into_iter().next() else { return Ok(None) };
     let recorded: Recorded = codec::read_json(&keys::event(run, 0), &first)?;
     Ok(if let Event::Created(created) = recorded.event { Some(created) } else { None })
 }
@@ -211,7 +213,7 @@ pub(crate) fn moneys(view: &dyn View) -> Result<Vec<(RunId, RunMoney)>, StoreErr
 }
 
 pub(crate) fn holds(view: &dyn View) -> Result<Vec<Hold>, StoreError> {
-    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds.into_values()).map(|hold| *hold).collect())
+    Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds).map(|(_, hold)| hold).collect())
 }
 
 /// Every budget account of every period, and the accounts of runs that are open or hold money.
@@ -316,4 +318,29 @@ pub(crate) fn each_run(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::ledger::{LedgerPolicy, Op};
+    use crate::domain::report::fixture;
+    use crate::store::Store;
+    use crate::store::engine::Engine as _;
+    use crate::store::memory::MemoryDisk;
+
+    /// Between a commit and the moment at which readers are told of it.
+    #[tokio::test]
+    async fn the_summary_of_an_open_run_is_folded_where_nobody_has_it_in_memory() {
+        let disk = MemoryDisk::default();
+        let store = Store::open_memory(&disk, LedgerPolicy::default(), Clock::system()).expect("it opens");
+        let (run, created) = (fixture::run_id(), fixture::eventful().remove(0).event);
+        let op = Op { run, events: vec![(run, created)], asks: vec![], plan: None };
+        store.submit(op).await.expect("it is written");
+        let reader = disk.open().reader();
+        let stored = stored_summary(&*reader.view().expect("a view"), run).expect("it reads");
+        assert!(stored.is_some());
+        assert_eq!(stored, store.summary(run).expect("it reads"));
+    }
 }

@@ -87,13 +87,14 @@ impl Audit {
         live: &dyn Fn(RunId) -> Option<RunSummary>,
     ) -> Result<(), StoreError> {
         let view = reader.view()?;
-        let (log, _) = read::log(&*view, run)?;
+        let log = read::log(&*view, run)?;
         let folded = self.fold(run, &log)?;
         let stored = live(run).map_or_else(|| read::stored_summary(&*view, run), |live| Ok(Some(live)))?;
         if stored.as_ref() != Some(&folded) {
             return Err(StoreError::damaged(format!("the summary of run {run} isn't what its events say")));
         }
-        for key in [keys::by_state(folded.state, run), keys::by_agent(&folded.agent, run)] {
+        let listed = if folded.state.is_ended() { keys::by_state(folded.state, run) } else { keys::money(run) };
+        for key in [listed, keys::by_agent(&folded.agent, run)] {
             if view.get(&key)?.is_none() {
                 return Err(StoreError::damaged(format!("run {run} is missing in {}", keys::describe(&key))));
             }
@@ -349,7 +350,7 @@ impl Link {
 
 impl Kin {
     fn of(view: &dyn View, root: RunId) -> Result<Self, StoreError> {
-        let (log, _) = read::log(view, root)?;
+        let log = read::log(view, root)?;
         let moves = log.iter().filter_map(|recorded| Some((recorded.at, budgets(&recorded.event)?.to_vec())));
         Ok(Self { root, moves: moves.collect(), creations: BTreeMap::new() })
     }

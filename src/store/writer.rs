@@ -61,7 +61,7 @@ pub(crate) enum Command {
 pub(crate) struct Shared {
     pub(crate) reader: Arc<dyn Reader>,
     /// Summaries of the runs that are open, as of the last commit.
-    pub(crate) live: RwLock<BTreeMap<RunId, RunSummary>>,
+    pub(crate) live: RwLock<BTreeMap<RunId, Arc<RunSummary>>>,
     listeners: Mutex<Listeners>,
     poisoned: OnceLock<String>,
 }

@@ -260,6 +260,27 @@ fn runs_and_traces_are_found() {
 }
 
 #[test]
+fn a_run_is_judged_again_and_another_price_is_told() {
+    let desk = Desk::new();
+    desk.snapshot("replay_empty", &["replay", "last"]);
+    desk.snapshot("replay_nothing", &["replay"]);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    desk.snapshot("replay", &["replay", "last"]);
+    desk.snapshot("replay_json", &["replay", "last", "--json"]);
+    desk.snapshot("replay_none", &["replay", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]);
+    // Another price now: the one that was pinned stands, as long as a book has it.
+    let price = "[[prices]]\nmodel = \"openai/gpt-5-mini\"\ninput = \"9\"\noutput = \"9\"\nreason = \"a test\"\n";
+    desk.append("plimsoll.toml", price);
+    desk.run(&["replay", "last"]).expect_code(0);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    desk.run(&["replay", "last"]).expect_code(0);
+    desk.write("plimsoll.toml", &desk.read("plimsoll.toml").replace("input = \"9\"", "input = \"8\""));
+    let told = desk.run(&["replay", "last"]);
+    told.expect_code(1);
+    assert!(told.stdout.contains("isn't in the price book"), "{told}");
+}
+
+#[test]
 fn money_is_shown_by_dimension_and_budget() {
     let desk = Desk::new();
     desk.snapshot("cost_empty", &["cost"]);

@@ -290,6 +290,8 @@ fn timeline(runs: &[Told]) -> String {
                 }
                 Event::Ended(_) => continue,
                 other @ (Event::Voided(_)
+                | Event::RateWaitBegan(_)
+                | Event::RateWaitEnded(_)
                 | Event::LandingReleased(_)
                 | Event::CancelRequested(_)
                 | Event::Interrupted(_)

@@ -22,6 +22,9 @@ fn openai() -> ProviderConfig {
         accounts: Vec::new(),
         strict: false,
         headers: BTreeMap::new(),
+        api_version: None,
+        betas: Vec::new(),
+        inference_geo: None,
         quirks: Quirks {
             output_cap_field: OutputCapField::MaxCompletionTokens,
             pin_service_tier: true,

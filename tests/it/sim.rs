@@ -7,6 +7,7 @@ use plimsoll::sim::{Billed, End, Invoice, Line, Received, Scenario, Sim, SimHand
 use serde_json::{Value, json};
 
 mod faults;
+mod google;
 
 fn start(scenario: &str) -> SimHandle {
     let scenario = Scenario::parse("test", scenario).expect("a scenario");

@@ -213,7 +213,7 @@ proptest! {
         }
         let counter = Counter::new();
         let prepared = Prepared::new(&asked.tools, asked.output.as_deref(), &asked.sampling.extra);
-        let sizer = RequestSizer { counter: &counter, encoding: Encoding::of(&asked.model), prepared: &prepared };
+        let sizer = RequestSizer::new(&counter, &asked.model, &prepared);
         prop_assert_eq!(sizer.bound_bytes(&asked.messages), input_bound_bytes(&asked));
         prop_assert_eq!(sizer.bound_tokens(&asked.messages), input_bound_tokens(&counter, &asked));
         let fitted: Tokens = asked.messages.iter().map(|message| Sizer::message_bytes(&sizer, message)).sum();

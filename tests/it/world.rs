@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use plimsoll::cli::project::endpoint_rows;
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, Reserved, RunState, Settled};
 use plimsoll::domain::limits::Refusal;
@@ -85,6 +86,25 @@ impl Recipe {
         self.start_at(&Clock::system())
     }
 
+    /// With the providers that the project configures: `{sim}` in its files is where the simulated one listens, which also
+    /// gives `key.json`, the key of an account.
+    pub(crate) fn start_configured(&self) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
+        let sim = Sim::start(SimOptions { scenario, ..SimOptions::default() }).expect("a simulator");
+        let mut placed = self.clone();
+        for text in placed.files.values_mut() {
+            *text = text.replace("{sim}", &format!("http://{}", sim.address()));
+        }
+        placed.file("key.json", &sim.service_account()).write(folder.path());
+        let (project, plans) = load(folder.path(), Answering::Configured);
+        let mut prices = endpoint_rows(&project).expect("rates that stay whole");
+        prices.extend(project.prices.iter().map(price_row));
+        let clock = Clock::system();
+        let runtime = open(&project, plans, None, prices, &clock);
+        World { folder, sim, runtime, clock }
+    }
+
     /// As [`Self::start`], by a clock of the test's own.
     pub(crate) fn start_at(&self, clock: &Clock) -> World {
         self.start_as(clock, |_| {})
@@ -94,12 +114,13 @@ impl Recipe {
     pub(crate) fn start_as(&self, clock: &Clock, change: impl FnOnce(&mut Plan)) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         self.write(folder.path());
-        let (project, mut plans) = load(folder.path());
+        let (project, mut plans) = load(folder.path(), Answering::Simulated);
         change(plans.get_mut(&AgentName::from("a")).expect("an agent"));
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
         let prices = project.prices.iter().map(sim_price).collect();
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
-        let runtime = open(&project, plans, &sim, clock);
+        let own = project.prices.iter().map(price_row).collect();
+        let runtime = open(&project, plans, Some(&sim), own, clock);
         World { folder, sim, runtime, clock: clock.clone() }
     }
 }
@@ -165,15 +186,23 @@ impl World {
     pub(crate) fn reopen(self) -> Self {
         let Self { folder, sim, runtime, clock } = self;
         drop(runtime);
-        let (project, plans) = load(folder.path());
-        let runtime = open(&project, plans, &sim, &clock);
+        let (project, plans) = load(folder.path(), Answering::Simulated);
+        let own = project.prices.iter().map(price_row).collect();
+        let runtime = open(&project, plans, Some(&sim), own, &clock);
         Self { folder, sim, runtime, clock }
     }
 
-    /// The books add up, and nothing is held any more.
+    /// The books add up, nothing is held any more, and every run is decided the same again (promise 11).
     pub(crate) fn verify(&self) {
         self.runtime.store().verify().expect("the books are right");
         assert_eq!(self.runtime.store().holds().expect("holds"), []);
+        let filter = RunFilter { roots: true, ..RunFilter::default() };
+        for run in self.runtime.store().summaries(&filter).expect("runs") {
+            // A run that a test wrote by hand has no plan.
+            if let Ok(Err(difference)) = self.runtime.replay(run.id) {
+                panic!("{difference}\n{}", self.told(run.id).show());
+            }
+        }
     }
 }
 
@@ -230,17 +259,23 @@ pub(crate) fn new_run(labels: Labels) -> NewRun {
     NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None }
 }
 
-fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
-    let options = LoadOptions { answering: Answering::Simulated, ..LoadOptions::default() };
+fn load(folder: &Path, answering: Answering) -> (Project, BTreeMap<AgentName, Plan>) {
+    let options = LoadOptions { answering, ..LoadOptions::default() };
     load_project(folder, &options).map_err(|faults| faults.to_string()).expect("the project loads")
 }
 
-fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle, clock: &Clock) -> Runtime {
-    let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
+fn open(
+    project: &Project,
+    plans: BTreeMap<AgentName, Plan>,
+    stand_in: Option<&SimHandle>,
+    prices: Vec<PriceRow>,
+    clock: &Clock,
+) -> Runtime {
     let book = PriceBook::builtin().with_overrides(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
-    let options = RuntimeOptions { clock: clock.clone(), simulated: Some(sim.base_url()), prices, load_lines };
+    let simulated = stand_in.map(SimHandle::base_url);
+    let options = RuntimeOptions { clock: clock.clone(), simulated, prices, load_lines };
     Runtime::open(project, plans, options).expect("it opens")
 }
 

@@ -12,6 +12,7 @@ mod export;
 mod init;
 mod prices;
 mod rates;
+mod replay;
 mod resume;
 mod run;
 mod runs;
@@ -43,6 +44,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Run(run) => run::run(&context, run),
         Command::Record(record) => run::record(&context, record),
         Command::Runs(runs) => runs::runs(&context, runs),
+        Command::Replay(replay) => replay::replay(&context, replay),
         Command::Trace(trace) => trace::trace(&context, trace),
         Command::Resume(resume) => resume::resume(&context, resume),
         Command::Approve(approve) => approve::approve(&context, approve),

@@ -1,8 +1,10 @@
 //! `sim`: the simulated provider as a process of its own.
 
+use std::path::Path;
+
 use super::Context;
 use crate::cli::arguments::SimArguments;
-use crate::cli::errors::CliError;
+use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::project::configuration;
 use crate::cli::session::{Signals, block_on, scenario};
@@ -22,9 +24,12 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         // Before anyone can know the address: who reads it may ask for the end at once.
         let mut signals = Signals::listen();
         let handle = Sim::start(options)?;
+        if let Some(path) = &arguments.service_account {
+            std::fs::write(path, handle.service_account()).map_err(|error| unwritten(path, &error))?;
+        }
         // A script waits for this line, and reads the address from it.
         context.output.data(&handle.base_url())?;
-        context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat`; Ctrl-C ends it");
+        context.output.talk("the simulated provider listens there, and bills nobody; set it as `base_url` of a provider of wire `openai-chat` or `anthropic`; Ctrl-C ends it");
         signals.next().await;
         let invoice = handle.invoice();
         handle.stop().await;
@@ -33,4 +38,9 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
             .talk(&format!("{} calls, {} billed, {} in all", invoice.count, invoice.billed_count, invoice.total));
         Ok(Exit::Finished)
     })
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> CliError {
+    let message = format!("`{}` can't be written: {error}", path.display());
+    Problem::usage(code::SIM, message).help("name another file for `--service-account`").into()
 }

@@ -60,11 +60,13 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
     let bound = |method| {
         let measure = Measure { sizer, method };
         let base = Telling { draft, parts: &[], measure }.size(0);
-        let turns: Tokens = draft.turns.iter().map(|message| measure.message(message).plus(words)).sum();
-        let kept = draft.earlier.iter().chain(draft.summary);
-        let summary: Tokens = kept.map(|message| measure.message(message).plus(words)).sum();
-        let told = turns.plus(summary).plus(documents_bound(draft, measure));
-        (base <= room.tokens).then(|| base.plus(words).plus(told).min(room.tokens))
+        let told = draft.earlier.iter().chain(draft.summary).chain(draft.turns);
+        let mut sizes = told.map(|message| measure.message(message).plus(words));
+        // Above the room the sum doesn't matter, however long the conversation is.
+        let least = base.plus(words).plus(documents_bound(draft, measure));
+        let add = |sum: Tokens, size| if sum < room.tokens { Ok(sum.plus(size)) } else { Err(sum) };
+        let sum = sizes.try_fold(least, add).unwrap_or_else(|above| above);
+        (base <= room.tokens).then(|| sum.min(room.tokens))
     };
     if method == BoundMethod::Bytes
         && let Some(by_bytes) = bound(method)

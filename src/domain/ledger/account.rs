@@ -1,4 +1,4 @@
-//! An account, and an open reservation.
+//! An account, an open reservation, and all of them that are one run's.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,4 +48,13 @@ pub struct Hold {
     pub accounts: Vec<AccountKey>,
     /// The price version pinned, for a model call.
     pub price: Option<PriceId>,
+}
+
+/// All that is one run's: they change together, at every step, so the store keeps them together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMoney {
+    /// Of the run and its stages, in order.
+    pub accounts: Vec<(AccountKey, Account)>,
+    /// Its open reservations, in order.
+    pub holds: Vec<(ReservationId, Hold)>,
 }

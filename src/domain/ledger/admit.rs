@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     fn is_held_back(&self, queued: &Queued, blocked: &BTreeSet<AccountKey>) -> bool {
-        let keys = self.runs.get(&queued.run).map_or(&[][..], OpenRun::current);
+        let keys = self.runs.get(&queued.run).map_or(&[][..], |open| open.current());
         !blocked.is_empty() && keys.iter().any(|key| blocked.contains(key))
     }
 

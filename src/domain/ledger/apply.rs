@@ -150,7 +150,7 @@ impl Ledger {
             tree: vec![run],
             cancelled: false,
         };
-        self.runs.insert(run, open);
+        self.runs.insert(run, Box::new(open));
         self.refresh_path(run);
     }
 
@@ -227,9 +227,9 @@ impl Ledger {
         let stages = created.stage_caps.iter().map(|(stage, cap)| (Some(stage.clone()), *cap));
         for (stage, cap) in std::iter::once((None, created.cap)).chain(stages) {
             let key = AccountKey::Node { run, stage };
-            self.accounts.entry(key.clone()).or_default().cap = cap;
-            self.dirty_accounts.insert(key);
+            self.accounts.entry(key).or_default().cap = cap;
         }
+        self.dirty_runs.insert(run);
     }
 
     /// A root's admission; a child holds nothing to land with.
@@ -324,13 +324,22 @@ impl Ledger {
             let account = self.accounts.entry(key.clone()).or_default();
             account.cap = cap;
             account.held = account.held.plus(amount);
-            self.dirty_accounts.insert(key.clone());
+            self.touch(key);
         }
         let hold = Hold { reservation, root, amount, landing, accounts, price };
         self.index_hold(&hold);
-        let taken = self.holds.insert(reservation, hold);
+        let taken = self.holds.insert(reservation, Box::new(hold));
         assert!(taken.is_none(), "reservation {reservation} is placed once");
-        self.dirty_holds.insert(reservation);
+        self.dirty_runs.insert(reservation.run);
+    }
+
+    /// Notes that an account is to be written.
+    fn touch(&mut self, key: &AccountKey) {
+        match key {
+            AccountKey::Node { run, .. } => drop(self.dirty_runs.insert(*run)),
+            AccountKey::Budget { .. } if self.dirty_budgets.contains(key) => {}
+            AccountKey::Budget { .. } => drop(self.dirty_budgets.insert(key.clone())),
+        }
     }
 
     /// Notes who holds money where: only budgets are shared, so only they need it.
@@ -362,17 +371,17 @@ impl Ledger {
     }
 
     /// Takes a hold off its accounts; `None` where it isn't open: settling twice equals once.
-    fn release(&mut self, reservation: ReservationId) -> Option<Hold> {
+    fn release(&mut self, reservation: ReservationId) -> Option<Box<Hold>> {
         let hold = self.holds.remove(&reservation)?;
         for key in &hold.accounts {
             if let Some(account) = self.accounts.get_mut(key) {
                 let held = account.held.checked_minus(hold.amount);
                 account.held = held.expect("an account's `held` is the sum of its open reservations");
-                self.dirty_accounts.insert(key.clone());
+                self.touch(key);
             }
         }
         self.unindex_hold(&hold);
-        self.dirty_holds.insert(reservation);
+        self.dirty_runs.insert(reservation.run);
         Some(hold)
     }
 

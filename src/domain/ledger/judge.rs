@@ -1,7 +1,7 @@
 //! Judges one reservation against every account of its path (rules 1, 6, 9d, 11, 12, 14). Writes nothing.
 
 use super::apply::{is_landing, replaces_landing, stage_of};
-use super::{Decision, Ledger, Lower, OpenRun, ReserveAsk, Short, Verdict, Waiter};
+use super::{Decision, Ledger, Lower, ReserveAsk, Short, Verdict, Waiter};
 use crate::domain::event::{AccountKey, Call, Event, PeriodMoved, Reserved, WaitBegan};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::ids::{PriceId, ReservationId, RunId};
@@ -96,7 +96,7 @@ impl Ledger {
         Ok(granted)
     }
 
-    fn short(&self, asked: &Reserved, root: RunId, key: &AccountKey, growth: Money) -> Short {
+    pub(super) fn short(&self, asked: &Reserved, root: RunId, key: &AccountKey, growth: Money) -> Short {
         let account = self.judged(key);
         Short {
             account: key.clone(),
@@ -179,7 +179,7 @@ impl<'a> Placement<'a> {
         let before = open.map_or(&[][..], |open| &open.budgets);
         // The landing call is placed where its reserve lies, even where that period has ended.
         let lands = replaces_landing && is_landing(asked);
-        let budgets = if lands { before } else { open.map_or(before, OpenRun::current) };
+        let budgets = if lands { before } else { open.map_or(before, |open| open.current()) };
         let stays = match replaces_landing {
             true => Money::ZERO,
             false if asked.landing.is_zero() || run != root => landing,

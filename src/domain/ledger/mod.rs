@@ -12,11 +12,13 @@ mod admit;
 mod apply;
 mod expectation;
 mod judge;
+mod own;
 mod period;
 mod stored;
 mod wait;
 
-pub use account::{Account, Hold};
+pub use account::{Account, Hold, RunMoney};
+pub use own::OwnAccounts;
 pub use stored::{Dirty, Frozen, Snapshot};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -268,10 +270,11 @@ pub struct Ledger {
     /// The latest time that was seen.
     latest: Timestamp,
     accounts: BTreeMap<AccountKey, Account>,
-    holds: BTreeMap<ReservationId, Hold>,
+    holds: BTreeMap<ReservationId, Box<Hold>>,
     /// For each budget account, the root runs that hold money on it, each with how many reservations.
     holders: BTreeMap<AccountKey, BTreeMap<RunId, u32>>,
-    runs: BTreeMap<RunId, OpenRun>,
+    /// Boxed, as the reservations are, since a map in which the newest comes last is half empty.
+    runs: BTreeMap<RunId, Box<OpenRun>>,
     nodes: BTreeMap<RunId, Node>,
     frozen: BTreeMap<PriceId, String>,
     rings: BTreeMap<AgentName, Ring>,
@@ -283,8 +286,8 @@ pub struct Ledger {
     gone: Vec<AccountKey>,
     /// The tenant that was admitted last, for the round.
     last_tenant: String,
-    dirty_accounts: BTreeSet<AccountKey>,
-    dirty_holds: BTreeSet<ReservationId>,
+    dirty_budgets: BTreeSet<AccountKey>,
+    dirty_runs: BTreeSet<RunId>,
     dirty_frozen: BTreeSet<PriceId>,
     dirty_rings: BTreeSet<AgentName>,
 }
@@ -361,7 +364,7 @@ impl Ledger {
 
     /// All open reservations in order.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
-        self.holds.values()
+        self.holds.values().map(|hold| &**hold)
     }
 
     /// Frozen price rows, each with why.

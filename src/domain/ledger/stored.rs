@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, Hold};
+use super::account::{Account, Hold, RunMoney};
 use super::expectation::Ring;
 use super::{Decision, Ledger, LedgerPolicy};
 use crate::domain::event::{AccountKey, CostSource, Event, Interrupted, Outcome, Recorded, RunState, Settled};
@@ -42,12 +42,10 @@ pub struct Frozen {
 /// What changed since the store last asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dirty {
-    /// Accounts to write.
-    pub accounts: Vec<(AccountKey, Account)>,
-    /// Holds to write.
-    pub holds_set: Vec<Hold>,
-    /// Holds to delete.
-    pub holds_gone: Vec<ReservationId>,
+    /// Budget accounts to write.
+    pub budgets: Vec<(AccountKey, Account)>,
+    /// The runs whose accounts or reservations changed, each with all that it has.
+    pub runs: Vec<(RunId, RunMoney)>,
     /// Price rows newly frozen.
     pub frozen: Vec<Frozen>,
     /// Price rows that are frozen no more.
@@ -73,7 +71,7 @@ impl Ledger {
         }
         for hold in snapshot.holds {
             ledger.index_hold(&hold);
-            ledger.holds.insert(hold.reservation, hold);
+            ledger.holds.insert(hold.reservation, Box::new(hold));
         }
         ledger.recall_who_ran();
         let logged = snapshot.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
@@ -107,7 +105,7 @@ impl Ledger {
     pub fn recover(&mut self, now: Timestamp) -> Decision {
         let mut decision = Decision::default();
         self.roll(now);
-        let attempts: Vec<Hold> = self.holds.values().filter(|hold| !hold.landing).cloned().collect();
+        let attempts: Vec<Hold> = self.holds().filter(|hold| !hold.landing).cloned().collect();
         for hold in attempts {
             self.append(&mut decision, hold.reservation.run, settled_unknown(&hold));
         }
@@ -138,16 +136,13 @@ impl Ledger {
 
     /// What changed since the last call, for the store to write. Accounts of runs that have ended leave memory with it.
     pub fn take_dirty(&mut self) -> Dirty {
-        let accounts = std::mem::take(&mut self.dirty_accounts);
-        let (set, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.dirty_holds).into_iter().partition(|id| self.holds.contains_key(id));
+        let (budgets, runs) = (std::mem::take(&mut self.dirty_budgets), std::mem::take(&mut self.dirty_runs));
         let (frozen, unfrozen): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.dirty_frozen).into_iter().partition(|price| self.frozen.contains_key(price));
         let reason = |price: &PriceId| self.frozen.get(price).cloned().unwrap_or_default();
         let dirty = Dirty {
-            accounts: accounts.into_iter().filter_map(|key| self.accounts.get(&key).map(|a| (key, *a))).collect(),
-            holds_set: set.iter().filter_map(|id| self.holds.get(id).cloned()).collect(),
-            holds_gone: gone,
+            budgets: budgets.into_iter().filter_map(|key| self.accounts.get(&key).map(|a| (key, *a))).collect(),
+            runs: runs.into_iter().map(|run| (run, self.money_of(run))).collect(),
             frozen: frozen.into_iter().map(|price| Frozen { reason: reason(&price), price }).collect(),
             unfrozen,
             rings: std::mem::take(&mut self.dirty_rings)
@@ -159,6 +154,17 @@ impl Ledger {
             self.accounts.remove(&key);
         }
         dirty
+    }
+
+    /// All that is one run's.
+    fn money_of(&self, run: RunId) -> RunMoney {
+        let own = |key: &AccountKey| matches!(key, AccountKey::Node { run: other, .. } if *other == run);
+        let accounts = self.accounts.range(AccountKey::Node { run, stage: None }..).take_while(|(key, _)| own(key));
+        let holds = self.holds.range(ReservationId { run, number: 0 }..).take_while(|(id, _)| id.run == run);
+        RunMoney {
+            accounts: accounts.map(|(key, account)| (key.clone(), *account)).collect(),
+            holds: holds.map(|(id, hold)| (*id, Hold::clone(hold))).collect(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::units::Tokens;
 /// Encodings whose counts are kept.
 const ENCODINGS: usize = 2;
 /// Bytes of a message's digest.
-const DIGEST_BYTES: usize = 16;
+pub(crate) const DIGEST_BYTES: usize = 16;
 
 /// A message of a conversation. A clone is the same message: a step of a long run shares all that was said before.
 #[derive(Clone)]

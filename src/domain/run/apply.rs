@@ -232,7 +232,7 @@ impl Run {
             return;
         }
         lane.repairs += u32::from(purpose == Purpose::Repair);
-        lane.turns.push(Turn::of(message, stop));
+        lane.push(Turn::of(message, stop));
     }
 
     fn take_result(&mut self, attempt: &Attempt, content: &str, is_error: bool) {
@@ -359,15 +359,25 @@ impl Run {
     }
 }
 
-/// A reply that is no answer: the provider's filter, or the model's own no. Billed, and a failed try all the same.
+/// A reply that is no answer: the provider's filter, the model's own no, or nothing at all for a reason that we don't know.
+/// Billed, and a failed try all the same.
 fn declined(message: &Assistant, stop: &StopReason) -> Option<Failure> {
+    let silent = message.text.is_empty() && message.calls.is_empty();
     let (class, words) = match (stop, &message.refusal) {
         (StopReason::ContentFilter, _) => {
-            (ErrorClass::ContentFilter, "the provider's content filter cut the answer off")
+            (ErrorClass::ContentFilter, "the provider's content filter cut the answer off".to_owned())
         }
-        (StopReason::ContextFull, _) => (ErrorClass::ContextTooLong, "the conversation filled the model's window"),
-        (_, Some(refusal)) => (ErrorClass::Refused, refusal.as_str()),
-        (StopReason::Refusal, None) => (ErrorClass::Refused, "the model declined"),
+        (StopReason::ContextFull, _) => {
+            (ErrorClass::ContextTooLong, "the conversation filled the model's window".to_owned())
+        }
+        (StopReason::Malformed, _) => {
+            (ErrorClass::Unprocessable, "the model wrote a call or an answer that can't be read".to_owned())
+        }
+        (_, Some(refusal)) => (ErrorClass::Refused, refusal.clone()),
+        (StopReason::Refusal, None) => (ErrorClass::Refused, "the model declined".to_owned()),
+        (StopReason::Unknown(word), None) if silent => {
+            (ErrorClass::Garbage, format!("the model said nothing, and stopped with `{word}`"))
+        }
         _ => return None,
     };
     let message = words.chars().take(500).collect();

@@ -35,7 +35,7 @@ use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, ReservationId, RunId, StageName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
-use stage::{CallProgress, Lane, Stage, Turn};
+use stage::{Lane, Stage};
 
 /// Turns between two summaries of a conversation, at least.
 const SUMMARY_TURNS_MIN: usize = 4;
@@ -225,15 +225,13 @@ impl Run {
     }
 
     pub(crate) fn turns_of(&self, stage: &StageName, item: Option<u32>) -> Vec<Sent> {
-        let turns = self.lane(stage, item).into_iter().flat_map(Lane::turns_sent);
-        turns.filter(|turn| turn.calls.iter().all(CallProgress::is_answered)).flat_map(Turn::messages).collect()
+        self.lane(stage, item).map(Lane::sent).unwrap_or_default()
     }
 
     /// About how many bytes the conversation at a step has: the texts, without frames.
     #[must_use]
     pub fn bytes(&self, step: &StepKey) -> Tokens {
-        let turns = self.lane(&step.stage, step.item).into_iter().flat_map(Lane::turns_sent);
-        let bytes = turns.map(Turn::bytes).fold(0usize, usize::saturating_add);
+        let bytes = self.lane(&step.stage, step.item).map_or(0, Lane::bytes);
         Tokens(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 

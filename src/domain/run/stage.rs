@@ -14,6 +14,9 @@ use crate::units::Millis;
 
 use super::Try;
 
+/// Room for the messages of one step and a remark, so that a list of a conversation rarely grows.
+const MESSAGES_AT_ONCE: usize = 8;
+
 /// One stage's progress.
 #[derive(Clone, Debug)]
 pub(super) struct Stage {
@@ -70,6 +73,8 @@ pub struct StageOver {
 pub(super) struct Lane {
     pub(super) place: Place,
     pub(super) turns: Vec<Turn>,
+    /// What is sent of its turns but the last, which alone still changes.
+    before: Said,
     /// The model step under way, with the tries that failed.
     pub(super) step: Option<ModelStep>,
     pub(super) repairs: u32,
@@ -92,6 +97,13 @@ pub(super) struct Lane {
 pub(super) enum ChildState {
     Open(RunId),
     Ended(Box<Ended>),
+}
+
+/// Messages as they are sent, with what their texts have in bytes.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    messages: Vec<Sent>,
+    bytes: usize,
 }
 
 /// A summary of the first turns of a lane, sent in their place.
@@ -268,6 +280,7 @@ impl Lane {
         Self {
             place,
             turns: Vec::new(),
+            before: Said { messages: Vec::new(), bytes: 0 },
             step: None,
             summary: None,
             summed_up_at: None,
@@ -277,6 +290,29 @@ impl Lane {
             asked: None,
             child: None,
         }
+    }
+
+    /// The model has answered: nothing changes the turn before any more.
+    pub(super) fn push(&mut self, turn: Turn) {
+        let summed_up = self.summary.as_ref().map_or(0, |summary| summary.turns);
+        if let Some(last) = self.turns.get(summed_up..).and_then(<[Turn]>::last) {
+            self.before.add(last);
+        }
+        self.turns.push(turn);
+    }
+
+    /// The conversation as it is sent. A turn whose calls aren't all answered is left out.
+    pub(super) fn sent(&self) -> Vec<Sent> {
+        let last = self.turns_sent().last().filter(|turn| turn.is_answered());
+        let mut sent = Vec::with_capacity(self.before.messages.len() + MESSAGES_AT_ONCE);
+        sent.extend_from_slice(&self.before.messages);
+        sent.extend(last.into_iter().flat_map(Turn::messages));
+        sent
+    }
+
+    /// What the texts of that have in bytes, and those of calls without an answer.
+    pub(super) fn bytes(&self) -> usize {
+        self.turns_sent().last().map_or(0, Turn::bytes).saturating_add(self.before.bytes)
     }
 
     /// How often the provider paused in the answer that it gives.
@@ -305,11 +341,16 @@ impl Lane {
         let turns = turns.and_then(|turns| usize::try_from(turns).ok()).filter(|turns| *turns <= self.turns.len());
         if let Some(turns) = turns.filter(|_| !text.is_empty()) {
             self.summary = Some(Summary { turns, sent: context::in_place(text) });
+            let mut before = Said::default();
+            if let Some((_, kept)) = self.turns_sent().split_last() {
+                kept.iter().for_each(|turn| before.add(turn));
+            }
+            self.before = before;
         }
     }
 
     /// The turns that no summary stands for.
-    pub(super) fn turns_sent(&self) -> &[Turn] {
+    fn turns_sent(&self) -> &[Turn] {
         let from = self.summary.as_ref().map_or(0, |summary| summary.turns);
         self.turns.get(from..).unwrap_or_default()
     }
@@ -322,6 +363,15 @@ impl Lane {
     /// The stage's own call, and those of the latest turn.
     pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut CallProgress> {
         self.turns.last_mut().into_iter().flat_map(|turn| &mut turn.calls).chain(&mut self.call)
+    }
+}
+
+impl Said {
+    fn add(&mut self, turn: &Turn) {
+        self.bytes = self.bytes.saturating_add(turn.bytes());
+        if turn.is_answered() {
+            self.messages.extend(turn.messages());
+        }
     }
 }
 
@@ -354,7 +404,12 @@ impl Turn {
         if let Message::Assistant(said) = &*self.said { &said.text } else { "" }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// True where none of its calls is still to be answered.
+    fn is_answered(&self) -> bool {
+        self.calls.iter().all(CallProgress::is_answered)
+    }
+
+    fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| match &call.status {
             CallStatus::Answered(answer) => call.call.arguments.len() + length(answer),
             CallStatus::Pending
@@ -367,7 +422,7 @@ impl Turn {
     }
 
     /// What was said, the answers to its calls, and what the runtime said then.
-    pub(super) fn messages(&self) -> impl Iterator<Item = Sent> {
+    fn messages(&self) -> impl Iterator<Item = Sent> {
         let answers = self.calls.iter().filter_map(|call| match &call.status {
             CallStatus::Answered(answer) => Some(answer),
             CallStatus::Pending

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::rates::RatePass;
-use super::{Conductor, Flow, Pending, Work};
+use super::{Conductor, Flow, Pending, Talk, Work};
 use crate::domain::event::{Call, Landing, Purpose, Reserved, RunState};
 use crate::domain::ledger::{AdmitAsk, Ask, ReserveAsk};
 use crate::domain::limits::{LimitKind, Refusal};
@@ -162,7 +162,8 @@ impl Conductor {
             return None;
         }
         let model = root.landing_model()?;
-        let amount = self.shared.gate.landing_amount(root, &self.own.rendered, model, &self.own.effort);
+        let Talk { rendered, effort } = &self.own;
+        let amount = self.shared.gate.appraiser().landing_amount(root, rendered, model, effort, self.now());
         (!amount.is_zero()).then(|| Landing { reservation: root.next_reservation(), amount })
     }
 

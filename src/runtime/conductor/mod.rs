@@ -157,27 +157,28 @@ impl Conductor {
         }
     }
 
-    /// Until the run ends, waits for a person, or is asked to stop.
+    /// Until the run ends, waits for a person, or is asked to stop. What is over at once is boxed: it takes no memory while
+    /// the run waits, as thousands may.
     pub(crate) async fn drive(&mut self) -> Result<RunState, RuntimeError> {
         let state = self.drive_on().await?;
-        self.give_back().await?;
+        Box::pin(self.give_back()).await?;
         Ok(state)
     }
 
     async fn drive_on(&mut self) -> Result<RunState, RuntimeError> {
-        let mut flow = if self.needs_admission() { self.admit().await? } else { Flow::On };
+        let mut flow = if self.needs_admission() { Box::pin(self.admit()).await? } else { Flow::On };
         loop {
             // A run that is left as it stands, because it waits for a person, isn't interrupted in that.
             if !matches!(flow, Flow::Leave) && (self.shared.stop.is_said() || *self.hung_up.borrow()) {
-                return self.interrupt().await;
+                return Box::pin(self.interrupt()).await;
             }
             while let Some(request) = self.heard.pop_front().or_else(|| self.requests.try_recv().ok()) {
-                flow = self.take_request(*request, flow).await?;
+                flow = Box::pin(self.take_request(*request, flow)).await?;
             }
             flow = match flow {
                 Flow::Leave => break,
                 Flow::Wait => self.wait().await?,
-                Flow::On => self.advance().await?,
+                Flow::On => Box::pin(self.advance()).await?,
             };
             if self.is_over() && self.draft.is_empty() {
                 break;

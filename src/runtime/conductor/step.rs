@@ -10,7 +10,7 @@ use crate::domain::ledger::{Ask, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
-use crate::gate::{Beside, Draft, Effort, Passage, Prepared, Rendered};
+use crate::gate::{Beside, Circumstances, Draft, Effort, Passage, Prepared, Rendered};
 use crate::ids::RunId;
 use crate::rates::Hold;
 use crate::runtime::{RuntimeError, settle};
@@ -228,7 +228,10 @@ impl Conductor {
         }
         let Talk { rendered, effort } = self.talks.get(&key).unwrap_or(&self.own);
         let run = self.tree.run(run).unwrap_or(self.tree.root());
-        Ok(self.shared.gate.prepare(run, rendered, intent, effort, beside))
+        let (gate, now) = (&self.shared.gate, self.now());
+        let closed = gate.closed(run, rendered.model(run), now);
+        let with = Circumstances { effort, beside, closed: &closed, now };
+        Ok(gate.appraiser().prepare(run, rendered, intent, with))
     }
 
     fn render(&mut self, (id, place): &Key) -> Result<Rendered, String> {

@@ -35,7 +35,7 @@ impl Conductor {
                 let Submitted { events, passages } = self.receive(*news);
                 self.fold(&events, 0);
                 match passages.into_iter().next() {
-                    Some(passage) => self.follow(passage).await,
+                    Some(passage) => Box::pin(self.follow(passage)).await,
                     None => Ok(Flow::Wait),
                 }
             }
@@ -46,7 +46,7 @@ impl Conductor {
                 self.heard.push_back(request);
                 Ok(Flow::Wait)
             }
-            () = sleep_for(timer) => self.time_came().await,
+            () = sleep_for(timer) => Box::pin(self.time_came()).await,
         }
     }
 

@@ -15,14 +15,23 @@ use crate::sim::fault::{Fault, WireError};
 use crate::sim::invoice::Billed;
 use crate::units::Millis;
 
+pub(crate) mod anthropic;
 pub(crate) mod fields;
+pub(crate) mod gemini;
 pub(crate) mod openai_chat;
 
 /// Every wire; the first whose door a path is, answers.
-static DIALECTS: [&dyn Dialect; 1] = [&openai_chat::OpenAiChat];
+static DIALECTS: [&dyn Dialect; 5] = [
+    &openai_chat::OpenAiChat,
+    &anthropic::Anthropic,
+    &anthropic::VertexAnthropic,
+    &gemini::Gemini::Api,
+    &gemini::Gemini::Vertex,
+];
 
 /// Their paths, for whoever asks for another.
-pub(crate) const PATHS: &str = "/v1/chat/completions";
+pub(crate) const PATHS: &str =
+    "/v1/chat/completions, /v1/messages, /v1/models/MODEL:generateContent (and below /v1/publishers/google)";
 
 /// What a path and its query ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub(crate) struct Door<'a> {
     pub(crate) model: Option<&'a str>,
     /// True where the path asks for a stream.
     pub(crate) stream: bool,
+    /// The place that is asked to serve it, where the path names one.
+    pub(crate) place: Option<&'a str>,
 }
 
 /// One request as it came.
@@ -145,7 +156,8 @@ mod tests {
 
     #[test]
     fn refusals_are_free_and_failed_work_is_not() {
-        for wire in DIALECTS {
+        // Google's two have a table of their own.
+        for wire in DIALECTS.into_iter().filter(|wire| !matches!(format!("{wire:?}").as_str(), "Api" | "Vertex")) {
             let cost = |fault: Fault| wire.error_cost(&WireError::of(wire, fault, "no"), Billed::Input);
             for fault in [Fault::RateLimit, Fault::Quota, Fault::Unauthorized, Fault::ContextLength, Fault::Overloaded]
             {
@@ -162,6 +174,13 @@ mod tests {
         let door = |path| find(path, None).map(|(_, door)| door.provider);
         assert_eq!(door("/v1/chat/completions"), Some(None));
         assert_eq!(door("/local/v1/chat/completions"), Some(Some("local")));
+        assert_eq!(door("/anthropic/v1/messages"), Some(Some("anthropic")));
+        let vertex = "/v/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-5-5:streamRawPredict";
+        let (_, vertex) = find(vertex, None).expect("a wire");
+        assert_eq!(
+            vertex,
+            Door { provider: Some("v"), model: Some("claude-opus-5-5"), stream: true, place: Some("l") }
+        );
         assert_eq!(door("/v1/models"), None);
     }
 }

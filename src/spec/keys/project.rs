@@ -94,12 +94,22 @@ static PROVIDER: Section = Section {
         required(
             "wire",
             Kind::Choice {
-                now: &["openai-chat"],
-                later: &["openai-responses", "anthropic", "azure-openai", "gemini", "vertex", "vertex-anthropic"],
+                now: &["openai-chat", "anthropic", "vertex-anthropic", "gemini", "vertex"],
+                later: &["openai-responses", "azure-openai"],
             },
-            "The wire format: `openai-chat`, which most servers speak",
+            "The wire format: `openai-chat`, which most servers speak, `anthropic`, `vertex-anthropic`, `gemini`, or `vertex`",
         ),
-        required("base_url", Kind::Text, "Where the API begins, such as `https://api.openai.com/v1`"),
+        optional(
+            "base_url",
+            Kind::Text,
+            "Where the API begins, such as `https://api.openai.com/v1`; Google's have one by default",
+        ),
+        optional("project", Kind::Text, "The Google project, for `vertex`; an express key has none"),
+        optional(
+            "location",
+            Kind::Text,
+            "The location, for `vertex`: a region, `us`, `eu` or `global`; all but `global` may cost more",
+        ),
         KEY_ENV,
         KEY_COMMAND,
         KEY_LIFETIME,
@@ -121,7 +131,18 @@ static PROVIDER: Section = Section {
         optional(
             "pin_service_tier",
             Kind::Boolean,
-            "Send `service_tier: \"default\"`, which pins the price; true for OpenAI, else false",
+            "Send the ordinary `service_tier`, which pins the price; true for OpenAI and Anthropic, else false",
+        ),
+        optional(
+            "api_version",
+            Kind::Text,
+            "The version asked for: Anthropic's is `2023-06-01` by default (from `2026-10-21` on keys are bearer tokens), Google's `v1`",
+        ),
+        optional("betas", Kind::Texts { min: 1, max: 16 }, "Anthropic: features that are named in `anthropic-beta`"),
+        optional(
+            "inference_geo",
+            Kind::Choice { now: &["global", "us"], later: &[] },
+            "Anthropic: where requests are served; `global` by default, `us` has prices of its own",
         ),
         optional("stream_usage", Kind::Boolean, "Ask for usage at the end of a stream; true by default"),
         optional(

@@ -316,6 +316,8 @@ impl Judge {
             }
             Event::WaitEnded(_) => drop(self.waits.remove(&run)),
             Event::WaitBegan(_)
+            | Event::RateWaitBegan(_)
+            | Event::RateWaitEnded(_)
             | Event::CallRefused(_)
             | Event::LandingBegan(_)
             | Event::PersonAsked(_)

@@ -45,10 +45,11 @@ impl Honest {
 
     fn write(&mut self, decision: Decision, now: Timestamp) -> Decision {
         let dirty = self.ledger.take_dirty();
-        self.accounts.extend(dirty.accounts);
-        self.holds.extend(dirty.holds_set.into_iter().map(|hold| (hold.reservation, hold)));
-        for gone in dirty.holds_gone {
-            self.holds.remove(&gone);
+        self.accounts.extend(dirty.budgets);
+        for (run, money) in dirty.runs {
+            self.accounts.extend(money.accounts);
+            self.holds.retain(|id, _| id.run != run);
+            self.holds.extend(money.holds);
         }
         self.frozen.extend(dirty.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)));
         self.rings.extend(dirty.rings);

@@ -14,12 +14,9 @@ fn configuration(text: &str) -> String {
 fn faults_of_a_project_file() {
     let cases = [
         ("[project]\nstore = \"postgres://user:secret@host/x\"\n", "what comes later"),
+        ("[providers.a]\nwire = \"gemini\"\nbase_url = \"https://u:p@host\"\nkey_env = \"sk-123\"\n", "a bad provider"),
         (
-            "[providers.a]\nwire = \"anthropic\"\nbase_url = \"https://u:p@host\"\nkey_env = \"sk-123\"\n",
-            "a bad provider",
-        ),
-        (
-            "[providers.a]\nwire = \"antropic\"\nbase_url = \"https://host\"\n[providers.b]\nwire = \"openai-caht\"\nbase_url = \"https://host\"\n[providers.c]\nwire = \"smoke\"\nbase_url = \"https://host\"\n",
+            "[providers.a]\nwire = \"gemni\"\nbase_url = \"https://host\"\n[providers.b]\nwire = \"openai-caht\"\nbase_url = \"https://host\"\n[providers.c]\nwire = \"smoke\"\nbase_url = \"https://host\"\n",
             "wires that are none",
         ),
         (
@@ -55,7 +52,7 @@ plimsoll.toml:2:9: the store `postgres://…` is not supported by this version
 plimsoll.toml:2:8: `wire = "anthropic"` is not supported by this version
   2 | wire = "anthropic"
     |        ^^^^^^^^^^^
-  help: supported: `openai-chat`
+  help: supported: `openai-chat`, `gemini`, `vertex`
 
 plimsoll.toml:3:12: `base_url` holds credentials
   3 | base_url = ******************
@@ -71,7 +68,7 @@ plimsoll.toml:4:11: `key_env` is no name of an environment variable
 plimsoll.toml:2:8: `antropic` is no value of `wire`
   2 | wire = "antropic"
     |        ^^^^^^^^^^
-  help: did you mean `anthropic`? this version doesn't support it; there is only `openai-chat`
+  help: did you mean `anthropic`? this version doesn't support it; expected one of `openai-chat`, `gemini`, `vertex`
 
 plimsoll.toml:5:8: `openai-caht` is no value of `wire`
   5 | wire = "openai-caht"
@@ -81,7 +78,7 @@ plimsoll.toml:5:8: `openai-caht` is no value of `wire`
 plimsoll.toml:8:8: `smoke` is no value of `wire`
   8 | wire = "smoke"
     |        ^^^^^^^
-  help: there is only `openai-chat`
+  help: expected one of `openai-chat`, `gemini`, `vertex`
 
 ## secrets in the file
 plimsoll.toml:3:12: `base_url` has a query or a fragment

@@ -430,10 +430,25 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// Every tree of the store, judged again from its logs alone, is decided the same (promise 11).
+    fn judge_again(&self) {
+        let roots: Vec<RunId> = lock(&self.voyage.judge).roots().collect();
+        for root in roots {
+            match self.runtime.replay(root) {
+                Ok(Ok(same)) => lock(&self.voyage.judge).judged_again(&same),
+                Ok(Err(difference)) => lock(&self.voyage.judge).broken(format!("(11) {difference}")),
+                Err(error) => lock(&self.voyage.judge).broken(format!("(11) {root} can't be read: {error}")),
+            }
+        }
+    }
+
     /// The last words on this life.
     async fn close(&mut self, over: bool) {
         self.runtime.drain().await;
         self.compare_runs();
+        if over && self.voyage.bug.is_none() {
+            self.judge_again();
+        }
         let refused: Vec<RunId> = (0..self.voyage.fates.len())
             .filter(|root| matches!(self.voyage.fates[*root], Fate::Refused(_)))
             .filter_map(|root| self.voyage.run_of(root))

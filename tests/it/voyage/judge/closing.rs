@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll::domain::event::AccountKey;
 use plimsoll::domain::run::Run;
 use plimsoll::ids::{ReservationId, RunId};
+use plimsoll::runtime::replay::Same;
 use plimsoll::units::{Money, Timestamp};
 
 use super::Judge;
@@ -40,6 +41,19 @@ impl Judge {
             (known.own.settled, known.own.unknown, known.active_at(now), known.state),
         );
         self.check(told == own, || format!("(10) {} is resumed with {told:?}; it had {own:?}", run.id));
+    }
+
+    /// The trees that there are.
+    pub(in crate::voyage) fn roots(&self) -> impl Iterator<Item = RunId> {
+        self.runs.iter().filter(|(run, known)| **run == known.root).map(|(run, _)| *run)
+    }
+
+    /// A tree was decided the same.
+    pub(in crate::voyage) fn judged_again(&mut self, same: &Same) {
+        let count = |count| u32::try_from(count).expect("few");
+        *self.seen.entry("decided the same").or_default() += count(same.decisions);
+        *self.seen.entry("requests the same").or_default() += count(same.requests);
+        *self.seen.entry("bills the same").or_default() += count(same.bills);
     }
 
     /// The invoice against the books: by reservation, by run, by account (1, 5, 7, 16).
