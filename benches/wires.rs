@@ -103,6 +103,8 @@ fn config(wire: Wire, model: &str) -> ProviderConfig {
         betas: Vec::new(),
         inference_geo: None,
         models: BTreeMap::new(),
+        accounts: Vec::new(),
+        strict: false,
     }
 }
 
