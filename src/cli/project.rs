@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use crate::ids::ModelName;
 use crate::sim::SimPrice;
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::load_line::{LoadLine, load_line};
@@ -138,14 +139,35 @@ pub fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
     Ok(rows)
 }
 
-/// The price book with the prices of the places where providers are reached, and the project's own, over it.
+/// The price book with the prices of the places where providers are reached, the project's own, and those of Azure's
+/// deployments, over it.
 ///
 /// # Errors
 /// As [`price_rows`] and [`endpoint_rows`].
 pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
     let mut rows = price_rows(project)?;
     rows.extend(endpoint_rows(project)?);
-    Ok(if rows.is_empty() { PriceBook::builtin().clone() } else { PriceBook::builtin().with_overrides(rows) })
+    let book = if rows.is_empty() { PriceBook::builtin().clone() } else { PriceBook::builtin().with_overrides(rows) };
+    let deployments = deployment_rows(project, &book);
+    Ok(if deployments.is_empty() { book } else { book.with_overrides(deployments) })
+}
+
+/// A row for each of Azure's deployments: the project's own price of it, else that of its base model in its zone. One
+/// without either has no row, and is refused.
+fn deployment_rows(project: &Project, book: &PriceBook) -> Vec<PriceRow> {
+    let named = project.providers.values().flat_map(|provider| {
+        let names = provider.azure.iter().flat_map(|azure| azure.deployments.keys());
+        names.filter_map(|name| {
+            let model = ModelName::from(format!("{}/{name}", provider.name));
+            provider.priced_as(&model).map(|priced| (model, priced))
+        })
+    });
+    let is_own = |model: &ModelName| project.prices.iter().any(|price| price.model == *model);
+    let rows = named.flat_map(|(model, priced)| {
+        let of = if is_own(&model) { &model } else { &priced };
+        book.standing_for(&model, of, &priced)
+    });
+    rows.collect()
 }
 
 /// The project's own prices, for the simulated provider's invoice.

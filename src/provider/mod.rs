@@ -5,12 +5,15 @@
 //! Deliberately absent: retries, fallbacks, prices, and any decision on what an answer means for the run.
 
 mod auth;
+mod azure;
 mod dialect;
 mod evidence;
 mod exchange;
 mod fault;
 mod http;
+mod openai;
 mod openai_chat;
+mod openai_responses;
 mod sse;
 mod told;
 mod wait;
@@ -21,13 +24,15 @@ mod tests;
 use tracing::Instrument as _;
 
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
+use self::azure::Azure;
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
-pub use self::openai_chat::CALLS_MAX;
+pub use self::openai::CALLS_MAX;
 use self::openai_chat::OpenAiChat;
+use self::openai_responses::OpenAiResponses;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
 use crate::domain::message::{File, Message, Reply, Request};
@@ -52,6 +57,8 @@ pub struct Client {
 fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError> {
     match config.wire {
         Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
+        Wire::OpenAiResponses => Ok(Box::new(OpenAiResponses::new(config)?)),
+        Wire::AzureOpenAi => Ok(Box::new(Azure::new(config)?)),
     }
 }
 
@@ -199,6 +206,16 @@ pub enum ProviderError {
         /// The field.
         field: String,
     },
+    /// A setting that the wire doesn't have.
+    #[error("`{model}` is asked over `{wire}`, which has no `{setting}`; leave `{setting}` out, or use another wire")]
+    Setting {
+        /// The model.
+        model: ModelName,
+        /// The key of the agent file.
+        setting: &'static str,
+        /// The wire.
+        wire: &'static str,
+    },
     /// A file that the model doesn't take.
     #[error(
         "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
@@ -227,7 +244,7 @@ impl ProviderError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } => ErrorClass::BadKey,
-            Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::Setting { .. } | Self::File { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

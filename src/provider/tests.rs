@@ -17,7 +17,7 @@ use crate::domain::message::{Message, Reply, Request, Sampling, ToolChoice};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName};
-use crate::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use crate::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use crate::units::Millis;
 
 const LONG: Millis = Millis::from_secs(20);
@@ -30,13 +30,9 @@ fn config(server: &Server) -> ProviderConfig {
         base_url: format!("http://{}/v1/", server.address),
         key: KeySource::None,
         headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         models: BTreeMap::new(),
+        azure: None,
     }
 }
 

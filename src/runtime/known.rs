@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
-use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
+use crate::spec::project::{KeySource, Project, ProviderConfig, Quirks, Wire};
 use crate::tool::ToolContext;
 
 /// Clients for whoever answers, and the terms that each asks.
@@ -44,20 +44,16 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
         base_url: base_url.to_owned(),
         key: KeySource::None,
         headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         models: BTreeMap::new(),
+        azure: None,
     }
 }
 
 /// What a provider's requests allow it to charge for.
 pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
-        Wire::OpenAiChat => openai_terms(&config.quirks),
+        Wire::OpenAiChat | Wire::OpenAiResponses | Wire::AzureOpenAi => openai_terms(&config.quirks),
     }
 }
 

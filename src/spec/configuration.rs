@@ -10,15 +10,15 @@ use crate::domain::ability::{Reasons, Stated};
 use crate::domain::budget::{Budget, Period};
 use crate::domain::limits::Limits;
 use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
+use crate::spec::azure;
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::clean;
+use crate::spec::flavour;
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
-use crate::spec::project::{
-    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, is_openai,
-};
+use crate::spec::project::{KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire};
 use crate::spec::reader::{At, Node};
 use crate::units::{Money, TokenPrice};
 
@@ -113,21 +113,38 @@ fn provider(
 ) -> (ProviderName, ProviderConfig) {
     check_name(node, "a provider", name, faults);
     let base_url = node.text("base_url").map(|url| base_url(node, &url, faults)).unwrap_or_default();
-    let is_openai = is_openai(&base_url);
-    let field = node.text("output_cap_field").map(|field| field.value);
-    let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
-    let quirks = Quirks {
-        output_cap_field: if completion { OutputCapField::MaxCompletionTokens } else { OutputCapField::MaxTokens },
-        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(is_openai),
-        stream_usage: node.boolean("stream_usage").unwrap_or(true),
-        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
-    };
     let wire = wire(node);
+    let quirks = quirks(node, wire, &base_url);
+    let azure = azure::resolve(node, wire, faults);
     let (key, headers) = (key(node, faults), headers(node, faults));
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
-    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks, models })
+    (name.clone(), ProviderConfig { name, wire, base_url, key, headers, quirks, models, azure })
+}
+
+/// What the server does differently: by its flavour, with the table's own keys over it.
+fn quirks(node: &Node<'_>, wire: Wire, base_url: &str) -> Quirks {
+    let flavour = node.text("flavour").map(|word| word.value);
+    let usual = match (wire, &flavour) {
+        (Wire::AzureOpenAi, _) => Quirks::AZURE,
+        // Whoever speaks it speaks OpenAI's own.
+        (Wire::OpenAiResponses, None) => Quirks::OPENAI,
+        (Wire::OpenAiResponses | Wire::OpenAiChat, word) => flavour::quirks(word.as_deref(), base_url),
+    };
+    let field = node.text("output_cap_field").map(|field| field.value);
+    Quirks {
+        output_cap_field: match field.as_deref() {
+            Some("max_completion_tokens") => OutputCapField::MaxCompletionTokens,
+            Some(_) => OutputCapField::MaxTokens,
+            None => usual.output_cap_field,
+        },
+        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(usual.pin_service_tier),
+        stream_usage: node.boolean("stream_usage").unwrap_or(usual.stream_usage),
+        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(usual.no_cache_writes),
+        store: node.boolean("store").unwrap_or(usual.store),
+        reported_cost: usual.reported_cost,
+    }
 }
 
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.

@@ -9,7 +9,7 @@ use plimsoll::domain::message::{
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
-use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
@@ -20,23 +20,14 @@ fn openai() -> ProviderConfig {
         base_url: "https://api.openai.com/v1".into(),
         key: KeySource::Env("OPENAI_API_KEY".into()),
         headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         models: BTreeMap::new(),
+        azure: None,
     }
 }
 
 fn local() -> ProviderConfig {
-    let quirks = Quirks {
-        output_cap_field: OutputCapField::MaxTokens,
-        pin_service_tier: false,
-        stream_usage: false,
-        no_cache_writes: false,
-    };
+    let quirks = Quirks { stream_usage: false, ..Quirks::COMPATIBLE };
     ProviderConfig { quirks, ..openai() }
 }
 

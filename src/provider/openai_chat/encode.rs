@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
-use super::schema;
 use crate::domain::message::{
     Assistant, File, Form, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use crate::ids::ModelName;
+use crate::provider::openai::{charges_cache_writes, joined, strict};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
@@ -53,9 +53,6 @@ const OWN_FIELDS: &[&str] = &[
     "plugins",
 ];
 
-/// The first model generation that charges for cache writes, as major and minor number (PROVIDERS §1).
-const CACHE_WRITES_CHARGED_SINCE: (u32, u32) = (5, 6);
-
 /// The body of a request, as it goes out.
 ///
 /// # Errors
@@ -67,31 +64,7 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
     let fragments: Vec<_> = request.messages.iter().map(|message| fragment(message, &request.model)).collect();
-    let model = serde_json::to_string(request.model.model()).expect("a text is JSON");
-    Ok(joined(&model, &fragments, &rest))
-}
-
-/// What comes before the model's name.
-const MODEL: &[u8] = br#"{"model":"#;
-/// What comes between the model's name and the messages.
-const MESSAGES: &[u8] = br#","messages":["#;
-
-/// The messages and all the rest as one object. The messages are the bulk of a request, and most of them went out before.
-fn joined(model: &str, fragments: &[Cow<'_, str>], rest: &[u8]) -> Vec<u8> {
-    let length = fragments.iter().map(|fragment| fragment.len() + 1).sum::<usize>();
-    let mut body = Vec::with_capacity(length + rest.len() + model.len() + MODEL.len() + MESSAGES.len() + 1);
-    body.extend_from_slice(MODEL);
-    body.extend_from_slice(model.as_bytes());
-    body.extend_from_slice(MESSAGES);
-    for (index, fragment) in fragments.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(fragment.as_bytes());
-    }
-    body.extend_from_slice(b"],");
-    body.extend_from_slice(rest.get(1..).unwrap_or_default());
-    body
+    Ok(joined(request.model.model(), "messages", &fragments, &rest))
 }
 
 /// True of a field that decides the price, and of one that the agent file sets by its own key.
@@ -150,7 +123,7 @@ impl Body<'_> {
 
     fn output<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         if let Some(output) = &self.request.output {
-            let strict = schema::is_strict(&output.schema);
+            let strict = strict::is_strict(&output.schema);
             let format = json!({"name": output.name, "schema": output.schema, "strict": strict});
             map.serialize_entry("response_format", &json!({"type": "json_schema", "json_schema": format}))?;
         }
@@ -182,7 +155,7 @@ impl Body<'_> {
         if self.config.quirks.pin_service_tier {
             map.serialize_entry("service_tier", "default")?;
         }
-        if self.config.quirks.no_cache_writes && charges_cache_writes(self.request.model.model()) {
+        if self.config.quirks.no_cache_writes && charges_cache_writes(self.config.served(&self.request.model).model()) {
             map.serialize_entry("prompt_cache_options", &json!({"mode": "explicit"}))?;
         }
         Ok(())
@@ -197,19 +170,6 @@ impl Body<'_> {
             map.serialize_entry("stream_options", &json!({"include_usage": true}))?;
         }
         Ok(())
-    }
-}
-
-/// True of gpt-5.6 and later. Earlier ones, and other families, refuse the field that says so.
-fn charges_cache_writes(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    let name = name.strip_prefix("ft:").unwrap_or(name);
-    let Some(version) = name.strip_prefix("gpt-") else { return false };
-    let version = version.split(['-', ':']).next().unwrap_or_default();
-    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-    match (major.parse(), minor.parse()) {
-        (Ok(major), Ok(minor)) => (major, minor) >= CACHE_WRITES_CHARGED_SINCE,
-        _ => false,
     }
 }
 
@@ -322,21 +282,4 @@ struct DeclaredFunction<'a> {
     name: &'a str,
     description: &'a str,
     parameters: &'a Value,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cache_writes_are_charged_since_5_6() {
-        for model in ["gpt-5.6", "gpt-5.6-sol", "gpt-5.10", "gpt-6", "gpt-6.1-astra", "openai/gpt-6", "ft:gpt-5.6:acme"]
-        {
-            assert!(charges_cache_writes(model), "{model}");
-        }
-        for model in ["gpt-5", "gpt-5.5-mini", "gpt-5-mini", "gpt-4o", "gpt-oss-120b", "o3", "qwen", "gpt-", "gpt-x.6"]
-        {
-            assert!(!charges_cache_writes(model), "{model}");
-        }
-    }
 }

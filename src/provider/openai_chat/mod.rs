@@ -1,23 +1,21 @@
 //! OpenAI's Chat Completions, and whatever speaks it: Ollama, `vLLM`, llama.cpp, `OpenRouter`, Groq, `DeepSeek`, …
 //!
-//! Invariant: what failed is unbilled only by [`errors::evidence`].
+//! Invariant: what failed is unbilled only by [`evidence`].
 //! Deliberately absent: retries, fallbacks and prices. They are decided in the domain.
 
 mod decode;
 mod encode;
-mod errors;
-mod schema;
 mod stream;
 
 use reqwest::Url;
 
-pub use self::decode::CALLS_MAX;
 use self::stream::Stream;
 use super::ProviderError;
 use super::dialect::{Dialect, Reader};
 use super::evidence::{Billing, Facts};
 use super::exchange::{base_url, below};
 use super::fault::Broken;
+use super::openai::evidence::evidence;
 use crate::domain::message::{Reply, Request};
 use crate::spec::project::ProviderConfig;
 
@@ -56,7 +54,7 @@ impl Dialect for OpenAiChat {
     }
 
     fn evidence(&self, facts: &Facts) -> Billing {
-        errors::evidence(facts)
+        evidence(facts)
     }
 }
 

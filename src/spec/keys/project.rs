@@ -1,5 +1,7 @@
 //! The keys of `plimsoll.toml`.
 
+use crate::spec::flavour;
+
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
 use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TOKENS_MAX, optional, required};
 
@@ -48,10 +50,10 @@ static PROVIDER: Section = Section {
         required(
             "wire",
             Kind::Choice {
-                now: &["openai-chat"],
-                later: &["openai-responses", "anthropic", "azure-openai", "gemini", "vertex", "vertex-anthropic"],
+                now: &["openai-chat", "openai-responses", "azure-openai"],
+                later: &["anthropic", "gemini", "vertex", "vertex-anthropic"],
             },
-            "The wire format: `openai-chat`, which most servers speak",
+            "The wire format: `openai-chat`, which most servers speak, `openai-responses` or `azure-openai`",
         ),
         required("base_url", Kind::Text, "Where the API begins, such as `https://api.openai.com/v1`"),
         optional("key_env", Kind::Text, "The environment variable that holds the key"),
@@ -62,20 +64,62 @@ static PROVIDER: Section = Section {
         ),
         optional("headers", Kind::TextsByName, "Headers of every request; never secrets"),
         optional(
+            "flavour",
+            Kind::Choice { now: &flavour::NAMES, later: &[] },
+            "Which server it is, for what it does differently; known by the host where that is a service's own",
+        ),
+        optional(
             "output_cap_field",
             Kind::Choice { now: &["max_completion_tokens", "max_tokens"], later: &[] },
-            "The request's field for the output cap; `max_completion_tokens` for OpenAI, else `max_tokens`",
+            "The request's field for the output cap; `max_completion_tokens` for OpenAI and Azure, else `max_tokens`",
         ),
         optional(
             "pin_service_tier",
             Kind::Boolean,
             "Send `service_tier: \"default\"`, which pins the price; true for OpenAI, else false",
         ),
-        optional("stream_usage", Kind::Boolean, "Ask for usage at the end of a stream; true by default"),
+        optional(
+            "stream_usage",
+            Kind::Boolean,
+            "Ask for usage at the end of a stream; true, but for servers that tell it unasked",
+        ),
         optional(
             "no_cache_writes",
             Kind::Boolean,
             "Ask that no cache writes be charged, where the model knows it; true for OpenAI, else false",
+        ),
+        optional("store", Kind::Boolean, "Let the provider keep answers (`openai-responses`); false by default"),
+        optional(
+            "deployments",
+            Kind::TablesByName(&DEPLOYMENT),
+            "Azure: what stands behind each deployment, by its name, which is the model's name here",
+        ),
+        optional(
+            "api_version",
+            Kind::Text,
+            "Azure: the version of classic deployments' API, such as `2024-10-21`; the v1 path without it",
+        ),
+        optional(
+            "api",
+            Kind::Choice { now: &["chat", "responses"], later: &[] },
+            "Azure: which of OpenAI's wires; `chat` by default",
+        ),
+        optional(
+            "auth",
+            Kind::Choice { now: &["api-key", "entra"], later: &[] },
+            "Azure: whether the key is a resource's key or a token of Entra; `api-key` by default",
+        ),
+    ],
+};
+
+static DEPLOYMENT: Section = Section {
+    doc: "What stands behind an Azure deployment, which decides its price",
+    fields: &[
+        required("model", Kind::Text, "The base model, such as `gpt-6.1-sol`"),
+        required(
+            "scope",
+            Kind::Choice { now: &["global", "data-zone-us", "data-zone-eu"], later: &["regional", "provisioned"] },
+            "Where it runs: global, data-zone-us or data-zone-eu",
         ),
     ],
 };
