@@ -175,7 +175,7 @@ fn events(output: &[Value], last: &str) -> Vec<String> {
         told.push(json!({"type": "response.output_item.added", "output_index": place, "item": {"type": item["type"]}}));
         match item["type"].as_str() {
             Some("message") => {
-                let (first, second) = item["content"][0]["text"].as_str().expect("a text").split_at(3);
+                let (first, second) = item["content"][0]["text"].as_str().expect("a text").split_at(2);
                 for delta in [first, second] {
                     told.push(json!({"type": "response.output_text.delta", "output_index": place, "delta": delta}));
                 }
