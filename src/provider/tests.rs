@@ -47,6 +47,7 @@ fn request() -> Request {
         max_output_tokens: 100,
         sampling: Sampling::default(),
         stream: false,
+        cache: None,
     }
 }
 

@@ -10,6 +10,10 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::domain::message::{Message, Request, Sent};
+use crate::ids::ModelName;
+use crate::spec::project::ProviderConfig;
+
 /// The most tool calls of one answer that are kept in memory.
 pub const CALLS_MAX: usize = 256;
 /// The longest name or id that is taken from a provider.
@@ -19,7 +23,7 @@ pub(super) const NAME_CHARS_MAX: usize = 256;
 const CACHE_WRITES_CHARGED_SINCE: (u32, u32) = (5, 6);
 
 /// True of gpt-5.6 and later. Earlier ones, and other families, refuse the field that says so.
-pub(super) fn charges_cache_writes(model: &str) -> bool {
+fn charges_cache_writes(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
     let Some(version) = name.strip_prefix("gpt-") else { return false };
@@ -29,6 +33,29 @@ pub(super) fn charges_cache_writes(model: &str) -> bool {
         (Ok(major), Ok(minor)) => (major, minor) >= CACHE_WRITES_CHARGED_SINCE,
         _ => false,
     }
+}
+
+/// The field of a part of a message after which a beginning ends that is kept.
+pub(super) const BREAKPOINT: &str = "prompt_cache_breakpoint";
+
+/// True where nothing is written to a cache, and charged, but what marks ask for: for 30 minutes, which both wires have.
+pub(super) fn forbids_cache_writes(config: &ProviderConfig, request: &Request) -> bool {
+    config.quirks.no_cache_writes && charges_cache_writes(config.served(&request.model).model())
+}
+
+/// The messages as a wire has them, with marks where it and the model know them.
+pub(super) fn fragments<'a>(
+    config: &ProviderConfig,
+    request: &'a Request,
+    marked: fn(&Message) -> Option<String>,
+    plain: fn(&'a Sent, &ModelName) -> Cow<'a, str>,
+) -> Vec<Cow<'a, str>> {
+    let marks = request.cache.as_ref().filter(|_| forbids_cache_writes(config, request));
+    let one = |(index, message): (usize, &'a Sent)| {
+        let with_mark = marks.filter(|marks| marks.after_message(index)).and_then(|_| marked(message));
+        with_mark.map_or_else(|| plain(message, &request.model), Cow::Owned)
+    };
+    request.messages.iter().enumerate().map(one).collect()
 }
 
 /// A body: the model, the conversation under `field`, and `rest`, an object that isn't empty. The conversation is the bulk

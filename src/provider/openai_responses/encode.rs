@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::domain::ability::Reasons;
 use crate::domain::message::{Assistant, File, Form, Message, Opaque, Request, Sent, ToolChoice, ToolDefinition};
 use crate::ids::ModelName;
-use crate::provider::openai::{charges_cache_writes, joined, strict};
+use crate::provider::openai::{BREAKPOINT, forbids_cache_writes, fragments, joined, strict};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::ProviderConfig;
 
@@ -74,7 +74,7 @@ pub(super) fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u
     }
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments: Vec<_> = request.messages.iter().map(|message| fragment(message, &request.model)).collect();
+    let fragments = fragments(config, request, marked, fragment);
     Ok(joined(request.model.model(), "input", &fragments, &rest))
 }
 
@@ -150,7 +150,7 @@ impl Body<'_> {
         if quirks.pin_service_tier {
             map.serialize_entry("service_tier", "default")?;
         }
-        if quirks.no_cache_writes && charges_cache_writes(self.config.served(&self.request.model).model()) {
+        if forbids_cache_writes(self.config, self.request) {
             map.serialize_entry("prompt_cache_options", &json!({"mode": "explicit"}))?;
         }
         Ok(())
@@ -160,6 +160,23 @@ impl Body<'_> {
 /// A message as the wire has it, one item or several, encoded when it first goes out.
 fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
     message.fragment(Form::OpenAiResponses, model, |message| encoded(message, model).into_boxed_str())
+}
+
+/// A message with a mark at its end; `None` for those that have no place for one. Its tokens are the same without.
+fn marked(message: &Message) -> Option<String> {
+    let part = |text: &str| {
+        let part = json!({"type": "input_text", "text": text, BREAKPOINT: {"mode": "explicit"}});
+        (!text.is_empty()).then(|| json!([part]))
+    };
+    let marked = match message {
+        Message::System { text } => json!({"role": "system", "content": part(text)?}),
+        Message::User { text } => json!({"role": "user", "content": part(text)?}),
+        Message::Tool(answer) => {
+            json!({"type": "function_call_output", "call_id": answer.call_id, "output": part(&answer.content)?})
+        }
+        Message::File(_) | Message::Assistant(_) => return None,
+    };
+    Some(marked.to_string())
 }
 
 fn encoded(message: &Message, model: &ModelName) -> String {
