@@ -1,5 +1,7 @@
 //! What goes out on OpenAI's chat wire, byte for byte. Calls need a permit, so their tests live beside the code.
 
+mod responses;
+
 use std::collections::BTreeMap;
 
 use plimsoll::domain::ability::Stated;
