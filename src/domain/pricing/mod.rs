@@ -6,6 +6,7 @@
 //! absent too: no wire of ours can cause them.
 
 mod book;
+mod charged;
 mod cost;
 mod factor;
 mod usage;
@@ -21,6 +22,7 @@ use crate::ids::{ModelName, PriceId};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 pub use book::PriceBook;
+pub use charged::Charged;
 pub use cost::Served;
 pub use factor::{Factor, Factors};
 pub use usage::{Class, Fee, Fees, Mismatch, Tally, Unbelievable, Usage, believed};

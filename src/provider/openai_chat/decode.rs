@@ -123,6 +123,7 @@ impl Draft {
             stop,
             usage,
             mismatch,
+            charged: None,
             raw_usage: self.raw_usage,
             response_model: self.model,
             service_tier: self.service_tier,

@@ -63,6 +63,7 @@ pub(super) fn reply(response: &Value, items: &[Value], model: &ModelName, call_i
         message: draft.message(),
         usage,
         mismatch,
+        charged: None,
         raw_usage: raw_usage(counts, beside),
         response_model: name(response.get("model")),
         service_tier: name(response.get("service_tier")),
