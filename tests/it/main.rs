@@ -16,6 +16,7 @@ mod limits;
 mod live_store;
 mod long_talk;
 mod map;
+mod openai_wires;
 mod people;
 mod pricing;
 mod provider;

@@ -41,7 +41,8 @@ impl Dialect for Azure {
     /// The v1 path, or the classic one, which names its version, and for chat completions its deployment.
     fn door<'a>(&self, path: &'a str, query: Option<&'a str>) -> Option<Door<'a>> {
         let (base, rest) = path.split_once("/openai/")?;
-        let provider = Some(base.trim_matches('/')).filter(|name| !name.is_empty());
+        // Without a name before it, `/openai/` is the name of a provider.
+        let provider = Some(Some(base.trim_matches('/')).filter(|name| !name.is_empty())?);
         let place = format!("/{rest}");
         let place = place.strip_suffix(self.end())?;
         let classic = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("api-version=")));
@@ -145,7 +146,7 @@ mod tests {
         let door = |wire: &Azure, path: &'static str, query| wire.door(path, query).map(|door| (door.provider, door.model));
         for (path, query, expected) in [
             ("/azure/openai/v1/chat/completions", None, Some((Some("azure"), None))),
-            ("/openai/v1/chat/completions", None, Some((None, None))),
+            ("/openai/v1/chat/completions", None, None),
             ("/azure/openai/deployments/mini/chat/completions", version, Some((Some("azure"), Some("mini")))),
             ("/azure/openai/deployments/mini/chat/completions", None, None),
             ("/azure/openai/v1/responses", None, None),
