@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn each_path_has_its_door() {
         let version = Some("x=1&api-version=2024-10-21");
-        let door = |wire: &Azure, path: &'static str, query| wire.door(path, query).map(|door| (door.provider, door.model));
+        let door =
+            |wire: &Azure, path: &'static str, query| wire.door(path, query).map(|door| (door.provider, door.model));
         for (path, query, expected) in [
             ("/azure/openai/v1/chat/completions", None, Some((Some("azure"), None))),
             ("/openai/v1/chat/completions", None, None),
@@ -165,7 +166,8 @@ mod tests {
         for fault in [Fault::Unauthorized, Fault::RateLimit, Fault::Quota] {
             assert_eq!(cost(fault), Billed::None);
         }
-        for fault in [Fault::FilteredInput, Fault::ContextLength, Fault::NotFound, Fault::Forbidden, Fault::Overloaded] {
+        for fault in [Fault::FilteredInput, Fault::ContextLength, Fault::NotFound, Fault::Forbidden, Fault::Overloaded]
+        {
             assert_eq!(cost(fault), Billed::Input);
         }
     }
@@ -173,7 +175,8 @@ mod tests {
     #[test]
     fn a_key_or_a_token_and_never_both() {
         let key = |lines: &[(&'static str, &'static str)]| {
-            let headers = lines.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("one")));
+            let headers =
+                lines.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("one")));
             Azure::Chat.key(&headers.collect()).map(str::to_owned)
         };
         assert_eq!(key(&[("api-key", "k")]).as_deref(), Some("k"));

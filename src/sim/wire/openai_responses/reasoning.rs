@@ -46,7 +46,8 @@ mod tests {
     fn a_seal_opens_unchanged_only() {
         let given = item("rs_1", 24);
         assert_eq!(hidden(&given, "input[1]"), Ok(24));
-        for (field, value) in [("id", json!("rs_2")), ("encrypted_content", json!("gAAAA")), ("summary", json!(["x"]))] {
+        for (field, value) in [("id", json!("rs_2")), ("encrypted_content", json!("gAAAA")), ("summary", json!(["x"]))]
+        {
             let mut changed = given.clone();
             changed[field] = value;
             assert!(hidden(&changed, "input[1]").is_err(), "{field}");

@@ -90,7 +90,9 @@ impl<'a> Reading<'a> {
                 self.messages.push(Message { call_id: Some(id.into()), ..message(Role::Tool, text) });
             }
             Some("message") | None => self.take_message(fields, at)?,
-            Some(_) => return Err(BadRequest::at(format!("{at}.type"), "the simulator doesn't take items of this type")),
+            Some(_) => {
+                return Err(BadRequest::at(format!("{at}.type"), "the simulator doesn't take items of this type"));
+            }
         }
         Ok(())
     }
