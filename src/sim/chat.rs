@@ -57,7 +57,6 @@ pub(crate) struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// A message of text alone.
-    #[expect(dead_code, reason = "for wires with marks, blocks and categories")]
     pub(crate) fn text(role: Role, text: impl Into<Cow<'a, str>>) -> Self {
         Self { role, text: text.into(), calls: Vec::new(), call_id: None, other_tokens: 0 }
     }
@@ -106,7 +105,6 @@ pub(crate) enum Caching {
     /// The same, but nothing is written.
     ReadOnly,
     /// The prompt up to a mark behind so many messages: what of it an earlier turn sent is read, the rest is written.
-    #[expect(dead_code, reason = "for wires with marks, blocks and categories")]
     Marked {
         /// How many messages stand before the last mark; none where it stands on tools.
         messages: usize,

@@ -104,9 +104,7 @@ impl Recipe {
         self.at(&sim.address().to_string()).write(folder.path());
         let (project, plans) = load(folder.path());
         let prices = project_rows(&project, Answering::Configured).expect("prices");
-        let load_lines = plans.iter().map(|(name, plan)| (name.clone(), plan.limits.cost)).collect();
-        let options = RuntimeOptions { clock: clock.clone(), simulated: None, prices, load_lines };
-        let runtime = Runtime::open(&project, plans, options).expect("it opens");
+        let runtime = open_at(&project, plans, prices, None, &clock);
         World { folder, sim, runtime, clock }
     }
 
@@ -262,11 +260,21 @@ fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
 }
 
 fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle, clock: &Clock) -> Runtime {
-    let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
+    let prices = project.prices.iter().map(price_row).collect();
+    open_at(project, plans, prices, Some(sim.base_url()), clock)
+}
+
+fn open_at(
+    project: &Project,
+    plans: BTreeMap<AgentName, Plan>,
+    prices: Vec<PriceRow>,
+    simulated: Option<String>,
+    clock: &Clock,
+) -> Runtime {
     let book = PriceBook::builtin().with_overrides(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
-    let options = RuntimeOptions { clock: clock.clone(), simulated: Some(sim.base_url()), prices, load_lines };
+    let options = RuntimeOptions { clock: clock.clone(), simulated, prices, load_lines };
     Runtime::open(project, plans, options).expect("it opens")
 }
 

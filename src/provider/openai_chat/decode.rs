@@ -14,6 +14,9 @@ use crate::provider::openai::usage::{CHAT, usage};
 use crate::provider::openai::{CALLS_MAX, NAME_CHARS_MAX, at, name, text};
 use crate::provider::told::Told;
 
+/// Where servers put their counts; Groq has a field of its own for those of a stream.
+const USAGE_PLACES: [&[&str]; 2] = [&["usage"], &["x_groq", "usage"]];
+
 /// Reads a whole answer. `call_id` begins the ids of tool calls that come without one.
 pub(super) fn whole(body: &[u8], call_id: &str) -> Result<Reply, Broken> {
     let document: Value = serde_json::from_slice(body).map_err(|error| Broken::Garbage(format!("no JSON: {error}")))?;
@@ -209,9 +212,7 @@ impl Draft {
     }
 
     fn absorb_usage(&mut self, document: &Value) {
-        let told = document.get("usage").filter(|usage| usage.is_object());
-        // Groq puts the usage of a stream into a field of its own.
-        let told = told.or_else(|| at(document, &["x_groq", "usage"]).filter(|usage| usage.is_object()));
+        let told = USAGE_PLACES.iter().find_map(|place| at(document, place).filter(|usage| usage.is_object()));
         if let Some(raw) = told {
             self.raw_usage = Some(raw.clone());
             // A count before the finish is one of those that grow with each chunk (`vLLM`).

@@ -12,6 +12,9 @@ use crate::sim::wire::openai_chat::OpenAiChat;
 use crate::sim::wire::openai_responses::OpenAiResponses;
 use crate::sim::wire::{Asked, Dialect, Door};
 
+/// The header of Azure's id of a request.
+pub(super) const ID_HEADER: &str = "apim-request-id";
+
 /// One of `OpenAI`'s wires at Azure.
 #[derive(Debug)]
 pub(crate) enum Azure {
@@ -74,7 +77,7 @@ impl Dialect for Azure {
     }
 
     fn id_header(&self) -> &'static str {
-        "apim-request-id"
+        ID_HEADER
     }
 
     fn whole(&self, completion: &Completion) -> String {

@@ -63,7 +63,8 @@ impl<'a> Answer<'a> {
     }
 
     fn call(&self, index: usize) -> Value {
-        let (name, arguments) = self.0.calls.get(index).map_or(("", ""), |(name, arguments)| (name, arguments));
+        let (name, arguments) =
+            self.0.calls.get(index).map_or(("", ""), |(name, arguments)| (name.as_str(), arguments.as_str()));
         json!({"type": "function_call", "id": format!("fc_{}_{index}", self.0.id), "status": "completed",
             "call_id": format!("call_{}_{index}", self.0.id), "name": name, "arguments": arguments})
     }
@@ -132,7 +133,7 @@ impl<'a> Answer<'a> {
                 events.tell("response.output_text.done", at(json!({"content_index": 0, "text": self.0.text})), "");
             }
             ("function_call", _) => {
-                for piece in call.iter().flat_map(|(_, arguments)| self.0.chunks(arguments)) {
+                for piece in call.into_iter().flat_map(|(_, arguments)| self.0.chunks(arguments)) {
                     events.tell("response.function_call_arguments.delta", at(json!({"delta": piece})), piece);
                 }
                 let arguments = &item["arguments"];

@@ -23,8 +23,10 @@ pub(super) fn item(id: &str, tokens: u64) -> Value {
 /// An item that isn't as it was given.
 pub(super) fn hidden(given: &Value, at: &str) -> Result<u64, BadRequest> {
     let text = |field: &str| given.get(field).and_then(Value::as_str).unwrap_or_default();
-    let tokens = text("encrypted_content").split('.').nth(1).and_then(|tokens| tokens.parse().ok());
-    match tokens {
+    let seal = text("encrypted_content");
+    let tokens = seal.split('.').nth(1).and_then(|tokens| tokens.parse::<u64>().ok());
+    // A seal is longer than what it hides, so that a wild number makes no longer one here.
+    match tokens.filter(|tokens| usize::try_from(*tokens).is_ok_and(|tokens| tokens <= seal.len())) {
         Some(tokens) if item(text("id"), tokens) == *given => Ok(tokens),
         Some(_) | None => Err(BadRequest {
             message: format!("`{at}` is no reasoning that was given here, or it was changed"),

@@ -32,7 +32,7 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
     let mut reading = Reading::default();
     match fields.get("input") {
         None => return Err(BadRequest::missing("input")),
-        Some(Value::String(text)) => reading.messages.push(message(Role::User, text.as_str().into())),
+        Some(Value::String(text)) => reading.messages.push(Message::text(Role::User, text.as_str().into())),
         Some(Value::Array(items)) if !items.is_empty() => {
             for (index, item) in items.iter().enumerate() {
                 reading.take(item, &format!("input[{index}]"))?;
@@ -53,10 +53,6 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
         tools,
         ..Chat::new(model, reading.messages)
     })
-}
-
-fn message(role: Role, text: Cow<'_, str>) -> Message<'_> {
-    Message { role, text, calls: Vec::new(), call_id: None, other_tokens: 0 }
 }
 
 /// Items on their way to messages: what the model said in one answer is one message.
@@ -87,7 +83,7 @@ impl<'a> Reading<'a> {
                 let id = fields.get("call_id").and_then(Value::as_str);
                 let id = id.ok_or_else(|| BadRequest::missing(format!("{at}.call_id")))?;
                 let text = self.content(fields.get("output"), &format!("{at}.output"))?;
-                self.messages.push(Message { call_id: Some(id.into()), ..message(Role::Tool, text) });
+                self.messages.push(Message { call_id: Some(id.into()), ..Message::text(Role::Tool, text) });
             }
             Some("message") | None => self.take_message(fields, at)?,
             Some(_) => {
@@ -110,7 +106,7 @@ impl<'a> Reading<'a> {
         let text = self.content(fields.get("content"), &format!("{at}.content"))?;
         match role {
             Role::Assistant => self.said().text.to_mut().push_str(&text),
-            Role::System | Role::User | Role::Tool => self.messages.push(message(role, text)),
+            Role::System | Role::User | Role::Tool => self.messages.push(Message::text(role, text)),
         }
         Ok(())
     }
@@ -119,7 +115,7 @@ impl<'a> Reading<'a> {
     fn said(&mut self) -> &mut Message<'a> {
         let open = self.messages.last().is_some_and(|last| last.role == Role::Assistant);
         if !open {
-            self.messages.push(message(Role::Assistant, Cow::Borrowed("")));
+            self.messages.push(Message::text(Role::Assistant, Cow::Borrowed("")));
         }
         let last = self.messages.len() - 1;
         &mut self.messages[last]
