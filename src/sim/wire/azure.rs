@@ -127,7 +127,8 @@ impl Dialect for Azure {
     /// a full rate are not.
     fn error_cost(&self, error: &WireError, failed: Billed) -> Billed {
         match error.status {
-            401 | 429 | 300..400 => Billed::None,
+            401 | 429 => Billed::None,
+            300..400 => Billed::None,
             _ => failed,
         }
     }

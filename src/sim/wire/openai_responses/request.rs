@@ -32,7 +32,7 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
     let mut reading = Reading::default();
     match fields.get("input") {
         None => return Err(BadRequest::missing("input")),
-        Some(Value::String(text)) => reading.messages.push(Message::text(Role::User, text.as_str().into())),
+        Some(Value::String(text)) => reading.messages.push(Message::text(Role::User, text.as_str())),
         Some(Value::Array(items)) if !items.is_empty() => {
             for (index, item) in items.iter().enumerate() {
                 reading.take(item, &format!("input[{index}]"))?;
