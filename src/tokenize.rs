@@ -418,7 +418,7 @@ fn beyond_text(message: &Message) -> u64 {
         Message::Assistant(assistant) => {
             let continuation = assistant.continuation.as_deref();
             let bytes: u64 = assistant.reasoning.iter().chain(continuation).map(json_bytes).sum();
-            bytes + continuation.map_or(0, hidden_tokens)
+            bytes + continuation.map_or(0, hidden_by_pause)
         }
         Message::File(file) => file.tokens().0,
         Message::System { .. } | Message::User { .. } | Message::Tool(_) => 0,
@@ -426,7 +426,7 @@ fn beyond_text(message: &Message) -> u64 {
 }
 
 /// What a pause stands for beyond its bytes: what was thought before it comes back as input, without its text.
-fn hidden_tokens(continuation: &Opaque) -> u64 {
+fn hidden_by_pause(continuation: &Opaque) -> u64 {
     let hidden = continuation.block.get("hiddenTokens").and_then(Value::as_u64).unwrap_or(0);
     hidden.min(Tokens::BELIEVED_MAX.0)
 }

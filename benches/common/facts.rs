@@ -113,6 +113,7 @@ pub(crate) fn settled(run: RunId, number: u32) -> Settled {
         source: CostSource::Reported,
         usage: Some(Usage { input: Tokens(612), output: Tokens(48), ..Usage::default() }),
         mismatch: None,
+        charged: None,
         raw_usage: Some(serde_json::json!({"prompt_tokens": 612, "completion_tokens": 48, "total_tokens": 660})),
         latency: Millis(812),
         first_token: None,

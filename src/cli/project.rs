@@ -8,11 +8,12 @@ use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use crate::ids::ModelName;
 use crate::provider::{ProviderError, check_key};
-use crate::sim::SimPrice;
+use crate::sim::{SimDeployment, SimPrice};
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::load_line::{LoadLine, load_line};
-use crate::spec::project::{PriceOverride, Project};
+use crate::spec::project::{Deployment, PriceOverride, Project, ProviderConfig};
 use crate::units::{Millis, Timestamp, Tokens};
 
 /// The most labels that one command takes.
@@ -100,7 +101,7 @@ pub fn keys_are_there(project: &Project, plan: &Plan) -> Result<(), CliError> {
 ///
 /// # Errors
 /// A price that can't be used.
-pub fn price_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
+fn price_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
     project.prices.iter().map(price_row).collect()
 }
 
@@ -125,7 +126,7 @@ fn price_row(price: &PriceOverride) -> Result<PriceRow, CliError> {
 ///
 /// # Errors
 /// A rate that the place's factor doesn't leave whole.
-pub fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
+fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
     let builtin = PriceBook::builtin();
     let mut rows = Vec::new();
     for provider in project.providers.values() {
@@ -140,14 +141,47 @@ pub fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
     Ok(rows)
 }
 
-/// The price book with the prices of the places where providers are reached, and the project's own, over it.
+/// The project's prices over the book: those of Azure's deployments, the project's own and, where real providers answer,
+/// those of the places where they are reached.
 ///
 /// # Errors
 /// As [`price_rows`] and [`endpoint_rows`].
-pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
+pub fn project_rows(project: &Project, answering: Answering) -> Result<Vec<PriceRow>, CliError> {
     let mut rows = price_rows(project)?;
-    rows.extend(endpoint_rows(project)?);
+    if answering == Answering::Configured {
+        rows.extend(endpoint_rows(project)?);
+    }
+    // Of two rows for one model the first counts, and a deployment's knows what its replies are called.
+    let mut first = deployment_rows(project, &PriceBook::builtin().with_overrides(rows.clone()));
+    first.append(&mut rows);
+    Ok(first)
+}
+
+/// The price book with the project's prices over it.
+///
+/// # Errors
+/// As [`project_rows`].
+pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
+    let rows = project_rows(project, Answering::Configured)?;
     Ok(if rows.is_empty() { PriceBook::builtin().clone() } else { PriceBook::builtin().with_overrides(rows) })
+}
+
+/// A row for each of Azure's deployments: the project's own price of it, else that of its base model in its zone. One
+/// without either has no row, and is refused.
+fn deployment_rows(project: &Project, book: &PriceBook) -> Vec<PriceRow> {
+    let named = project.providers.values().flat_map(|provider| {
+        let names = provider.azure.iter().flat_map(|azure| azure.deployments.keys());
+        names.filter_map(|name| {
+            let model = ModelName::from(format!("{}/{name}", provider.name));
+            provider.priced_as(&model).map(|priced| (model, priced))
+        })
+    });
+    let is_own = |model: &ModelName| project.prices.iter().any(|price| price.model == *model);
+    let rows = named.flat_map(|(model, priced)| {
+        let of = if is_own(&model) { &model } else { &priced };
+        book.standing_for(&model, of, &priced)
+    });
+    rows.collect()
 }
 
 /// The project's own prices, for the simulated provider's invoice.
@@ -164,6 +198,21 @@ pub fn sim_prices(project: &Project) -> Vec<SimPrice> {
         per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     };
     project.prices.iter().map(sim).collect()
+}
+
+/// Azure's deployments, for the simulated provider's invoice.
+#[must_use]
+pub fn sim_deployments(project: &Project) -> Vec<SimDeployment> {
+    let of = |provider: &ProviderConfig| {
+        let named = provider.azure.iter().flat_map(|azure| &azure.deployments);
+        let sim = |(name, deployment): (&String, &Deployment)| SimDeployment {
+            name: format!("{}/{name}", provider.name),
+            model: deployment.model.clone(),
+            scope: deployment.scope.name().to_owned(),
+        };
+        named.map(sim).collect::<Vec<_>>()
+    };
+    project.providers.values().flat_map(of).collect()
 }
 
 /// The most that one run of an agent can cost, at the prices of a time.

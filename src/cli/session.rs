@@ -14,7 +14,7 @@ use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
-use crate::cli::project::{clock, endpoint_rows, is_simulated, load_line_of, price_rows, sim_prices};
+use crate::cli::project::{clock, is_simulated, load_line_of, project_rows, sim_deployments, sim_prices};
 use crate::cli::remote;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
@@ -24,6 +24,7 @@ use crate::ids::{AgentName, RunId};
 use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
+use crate::spec::load::Answering;
 use crate::spec::project::Project;
 use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
@@ -82,14 +83,12 @@ impl Session {
     /// # Errors
     /// The store is held or damaged; a price, the scenario or the invoice can't be used.
     pub fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, choice: &SimChoice) -> Result<Self, CliError> {
-        let mut prices = price_rows(project)?;
         let tape = tape(project, &plans, choice)?;
         let plays = matches!(tape, Tape::Play(_));
         let recorder = if let Tape::Record(recorder) = &tape { Some(recorder.clone()) } else { None };
         let sim = if plays { None } else { start_sim(project, choice)? };
-        if sim.is_none() && !plays {
-            prices.extend(endpoint_rows(project)?);
-        }
+        let answering = if sim.is_none() && !plays { Answering::Configured } else { Answering::Simulated };
+        let prices = project_rows(project, answering)?;
         let load_lines = load_lines(&plans, &prices);
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
@@ -250,6 +249,7 @@ fn start_sim(project: &Project, choice: &SimChoice) -> Result<Option<SimHandle>,
         scenario: scenario(choice.scenario.as_deref())?,
         invoice: choice.invoice.clone(),
         prices: sim_prices(project),
+        deployments: sim_deployments(project),
         ..SimOptions::default()
     };
     Ok(Some(Sim::start(options)?))

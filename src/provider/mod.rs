@@ -6,13 +6,16 @@
 
 mod anthropic;
 mod auth;
+mod azure;
 mod dialect;
 mod evidence;
 mod exchange;
 mod fault;
 mod gemini;
 mod http;
+mod openai;
 mod openai_chat;
+mod openai_responses;
 mod sse;
 mod told;
 mod wait;
@@ -25,14 +28,16 @@ use tracing::Instrument as _;
 use self::anthropic::Anthropic;
 use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
+use self::azure::Azure;
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
 use self::gemini::Gemini;
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
-pub use self::openai_chat::CALLS_MAX;
+pub use self::openai::CALLS_MAX;
 use self::openai_chat::OpenAiChat;
+use self::openai_responses::OpenAiResponses;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
 use crate::domain::message::{File, Message, Reply, Request};
@@ -59,6 +64,8 @@ fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError
         Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
         Wire::Anthropic | Wire::VertexAnthropic => Ok(Box::new(Anthropic::new(config)?)),
         Wire::Gemini | Wire::Vertex => Ok(Box::new(Gemini::new(config)?)),
+        Wire::OpenAiResponses => Ok(Box::new(OpenAiResponses::new(config)?)),
+        Wire::AzureOpenAi => Ok(Box::new(Azure::new(config)?)),
     }
 }
 
@@ -243,6 +250,16 @@ pub enum ProviderError {
         /// What was asked for.
         effort: String,
     },
+    /// A setting that the wire doesn't have.
+    #[error("`{model}` is asked over `{wire}`, which has no `{setting}`; leave `{setting}` out, or use another wire")]
+    Setting {
+        /// The model.
+        model: ModelName,
+        /// The key of the agent file.
+        setting: &'static str,
+        /// The wire.
+        wire: &'static str,
+    },
     /// A file that the model doesn't take.
     #[error(
         "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
@@ -274,7 +291,9 @@ impl ProviderError {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } | Self::Token { .. } => {
                 ErrorClass::BadKey
             }
-            Self::ExtraField { .. } | Self::File { .. } | Self::Reasoning { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::Setting { .. } | Self::File { .. } | Self::Reasoning { .. } => {
+                ErrorClass::BadRequest
+            }
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

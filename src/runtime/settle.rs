@@ -17,8 +17,8 @@ const CALLS_MAX: usize = 256;
 pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: Timestamp) -> Event {
     let Answer { reservation, latency, first_token, result } = answer;
     let settled = |bill, source, outcome| {
-        let (usage, mismatch, raw_usage) = (None, None, None);
-        Settled { reservation, bill, source, usage, mismatch, raw_usage, latency, first_token, outcome }
+        let (usage, mismatch, charged, raw_usage) = (None, None, None, None);
+        Settled { reservation, bill, source, usage, mismatch, charged, raw_usage, latency, first_token, outcome }
     };
     match result {
         AnswerResult::Unbilled(failure) => Event::Voided(Voided { reservation, latency, failure }),
@@ -34,12 +34,15 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
             };
             let (bill, source) = bill(book, reserved, &told, now);
             warn(reserved, &told, bill);
-            let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
+            if let Some(charged) = reply.charged.as_ref().filter(|charged| !charged.is(bill)) {
+                tracing::warn!(%reservation, %charged, booked = %bill, "the provider says that it charged something else");
+            }
+            let Reply { message, stop, usage, mismatch, charged, raw_usage, response_model, .. } = *reply;
             let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
             let outcome = Outcome::Reply { message, stop, response_model, service_tier, factors, request_id };
             let raw_usage = raw_usage.map(bounded_usage);
-            Event::Settled(Box::new(Settled { usage, mismatch, raw_usage, ..settled(bill, source, outcome) }))
+            Event::Settled(Box::new(Settled { usage, mismatch, charged, raw_usage, ..settled(bill, source, outcome) }))
         }
     }
 }
@@ -109,6 +112,7 @@ pub(crate) fn tool(reserved: &Reserved, outcome: ToolOutcome) -> Event {
         source: CostSource::Reported,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency,
         first_token: None,
@@ -133,6 +137,7 @@ pub(crate) fn broken_off(reserved: &Reserved, why: &str) -> Event {
         source: CostSource::Unknown,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,
@@ -184,6 +189,7 @@ mod tests {
             stop: StopReason::End,
             usage: Some(Usage { input: Tokens(200), output: Tokens(10), ..Usage::default() }),
             mismatch: None,
+            charged: None,
             raw_usage: Some(serde_json::json!({"prompt_tokens": 200, "completion_tokens": 10})),
             response_model: None,
             service_tier: None,

@@ -129,7 +129,8 @@ impl Stage<'_> {
         let prompt = self.prompt(chat);
         if rate.context.is_some_and(|context| prompt > context) {
             let message = format!("prompt is too long: it has {prompt} tokens, more than the model takes");
-            return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::ContextLength, message));
+            let error = WireError::of(self.wire, Fault::ContextLength, message);
+            return self.fail(chat, rate, &Reply::default(), &error, prompt);
         }
         let nothing = Reply::default();
         let reply = self.reply(chat).unwrap_or(&nothing);
@@ -199,8 +200,9 @@ impl Stage<'_> {
 
     fn answer(&self, chat: &Chat<'_>, rate: &Rate, reply: &Reply, fault: Option<Fault>, prompt: u64) -> Act {
         let (mut completion, output) = self.complete(chat, reply, fault);
-        let model = reply.model.as_deref().unwrap_or(chat.model);
-        let rate = self.rates.find(self.provider, model).unwrap_or(rate);
+        let rate = reply.model.as_deref().and_then(|model| self.rates.find(self.provider, model)).unwrap_or(rate);
+        let base_model = self.rates.base_model(self.provider, chat.model);
+        let model = reply.model.as_deref().or(base_model).unwrap_or(chat.model);
         let counts = self.counts(chat, rate, reply, prompt, output);
         completion.model = model.to_owned();
         completion.usage = counts;

@@ -36,7 +36,7 @@ mod serve;
 mod wire;
 
 pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
-pub use rates::{Counts, PriceError, SimPrice};
+pub use rates::{Counts, PriceError, SimDeployment, SimPrice};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
 
 /// Connections that may wait to be accepted.
@@ -55,6 +55,8 @@ pub struct SimOptions {
     pub invoice: Option<PathBuf>,
     /// Prices over the built-in table; a scenario's own stand over these.
     pub prices: Vec<SimPrice>,
+    /// What stands behind Azure's deployments.
+    pub deployments: Vec<SimDeployment>,
     /// What dates the lines.
     pub clock: Clock,
 }
@@ -66,6 +68,7 @@ impl Default for SimOptions {
             scenario: Scenario::default(),
             invoice: None,
             prices: Vec::new(),
+            deployments: Vec::new(),
             clock: Clock::system(),
         }
     }
@@ -81,9 +84,10 @@ impl Sim {
     /// # Errors
     /// Where the address is taken, the invoice can't be kept, or a price can't be read.
     pub fn start(options: SimOptions) -> Result<SimHandle, SimError> {
-        let SimOptions { listen, scenario, invoice, mut prices, clock } = options;
+        let SimOptions { listen, scenario, invoice, mut prices, deployments, clock } = options;
         prices.extend(scenario.file.prices.iter().cloned());
-        let rates = rates::Rates::new(&prices)?;
+        let mut rates = rates::Rates::new(&prices)?;
+        deployments.iter().for_each(|deployment| rates.deploy(deployment, &prices));
         let books = invoice::Books::open(invoice.as_deref())?;
         let listener = bind(listen).map_err(|source| SimError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| SimError::Listen { address: listen, source })?;

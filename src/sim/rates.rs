@@ -47,6 +47,28 @@ pub struct SimPrice {
     pub per_call: Option<String>,
 }
 
+/// What stands behind an Azure deployment, given to the simulator as plain data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SimDeployment {
+    /// The deployment, as `provider/name`.
+    pub name: String,
+    /// The base model: what replies name, and whose price it has.
+    pub model: String,
+    /// Where it runs: `global`, `data-zone-us` or `data-zone-eu`.
+    pub scope: String,
+}
+
+impl SimDeployment {
+    /// What the scope makes of Azure's list price, in hundredths (PROVIDERS §4).
+    fn percent(&self) -> u64 {
+        match self.scope.as_str() {
+            "data-zone-us" => 110,
+            "data-zone-eu" => 120,
+            _ => 100,
+        }
+    }
+}
+
 /// What one call used, in the provider's own terms: cached and written tokens are part of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -102,6 +124,20 @@ impl Rate {
     }
 }
 
+impl Rate {
+    /// The same at so many hundredths of each rate.
+    fn scaled(self, percent: u64) -> Self {
+        let tier = |tier: Tier| Tier {
+            input: tier.input * percent / 100,
+            cache_read: tier.cache_read * percent / 100,
+            cache_write: tier.cache_write * percent / 100,
+            cache_write_long: tier.cache_write_long * percent / 100,
+            output: tier.output * percent / 100,
+        };
+        Self { base: tier(self.base), long: self.long.map(|(over, long)| (over, tier(long))), ..self }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tier {
     input: u64,
@@ -118,6 +154,8 @@ pub(crate) struct Rates {
     by_model: BTreeMap<String, Rate>,
     /// By `provider/model`.
     by_full_name: BTreeMap<String, Rate>,
+    /// What replies of a deployment call the model, by `provider/name` and by the name alone.
+    base_models: BTreeMap<String, String>,
 }
 
 impl Rates {
@@ -144,6 +182,28 @@ impl Rates {
             .or_else(|| self.by_full_name.get(model))
     }
 
+    /// Puts a deployment in. Without a price of its own it has its base model's, as its scope makes it; one whose base model
+    /// has none isn't there.
+    pub(crate) fn deploy(&mut self, deployment: &SimDeployment, prices: &[SimPrice]) {
+        let SimDeployment { name, model, .. } = deployment;
+        let alone = name.split_once('/').map_or(name.as_str(), |(_, alone)| alone);
+        let base = self.by_full_name.get(&format!("azure/{model}")).copied();
+        let own = self.by_full_name.get(name).copied().filter(|_| prices.iter().any(|price| price.model == *name));
+        let Some(rate) = own.or_else(|| Some(base?.scaled(deployment.percent()))) else { return };
+        self.by_full_name.insert(name.clone(), rate);
+        self.base_models.insert(name.clone(), model.clone());
+        if !self.by_model.contains_key(alone) {
+            self.by_model.insert(alone.to_owned(), rate);
+            self.base_models.insert(alone.to_owned(), model.clone());
+        }
+    }
+
+    /// The base model behind a deployment asked for at `provider`'s door.
+    pub(crate) fn base_model(&self, provider: Option<&str>, model: &str) -> Option<&str> {
+        let full = provider.and_then(|provider| self.base_models.get(&format!("{provider}/{model}")));
+        full.or_else(|| self.base_models.get(model)).map(String::as_str)
+    }
+
     /// The names of all models, in order.
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
         self.by_model.keys().map(String::as_str)
@@ -151,7 +211,7 @@ impl Rates {
 
     fn built_in() -> Result<Self, PriceError> {
         let table: Table = serde_json::from_str(TABLE).map_err(|error| PriceError::Table(error.to_string()))?;
-        let mut rates = Self { by_model: BTreeMap::new(), by_full_name: BTreeMap::new() };
+        let mut rates = Self { by_model: BTreeMap::new(), by_full_name: BTreeMap::new(), base_models: BTreeMap::new() };
         for row in table.models {
             let rate = row.rate()?;
             rates.by_full_name.insert(format!("{}/{}", row.provider, row.id), rate);

@@ -10,15 +10,17 @@ use crate::domain::ability::{Reasons, Stated};
 use crate::domain::budget::{Budget, Period};
 use crate::domain::limits::Limits;
 use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
+use crate::spec::azure;
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::clean;
+use crate::spec::flavour;
 use crate::spec::google::{gemini_address, vertex_address};
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
 use crate::spec::project::{
-    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_azure, is_openai,
+    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_azure,
 };
 use crate::spec::reader::{At, Node};
 use crate::units::{Money, TokenPrice};
@@ -119,16 +121,8 @@ fn provider(
     check_name(node, "a provider", name, faults);
     let (wire, key) = (wire(node), key(root, node, faults));
     let base_url = address(node, wire, &key, faults);
-    let is_openai = is_openai(&base_url);
-    let pins = is_openai || (wire == Wire::Anthropic && !is_azure(&base_url));
-    let field = node.text("output_cap_field").map(|field| field.value);
-    let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
-    let quirks = Quirks {
-        output_cap_field: if completion { OutputCapField::MaxCompletionTokens } else { OutputCapField::MaxTokens },
-        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(pins),
-        stream_usage: node.boolean("stream_usage").unwrap_or(true),
-        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
-    };
+    let quirks = quirks(node, wire, &base_url);
+    let azure = azure::resolve(node, wire, faults);
     let headers = headers(node, faults);
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
@@ -138,19 +132,30 @@ fn provider(
     let betas = betas.into_iter().filter_map(|beta| header_word(node, beta, "betas", faults)).collect();
     let inference_geo = node.text("inference_geo").map(|place| place.value);
     check_wire(node, wire, faults);
-    let own = ProviderConfig { name, wire, base_url, key, headers, quirks, api_version, betas, inference_geo, models };
+    let own =
+        ProviderConfig { name, wire, base_url, key, headers, quirks, api_version, betas, inference_geo, models, azure };
     (own.name.clone(), own)
 }
 
+/// The wires that OpenAI speaks.
+const OPENAI: [Wire; 3] = [Wire::OpenAiChat, Wire::OpenAiResponses, Wire::AzureOpenAi];
 /// Keys that only some wires know.
-const OF_WIRES: [(&str, &[Wire]); 9] = [
-    ("output_cap_field", &[Wire::OpenAiChat]),
-    ("stream_usage", &[Wire::OpenAiChat]),
-    ("no_cache_writes", &[Wire::OpenAiChat]),
-    ("pin_service_tier", &[Wire::OpenAiChat, Wire::Anthropic, Wire::VertexAnthropic]),
+const OF_WIRES: [(&str, &[Wire]); 14] = [
+    ("output_cap_field", &OPENAI),
+    ("stream_usage", &OPENAI),
+    ("no_cache_writes", &OPENAI),
+    ("flavour", &OPENAI),
+    ("store", &OPENAI),
+    (
+        "pin_service_tier",
+        &[Wire::OpenAiChat, Wire::OpenAiResponses, Wire::AzureOpenAi, Wire::Anthropic, Wire::VertexAnthropic],
+    ),
+    ("deployments", &[Wire::AzureOpenAi]),
+    ("api", &[Wire::AzureOpenAi]),
+    ("auth", &[Wire::AzureOpenAi]),
     ("project", &[Wire::Vertex]),
     ("location", &[Wire::Vertex]),
-    ("api_version", &[Wire::Anthropic, Wire::VertexAnthropic, Wire::Gemini, Wire::Vertex]),
+    ("api_version", &[Wire::AzureOpenAi, Wire::Anthropic, Wire::VertexAnthropic, Wire::Gemini, Wire::Vertex]),
     ("betas", &[Wire::Anthropic, Wire::VertexAnthropic]),
     ("inference_geo", &[Wire::Anthropic]),
 ];
@@ -185,6 +190,33 @@ fn header_word(node: &Node<'_>, word: At<String>, key: &str, faults: &mut Faults
     None
 }
 
+/// What the server does differently: by its flavour, with the table's own keys over it.
+fn quirks(node: &Node<'_>, wire: Wire, base_url: &str) -> Quirks {
+    let flavour = node.text("flavour").map(|word| word.value);
+    let usual = match (wire, &flavour) {
+        (Wire::AzureOpenAi, _) => Quirks::AZURE,
+        // Whoever speaks it speaks OpenAI's own.
+        (Wire::OpenAiResponses, None) => Quirks::OPENAI,
+        (Wire::OpenAiResponses | Wire::OpenAiChat, word) => flavour::quirks(word.as_deref(), base_url),
+        // Their own servers pin the tier; of these quirks they have no other.
+        (Wire::Anthropic, _) => Quirks { pin_service_tier: !is_azure(base_url), ..Quirks::COMPATIBLE },
+        (Wire::VertexAnthropic | Wire::Gemini | Wire::Vertex, _) => Quirks::COMPATIBLE,
+    };
+    let field = node.text("output_cap_field").map(|field| field.value);
+    Quirks {
+        output_cap_field: match field.as_deref() {
+            Some("max_completion_tokens") => OutputCapField::MaxCompletionTokens,
+            Some(_) => OutputCapField::MaxTokens,
+            None => usual.output_cap_field,
+        },
+        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(usual.pin_service_tier),
+        stream_usage: node.boolean("stream_usage").unwrap_or(usual.stream_usage),
+        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(usual.no_cache_writes),
+        store: node.boolean("store").unwrap_or(usual.store),
+        reported_cost: usual.reported_cost,
+    }
+}
+
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
 fn wire(node: &Node<'_>) -> Wire {
     node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
@@ -194,12 +226,13 @@ fn wire(node: &Node<'_>) -> Wire {
 fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) -> String {
     let given = node.text("base_url").map(|url| base_url(node, &url, faults));
     match wire {
-        Wire::OpenAiChat | Wire::Anthropic | Wire::VertexAnthropic => given.unwrap_or_else(|| {
-            let message = "`base_url` is missing in this provider".to_owned();
-            let help = "say where the API begins, such as `https://api.openai.com/v1`";
-            node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
-            String::new()
-        }),
+        Wire::OpenAiChat | Wire::OpenAiResponses | Wire::AzureOpenAi | Wire::Anthropic | Wire::VertexAnthropic => given
+            .unwrap_or_else(|| {
+                let message = "`base_url` is missing in this provider".to_owned();
+                let help = "say where the API begins, such as `https://api.openai.com/v1`";
+                node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
+                String::new()
+            }),
         Wire::Gemini => gemini_address(node, given, key, faults),
         Wire::Vertex => vertex_address(node, given, key, faults),
     }

@@ -7,10 +7,12 @@
 //! clock.
 
 mod agent;
+mod azure;
 mod configuration;
 pub mod documents;
 pub mod fault;
 mod files;
+pub mod flavour;
 pub(crate) mod google;
 mod json_schema;
 mod keys;

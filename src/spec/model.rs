@@ -13,6 +13,7 @@ use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::limits::declared;
 use crate::spec::load::Configuration;
 use crate::spec::names;
+use crate::spec::project::{AzureApi, Wire};
 use crate::spec::reader::{At, Node};
 
 /// The output cap of one call where the agent says nothing.
@@ -21,7 +22,7 @@ const MAX_OUTPUT_TOKENS: u32 = 2_048;
 const MIN_OUTPUT_TOKENS: u32 = 256;
 
 /// Fields of the wire that `extra` can't set: the runtime sets them, or they could bill what no reservation covers.
-const RESERVED: [(&str, &str); 30] = [
+const RESERVED: [(&str, &str); 37] = [
     ("model", "name it under `models`"),
     ("models", "name fallbacks under `models`: each attempt has a reservation of its own"),
     ("route", "name fallbacks under `models`: each attempt has a reservation of its own"),
@@ -52,7 +53,18 @@ const RESERVED: [(&str, &str); 30] = [
     ("plugins", "a provider's own plugins bill fees that no reservation covers"),
     ("prompt_cache_options", "the provider's `no_cache_writes` sets it"),
     ("prompt_cache_retention", "longer caching has another price"),
+    ("store", "the provider's `store` sets it"),
+    ("previous_response_id", "it brings in input that no reservation covers"),
+    ("conversation", "it brings in input that no reservation covers"),
+    ("context_management", "it runs a model at the provider that no reservation covers"),
+    ("background", "an answer that is fetched later isn't supported by this version"),
+    ("background_options", "an answer that is fetched later isn't supported by this version"),
+    ("max_tool_calls", "the provider's own tools aren't supported by this version"),
 ];
+
+/// Fields that `extra` can't set for models that are asked by Responses, beside [`RESERVED`]: on other wires they are other
+/// servers' to take.
+const RESPONSES_RESERVED: [&str; 7] = ["input", "instructions", "text", "include", "prompt", "truncation", "reasoning"];
 
 /// The keys of `[model]` that a stage may have too.
 const KEYS: [&str; 12] = [
@@ -89,6 +101,7 @@ pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults:
     let plan = overlay(&node, base, surroundings, faults);
     let plan = choice?.over(plan, &node);
     check_asking(&node, &plan, surroundings, faults);
+    check_wire(&node, &plan, surroundings, faults);
     check_tools(agent, &plan, surroundings, faults);
     Some(plan)
 }
@@ -114,6 +127,7 @@ pub(crate) fn of_stage(
         None => plan,
     };
     check_asking(node, &plan, surroundings, faults);
+    check_wire(node, &plan, surroundings, faults);
     check_tools(node, &plan, surroundings, faults);
     Some(plan)
 }
@@ -125,8 +139,52 @@ fn abilities<'a>(
 ) -> impl Iterator<Item = (&'a ModelName, Abilities)> {
     let downgrade = plan.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
     let models = plan.candidates.iter().chain(&plan.after_filter).chain(&plan.after_overflow).chain(downgrade);
-    let stated = &surroundings.project.models;
-    models.map(move |model| (model, Abilities::of(model, PriceBook::builtin().first_of(model), stated.get(model))))
+    let project = surroundings.project;
+    models.map(move |model| {
+        let provider = project.providers.get(&model.provider());
+        let served = provider.map_or_else(|| model.clone(), |provider| provider.served(model));
+        let row = PriceBook::builtin().first_of(&served);
+        (model, Abilities::of(&served, row, project.models.get(model)))
+    })
+}
+
+/// The wire that a model is asked by, where its provider is known.
+fn speaks_responses(model: &ModelName, surroundings: &Surroundings<'_>) -> bool {
+    let provider = surroundings.project.providers.get(&model.provider());
+    provider.is_some_and(|provider| match provider.wire {
+        Wire::OpenAiResponses => true,
+        Wire::AzureOpenAi => provider.azure.as_ref().is_some_and(|azure| azure.api == AzureApi::Responses),
+        Wire::OpenAiChat | Wire::Anthropic | Wire::VertexAnthropic | Wire::Gemini | Wire::Vertex => false,
+    })
+}
+
+/// Reports settings that the wire of a model doesn't have.
+fn check_wire(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
+    let asked = |(model, _): &(&ModelName, Abilities)| speaks_responses(model, surroundings);
+    let Some((model, _)) = abilities(plan, surroundings).find(asked) else { return };
+    let settings = [("stop", !plan.sampling.stop.is_empty()), ("seed", plan.sampling.seed.is_some())];
+    for (key, _) in settings.into_iter().filter(|(_, set)| *set) {
+        let at = [key, "models", "policy"].into_iter().find(|key| node.has(key)).unwrap_or(key);
+        let message = format!("`{model}` is asked by OpenAI's Responses, which have no `{key}`");
+        node.fault(
+            faults,
+            code::CONFLICT,
+            &node.key_span(at),
+            message,
+            format!("leave `{key}` out, or name another model"),
+        );
+    }
+    for key in RESPONSES_RESERVED.into_iter().filter(|key| plan.sampling.extra.contains_key(*key)) {
+        let at = if node.has("extra") { node.pointed("extra", &format!("/{key}")) } else { node.span.clone() };
+        let message = format!("`extra` can't set `{key}` for `{model}`");
+        node.fault(
+            faults,
+            code::CONFLICT,
+            &at,
+            message,
+            "the runtime sets it, or it would change what a call can cost",
+        );
+    }
 }
 
 /// Reports settings that a model is known to refuse: of what it may be asked, the first one counts.

@@ -72,6 +72,14 @@ pub(crate) fn model(node: &Node<'_>, name: &At<String>, providers: &Providers, f
         let known = providers.keys().map(ProviderName::as_str);
         let message = format!("no provider `{}` is configured", model.provider());
         node.fault(faults, code::UNKNOWN_NAME, &name.span, message, suggest(model.provider().as_str(), known, ""));
+    } else if let Some(azure) = providers.get(&model.provider()).and_then(|provider| provider.azure.as_ref())
+        && !azure.deployments.contains_key(model.model())
+    {
+        let provider = model.provider();
+        let message = format!("`{provider}` has no deployment `{}`: nobody knows what it costs", model.model());
+        let otherwise = format!("add `[providers.{provider}.deployments.{}]` with `model` and `scope`", model.model());
+        let help = suggest(model.model(), azure.deployments.keys().map(String::as_str), &otherwise);
+        node.fault(faults, code::UNKNOWN_NAME, &name.span, message, help);
     }
     model
 }

@@ -104,6 +104,8 @@ pub struct ProviderConfig {
     pub inference_geo: Option<String>,
     /// What the project says of this provider's models.
     pub models: BTreeMap<ModelName, Stated>,
+    /// How Azure is reached, where this is Azure.
+    pub azure: Option<Azure>,
 }
 
 impl ProviderConfig {
@@ -111,8 +113,8 @@ impl ProviderConfig {
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
         match self.wire {
-            Wire::OpenAiChat => self.openai_factor(),
-            Wire::Anthropic | Wire::Gemini => None,
+            Wire::OpenAiChat | Wire::OpenAiResponses => self.openai_factor(),
+            Wire::AzureOpenAi | Wire::Anthropic | Wire::Gemini => None,
             // Every location but the global one costs more, where the model's row says so (PROVIDERS §5).
             Wire::Vertex => priced_location(&self.base_url).map(|_| Factor::VertexNonGlobalEndpoint),
             Wire::VertexAnthropic => self
@@ -146,8 +148,107 @@ impl ProviderConfig {
     /// What one of its models can do, as far as anybody says.
     #[must_use]
     pub fn abilities(&self, model: &ModelName) -> Abilities {
-        Abilities::of(model, PriceBook::builtin().first_of(model), self.models.get(model))
+        let served = self.served(model);
+        Abilities::of(&served, PriceBook::builtin().first_of(&served), self.models.get(model))
     }
+
+    /// The model that answers where this one is asked: Azure's base model of a deployment, else the model itself.
+    #[must_use]
+    pub fn served(&self, model: &ModelName) -> ModelName {
+        let deployment = self.azure.as_ref().and_then(|azure| azure.deployments.get(model.model()));
+        deployment.map_or_else(|| model.clone(), |deployment| deployment.scope.names(&deployment.model).base)
+    }
+
+    /// The name that the price of a deployment is known by; `None` for what is none.
+    #[must_use]
+    pub fn priced_as(&self, model: &ModelName) -> Option<ModelName> {
+        let deployment = self.azure.as_ref()?.deployments.get(model.model())?;
+        Some(deployment.scope.names(&deployment.model).priced)
+    }
+}
+
+/// How Azure `OpenAI` is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Azure {
+    /// The version of classic deployments' API, such as `2024-10-21`; `None` for the v1 path, which has none.
+    pub api_version: Option<String>,
+    /// Which of `OpenAI`'s wires its deployments are asked by.
+    pub api: AzureApi,
+    /// What the key is.
+    pub auth: AzureAuth,
+    /// The base model and the scope of each deployment: what it costs.
+    pub deployments: BTreeMap<String, Deployment>,
+}
+
+/// Which of `OpenAI`'s wires Azure is asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureApi {
+    /// Chat completions.
+    Chat,
+    /// Responses.
+    Responses,
+}
+
+/// What Azure is shown. Never both: the one that isn't meant could be the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureAuth {
+    /// A key of the resource, in the header `api-key`.
+    ApiKey,
+    /// A token of Entra, in `Authorization`.
+    Entra,
+}
+
+/// What stands behind the name of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// The base model, as replies name it: `gpt-6.1-sol`.
+    pub model: String,
+    /// Where it runs.
+    pub scope: DeploymentScope,
+}
+
+/// Where a deployment runs, which decides its price (PROVIDERS §4). One with provisioned throughput isn't billed by the
+/// token, and has no word here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeploymentScope {
+    /// Anywhere.
+    Global,
+    /// In the data zone of the United States.
+    DataZoneUs,
+    /// In the European data zone.
+    DataZoneEu,
+}
+
+impl DeploymentScope {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Global, Self::DataZoneUs, Self::DataZoneEu];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::DataZoneUs => "data-zone-us",
+            Self::DataZoneEu => "data-zone-eu",
+        }
+    }
+
+    /// What the price book calls the price of a base model here.
+    fn names(self, model: &str) -> DeploymentNames {
+        let zone = match self {
+            Self::Global => "",
+            Self::DataZoneUs => "us/",
+            Self::DataZoneEu => "eu/",
+        };
+        let name = |zone: &str| ModelName::from(format!("azure/{zone}{model}"));
+        DeploymentNames { base: name(""), priced: name(zone) }
+    }
+}
+
+/// What the price book calls a base model.
+struct DeploymentNames {
+    base: ModelName,
+    priced: ModelName,
 }
 
 /// What Google's hosts end with, and Vertex's host of no place in particular.
@@ -162,11 +263,6 @@ pub(crate) fn host(url: &str) -> Option<&str> {
     authority.split(':').next()
 }
 
-/// True for OpenAI's own hosts.
-pub(crate) fn is_openai(url: &str) -> bool {
-    host(url).is_some_and(|host| host == "api.openai.com" || host.ends_with(OPENAI_REGIONAL))
-}
-
 /// True for Azure's hosts.
 pub(crate) fn is_azure(url: &str) -> bool {
     host(url).is_some_and(|host| host.ends_with(".azure.com"))
@@ -177,6 +273,10 @@ pub(crate) fn is_azure(url: &str) -> bool {
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Either of them at Azure.
+    AzureOpenAi,
     /// Anthropic Messages: its own API, and Claude on Foundry.
     Anthropic,
     /// Anthropic Messages on Vertex AI.
@@ -189,13 +289,23 @@ pub enum Wire {
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::OpenAiChat, Self::Anthropic, Self::VertexAnthropic, Self::Gemini, Self::Vertex];
+    pub const ALL: [Self; 7] = [
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::AzureOpenAi,
+        Self::Anthropic,
+        Self::VertexAnthropic,
+        Self::Gemini,
+        Self::Vertex,
+    ];
 
     /// Its word in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::OpenAiResponses => "openai-responses",
+            Self::AzureOpenAi => "azure-openai",
             Self::Anthropic => "anthropic",
             Self::VertexAnthropic => "vertex-anthropic",
             Self::Gemini => "gemini",
@@ -245,6 +355,43 @@ pub struct Quirks {
     pub stream_usage: bool,
     /// Send `prompt_cache_options: {mode: "explicit"}`: no cache writes are charged (OpenAI from gpt-5.6 on).
     pub no_cache_writes: bool,
+    /// Let the provider keep its answers: `store` of OpenAI Responses.
+    pub store: bool,
+    /// Where the server tells what it charged, beside the counts.
+    pub reported_cost: Option<ReportedCost>,
+}
+
+impl Quirks {
+    /// Those of `OpenAI` itself.
+    pub const OPENAI: Self = Self {
+        output_cap_field: OutputCapField::MaxCompletionTokens,
+        pin_service_tier: true,
+        stream_usage: true,
+        no_cache_writes: true,
+        store: false,
+        reported_cost: None,
+    };
+    /// Those of Azure, whose older versions refuse the fields that pin a price: bounds take the dearest there, unless the
+    /// project says that its deployments take them.
+    pub const AZURE: Self = Self { pin_service_tier: false, no_cache_writes: false, ..Self::OPENAI };
+    /// Those of a server that nobody knows: the fields that all take.
+    pub const COMPATIBLE: Self = Self {
+        output_cap_field: OutputCapField::MaxTokens,
+        pin_service_tier: false,
+        stream_usage: true,
+        no_cache_writes: false,
+        store: false,
+        reported_cost: None,
+    };
+}
+
+/// How a server tells what it charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportedCost {
+    /// `usage.cost`, a decimal of USD.
+    Usd,
+    /// `usage.cost_in_usd_ticks`, whole ticks of a ten-thousand-millionth of a dollar.
+    UsdTicks,
 }
 
 /// The field that caps the output.

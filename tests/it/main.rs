@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod agents;
+mod chain;
 mod cli;
 mod context;
 mod each;
@@ -18,6 +19,7 @@ mod limits;
 mod live_store;
 mod long_talk;
 mod map;
+mod openai_wires;
 mod people;
 mod pricing;
 mod provider;

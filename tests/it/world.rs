@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use plimsoll::cli::project::endpoint_rows;
+use plimsoll::cli::project::{project_rows, sim_deployments, sim_prices};
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, Reserved, RunState, Settled};
 use plimsoll::domain::limits::Refusal;
@@ -98,8 +98,7 @@ impl Recipe {
         }
         placed.file("key.json", &sim.service_account()).write(folder.path());
         let (project, plans) = load(folder.path(), Answering::Configured);
-        let mut prices = endpoint_rows(&project).expect("rates that stay whole");
-        prices.extend(project.prices.iter().map(price_row));
+        let prices = project_rows(&project, Answering::Configured).expect("prices");
         let clock = Clock::system();
         let runtime = open(&project, plans, None, prices, &clock);
         World { folder, sim, runtime, clock }
@@ -108,6 +107,29 @@ impl Recipe {
     /// As [`Self::start`], by a clock of the test's own.
     pub(crate) fn start_at(&self, clock: &Clock) -> World {
         self.start_as(clock, |_| {})
+    }
+
+    /// With the project's providers reached as it configures them: `{sim}` in its file is the simulator's address.
+    pub(crate) fn start_wired(&self) -> World {
+        let (folder, clock) = (tempfile::tempdir().expect("a folder"), Clock::system());
+        // The simulator has the project's prices, and the project the simulator's address.
+        self.at("127.0.0.1:9").write(folder.path());
+        let (project, _) = load(folder.path(), Answering::Configured);
+        let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
+        let (prices, deployments) = (sim_prices(&project), sim_deployments(&project));
+        let sim = Sim::start(SimOptions { scenario, prices, deployments, ..SimOptions::default() });
+        let sim = sim.expect("a simulator");
+        self.at(&sim.address().to_string()).write(folder.path());
+        let (project, plans) = load(folder.path(), Answering::Configured);
+        let prices = project_rows(&project, Answering::Configured).expect("prices");
+        let runtime = open(&project, plans, None, prices, &clock);
+        World { folder, sim, runtime, clock }
+    }
+
+    fn at(&self, address: &str) -> Self {
+        let mut recipe = self.clone();
+        recipe.files.values_mut().for_each(|text| *text = text.replace("{sim}", address));
+        recipe
     }
 
     /// With the plan of agent `a` changed to what no file may say.

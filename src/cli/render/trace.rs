@@ -6,7 +6,7 @@ use crate::domain::event::{
     AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::pricing::{Factor, Fee, Fees, Mismatch};
+use crate::domain::pricing::{Charged, Factor, Fee, Fees, Mismatch};
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
     StepLine, TimelineEntry, TokenDocument, Trace,
@@ -295,6 +295,8 @@ fn details(attempt: &AttemptLine) -> Vec<String> {
         lines.extend(model_details(model));
     }
     lines.extend(attempt.usage_mismatch.as_ref().map(contradiction));
+    let charged = |charged: &Charged| format!("THE PROVIDER SAYS {charged}, and {} is booked", attempt.cost_usd);
+    lines.extend(attempt.charged_usd.as_ref().map(charged));
     match &attempt.gave {
         None => {}
         Some(Gave::Failure(why)) => lines.push(failure(why)),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{AccountKey, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
-use crate::domain::pricing::{Factors, Mismatch, Usage};
+use crate::domain::pricing::{Charged, Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
@@ -187,6 +187,9 @@ pub struct Settled {
     /// What contradicts itself in that usage: the bill is the whole reservation then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<Mismatch>,
+    /// What the provider says that it charged: a check beside the bill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
     /// The usage as the provider sent it, at most [`RAW_USAGE_BYTES_MAX`] of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_usage: Option<Value>,

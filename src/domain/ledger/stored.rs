@@ -187,6 +187,7 @@ fn settled_unknown(hold: &Hold) -> Event {
         source: CostSource::Unknown,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

@@ -88,18 +88,31 @@ impl PriceBook {
     }
 
     /// The price of the model that a response says answered, `pinned` being the row of the model that was asked (LEDGER
-    /// rule 5). The asked model's own dated snapshot has its price; any other model must have a row of its own.
+    /// rule 5). The asked model's own dated snapshot has its price; any other model must have a row of its own. Behind the
+    /// project's word for a model the reply names what it stands for, and another one has its price in the same zone.
     #[must_use]
     pub fn find_answering<'a>(&'a self, pinned: &'a PriceRow, answering: &str, now: Timestamp) -> Option<&'a PriceRow> {
-        if answering == pinned.model.model() {
+        let (family, asked) = match &pinned.stands_for {
+            None => pinned.model.as_str().split_once('/')?,
+            Some(priced) => priced.as_str().rsplit_once('/')?,
+        };
+        if answering == asked || answering == pinned.model.model() {
             return Some(pinned);
         }
-        let named = |model: &str| ModelName::from(format!("{}/{model}", pinned.model.provider()));
+        let named = |model: &str| ModelName::from(format!("{family}/{model}"));
         if let Some(row) = self.find(&named(answering), now) {
             return Some(row);
         }
         let base = without_date(answering)?;
-        if base == pinned.model.model() { Some(pinned) } else { self.find(&named(base), now) }
+        if base == asked { Some(pinned) } else { self.find(&named(base), now) }
+    }
+
+    /// The rows of a model as the price of `model`, the project's word for what the book knows as `priced`. None where
+    /// nobody knows that price.
+    #[must_use]
+    pub fn standing_for(&self, model: &ModelName, of: &ModelName, priced: &ModelName) -> Vec<PriceRow> {
+        let rows = self.rows.get(of).into_iter().flatten();
+        rows.map(|row| row.standing_for(model.clone(), priced.clone())).collect()
     }
 
     /// What an attempt cost, `pinned` being the row of the model that was asked; `None` where nobody knows: the model that
@@ -232,6 +245,7 @@ impl Fact {
         let row = PriceRow {
             id: PriceId::from(""),
             model: self.model,
+            stands_for: None,
             price: TierPrice { rates, long: self.long.map(|long| over(self.rates, long)) },
             per_call: Money::ZERO,
             service_tiers: self.service_tiers.into_iter().map(|(name, tier)| (name, tier.resolve())).collect(),

@@ -6,6 +6,7 @@
 //! absent too: no wire of ours can cause them.
 
 mod book;
+mod charged;
 mod cost;
 mod factor;
 mod usage;
@@ -21,6 +22,7 @@ use crate::ids::{ModelName, PriceId};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
 pub use book::PriceBook;
+pub use charged::Charged;
 pub use cost::Served;
 pub use factor::{Factor, Factors};
 pub use usage::{Class, Fee, Fees, Mismatch, Tally, Unbelievable, Usage, believed};
@@ -33,6 +35,9 @@ pub struct PriceRow {
     pub id: PriceId,
     /// The model, as `provider/model`.
     pub model: ModelName,
+    /// The name that this is the price of, where the model's name is only the project's word for it: Azure's deployments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<ModelName>,
     /// What is charged where the provider serves the ordinary tier.
     pub price: TierPrice,
     /// What each billed call is charged beside its tokens, in every tier; no factor of `multipliers` applies to it.
@@ -289,6 +294,7 @@ impl PriceRow {
         let row = Self {
             id: PriceId::from(""),
             model: price.model,
+            stands_for: None,
             price: TierPrice { rates: rates.with_documented_defaults(), long: None },
             per_call: price.per_call,
             service_tiers: BTreeMap::new(),
@@ -322,6 +328,12 @@ impl PriceRow {
         row.multipliers.remove(&factor);
         row.notes.push(format!("multiplied by `{}`", factor.name()));
         Ok(row.with_id())
+    }
+
+    /// This row as the price of `model`, the project's word for what the price book knows as `priced`.
+    #[must_use]
+    pub fn standing_for(&self, model: ModelName, priced: ModelName) -> Self {
+        Self { model, stands_for: Some(priced), ..self.clone() }.with_id()
     }
 
     fn no_factor(&self, factor: Factor) -> PricingError {

@@ -174,6 +174,7 @@ impl Log {
             source,
             usage,
             mismatch: None,
+            charged: None,
             raw_usage: None,
             latency,
             first_token,

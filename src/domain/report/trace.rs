@@ -18,7 +18,7 @@ use crate::domain::event::{
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{Factors, Fees, Mismatch};
+use crate::domain::pricing::{Charged, Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
@@ -300,6 +300,9 @@ pub struct AttemptLine {
     /// What contradicts itself in the usage that the provider reported; the whole reservation is booked then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_mismatch: Option<Mismatch>,
+    /// What the provider says that it charged, where that isn't what it cost here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged_usd: Option<Charged>,
     /// Units that are billed beside the tokens.
     #[serde(default, skip_serializing_if = "Fees::is_none")]
     pub fees: Fees,

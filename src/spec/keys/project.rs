@@ -1,5 +1,7 @@
 //! The keys of `plimsoll.toml`.
 
+use crate::spec::flavour;
+
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
 use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
 use crate::units::Millis;
@@ -49,10 +51,18 @@ static PROVIDER: Section = Section {
         required(
             "wire",
             Kind::Choice {
-                now: &["openai-chat", "anthropic", "vertex-anthropic", "gemini", "vertex"],
-                later: &["openai-responses", "azure-openai"],
+                now: &[
+                    "openai-chat",
+                    "openai-responses",
+                    "azure-openai",
+                    "anthropic",
+                    "vertex-anthropic",
+                    "gemini",
+                    "vertex",
+                ],
+                later: &[],
             },
-            "The wire format: `openai-chat`, which most servers speak, `anthropic`, `vertex-anthropic`, `gemini`, or `vertex`",
+            "The wire format: `openai-chat`, which most servers speak, or a provider's own",
         ),
         optional(
             "base_url",
@@ -89,9 +99,14 @@ static PROVIDER: Section = Section {
         ),
         optional("headers", Kind::TextsByName, "Headers of every request; never secrets"),
         optional(
+            "flavour",
+            Kind::Choice { now: &flavour::NAMES, later: &[] },
+            "Which server it is, for what it does differently; known by the host where that is a service's own",
+        ),
+        optional(
             "output_cap_field",
             Kind::Choice { now: &["max_completion_tokens", "max_tokens"], later: &[] },
-            "The request's field for the output cap; `max_completion_tokens` for OpenAI, else `max_tokens`",
+            "The request's field for the output cap; `max_completion_tokens` for OpenAI and Azure, else `max_tokens`",
         ),
         optional(
             "pin_service_tier",
@@ -101,7 +116,7 @@ static PROVIDER: Section = Section {
         optional(
             "api_version",
             Kind::Text,
-            "The version asked for: Anthropic's is `2023-06-01` by default (from `2026-10-21` on keys are bearer tokens), Google's `v1`",
+            "The version asked for: Anthropic's is `2023-06-01` by default (from `2026-10-21` on keys are bearer tokens), Google's `v1`; Azure's is that of classic deployments, such as `2024-10-21`",
         ),
         optional("betas", Kind::Texts { min: 1, max: 16 }, "Anthropic: features that are named in `anthropic-beta`"),
         optional(
@@ -109,11 +124,43 @@ static PROVIDER: Section = Section {
             Kind::Choice { now: &["global", "us"], later: &[] },
             "Anthropic: where requests are served; `global` by default, `us` has prices of its own",
         ),
-        optional("stream_usage", Kind::Boolean, "Ask for usage at the end of a stream; true by default"),
+        optional(
+            "stream_usage",
+            Kind::Boolean,
+            "Ask for usage at the end of a stream; true, but for servers that tell it unasked",
+        ),
         optional(
             "no_cache_writes",
             Kind::Boolean,
             "Ask that no cache writes be charged, where the model knows it; true for OpenAI, else false",
+        ),
+        optional("store", Kind::Boolean, "Let the provider keep answers (`openai-responses`); false by default"),
+        optional(
+            "deployments",
+            Kind::TablesByName(&DEPLOYMENT),
+            "Azure: what stands behind each deployment, by its name, which is the model's name here",
+        ),
+        optional(
+            "api",
+            Kind::Choice { now: &["chat", "responses"], later: &[] },
+            "Azure: which of OpenAI's wires; `chat` by default",
+        ),
+        optional(
+            "auth",
+            Kind::Choice { now: &["api-key", "entra"], later: &[] },
+            "Azure: whether the key is a resource's key or a token of Entra; `api-key` by default",
+        ),
+    ],
+};
+
+static DEPLOYMENT: Section = Section {
+    doc: "What stands behind an Azure deployment, which decides its price",
+    fields: &[
+        required("model", Kind::Text, "The base model, such as `gpt-6.1-sol`"),
+        required(
+            "scope",
+            Kind::Choice { now: &["global", "data-zone-us", "data-zone-eu"], later: &["regional", "provisioned"] },
+            "Where it runs: global, data-zone-us or data-zone-eu",
         ),
     ],
 };

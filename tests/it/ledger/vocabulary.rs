@@ -203,6 +203,7 @@ pub(super) fn settled(reservation: ReservationId, bill: Money, source: CostSourc
         source,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

@@ -40,6 +40,7 @@ pub(super) fn settled(reservation: ReservationId, source: CostSource, usage: Opt
         source,
         usage,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency: Millis(1),
         first_token: None,

@@ -138,6 +138,7 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
         source: CostSource::Reported,
         usage: Some(usage),
         mismatch: None,
+        charged: None,
         raw_usage: Some(serde_json::json!({"prompt_tokens": 100, "completion_tokens": 20})),
         latency: Millis(812),
         first_token: None,

@@ -114,6 +114,7 @@ impl Fold {
             cost_state: CostState::Open,
             tokens: None,
             usage_mismatch: None,
+            charged_usd: None,
             fees: Fees::NONE,
             time_limit_ms: reserved.time_limit,
             latency_ms: None,
@@ -174,6 +175,7 @@ impl Fold {
         };
         attempt.tokens = settled.usage.as_ref().map(TokenDocument::from);
         attempt.usage_mismatch.clone_from(&settled.mismatch);
+        attempt.charged_usd = settled.charged.clone().filter(|charged| !charged.is(settled.bill));
         attempt.fees = settled.usage.map_or(Fees::NONE, |usage| usage.fees);
         attempt.latency_ms = Some(settled.latency);
         attempt.first_token_ms = settled.first_token;

@@ -95,8 +95,9 @@ impl Dialect for VertexAnthropic {
             "streamRawPredict" => true,
             _ => return None,
         };
-        let base = base.split_once("/projects/").map_or(base, |(base, _)| base);
-        Some(Door { provider: provider(base), model: Some(model), stream })
+        let (base, place) = base.split_once("/projects/").map_or((base, None), |(base, place)| (base, Some(place)));
+        let place = place.and_then(|place| place.split_once("/locations/")).map(|(_, location)| location);
+        Some(Door { provider: provider(base), model: Some(model), stream, place })
     }
 
     fn read<'a>(&self, asked: &Asked<'a>) -> Result<Chat<'a>, BadRequest> {
