@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::domain::policy::Priority;
+
 /// The most runs of `--each` at once.
 const PARALLEL_MAX: u16 = 1_024;
 /// Where the options of every command stand in its help: behind its own.
@@ -171,6 +173,10 @@ pub struct RunArguments {
     /// Go on with the conversation of this thread's run before; a label of the run, too
     #[arg(long, value_name = "ID")]
     pub thread: Option<String>,
+    /// How much the run matters: what a policy downgrades by; a label of the run, too. `normal` by default, or what the
+    /// agent says
+    #[arg(long, value_name = "LEVEL", value_parser = Priority::NAMES)]
+    pub priority: Option<String>,
     /// Print the run's document, with its cost, as JSON
     #[arg(long, conflicts_with = "events")]
     pub json: bool,

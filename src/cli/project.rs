@@ -7,7 +7,8 @@ use crate::cli::errors::{CliError, Problem, code};
 use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use crate::domain::policy::{PRIORITY, Priority};
+use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow, Terms};
 use crate::sim::SimPrice;
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::load_line::{LoadLine, load_line};
@@ -166,7 +167,8 @@ pub fn sim_prices(project: &Project) -> Vec<SimPrice> {
 /// The most that one run of an agent can cost, at the prices of a time.
 #[must_use]
 pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
-    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.worst_case(input, output)))
+    let terms = Terms::default().asking(plan.asks_to_keep());
+    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.bound(input, terms).worst_case(output)))
 }
 
 /// The labels of `--label name=value`.
@@ -191,6 +193,10 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
         if derived == DerivedLabels::Refused && DERIVED_LABELS.contains(&name) {
             let message = format!("the label `{name}` can't be given");
             return Err(problem(message, "the agent's file and `plimsoll.toml` say it").into());
+        }
+        if name == PRIORITY && value.parse::<Priority>().is_err() {
+            let message = format!("`{}` is no priority", crate::cli::render::text::one_line(value, 80));
+            return Err(problem(message, "priorities are low, normal and high").into());
         }
         if labels.insert(name.to_owned(), value.to_owned()).is_some() {
             return Err(problem(format!("the label `{name}` is given twice"), "give it once").into());

@@ -7,6 +7,7 @@ pub mod ability;
 pub mod audit;
 pub mod budget;
 pub mod builtin;
+pub mod caching;
 mod compact;
 pub mod context;
 pub mod event;

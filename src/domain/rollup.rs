@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{Call, CostSource, Created, EndState, Event};
+use crate::domain::event::{CacheFacts, Call, CostSource, Created, EndState, Event};
 use crate::domain::pricing::{Fees, Usage};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, ModelName};
@@ -111,6 +111,43 @@ pub struct Rollup {
     /// Attempts whose reported usage contradicts itself. The store keeps it behind the row, where there are some.
     #[serde(skip)]
     pub mismatched: u64,
+    /// What caches did. The store keeps it behind the row, where they did something.
+    #[serde(skip)]
+    pub caches: RollupCaches,
+}
+
+/// What caches did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollupCaches {
+    /// Steps that were answered by what was kept.
+    pub hits: u64,
+    /// What the first answers had cost that were given again.
+    pub avoided: Money,
+    /// What input that providers' caches held would have cost more, fresh.
+    pub saved: Money,
+}
+
+impl RollupCaches {
+    /// These and others together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            avoided: self.avoided.plus(other.avoided),
+            saved: self.saved.plus(other.saved),
+        }
+    }
+
+    /// Those of a row; `None` where they did nothing.
+    #[must_use]
+    pub fn of(rollup: &Rollup) -> Option<Self> {
+        (rollup.caches != Self::default()).then_some(rollup.caches)
+    }
+
+    fn of_attempt(cache: &CacheFacts) -> Self {
+        let avoided = cache.hit.map_or(Money::ZERO, |hit| hit.avoided);
+        Self { hits: u64::from(cache.hit.is_some()), avoided, saved: cache.saved }
+    }
 }
 
 /// Sums that came later than the others: what the store keeps behind a row. A field more is a new struct behind this one.
@@ -174,6 +211,7 @@ pub fn fold<E>(
             row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
                 rollup.usage = rollup.usage.plus(&settled.usage.unwrap_or_default());
                 rollup.mismatched += u64::from(settled.mismatch.is_some());
+                rollup.caches = rollup.caches.plus(RollupCaches::of_attempt(&settled.cache));
                 rollup.settled = rollup.settled.plus(settled.bill);
                 if settled.source == CostSource::Unknown {
                     rollup.unknown = rollup.unknown.plus(settled.bill);

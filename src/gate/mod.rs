@@ -41,6 +41,7 @@ use crate::domain::event::{Recorded, Reserved};
 use crate::domain::ledger::{Notice, Op, Short, Verdict};
 use crate::domain::limits::Refusal;
 use crate::domain::plan::ToolPlan;
+use crate::domain::policy::Approvals;
 use crate::domain::pricing::PriceBook;
 use crate::ids::{ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
@@ -153,6 +154,7 @@ pub struct Gate {
     book: Arc<PriceBook>,
     counter: Arc<Counter>,
     providers: Providers,
+    approvals: Arc<Approvals>,
     clock: Clock,
 }
 
@@ -160,7 +162,13 @@ impl Gate {
     /// A gate before a store, with a price book and the configured providers.
     #[must_use]
     pub fn new(store: Store, book: Arc<PriceBook>, providers: Providers, clock: Clock) -> Self {
-        Self { store, book, counter: Arc::new(Counter::default()), providers, clock }
+        Self { store, book, counter: Arc::new(Counter::default()), providers, approvals: Arc::default(), clock }
+    }
+
+    /// The same, where some models are denied.
+    #[must_use]
+    pub fn with_approvals(self, approvals: Approvals) -> Self {
+        Self { approvals: Arc::new(approvals), ..self }
     }
 
     /// The store behind the gate.

@@ -7,13 +7,14 @@ use sha2::{Digest, Sha256};
 
 use super::Gate;
 use super::form::{Beside, Rendered};
+use crate::domain::caching::{self, CacheChoice, Expected};
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheMarks, CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
-use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
+use crate::domain::policy::{self, Barred, DowngradeWhy, Failed, Leaving, SkipWhy, Skipped, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
@@ -49,8 +50,10 @@ impl Providers {
 /// How far a step goes to get its money (LEDGER rule 9): each field is a further concession.
 #[derive(Clone, Debug, Default)]
 pub struct Effort {
-    /// Which list of models.
+    /// Which list of models, as far as money goes.
     pub stance: Stance,
+    /// The rule of the policy that sends the step to the cheaper list though the money is there.
+    pub rule: Option<DowngradeWhy>,
     /// Count tokens, so that the bound is tighter.
     pub tight: bool,
     /// Don't sum up what doesn't fit: cut it.
@@ -64,6 +67,18 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// The list of models that the step is on.
+    #[must_use]
+    pub const fn stands(&self) -> Stance {
+        if self.rule.is_some() { Stance::Downgraded } else { self.stance }
+    }
+
+    /// Why it is on the cheaper list, if it is.
+    fn downgraded(&self) -> Option<DowngradeWhy> {
+        let short = || (self.stance == Stance::Downgraded).then_some(DowngradeWhy::ShortOfMoney);
+        self.rule.clone().or_else(short)
+    }
+
     /// Forgets the concessions of one step. What is known of the run stays: frozen prices, and that money is short, so
     /// that bounds are counted in tokens from here on and the landing reserve isn't raised for want of a count.
     pub fn settle(&mut self) {
@@ -82,6 +97,8 @@ pub struct Draft {
     pub request: Request,
     /// True where counting tokens would give a tighter bound.
     pub can_tighten: bool,
+    /// Whether the provider is asked to keep the request's beginning, and why.
+    pub caching: CacheChoice,
 }
 
 /// What came of preparing a model call.
@@ -142,7 +159,10 @@ impl Gate {
         turns: &[Sent],
     ) -> Prepared {
         let now = self.clock.now();
-        let chosen = match self.choose(run, rendered.model(run), intent, effort, now) {
+        let plan = rendered.model(run);
+        let without_rule = Effort { rule: None, ..effort.clone() };
+        let effort = if self.can_follow(plan, effort, now) { effort } else { &without_rule };
+        let chosen = match self.choose(run, plan, intent, effort, now) {
             Ok(chosen) => chosen,
             Err(answer) => return answer,
         };
@@ -186,9 +206,18 @@ impl Gate {
         Some((self.book.find(model, now)?, self.providers.terms(&model.provider())?))
     }
 
-    fn standing(&self, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
+    /// True where the rule that sends a step to the cheaper list leads to somebody who can be asked.
+    fn can_follow(&self, plan: &ModelPlan, effort: &Effort, now: Timestamp) -> bool {
+        let standing = |model: &ModelName| self.standing(plan, model, effort, now);
+        effort.rule.is_none() || policy::first(plan, Stance::Downgraded, standing).model.is_some()
+    }
+
+    fn standing(&self, plan: &ModelPlan, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
         let row = self.book.find(model, now);
-        let barred = if self.providers.terms(&model.provider()).is_none() {
+        let denial = self.approvals.denial(plan.policy.as_ref(), model);
+        let barred = if let Some(denial) = denial {
+            Some(Barred::Denied(Box::new(denial)))
+        } else if self.providers.terms(&model.provider()).is_none() {
             Some(Barred::NoProvider)
         } else if row.is_none() {
             Some(Barred::NoPrice)
@@ -208,15 +237,16 @@ impl Gate {
         effort: &Effort,
         now: Timestamp,
     ) -> Result<Chosen, Prepared> {
-        let standing = |model: &ModelName| self.standing(model, effort, now);
+        let standing = |model: &ModelName| self.standing(plan, model, effort, now);
+        let stance = effort.stands();
         if intent.purpose == Purpose::Landing {
-            return Ok(Chosen { model: landing_model(run), instead: None });
+            return self.landing_choice(run, plan);
         }
         let Some(last) = intent.tries.last() else {
-            return first_choice(plan, effort, policy::first(plan, effort.stance, standing));
+            return first_choice(plan, effort, policy::first(plan, stance, standing));
         };
         let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
-        let exits = policy::exits(plan, effort.stance, &tried, standing);
+        let exits = policy::exits(plan, stance, &tried, standing);
         let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
         let failed = Tried {
             failure: &last.failure,
@@ -229,19 +259,33 @@ impl Gate {
             retry::Next::Stop(why) => Err(Prepared::GiveUp(give_up(last, why))),
             retry::Next::Again { after } => {
                 later(last, after, now)?;
-                let first = policy::candidates(plan, effort.stance).first();
+                let first = policy::candidates(plan, stance).first();
                 let instead = (first != Some(&last.model)).then(|| "as the try before".to_owned());
                 Ok(Chosen { model: last.model.clone(), instead })
             }
             retry::Next::Elsewhere { after, exit } => {
                 later(last, after, now)?;
-                let leaving = Leaving { stance: effort.stance, tried: &tried, exit };
+                let leaving = Leaving { stance, tried: &tried, exit };
                 let choice = policy::elsewhere(plan, &leaving, standing);
                 let instead = format!("`{}` failed ({})", last.model, last.failure.class.name());
                 choice
                     .model
                     .map(|model| Chosen { model, instead: Some(instead) })
                     .ok_or_else(|| Prepared::GiveUp(give_up(last, retry::StopWhy::NobodyElse)))
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// The model of the last answer, unless it is denied meanwhile: then there is none.
+    fn landing_choice(&self, run: &Run, plan: &ModelPlan) -> Result<Chosen, Prepared> {
+        let model = landing_model(run);
+        match self.approvals.denial(plan.policy.as_ref(), &model) {
+            None => Ok(Chosen { model, instead: None }),
+            Some(denial) => {
+                let denied = vec![Skipped { model, why: SkipWhy::Barred(Barred::Denied(Box::new(denial))) }];
+                Err(nobody(plan, &denied))
             }
         }
     }
@@ -286,22 +330,29 @@ fn landing_model(run: &Run) -> ModelName {
 }
 
 fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
-    let skipped: Vec<String> = choice.skipped.iter().map(ToString::to_string).collect();
-    let Some(model) = choice.model else {
-        let frozen = choice.skipped.iter().any(|skipped| skipped.why == policy::SkipWhy::Barred(Barred::FrozenPrice));
-        return Err(Prepared::Refused(Box::new(Refusal {
-            limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
-            subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
-            value: "approved models".into(),
-            observed: format!("none can be asked: {}", skipped.join("; ")),
-            declared: plan.declared.clone(),
-        })));
-    };
-    let mut reasons = skipped;
-    if effort.stance == Stance::Downgraded {
-        reasons.insert(0, "downgraded: the budget is short".into());
-    }
+    let Some(model) = choice.model else { return Err(nobody(plan, &choice.skipped)) };
+    let downgraded = effort.downgraded().map(|why| why.to_string());
+    let reasons: Vec<String> = downgraded.into_iter().chain(choice.skipped.iter().map(ToString::to_string)).collect();
     Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
+}
+
+/// No model of a list can be asked. Where one is denied the place that denies it is named, since that is who can change it.
+fn nobody(plan: &ModelPlan, skipped: &[Skipped]) -> Prepared {
+    let barred = skipped.iter().filter_map(|skipped| match &skipped.why {
+        SkipWhy::Barred(barred) => Some(barred),
+        SkipWhy::Tried | SkipWhy::SameProvider | SkipWhy::NoLargerWindow => None,
+    });
+    let denial =
+        barred.clone().find_map(|barred| if let Barred::Denied(denial) = barred { Some(denial) } else { None });
+    let frozen = barred.clone().any(|barred| *barred == Barred::FrozenPrice);
+    let told: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+    Prepared::Refused(Box::new(Refusal {
+        limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
+        subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
+        value: "approved models".into(),
+        observed: format!("none can be asked: {}", told.join("; ")),
+        declared: denial.map_or_else(|| plan.declared.clone(), |denial| denial.declared.clone()),
+    }))
 }
 
 /// A conversation and the row that prices it.
@@ -363,9 +414,35 @@ impl Priced<'_> {
             }
             Purpose::Turn | Purpose::Repair | Purpose::Summary | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
+        let (caching, cache) = self.caching(run, rendered, intent, &fitted);
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
-        let request = request(run, rendered, &chosen.model, messages, tools, max_output);
-        Ok(self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten))
+        let request = Request { cache, ..request(run, rendered, &chosen.model, messages, tools, max_output) };
+        let draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
+        Ok(Draft { caching, ..draft })
+    }
+
+    /// Whether the provider is asked to keep the beginning of a turn's request, and which.
+    fn caching(
+        &self,
+        run: &Run,
+        rendered: &Rendered,
+        intent: &ModelIntent,
+        fitted: &Fitted,
+    ) -> (CacheChoice, Option<CacheMarks>) {
+        let context = &run.plan.context;
+        let Some(longest) = self.terms.marks else { return (CacheChoice::NoMarks, None) };
+        let Some(stage) = run.plan.stage(&intent.step.stage) else { return (CacheChoice::Off, None) };
+        let ttl = context.cache_ttl.min(longest);
+        let items = run.map_items(&stage.id).and_then(|items| u64::try_from(items.len()).ok());
+        let system = &run.plan.call_of(&intent.step.place()).prompt.system;
+        let is_last = intent.purpose == Purpose::Last;
+        let expected = Expected::of(&run.plan, &stage.kind, system, items, is_last);
+        let choice = expected.judge(context.cache, &self.row.cache_prices(ttl), fitted.bound().tokens);
+        let was_cut = fitted.cuts.iter().any(|cut| cut.pot != Pot::Documents);
+        let turns = expected.whole.is_some();
+        let has_tools = !rendered.form.tools.is_empty();
+        let marks = choice.asks().then(|| caching::marks(&fitted.messages, has_tools, ttl, turns, was_cut)).flatten();
+        (choice, marks)
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -434,7 +511,9 @@ impl Priced<'_> {
         landing: Money,
         can_tighten: bool,
     ) -> Draft {
-        let bound = self.bound(fitted.bound().tokens);
+        // What is asked to be kept is charged as written: the bound has the dearer of the two.
+        let terms = self.terms.asking(request.cache.as_ref().map(|marks| marks.ttl));
+        let bound = self.row.bound(fitted.bound().tokens, terms);
         let call = ModelCall {
             model: chosen.model,
             price: self.row.id.clone(),
@@ -447,6 +526,7 @@ impl Priced<'_> {
             remark: intent.remark.clone(),
             sums_up: None,
             instead: chosen.instead,
+            downgraded: self.effort.downgraded().filter(|_| is_of_model_policy(intent.purpose)),
         };
         let reserved = Reserved {
             reservation: self.beside.next_reservation(run),
@@ -459,7 +539,16 @@ impl Priced<'_> {
             call: Call::Model(call),
         };
         let output_min = rendered.model(run).min_output_tokens.min(request.max_output_tokens);
-        Draft { reserved, lower: Lower { rate: bound.output_rate, output_min }, request, can_tighten }
+        let lower = Lower { rate: bound.output_rate, output_min };
+        Draft { reserved, lower, request, can_tighten, caching: CacheChoice::Off }
+    }
+}
+
+/// True for calls whose model the policy chooses: a landing has that of the call before it, a summary its own.
+const fn is_of_model_policy(purpose: Purpose) -> bool {
+    match purpose {
+        Purpose::Turn | Purpose::Last | Purpose::Repair => true,
+        Purpose::Landing | Purpose::Summary => false,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod cassette;
 mod checks;
 mod conductor;
 mod documents;
+mod downgrade;
 mod driving;
 mod dry_run;
 mod error;
@@ -40,6 +41,7 @@ use crate::domain::budget::Budget;
 use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
+use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::run::{Intent, Next, Run, Tree};
 use crate::failpoint;
@@ -230,7 +232,8 @@ impl Runtime {
         };
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
-            gate: Gate::new(store, Arc::new(book), known, options.clock.clone()),
+            gate: Gate::new(store, Arc::new(book), known, options.clock.clone())
+                .with_approvals(project.approvals.clone()),
             clock: options.clock,
             answers,
             simulated,
@@ -524,6 +527,9 @@ impl Runtime {
         derive("owner", plan.owner.as_deref());
         derive("feature", plan.feature.as_deref());
         derive("environment", Some(&self.0.environment));
+        if let Some(priority) = plan.priority {
+            labels.entry(PRIORITY.to_owned()).or_insert_with(|| priority.name().to_owned());
+        }
         labels
     }
 

@@ -1,14 +1,14 @@
 //! From what an attempt came to, to the fact that settles or voids it.
 
+use crate::domain::event::{CacheFacts, CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::event::{Call, ModelCall};
-use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::{PriceBook, Served};
+use crate::domain::pricing::{PriceBook, Served, Usage};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
 use crate::tool::ToolOutcome;
-use crate::units::{Millis, Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// Calls that are taken from one reply; a model that asks for more is cut short.
 const CALLS_MAX: usize = 256;
@@ -18,7 +18,8 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
     let Answer { reservation, latency, first_token, result } = answer;
     let settled = |bill, source, outcome| {
         let (usage, mismatch, raw_usage) = (None, None, None);
-        Settled { reservation, bill, source, usage, mismatch, raw_usage, latency, first_token, outcome }
+        let cache = CacheFacts::default();
+        Settled { reservation, bill, source, usage, mismatch, raw_usage, latency, first_token, outcome, cache }
     };
     match result {
         AnswerResult::Unbilled(failure) => Event::Voided(Voided { reservation, latency, failure }),
@@ -27,12 +28,15 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
         }
         AnswerResult::Replied(reply) => {
             let (bill, source) = bill(book, reserved, &reply, now);
+            let saved =
+                if source == CostSource::Reported { saved(book, reserved, &reply, bill, now) } else { Money::ZERO };
             let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
             let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
             let outcome = Outcome::Reply { message, stop, response_model, service_tier, factors, request_id };
             let raw_usage = raw_usage.map(bounded_usage);
-            Event::Settled(Box::new(Settled { usage, mismatch, raw_usage, ..settled(bill, source, outcome) }))
+            let cache = CacheFacts { saved, ..CacheFacts::default() };
+            Event::Settled(Box::new(Settled { usage, mismatch, raw_usage, cache, ..settled(bill, source, outcome) }))
         }
     }
 }
@@ -60,6 +64,22 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
     tracing::warn!(reservation = %reserved.reservation, %mismatch, "usage contradicts itself: what it costs is unknown");
     // Nobody knows the cost, but it isn't below what the classes say.
     (cost.max(reserved.amount), CostSource::Unknown)
+}
+
+/// What the input that a cache held would have cost more, fresh: the same bill without the cache, less the bill.
+fn saved(book: &PriceBook, reserved: &Reserved, reply: &Reply, billed: Money, now: Timestamp) -> Money {
+    let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else {
+        return Money::ZERO;
+    };
+    if usage.cache_read == Tokens::ZERO {
+        return Money::ZERO;
+    }
+    let fresh = Usage { input: usage.input.plus(usage.cache_read), cache_read: Tokens::ZERO, ..*usage };
+    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
+    let whole = book
+        .find_version(price)
+        .and_then(|pinned| book.bill(pinned, &fresh, reply.response_model.as_deref(), served, now));
+    whole.and_then(|whole| whole.checked_minus(billed)).unwrap_or_default()
 }
 
 /// Gives every call an id of its own, so that each has its own answer.
@@ -93,6 +113,7 @@ pub(crate) fn tool(reserved: &Reserved, outcome: ToolOutcome) -> Event {
         latency,
         first_token: None,
         outcome: Outcome::ToolResult { content, is_error, cut_bytes },
+        cache: CacheFacts::default(),
     }))
 }
 
@@ -117,6 +138,7 @@ pub(crate) fn broken_off(reserved: &Reserved, why: &str) -> Event {
         latency: Millis::ZERO,
         first_token: None,
         outcome: Outcome::Failed(failure),
+        cache: CacheFacts::default(),
     }))
 }
 
@@ -125,9 +147,8 @@ mod tests {
     use super::*;
     use crate::domain::event::{BoundMethod, InputBound, Purpose, RAW_USAGE_BYTES_MAX, StepKey};
     use crate::domain::message::{Pots, StopReason};
-    use crate::domain::pricing::{Factor, Factors, Fee, Mismatch, Usage};
+    use crate::domain::pricing::{Factor, Factors, Fee, Mismatch};
     use crate::ids::{ModelName, RunId};
-    use crate::units::Tokens;
 
     const NOW: Timestamp = Timestamp(1_795_392_000_000);
 
@@ -145,6 +166,7 @@ mod tests {
             remark: None,
             sums_up: None,
             instead: None,
+            downgraded: None,
         };
         Reserved {
             reservation: ReservationId { run: RunId::from_bits(1), number: 1 },

@@ -9,15 +9,17 @@ use toml::de::DeTable;
 use crate::domain::ability::{Reasons, Stated};
 use crate::domain::budget::{Budget, Period};
 use crate::domain::limits::Limits;
-use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
-use crate::spec::fault::{Faults, Source, code, suggest};
+use crate::domain::policy::Approvals;
+use crate::ids::{BudgetName, ModelName, ProviderName};
+use crate::spec::fault::{Faults, Source, code};
 use crate::spec::files::clean;
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
+use crate::spec::policy;
 use crate::spec::project::{
-    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, is_openai,
+    KeySource, OutputCapField, PriceOverride, Project, ProviderConfig, Quirks, Wire, is_openai,
 };
 use crate::spec::reader::{At, Node};
 use crate::units::{Money, TokenPrice};
@@ -38,6 +40,8 @@ pub(crate) fn bare(root: &Path) -> Project {
         providers: BTreeMap::new(),
         models: BTreeMap::new(),
         policies: BTreeMap::new(),
+        approvals: Approvals::default(),
+        qualities: policy::qualities(None, &mut Faults::new()),
         prices: Vec::new(),
         budgets: Vec::new(),
         defaults: Limits::default(),
@@ -50,16 +54,25 @@ pub(crate) fn resolve(
     root: &Path,
     source: &Source,
     table: &Spanned<DeTable<'_>>,
-    answering: Answering,
+    (answering, environment): (Answering, Option<&str>),
     faults: &mut Faults,
 ) -> Project {
     let node = Node::root(source, table, &PROJECT, faults);
+    let head = node.section("project");
     let models = models(&node, faults);
     let providers: Providers =
         node.sections_by_name("providers").iter().map(|(name, node)| provider(name, node, &models, faults)).collect();
     let (defaults, ceilings) = limits(&node, faults);
+    let own = head.as_ref().and_then(|head| head.text("environment")).map(|environment| environment.value);
+    let environment = environment.map(str::to_owned).or(own).unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned());
+    let qualities = policy::qualities(head.as_ref(), faults);
+    let known = answering.known(&providers);
+    let around = policy::Around { providers: &known, qualities: &qualities, environment: &environment };
+    let (policies, approvals) = policy::resolve(&node, &around, faults);
     let mut project = Project {
-        policies: policies(&node, &answering.known(&providers), faults),
+        policies,
+        approvals,
+        qualities,
         prices: prices(&node, faults),
         budgets: budgets(&node, faults),
         providers,
@@ -68,7 +81,7 @@ pub(crate) fn resolve(
         ceilings,
         ..bare(root)
     };
-    if let Some(head) = node.section("project") {
+    if let Some(head) = head {
         fill_head(&mut project, &head, faults);
     }
     project
@@ -223,39 +236,6 @@ pub(crate) fn check_header(node: &Node<'_>, name: &At<String>, value: &At<String
     }
 }
 
-fn policies(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTreeMap<PolicyName, Policy> {
-    let entries = node.sections_by_name("policies");
-    let known: Vec<String> = entries.iter().map(|(name, _)| name.value.clone()).collect();
-    let mut policies = BTreeMap::new();
-    for (name, node) in entries {
-        check_name(&node, "a policy", &name, faults);
-        let models = names::models(&node, "models", providers, faults);
-        let content_filter_fallbacks = names::models(&node, "content_filter_fallbacks", providers, faults);
-        let context_fallbacks = names::models(&node, "context_fallbacks", providers, faults);
-        let to = node.section("downgrade").and_then(|downgrade| downgrade.text("to"));
-        if let Some(to) = &to {
-            check_downgrade(&node, &name.value, to, &known, faults);
-        }
-        let downgrade = to.map(|to| PolicyName::from(to.value));
-        let quality = node.text("quality").map(|quality| quality.value);
-        let declared = declared(node.source, &name.span);
-        let name = PolicyName::from(name.value);
-        let policy = Policy { name, quality, models, content_filter_fallbacks, context_fallbacks, downgrade, declared };
-        policies.insert(policy.name.clone(), policy);
-    }
-    policies
-}
-
-fn check_downgrade(node: &Node<'_>, name: &str, to: &At<String>, known: &[String], faults: &mut Faults) {
-    if to.value == name {
-        let message = format!("the policy `{name}` downgrades to itself");
-        node.fault(faults, code::CONFLICT, &to.span, message, "name another policy");
-    } else if !known.contains(&to.value) {
-        let help = suggest(&to.value, known.iter().map(String::as_str), "");
-        node.fault(faults, code::UNKNOWN_NAME, &to.span, format!("no policy `{}`", to.value), help);
-    }
-}
-
 fn models(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<ModelName, Stated> {
     let nodes = node.sections("models");
     let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
@@ -343,7 +323,7 @@ fn budget(node: &Node<'_>, faults: &mut Faults) -> Option<Budget> {
         check_name(node, "a budget", name, faults);
     }
     let (scope, each) = (scope(node, faults), each(node, faults));
-    let time_zone = time_zone(node, faults);
+    let time_zone = names::time_zone(node, faults);
     let period = node.text("per").and_then(|word| period(&word.value));
     Some(Budget {
         name: BudgetName::from(name.as_ref()?.value.as_str()),
@@ -389,21 +369,6 @@ fn check_label(node: &Node<'_>, label: &At<String>, faults: &mut Faults) {
         let help = "expected 1 to 64 letters, digits, `_`, `-` and `.`, such as `tenant`";
         node.fault(faults, code::BAD_NAME, &label.span, message, help);
     }
-}
-
-fn time_zone(node: &Node<'_>, faults: &mut Faults) -> Option<jiff::tz::TimeZone> {
-    let Some(name) = node.text("time_zone") else { return Some(jiff::tz::TimeZone::UTC) };
-    let zone = jiff::tz::TimeZone::get(&name.value).ok();
-    if zone.is_none() {
-        let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
-        let near = crate::spec::fault::nearest(&name.value, known.iter().map(String::as_str));
-        let help = near.map_or_else(
-            || "expected an IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
-            |near| format!("did you mean `{near}`?"),
-        );
-        node.fault(faults, code::BAD_VALUE, &name.span, format!("no time zone `{}`", name.value), help);
-    }
-    zone
 }
 
 fn period(word: &str) -> Option<Period> {

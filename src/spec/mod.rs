@@ -18,6 +18,7 @@ pub mod load;
 pub mod load_line;
 mod model;
 mod names;
+mod policy;
 pub mod project;
 mod prompt;
 mod reader;

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use crate::domain::ability::{Abilities, Stated};
 use crate::domain::budget::Budget;
 use crate::domain::limits::{Declared, Limits};
+use crate::domain::policy::Approvals;
 use crate::domain::pricing::{Factor, PriceBook};
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
+pub use crate::spec::policy::{Downgrade, Policy, Quality};
 use crate::units::{Money, TokenPrice};
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
@@ -24,6 +26,10 @@ pub struct Project {
     pub providers: BTreeMap<ProviderName, ProviderConfig>,
     /// Model policies, by their key.
     pub policies: BTreeMap<PolicyName, Policy>,
+    /// Models that are denied, in the project's environment.
+    pub approvals: Approvals,
+    /// The tiers of quality, the lowest first.
+    pub qualities: Vec<String>,
     /// Prices over the built-in book, in the order of the file.
     pub prices: Vec<PriceOverride>,
     /// What the project says of models, whichever provider has them.
@@ -34,25 +40,6 @@ pub struct Project {
     pub defaults: Limits,
     /// What no agent's limits may exceed.
     pub ceilings: Ceilings,
-}
-
-/// A model policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Its key under `[policies]`.
-    pub name: PolicyName,
-    /// What the business may expect of it.
-    pub quality: Option<String>,
-    /// Approved models: the first is primary, the rest are fallbacks.
-    pub models: Vec<ModelName>,
-    /// Who may take over what a content filter or a refusal stopped.
-    pub content_filter_fallbacks: Vec<ModelName>,
-    /// Who takes over, after `models`, where a request was too long.
-    pub context_fallbacks: Vec<ModelName>,
-    /// The policy to fall to when money runs short.
-    pub downgrade: Option<PolicyName>,
-    /// Where it was declared.
-    pub declared: Declared,
 }
 
 /// A price over the built-in book.

@@ -11,9 +11,10 @@ use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded, RunState};
 use crate::domain::ledger::{Dirty, Hold};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey, RollupMore};
+use crate::domain::rollup::{self, Dimensions, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
 use crate::ids::{PlanHash, PriceId, ReservationId, RunId};
+use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
 use crate::store::read::{self, RunMoney};
@@ -38,6 +39,8 @@ pub(crate) struct Books {
     /// Entries of the audit log of this group.
     audit: Vec<AuditEntry>,
     audit_next: u64,
+    /// Answers that are kept.
+    answers: Answers,
     bytes: usize,
 }
 
@@ -107,7 +110,9 @@ impl OpenRun {
 
 impl Books {
     pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, Box<OpenRun>>) -> Result<Self, StoreError> {
-        let audit_next = read::audit_next(&*reader.view()?)?;
+        let view = reader.view()?;
+        let (audit_next, answers) = (read::audit_next(&*view)?, Answers::load(&*view)?);
+        drop(view);
         Ok(Self {
             reader,
             runs,
@@ -118,6 +123,7 @@ impl Books {
             new_plans: Vec::new(),
             audit: Vec::new(),
             audit_next,
+            answers,
             bytes: 0,
         })
     }
@@ -149,6 +155,9 @@ impl Books {
             self.fetch(run)?;
             self.fold(run, at, &event)?
         };
+        if let Event::Settled(settled) = &event {
+            self.answers.keep(at, settled)?;
+        }
         let recorded = Recorded { seq, at, event };
         let content =
             serde_json::to_vec(&recorded).map_err(|error| StoreError::unwritable(&keys::event(run, seq), &error))?;
@@ -218,6 +227,7 @@ impl Books {
                 published.open.push(open.summary.clone());
             }
         }
+        self.answers.write(&mut batch);
         self.write_rollups(&mut batch)?;
         Ok((batch, published))
     }
@@ -292,7 +302,12 @@ impl Books {
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
             let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
+            let caches = RollupCaches::of(&row.rollup);
             let record = match (thread, more) {
+                (thread, more) if caches.is_some() => {
+                    let of = (thread.unwrap_or_default(), more.unwrap_or_default());
+                    codec::seal_compact(&place, &(&key, &row.rollup, of.0, of.1, caches))?
+                }
                 (None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
                 (Some(thread), None) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
                 // No thread has an empty name.

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::audit::AuditEntry;
-use crate::domain::event::{AccountKey, Created, Event, Labels, Recorded, RunState};
+use crate::domain::event::{AccountKey, AnswerKey, Created, Event, KeptAnswer, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{Day, Rollup, RollupKey, RollupMore};
+use crate::domain::rollup::{Day, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, ReservationId, RunId};
 use crate::store::codec;
@@ -193,8 +193,12 @@ fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreErro
     let (thread, rest): (Arc<str>, &[u8]) = codec::middle_compact(key, rest)?;
     of.1.thread = Some(thread).filter(|thread| !thread.is_empty());
     if !rest.is_empty() {
-        let more: RollupMore = codec::end_compact(key, rest)?;
+        let (more, rest): (RollupMore, &[u8]) = codec::middle_compact(key, rest)?;
         more.add_to(&mut rollup);
+        if !rest.is_empty() {
+            let caches: Option<RollupCaches> = codec::end_compact(key, rest)?;
+            rollup.caches = caches.unwrap_or_default();
+        }
     }
     Ok((of, rollup))
 }
@@ -261,6 +265,12 @@ pub(crate) fn budget(view: &dyn View, account: &AccountKey) -> Result<Option<Acc
         return Ok(Some(value));
     }
     Err(StoreError::Record { what: keys::describe(&key), why: format!("it is of {found}") })
+}
+
+/// An answer that is kept.
+pub(crate) fn answer(view: &dyn View, key: &AnswerKey) -> Result<Option<KeptAnswer>, StoreError> {
+    let place = keys::answer(key);
+    view.get(&place)?.map(|record| codec::open_json(&place, &record)).transpose()
 }
 
 /// The run that last took a caller's key.

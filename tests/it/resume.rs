@@ -283,6 +283,7 @@ fn given_up(run: RunId) -> Op {
         source: CostSource::Reported,
         usage: None,
         mismatch: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

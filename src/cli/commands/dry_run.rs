@@ -88,6 +88,7 @@ fn describe(plan: &Plan, dry: &DryRun) -> Result<String, CliError> {
     }));
     lines.extend(dry.cuts.iter().map(|cut| format!("cut               {} tokens: {}", cut.tokens, cut.what)));
     lines.extend(dry.request.as_ref().map(|request| format!("output cap        {} tokens", request.max_output_tokens)));
+    lines.extend(dry.prompt_cache.map(|choice| format!("prompt cache      {choice}")));
     lines.push(format!("worst case        {}", dry.worst_case));
     lines.push(format!("landing reserve   {}", dry.landing_reserve));
     if let Some(wire) = &dry.wire {

@@ -165,7 +165,8 @@ impl Ledger {
     /// Raises or lowers the landing reserve and moves the budgets where the root's own attempt says so. A child's attempt
     /// names the reserve as it stands, and a new period is in the root's log.
     fn track_reserved(&mut self, run: RunId, reserved: &Reserved) {
-        if matches!(reserved.call, Call::Model(_)) {
+        // An answer that was kept says nothing of what the next call may cost.
+        if matches!(reserved.call, Call::Model(_)) && !reserved.amount.is_zero() {
             self.with_root(run, |open| open.bound = reserved.amount);
         }
         self.with_root_itself(run, |open| {

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::caching::CachePrices;
+use crate::domain::message::CacheTtl;
 use crate::domain::plan::hex;
 use crate::ids::{ModelName, PriceId};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
@@ -343,6 +345,17 @@ impl PriceRow {
     #[must_use]
     pub fn is_valid_at(&self, now: Timestamp) -> bool {
         self.valid_from.is_none_or(|from| from <= now) && self.valid_to.is_none_or(|to| now < to)
+    }
+
+    /// What a token of a request's beginning costs, kept for so long or not, by the ordinary rates.
+    #[must_use]
+    pub const fn cache_prices(&self, ttl: CacheTtl) -> CachePrices {
+        let Rates { input, cache_read, cache_write, cache_write_long, .. } = self.price.rates;
+        let write = match ttl {
+            CacheTtl::Short => cache_write,
+            CacheTtl::Long => cache_write_long,
+        };
+        CachePrices { input, read: cache_read, write }
     }
 
     /// True where nothing ever costs anything, the call itself included.

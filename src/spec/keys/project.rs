@@ -1,5 +1,7 @@
 //! The keys of `plimsoll.toml`.
 
+use crate::domain::policy::Priority;
+
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
 use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TOKENS_MAX, optional, required};
 
@@ -17,6 +19,7 @@ pub(crate) static PROJECT: Section = Section {
             "How each provider is reached, by the name that models begin with",
         ),
         optional("policies", Kind::TablesByName(&POLICY), "Model policies that agents name"),
+        optional("denied", Kind::Tables(&DENIED), "Models that nobody may ask, whatever agent or policy names them"),
         optional("prices", Kind::Tables(&PRICE), "Prices over the built-in book, USD for 1,000,000 tokens"),
         optional("models", Kind::Tables(&MODEL), "What models can do, over what is known of them"),
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
@@ -37,6 +40,11 @@ static HEAD: Section = Section {
             "environment",
             Kind::Text,
             "The `environment` label of all runs; `PLIMSOLL_ENVIRONMENT` goes before it; `development` by default",
+        ),
+        optional(
+            "qualities",
+            Kind::Texts { min: 1, max: 16 },
+            "Tiers of quality, the lowest first; `basic`, `standard` and `high` by default",
         ),
         optional("store", Kind::Text, "The folder of the store, relative to this file; `.plimsoll` by default"),
     ],
@@ -90,20 +98,72 @@ static POLICY: Section = Section {
         ),
         CONTENT_FILTER_FALLBACKS,
         CONTEXT_FALLBACKS,
-        optional("quality", Kind::Text, "What the business may expect of it, such as `standard`"),
+        optional(
+            "quality",
+            Kind::Text,
+            "The tier that it is good for, one of the project's `qualities`; agents may ask for one",
+        ),
+        optional("owner", Kind::Text, "Who may change it; told where a model is refused"),
+        optional(
+            "environments",
+            Kind::TablesByName(&ENVIRONMENT),
+            "What an environment leaves of it: an environment only narrows",
+        ),
         optional("downgrade", Kind::Table(&DOWNGRADE), "Where to go when money runs short"),
     ],
 };
 
+static ENVIRONMENT: Section = Section {
+    doc: "What an environment leaves of a policy",
+    fields: &[
+        optional(
+            "models",
+            Kind::Texts { min: 1, max: MODELS_MAX },
+            "Those of the policy's `models` that are approved here",
+        ),
+        optional(
+            "content_filter_fallbacks",
+            Kind::Texts { min: 0, max: MODELS_MAX },
+            "Those of the policy's `content_filter_fallbacks` that are approved here",
+        ),
+        optional(
+            "context_fallbacks",
+            Kind::Texts { min: 0, max: MODELS_MAX },
+            "Those of the policy's `context_fallbacks` that are approved here",
+        ),
+    ],
+};
+
+static DENIED: Section = Section {
+    doc: "Models that nobody may ask; a run that would ask one is refused before the call",
+    fields: &[
+        required("model", Kind::Text, "The model as `provider/model`, or the beginning of several such as `groq/*`"),
+        optional("environments", Kind::Texts { min: 1, max: 64 }, "Where it is denied; everywhere by default"),
+        optional("reason", Kind::Text, "Why"),
+        optional("owner", Kind::Text, "Who may change it"),
+    ],
+};
+
 static DOWNGRADE: Section = Section {
-    doc: "Where to go when money runs short",
+    doc: "Where to go when money runs short, and when to go there earlier; each rule is enough for itself",
     fields: &[
         required("to", Kind::Text, "The policy to fall to when a call's money isn't there"),
         optional(
             "at",
-            Kind::Later("leave `at` out: the downgrade comes when a call's money isn't there"),
-            "A share of the budget at which to downgrade comes with a later version",
+            Kind::Text,
+            "A share of the tightest budget, settled and held, such as `\"90%\"`: from there on",
         ),
+        optional(
+            "priority",
+            Kind::Choice { now: &Priority::NAMES, later: &[] },
+            "Runs of this priority or a lower one, whatever the budget",
+        ),
+        optional(
+            "hours",
+            Kind::Texts { min: 1, max: 16 },
+            "Parts of the day such as `\"20:00-06:00\"`, whatever the budget",
+        ),
+        optional("time_zone", Kind::Text, "IANA time zone that `hours` are read in; `UTC` by default"),
     ],
 };
 

@@ -117,6 +117,7 @@ pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: 
         remark: None,
         sums_up: None,
         instead: None,
+        downgraded: None,
     });
     Event::Reserved(Box::new(Reserved {
         reservation: ReservationId { run, number },
@@ -138,6 +139,7 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
         source: CostSource::Reported,
         usage: Some(usage),
         mismatch: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: Some(serde_json::json!({"prompt_tokens": 100, "completion_tokens": 20})),
         latency: Millis(812),
         first_token: None,
