@@ -154,6 +154,9 @@ pub struct BooksArguments {
 pub struct CheckArguments {
     /// One agent [default: all]
     pub agent: Option<String>,
+    /// Answer 2 where there are warnings: in a CI, say
+    #[arg(long)]
+    pub strict: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

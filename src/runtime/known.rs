@@ -56,7 +56,7 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 }
 
 /// What a provider's requests allow it to charge for.
-pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
+pub(crate) const fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat => openai_terms(&config.quirks),
     }

@@ -24,6 +24,7 @@ mod thread;
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
 pub use error::RuntimeError;
+pub(crate) use known::terms_of;
 pub(crate) use people::Request;
 pub use progress::{Observer, Progress, silent};
 

@@ -143,8 +143,7 @@ impl<'a> Chat<'a> {
             choices: whole(fields, "n", 1..=CHOICES_MAX)?.unwrap_or(1),
             stream,
             include_usage: read_include_usage(fields, stream)?,
-            cache_writes: fields.get("prompt_cache_options").and_then(|options| options.get("mode"))
-                != Some(&Value::from("explicit")),
+            cache_writes: writes_to_cache(fields),
         })
     }
 
@@ -158,6 +157,14 @@ impl<'a> Chat<'a> {
     pub(crate) fn may_call(&self) -> bool {
         !self.tools.is_empty() && self.choice != Choice::None
     }
+}
+
+/// False where the client turned cache writes off: `explicit`, and no part says where one should end.
+fn writes_to_cache(fields: &Map<String, Value>) -> bool {
+    let mode = fields.get("prompt_cache_options").and_then(|options| options.get("mode"));
+    let messages = fields.get("messages").and_then(Value::as_array).into_iter().flatten();
+    let mut parts = messages.filter_map(|message| message.get("content")?.as_array()).flatten();
+    mode != Some(&Value::from("explicit")) || parts.any(|part| part.get("prompt_cache_breakpoint").is_some())
 }
 
 fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadRequest> {

@@ -3,12 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod agents;
+mod caching;
 mod cli;
 mod context;
 mod each;
 mod fallbacks;
 mod fan_out;
 mod floors;
+mod kept;
 mod kill;
 mod ledger;
 mod licences;
@@ -17,6 +19,7 @@ mod live_store;
 mod long_talk;
 mod map;
 mod people;
+mod policies;
 mod pricing;
 mod provider;
 mod proxy;

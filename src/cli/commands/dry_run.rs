@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::arguments::RunArguments;
 use crate::cli::commands::check::frozen_warnings;
+use crate::cli::commands::check::lints::Warning;
 use crate::cli::commands::prices::FrozenRow;
 use crate::cli::commands::run::sim_choice;
 use crate::cli::errors::{CliError, Problem, code};
@@ -23,7 +24,7 @@ struct DryRunDocument<'a> {
     plan_hash: PlanHash,
     plan: &'a Plan,
     first_call: &'a DryRun,
-    warnings: &'a [String],
+    warnings: &'a [Warning],
 }
 
 pub(super) fn dry_run(
