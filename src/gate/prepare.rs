@@ -214,7 +214,7 @@ impl Gate {
 
     fn standing(&self, plan: &ModelPlan, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
         let row = self.book.find(model, now);
-        let denial = self.approvals.denial(plan.policy.as_ref(), model);
+        let denial = self.approvals.denial_in(plan, model);
         let barred = if let Some(denial) = denial {
             Some(Barred::Denied(Box::new(denial)))
         } else if self.providers.terms(&model.provider()).is_none() {
@@ -281,7 +281,7 @@ impl Gate {
     /// The model of the last answer, unless it is denied meanwhile: then there is none.
     fn landing_choice(&self, run: &Run, plan: &ModelPlan) -> Result<Chosen, Prepared> {
         let model = landing_model(run);
-        match self.approvals.denial(plan.policy.as_ref(), &model) {
+        match self.approvals.denial_in(plan, &model) {
             None => Ok(Chosen { model, instead: None }),
             Some(denial) => {
                 let denied = vec![Skipped { model, why: SkipWhy::Barred(Barred::Denied(Box::new(denial))) }];

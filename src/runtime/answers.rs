@@ -60,6 +60,8 @@ pub trait Answers: Send + Sync + 'static {
 pub struct Outgoing {
     /// Where it would go.
     pub url: String,
+    /// Its headers, but for keys and what names the attempt.
+    pub head: String,
     /// Its body, byte for byte.
     pub body: Vec<u8>,
 }
@@ -108,7 +110,8 @@ impl Answers for Live {
 
     fn outgoing(&self, request: &Request) -> Option<Outgoing> {
         let client = self.client(&request.model.provider())?;
-        Some(Outgoing { url: client.url().to_owned(), body: client.body(request).ok()? })
+        let (url, head) = (client.url().to_owned(), client.head(request));
+        Some(Outgoing { url, head, body: client.body(request).ok()? })
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::domain::limits::Declared;
+use crate::domain::plan::ModelPlan;
 use crate::ids::{ModelName, PolicyName};
 
 /// What the project denies.
@@ -72,6 +73,19 @@ impl Approvals {
                 declared: narrowed.declared.clone(),
             })
         })
+    }
+}
+
+impl Approvals {
+    /// Why a model may not be asked by this plan: each of its policies that lists it has a say, and one that approves is enough.
+    #[must_use]
+    pub fn denial_in(&self, plan: &ModelPlan, model: &ModelName) -> Option<Denial> {
+        let own = self.denial(plan.policy.as_ref(), model)?;
+        let downgrade = plan.downgrade.as_ref().filter(|to| to.candidates.contains(model));
+        match downgrade {
+            Some(to) => self.denial(Some(&to.policy), model),
+            None => Some(own),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Conductor {
         Some(Keep { key, ttl: plan.ttl, output, max_output_tokens })
     }
 
-    /// Everything that shapes the answer: where it is asked, the model, and the body byte for byte, without marks for the
+    /// Everything that shapes the answer: where it is asked, the model, the head, and the body byte for byte, without marks for the
     /// provider's cache. And whose it is, unless the author shares it.
     fn answer_key(&self, run: &Run, plan: CachePlan, request: &Request) -> Option<AnswerKey> {
         let plain = Request { cache: None, ..request.clone() };
@@ -63,6 +63,7 @@ impl Conductor {
             tenant.as_bytes(),
             request.model.as_str().as_bytes(),
             outgoing.url.as_bytes(),
+            outgoing.head.as_bytes(),
             &outgoing.body,
         ];
         for part in parts {
