@@ -94,6 +94,9 @@ pub enum CacheChoice {
 }
 
 impl CacheChoice {
+    /// Nothing of the request is sent again.
+    pub const NOTHING_SHARED: Self = Self::TooSeldom { reads: 0, needed: None };
+
     /// True where it is asked for.
     #[must_use]
     pub const fn asks(self) -> bool {
@@ -181,7 +184,9 @@ impl Expected {
         // The least that a tool loop is made for: one turn that calls a tool, and one that reads its answer.
         let whole = turns.then_some(Reuse { writes: 1, reads: 1 });
         let head = match kind {
-            StageKind::Map { .. } if !speaks_of_item(system) => {
+            StageKind::Map { each, .. }
+                if !speaks_of_item(system) && !(system.is_empty() && each.tools().is_empty()) =>
+            {
                 let items = items.unwrap_or(u64::from(plan.limits.items));
                 let writes = items.min(u64::from(plan.limits.parallel));
                 Reuse { writes, reads: items - writes }

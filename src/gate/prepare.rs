@@ -437,11 +437,14 @@ impl Priced<'_> {
         let system = &run.plan.call_of(&intent.step.place()).prompt.system;
         let is_last = intent.purpose == Purpose::Last;
         let expected = Expected::of(&run.plan, &stage.kind, system, items, is_last);
-        let choice = expected.judge(context.cache, &self.row.cache_prices(ttl), fitted.bound().tokens);
+        let (prices, size) = (self.row.cache_prices(ttl), fitted.bound().tokens);
+        let choice = expected.judge(context.cache, &prices, size);
         let was_cut = fitted.cuts.iter().any(|cut| cut.pot != Pot::Documents);
-        let turns = expected.whole.is_some();
+        let turns = expected.whole.is_some_and(|whole| caching::judge(context.cache, &prices, size, whole).asks());
         let has_tools = !rendered.form.tools.is_empty();
         let marks = choice.asks().then(|| caching::marks(&fitted.messages, has_tools, ttl, turns, was_cut)).flatten();
+        // Without instructions, tools and turns there is nothing that another call sends too.
+        let choice = if choice.asks() && marks.is_none() { CacheChoice::NOTHING_SHARED } else { choice };
         (choice, marks)
     }
 
