@@ -11,7 +11,7 @@ use crate::world::{Recipe, Told, World};
 
 const MODEL: &str =
     "[model]\nmodels = ['openai/gpt-5-mini']\nmax_output_tokens = 300\n[prompt]\nuser = '{{ input }}'\n";
-const DONE: &str = "[[rule]]\ntext = 'done'\n";
+const DONE: &str = "[[reply]]\ntext = 'done'\n";
 
 fn recipe(cache: &str) -> Recipe {
     Recipe::agent(&format!("{MODEL}[cache]\n{cache}\n")).scenario(DONE)
@@ -111,11 +111,11 @@ async fn an_answer_outlives_the_process() {
 #[tokio::test]
 async fn what_is_no_whole_answer_is_never_kept() {
     for (scenario, what) in [
-        ("[[rule]]\ntext = 'do'\nfinish = 'length'\n", "cut"),
-        ("[[rule]]\ntext = 'do'\nfinish = 'content_filter'\n", "filtered"),
-        ("[[rule]]\ntext = 'done'\nfault = 'missing_usage'\n", "of unknown cost"),
-        ("[[rule]]\nrefusal = 'no'\n", "a refusal"),
-        ("[[rule]]\nfault = 'server_error'\n", "a failure"),
+        ("[[reply]]\ntext = 'do'\nfinish = 'length'\n", "cut"),
+        ("[[reply]]\ntext = 'do'\nfinish = 'content_filter'\n", "filtered"),
+        ("[[reply]]\ntext = 'done'\nfault = 'missing_usage'\n", "of unknown cost"),
+        ("[[reply]]\nrefusal = 'no'\n", "a refusal"),
+        ("[[reply]]\nfault = 'server_error'\n", "a failure"),
     ] {
         let world = recipe("ttl = '1h'").scenario(scenario).start();
         let (first, second) = (world.run().await, world.run().await);
@@ -132,7 +132,7 @@ async fn an_answer_of_the_wrong_form_is_not_kept() {
     let world = Recipe::agent(&format!("{MODEL}{output}[cache]\nttl = '1h'\n")).scenario(DONE).start();
     let told = world.run().await;
     assert!(told.settlements().all(|settled| settled.cache.kept.is_none()), "{}", told.show());
-    let good = "[[rule]]\ntext = '{\"a\": \"b\"}'\n";
+    let good = "[[reply]]\ntext = '{\"a\": \"b\"}'\n";
     let world = Recipe::agent(&format!("{MODEL}{output}[cache]\nttl = '1h'\n")).scenario(good).start();
     let (first, second) = (world.run().await, world.run().await);
     assert_eq!((first.state(), world.invoice().count), (RunState::Finished, 1), "{}", second.show());

@@ -56,7 +56,7 @@ async fn an_agent_says_the_priority_of_its_runs_and_the_caller_stands_over_it() 
 #[tokio::test]
 async fn a_share_of_the_tightest_budget_sends_the_next_run_to_the_cheaper_policy() {
     let budgets = "[[budgets]]\nname = 'wide'\ncap = '$1000'\nper = 'total'\n\
-        [[budgets]]\nname = 'tight'\ncap = '$1'\nper = 'total'\neach = ['tenant']\n";
+        [[budgets]]\nname = 'tight'\ncap = '$0.01'\nper = 'total'\neach = ['tenant']\n";
     let world = with_rule("at = '0.01%'", budgets).start();
     let (acme, zeta) = (labels(&[("tenant", "acme")]), labels(&[("tenant", "zeta")]));
     assert_eq!(asked(&world.run_with(acme.clone()).await).0, "openai/gpt-5-mini", "nothing is spent yet");

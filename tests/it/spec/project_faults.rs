@@ -110,11 +110,6 @@ plimsoll.toml:2:11: no provider `opnai` is configured
     |           ^^^^^^^^^
   help: did you mean `openai`?
 
-plimsoll.toml:3:15: `policies.a.downgrade.at` is not supported by this version
-  3 | downgrade = { at = "90%", to = "b" }
-    |               ^^
-  help: leave `at` out: the downgrade comes when a call's money isn't there
-
 plimsoll.toml:3:32: no policy `b`
   3 | downgrade = { at = "90%", to = "b" }
     |                                ^^^

@@ -186,7 +186,7 @@ fn changed(plan: &Plan, stored: &[StoredPrompt]) -> Vec<Warning> {
 fn denied(of: &str, model: &ModelPlan, approvals: &Approvals) -> Vec<Warning> {
     let denied = model.models().into_iter().filter_map(|name| {
         let denial = approvals.denial_in(model, name)?;
-        let message = format!("{of} names {name}, which is {denial}: its calls are refused");
+        let message = format!("{of} names {name}, whose calls are refused: {denial}");
         Some(Warning::new(code::DENIED, message, "name another model, or ask for the approval"))
     });
     denied.collect()
