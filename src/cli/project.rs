@@ -161,6 +161,7 @@ pub fn sim_prices(project: &Project) -> Vec<SimPrice> {
         output: decimal(price.output),
         cache_read: price.cache_read.map(decimal),
         cache_write: price.cache_write.map(decimal),
+        cache_write_long: None,
         per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     };
     project.prices.iter().map(sim).collect()

@@ -39,6 +39,9 @@ pub struct SimPrice {
     /// Input written to a cache; `input` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<String>,
+    /// Input written to a cache for the longer time to live; `cache_write` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_long: Option<String>,
     /// USD of each billed call, beside its tokens; nothing if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_call: Option<String>,
@@ -53,6 +56,9 @@ pub struct Counts {
     pub cached: u64,
     /// The part of it that was written to a cache.
     pub cache_write: u64,
+    /// The part of it that was written to a cache for the longer time to live.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_long: u64,
     /// All of the output.
     pub completion: u64,
     /// The part of it that was reasoning.
@@ -74,20 +80,24 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The exact bill of a call that is billed.
-    pub(crate) fn amount(&self, counts: &Counts) -> Money {
+    /// The exact bill of a call that is billed, its tokens at `percent` hundredths of the rates.
+    pub(crate) fn amount(&self, counts: &Counts, percent: u64) -> Money {
         let tier = match self.long {
             Some((over, long)) if counts.prompt > over => long,
             Some(_) | None => self.base,
         };
         let fresh = counts.prompt.saturating_sub(counts.cached).saturating_sub(counts.cache_write);
+        let fresh = fresh.saturating_sub(counts.cache_write_long);
         let sum = [
             (fresh, tier.input),
             (counts.cached, tier.cache_read),
             (counts.cache_write, tier.cache_write),
+            (counts.cache_write_long, tier.cache_write_long),
             (counts.completion, tier.output),
         ];
         let tokens: u128 = sum.iter().map(|(count, price)| u128::from(*count) * u128::from(*price)).sum();
+        // Published rates keep the hundredths whole; a price of a project's own may not, and providers round up.
+        let tokens = (tokens * u128::from(percent)).div_ceil(100);
         Money::from_pico(u128::from(self.per_call) + tokens)
     }
 }
@@ -97,6 +107,7 @@ struct Tier {
     input: u64,
     cache_read: u64,
     cache_write: u64,
+    cache_write_long: u64,
     output: u64,
 }
 
@@ -154,11 +165,13 @@ impl Rates {
         let read = |text: &str| pico_a_token(&price.model, text);
         let input = read(&price.input)?;
         let or_input = |text: &Option<String>| text.as_deref().map_or(Ok(input), read);
+        let cache_write = or_input(&price.cache_write)?;
         let base = Tier {
             input,
             output: read(&price.output)?,
             cache_read: or_input(&price.cache_read)?,
-            cache_write: or_input(&price.cache_write)?,
+            cache_write,
+            cache_write_long: price.cache_write_long.as_deref().map_or(Ok(cache_write), read)?,
         };
         let per_call = price.per_call.as_deref().map_or(Ok(0), |text| pico_a_call(&price.model, text))?;
         let rate = Rate { base, per_call, long: None, context: None, writes: price.cache_write.is_some() };
@@ -225,6 +238,7 @@ struct Row {
     out: String,
     cache_read: Option<String>,
     cache_write: Option<String>,
+    cache_write_long: Option<String>,
     long: Option<LongRow>,
 }
 
@@ -237,6 +251,7 @@ struct LongRow {
     out: Option<String>,
     cache_read: Option<String>,
     cache_write: Option<String>,
+    cache_write_long: Option<String>,
 }
 
 impl Row {
@@ -250,6 +265,7 @@ impl Row {
             output: pico_a_token(&self.id, &self.out)?,
             cache_read: read(&self.cache_read, input)?,
             cache_write: read(&self.cache_write, input)?,
+            cache_write_long: read(&self.cache_write_long, read(&self.cache_write, input)?)?,
         };
         let long = self.long.as_ref().map(|long| {
             let input = read(&long.input, base.input)?;
@@ -260,12 +276,21 @@ impl Row {
                 output: read(&long.out, base.output)?,
                 cache_read: read(&long.cache_read, otherwise(&self.cache_read, base.cache_read))?,
                 cache_write: read(&long.cache_write, otherwise(&self.cache_write, base.cache_write))?,
+                cache_write_long: read(
+                    &long.cache_write_long,
+                    otherwise(&self.cache_write_long, base.cache_write_long),
+                )?,
             };
             Ok((long.over, tier))
         });
         let (long, context) = (long.transpose()?, Some(self.context));
         Ok(Rate { base, per_call: 0, long, context, writes: self.cache_write.is_some() })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Reads USD per million tokens as pico-dollars a token: the same digits, six places on.
@@ -297,7 +322,7 @@ mod tests {
     use super::*;
 
     fn amount(model: &str, counts: Counts) -> u128 {
-        Rates::new(&[]).expect("the table").find(None, model).expect("a rate").amount(&counts).pico()
+        Rates::new(&[]).expect("the table").find(None, model).expect("a rate").amount(&counts, 100).pico()
     }
 
     #[test]
@@ -306,7 +331,8 @@ mod tests {
         let counts = Counts { prompt: 1_000, cached: 400, completion: 50, ..Counts::default() };
         assert_eq!(amount("gpt-5-mini", counts), 150_000_000 + 10_000_000 + 100_000_000);
         // gpt-6.1-sol: $2 in, $0.1 cached, $2.5 written, $10 out.
-        let counts = Counts { prompt: 100, cached: 10, cache_write: 20, completion: 1, reasoning: 1 };
+        let counts =
+            Counts { prompt: 100, cached: 10, cache_write: 20, completion: 1, reasoning: 1, ..Counts::default() };
         assert_eq!(amount("gpt-6.1-sol", counts), 70 * 2_000_000 + 10 * 100_000 + 20 * 2_500_000 + 10_000_000);
     }
 
@@ -329,7 +355,7 @@ mod tests {
         let rates = Rates::new(&[price("local/qwen"), price("gpt-5-mini")]).expect("prices");
         let one = Counts { prompt: 1, ..Counts::default() };
         for (provider, model) in [(None, "qwen"), (Some("local"), "qwen"), (Some("openai"), "gpt-5-mini")] {
-            assert_eq!(rates.find(provider, model).expect("a rate").amount(&one).pico(), 1_000_000);
+            assert_eq!(rates.find(provider, model).expect("a rate").amount(&one, 100).pico(), 1_000_000);
         }
         assert!(rates.find(None, "nobody").is_none());
     }
@@ -345,7 +371,7 @@ mod tests {
         };
         let rates = Rates::new(&[price("0.002000000001")]).expect("prices");
         let counts = Counts { prompt: 3, completion: 1, ..Counts::default() };
-        assert_eq!(rates.find(None, "m").expect("a rate").amount(&counts).pico(), 2_000_000_001 + 5_000_000);
+        assert_eq!(rates.find(None, "m").expect("a rate").amount(&counts, 100).pico(), 2_000_000_001 + 5_000_000);
         for text in ["", "-1", "1e3", "0.0000000000001", "1000.1"] {
             assert!(Rates::new(&[price(text)]).is_err(), "{text}");
         }

@@ -1,6 +1,7 @@
 //! Files of a project: what loads, and how each fault is told.
 
 mod faults;
+mod policies;
 mod project_faults;
 mod provider_keys;
 mod stage_faults;

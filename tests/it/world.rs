@@ -252,6 +252,7 @@ fn sim_price(price: &PriceOverride) -> SimPrice {
         output: decimal(price.output),
         cache_read: None,
         cache_write: None,
+        cache_write_long: None,
         per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
     }
 }
