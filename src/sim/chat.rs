@@ -106,7 +106,6 @@ pub(crate) enum Caching {
     /// The same, but nothing is written.
     ReadOnly,
     /// The prompt up to a mark behind so many messages: what of it an earlier turn sent is read, the rest is written.
-    #[expect(dead_code, reason = "for wires with marks, blocks and categories")]
     Marked {
         /// How many messages stand before the last mark; none where it stands on tools.
         messages: usize,

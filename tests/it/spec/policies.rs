@@ -30,10 +30,7 @@ fn rules_of_a_downgrade_are_in_the_plan() {
     let folder = project(&[("agents/a.toml", "[model]\npolicy = \"good\"\n"), ("plimsoll.toml", TIERS)]);
     let (_, plan) = load_agent(folder.path(), "a", &options()).unwrap_or_else(|faults| panic!("{faults}"));
     let text = serde_json::to_string(&plan.model.downgrade.expect("a downgrade").rules).expect("JSON");
-    assert_eq!(
-        text,
-        r#"{"at":9250,"priority":"low","hours":[{"from":1200,"to":360}],"time_zone":"Europe/Berlin"}"#
-    );
+    assert_eq!(text, r#"{"at":9250,"priority":"low","hours":[{"from":1200,"to":360}],"time_zone":"Europe/Berlin"}"#);
 }
 
 #[test]
@@ -86,7 +83,8 @@ fn faults_of_an_agent_that_asks_for_a_quality() {
 
 #[test]
 fn a_cache_of_a_workflow_is_said_stage_by_stage() {
-    let stages = "[model]\nmodels = [\"openai/gpt-5-mini\"]\n[cache]\nttl = \"1h\"\n[[stage]]\nid = \"x\"\nkind = \"model\"\n";
+    let stages =
+        "[model]\nmodels = [\"openai/gpt-5-mini\"]\n[cache]\nttl = \"1h\"\n[[stage]]\nid = \"x\"\nkind = \"model\"\n";
     let told = faults(&[("agents/a.toml", stages)]);
     assert!(told.contains("say it for each stage that should have one: `[stage.cache]`"), "{told}");
     let of_tool = "[model]\nmodels = [\"openai/gpt-5-mini\"]\n[[stage]]\nid = \"x\"\nkind = \"approval\"\nask = \"?\"\ncache = { ttl = \"1h\" }\n";

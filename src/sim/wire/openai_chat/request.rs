@@ -37,17 +37,24 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
         choices: whole(fields, "n", 1..=CHOICES_MAX)?.unwrap_or(1),
         stream,
         include_usage: read_include_usage(fields, stream)?,
-        caching: if writes_to_cache(fields) { Caching::ByItself } else { Caching::ReadOnly },
+        caching: read_caching(fields),
         ..Chat::new(model, read_messages(fields)?)
     })
 }
 
-/// False where the client turned cache writes off: `explicit`, and no part says where one should end.
-fn writes_to_cache(fields: &Map<String, Value>) -> bool {
+/// What the client asks of the cache: `explicit` keeps what its marks say, and nothing where there is none.
+fn read_caching(fields: &Map<String, Value>) -> Caching {
     let mode = fields.get("prompt_cache_options").and_then(|options| options.get("mode"));
-    let messages = fields.get("messages").and_then(Value::as_array).into_iter().flatten();
-    let mut parts = messages.filter_map(|message| message.get("content")?.as_array()).flatten();
-    mode != Some(&Value::from("explicit")) || parts.any(|part| part.get("prompt_cache_breakpoint").is_some())
+    if mode != Some(&Value::from("explicit")) {
+        return Caching::ByItself;
+    }
+    let is_marked = |message: &Value| {
+        let parts = message.get("content").and_then(Value::as_array).into_iter().flatten();
+        parts.into_iter().any(|part| part.get("prompt_cache_breakpoint").is_some())
+    };
+    let messages = fields.get("messages").and_then(Value::as_array);
+    let last = messages.and_then(|messages| messages.iter().rposition(is_marked));
+    last.map_or(Caching::ReadOnly, |at| Caching::Marked { messages: at + 1, long: false })
 }
 
 fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadRequest> {
