@@ -7,12 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::Gate;
 use super::form::{Beside, Rendered};
-use crate::domain::caching::{self, CacheChoice, Expected};
+use crate::domain::caching::CacheChoice;
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{CacheMarks, CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, DowngradeWhy, Failed, Leaving, SkipWhy, Skipped, Stance, Standing};
 use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
@@ -418,33 +418,6 @@ impl Priced<'_> {
         let request = Request { cache, ..request(run, rendered, &chosen.model, messages, tools, max_output) };
         let draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
         Ok(Draft { caching, ..draft })
-    }
-
-    /// Whether the provider is asked to keep the beginning of a turn's request, and which.
-    fn caching(
-        &self,
-        run: &Run,
-        rendered: &Rendered,
-        intent: &ModelIntent,
-        fitted: &Fitted,
-    ) -> (CacheChoice, Option<CacheMarks>) {
-        let context = &run.plan.context;
-        let Some(longest) = self.terms.marks else { return (CacheChoice::NoMarks, None) };
-        let Some(stage) = run.plan.stage(&intent.step.stage) else { return (CacheChoice::Off, None) };
-        let ttl = context.cache_ttl.min(longest);
-        let items = run.map_items(&stage.id).and_then(|items| u64::try_from(items.len()).ok());
-        let system = &run.plan.call_of(&intent.step.place()).prompt.system;
-        let is_last = intent.purpose == Purpose::Last;
-        let expected = Expected::of(&run.plan, &stage.kind, system, items, is_last);
-        let (prices, size) = (self.row.cache_prices(ttl), fitted.bound().tokens);
-        let choice = expected.judge(context.cache, &prices, size);
-        let was_cut = fitted.cuts.iter().any(|cut| cut.pot != Pot::Documents);
-        let turns = expected.whole.is_some_and(|whole| caching::judge(context.cache, &prices, size, whole).asks());
-        let has_tools = !rendered.form.tools.is_empty();
-        let marks = choice.asks().then(|| caching::marks(&fitted.messages, has_tools, ttl, turns, was_cut)).flatten();
-        // Without instructions, tools and turns there is nothing that another call sends too.
-        let choice = if choice.asks() && marks.is_none() { CacheChoice::NOTHING_SHARED } else { choice };
-        (choice, marks)
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
