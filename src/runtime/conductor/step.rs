@@ -89,10 +89,14 @@ impl Conductor {
             }
         }
         match asked.list.is_empty() {
-            false => match self.ask(asked).await? {
-                Flow::Wait if again && self.wait_until.is_none() => Ok(Flow::On),
-                flow => Ok(flow),
-            },
+            false => {
+                let flying = self.in_flight.len() + asked.list.len();
+                match self.ask(asked).await? {
+                    // Where one of them has no money yet, what comes after it waits too.
+                    Flow::Wait if again && self.in_flight.len() == flying => Ok(Flow::On),
+                    flow => Ok(flow),
+                }
+            }
             true if moved => Ok(Flow::On),
             true => {
                 self.submit(vec![]).await?;
