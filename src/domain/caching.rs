@@ -217,8 +217,8 @@ fn speaks_of_item(system: &str) -> bool {
     system.contains("{%")
         || system.split("{{").skip(1).any(|part| {
             let expression = part.split("}}").next().unwrap_or(part);
-            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            words.into_iter().any(|word| word == "item" || word == "index")
+            let mut words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            words.any(|word| word == "item" || word == "index")
         })
 }
 

@@ -40,8 +40,8 @@ async fn a_loop_asks_for_what_it_sends_again_and_saves_money() {
     world.verify();
     let without = looping("tokens = 16_000\ncache = 'off'").start();
     let plain = without.run().await;
-    let written = plain.settlements().filter_map(|settled| settled.usage).map(|usage| usage.cache_write);
-    assert!(written.into_iter().all(|written| written == Tokens::ZERO));
+    let mut written = plain.settlements().filter_map(|settled| settled.usage).map(|usage| usage.cache_write);
+    assert!(written.all(|written| written == Tokens::ZERO));
     assert!(told.run.counters.settled < plain.run.counters.settled, "it paid");
     let first = |told: &crate::world::Told| told.reservations().next().expect("a reservation").amount;
     assert!(first(&told) > first(&plain), "the bound has the write");

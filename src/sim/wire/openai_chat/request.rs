@@ -49,8 +49,8 @@ fn read_caching(fields: &Map<String, Value>) -> Caching {
         return Caching::ByItself;
     }
     let is_marked = |message: &Value| {
-        let parts = message.get("content").and_then(Value::as_array).into_iter().flatten();
-        parts.into_iter().any(|part| part.get("prompt_cache_breakpoint").is_some())
+        let mut parts = message.get("content").and_then(Value::as_array).into_iter().flatten();
+        parts.any(|part| part.get("prompt_cache_breakpoint").is_some())
     };
     let messages = fields.get("messages").and_then(Value::as_array);
     let last = messages.and_then(|messages| messages.iter().rposition(is_marked));
