@@ -185,7 +185,7 @@ impl Expected {
         let whole = turns.then_some(Reuse { writes: 1, reads: 1 });
         let head = match kind {
             StageKind::Map { each, .. }
-                if !speaks_of_item(system) && !(system.is_empty() && each.tools().is_empty()) =>
+                if !(speaks_of_item(system) || system.is_empty() && each.tools().is_empty()) =>
             {
                 let items = items.unwrap_or(u64::from(plan.limits.items));
                 let writes = items.min(u64::from(plan.limits.parallel));

@@ -57,10 +57,7 @@ pub struct Downgrade {
 ///
 /// # Errors
 /// The names of several that are equally good.
-pub(crate) fn for_quality<'a>(
-    policies: &'a BTreeMap<PolicyName, Policy>,
-    rank: usize,
-) -> Result<Option<&'a Policy>, Vec<&'a str>> {
+pub(crate) fn for_quality(policies: &BTreeMap<PolicyName, Policy>, rank: usize) -> Result<Option<&Policy>, Vec<&str>> {
     let rank_of = |policy: &Policy| policy.quality.as_ref().map(|quality| quality.rank);
     let least = policies.values().filter_map(rank_of).filter(|at| *at >= rank).min();
     let fit: Vec<&Policy> = policies.values().filter(|policy| least.is_some() && rank_of(policy) == least).collect();

@@ -70,7 +70,6 @@ impl CacheFacts {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn nothing(amount: &Money) -> bool {
     amount.is_zero()
 }

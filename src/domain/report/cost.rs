@@ -237,7 +237,6 @@ const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_nothing(amount: &Money) -> bool {
     amount.is_zero()
 }

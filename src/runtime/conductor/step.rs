@@ -94,7 +94,7 @@ impl Conductor {
                 match self.ask(asked).await? {
                     // Where one of them has no money yet, what comes after it waits too.
                     Flow::Wait if again && self.in_flight.len() == flying => Ok(Flow::On),
-                    flow => Ok(flow),
+                    flow @ (Flow::On | Flow::Wait | Flow::Leave) => Ok(flow),
                 }
             }
             true if moved => Ok(Flow::On),
