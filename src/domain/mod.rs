@@ -22,3 +22,4 @@ pub mod rollup;
 pub mod run;
 pub mod summary;
 pub mod template;
+pub mod tightness;

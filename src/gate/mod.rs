@@ -41,7 +41,7 @@ use crate::domain::event::{Recorded, Reserved};
 use crate::domain::ledger::{Notice, Op, Short, Verdict};
 use crate::domain::limits::Refusal;
 use crate::domain::plan::ToolPlan;
-use crate::domain::pricing::PriceBook;
+use crate::domain::pricing::{Ages, PriceBook};
 use crate::ids::{ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
 use crate::tokenize::Counter;
@@ -151,6 +151,7 @@ pub struct Submitted {
 pub struct Gate {
     store: Store,
     book: Arc<PriceBook>,
+    ages: Ages,
     counter: Arc<Counter>,
     providers: Providers,
     clock: Clock,
@@ -160,7 +161,13 @@ impl Gate {
     /// A gate before a store, with a price book and the configured providers.
     #[must_use]
     pub fn new(store: Store, book: Arc<PriceBook>, providers: Providers, clock: Clock) -> Self {
-        Self { store, book, counter: Arc::new(Counter::default()), providers, clock }
+        Self { store, book, ages: Ages::DEFAULT, counter: Arc::new(Counter::default()), providers, clock }
+    }
+
+    /// The same with other ages of prices.
+    #[must_use]
+    pub fn with_ages(self, ages: Ages) -> Self {
+        Self { ages, ..self }
     }
 
     /// The store behind the gate.

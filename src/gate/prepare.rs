@@ -13,8 +13,8 @@ use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
-use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
+use crate::domain::policy::{self, Barred, Failed, Leaving, SkipWhy, Stance, Standing};
+use crate::domain::pricing::{Age, Ages, CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::{ModelName, ProviderName};
@@ -194,9 +194,20 @@ impl Gate {
         } else if effort.frozen.contains(model) {
             Some(Barred::FrozenPrice)
         } else {
-            None
+            row.and_then(|row| self.stale(row, now))
         };
         Standing { barred, window: row.and_then(|row| row.context_window) }
+    }
+
+    /// A price that is too old, where it is used for money: the simulated provider takes none.
+    fn stale(&self, row: &PriceRow, now: Timestamp) -> Option<Barred> {
+        match (&self.providers, self.ages.judge(row, now)) {
+            (Providers::Configured(_), Age::TooOld { days }) => {
+                let read = row.confirmed.as_ref().unwrap_or(&row.retrieved).clone();
+                Some(Barred::StalePrice { read, days })
+            }
+            (Providers::Any(_) | Providers::Configured(_), Age::Fresh | Age::Old { .. } | Age::TooOld { .. }) => None,
+        }
     }
 
     fn choose(
@@ -212,7 +223,7 @@ impl Gate {
             return Ok(Chosen { model: landing_model(run), instead: None });
         }
         let Some(last) = intent.tries.last() else {
-            return first_choice(plan, effort, policy::first(plan, effort.stance, standing));
+            return first_choice(plan, effort, policy::first(plan, effort.stance, standing), &self.ages);
         };
         let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, effort.stance, &tried, standing);
@@ -284,10 +295,18 @@ fn landing_model(run: &Run) -> ModelName {
     run.landing_model().cloned().unwrap_or_else(|| ModelName::from(""))
 }
 
-fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
+fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice, ages: &Ages) -> Result<Chosen, Prepared> {
     let skipped: Vec<String> = choice.skipped.iter().map(ToString::to_string).collect();
     let Some(model) = choice.model else {
-        let frozen = choice.skipped.iter().any(|skipped| skipped.why == policy::SkipWhy::Barred(Barred::FrozenPrice));
+        let barred = |skipped: &policy::Skipped| match &skipped.why {
+            SkipWhy::Barred(barred) => Some(barred.clone()),
+            SkipWhy::Tried | SkipWhy::SameProvider | SkipWhy::NoLargerWindow => None,
+        };
+        let barred: Vec<Barred> = choice.skipped.iter().filter_map(barred).collect();
+        if barred.iter().any(|barred| matches!(barred, Barred::StalePrice { .. })) {
+            return Err(Prepared::Refused(Box::new(too_old(ages, &skipped))));
+        }
+        let frozen = barred.contains(&Barred::FrozenPrice);
         return Err(Prepared::Refused(Box::new(Refusal {
             limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
             subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
@@ -301,6 +320,18 @@ fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Re
         reasons.insert(0, "downgraded: the budget is short".into());
     }
     Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
+}
+
+/// No price is young enough.
+fn too_old(ages: &Ages, skipped: &[String]) -> Refusal {
+    let mend = "`plimsoll prices import FILE` takes in newer ones, and `[[prices]]` with `retrieved` states one";
+    Refusal {
+        limit: LimitKind::StalePrice,
+        subject: None,
+        value: ages.refuse_after.to_string(),
+        observed: format!("{}; {mend}", skipped.join("; ")),
+        declared: ages.declared.clone(),
+    }
 }
 
 /// A conversation and the row that prices it.

@@ -3,7 +3,7 @@
 use crate::domain::event::{Call, ModelCall};
 use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::{PriceBook, Served};
+use crate::domain::pricing::{During, PriceBook, Served};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
@@ -26,7 +26,9 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
             Event::Settled(Box::new(settled(reserved.amount, CostSource::Unknown, Outcome::Failed(failure))))
         }
         AnswerResult::Replied(reply) => {
-            let (bill, source) = bill(book, reserved, &reply, now);
+            // From dispatch to now: for rates that depend on the hour.
+            let during = During { from: Timestamp(now.0.saturating_sub(latency.0)), to: now };
+            let (bill, source) = bill(book, reserved, &reply, during);
             let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
             let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
@@ -43,12 +45,12 @@ pub(crate) fn is_reply(fact: &Event) -> bool {
 }
 
 /// The exact cost where the provider reported usage of a model and a tier that have a price, else the reservation.
-fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) -> (Money, CostSource) {
+fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, during: During) -> (Money, CostSource) {
     let unknown = (reserved.amount, CostSource::Unknown);
     let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else { return unknown };
     let Some(pinned) = book.find_version(price) else { return unknown };
-    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
-    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, now);
+    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors, during: Some(during) };
+    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, during.to);
     let Some(cost) = cost else { return unknown };
     if cost > reserved.amount {
         tracing::error!(

@@ -9,11 +9,12 @@ use crate::sim::agent::{self, Speech};
 use crate::sim::count::{Counter, MESSAGE_TOKENS, PRIMING_TOKENS};
 use crate::sim::fault::{Fault, WireError, billed_of_error};
 use crate::sim::invoice::Billed;
-use crate::sim::rates::{Counts, Rate, Rates};
+use crate::sim::rates::Rates;
+use crate::sim::tariff::{Counts, Rate, Serving};
 use crate::sim::request::{BadRequest, Chat, Format, Message, Role};
 use crate::sim::scenario::{Pause, Reply, Scenario, When};
 use crate::sim::wire::{Broken, CHUNK_BYTES, Completion, Delta, Shown};
-use crate::units::{Millis, Money};
+use crate::units::{Millis, Money, Timestamp};
 
 /// Stands for the first tool that is offered, as the name in `loop_tool`.
 const ANY_TOOL: &str = "*";
@@ -79,6 +80,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) rates: &'a Rates,
     /// The provider that the path names.
     pub(crate) provider: Option<&'a str>,
+    /// When the request had been read: prices depend on date and hour.
+    pub(crate) at: Timestamp,
     pub(crate) attempt: u64,
     /// From 0 to 9,999: which share of `[faults]` strikes.
     pub(crate) draw: u64,
@@ -118,7 +121,7 @@ impl Act {
 impl Stage<'_> {
     /// Decides.
     pub(crate) fn decide(&self, chat: &Chat<'_>) -> Act {
-        let Some(rate) = self.rates.find(self.provider, chat.model) else {
+        let Some(rate) = self.rates.find(self.provider, chat.model, self.at) else {
             let message = format!("the model `{}` has no price here; give it one in `[[prices]]`", chat.model);
             return Act::refuse(chat.model, &WireError::new(404, "invalid_request_error", "model_not_found", message));
         };
@@ -188,7 +191,7 @@ impl Stage<'_> {
         let whole = Counts { prompt, completion: chat.tokens_max.unwrap_or(1), ..Counts::default() };
         let wait = reply.retry_after.or(self.scenario.file.faults.retry_after).map(|pause| pause.0);
         let wait = wait.or_else(|| (error.status == 429 && error.kind == "rate_limit_error").then_some(RETRY_AFTER));
-        let mut act = bill(chat.model, rate, billed, whole, 0, raw(error));
+        let mut act = self.bill(chat.model, rate, billed, whole, 0, raw(error));
         if let Some(Millis(wait)) = wait {
             act.headers.push((HeaderName::from_static("retry-after"), HeaderValue::from(wait.div_ceil(1000))));
             act.headers.push((HeaderName::from_static("retry-after-ms"), HeaderValue::from(wait)));
@@ -199,7 +202,7 @@ impl Stage<'_> {
     fn answer(&self, chat: &Chat<'_>, rate: &Rate, reply: &Reply, fault: Option<Fault>, prompt: u64) -> Act {
         let (mut completion, output) = self.complete(chat, reply, fault);
         let model = reply.model.as_deref().unwrap_or(chat.model);
-        let rate = self.rates.find(self.provider, model).unwrap_or(rate);
+        let rate = self.rates.find(self.provider, model, self.at).unwrap_or(rate);
         let counts = self.counts(chat, rate, reply, prompt, output);
         completion.model = model.to_owned();
         completion.usage = counts;
@@ -216,7 +219,7 @@ impl Stage<'_> {
         });
         let so_far = so_far.min(counts.completion);
         let status = reply.status.unwrap_or(200);
-        let mut act = bill(model, rate, billed, counts, so_far, payload(chat, fault, status, completion));
+        let mut act = self.bill(model, rate, billed, counts, so_far, payload(chat, fault, status, completion));
         if unworked {
             let elsewhere = HeaderValue::from_static("/elsewhere/v1/chat/completions");
             act.headers.push((HeaderName::from_static("location"), elsewhere));
@@ -301,9 +304,36 @@ impl Stage<'_> {
             prompt,
             cached,
             cache_write: reply.tokens.cache_write.unwrap_or(rest),
+            cache_write_long: 0,
             completion: reply.tokens.output.unwrap_or(output.0),
             reasoning: reply.tokens.reasoning.unwrap_or(output.1),
         }
+    }
+
+fn bill(&self, model: &str, rate: &Rate, billed: Billed, whole: Counts, so_far: u64, payload: Payload) -> Act {
+        let tokens = match billed {
+            Billed::None => Counts::default(),
+            Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },
+            Billed::SoFar => Counts { completion: so_far, reasoning: whole.reasoning.min(so_far), ..whole },
+            Billed::Whole => whole,
+        };
+        Act {
+            model: model.to_owned(),
+            fault: None,
+            billed,
+            tokens,
+            amount: if billed == Billed::None { Money::ZERO } else { self.amount(rate, &tokens) },
+            pace: Pace::default(),
+            headers: Vec::new(),
+            payload,
+        }
+    }
+
+    /// By the ordinary tier. A class without a price is charged as if the cache had no part in it.
+    fn amount(&self, rate: &Rate, tokens: &Counts) -> Money {
+        let serving = Serving::ordinary(self.at);
+        let plain = Counts { cached: 0, cache_write: 0, cache_write_long: 0, ..*tokens };
+        rate.amount(tokens, &serving).or_else(|| rate.amount(&plain, &serving)).unwrap_or_default()
     }
 
     fn counter(&self) -> Counter {
@@ -465,23 +495,4 @@ fn payload(chat: &Chat<'_>, fault: Option<Fault>, status: u16, completion: Compl
 
 fn raw(error: &WireError) -> Payload {
     Payload::Raw { status: error.status, content_type: "application/json", body: error.body() }
-}
-
-fn bill(model: &str, rate: &Rate, billed: Billed, whole: Counts, so_far: u64, payload: Payload) -> Act {
-    let tokens = match billed {
-        Billed::None => Counts::default(),
-        Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },
-        Billed::SoFar => Counts { completion: so_far, reasoning: whole.reasoning.min(so_far), ..whole },
-        Billed::Whole => whole,
-    };
-    Act {
-        model: model.to_owned(),
-        fault: None,
-        billed,
-        tokens,
-        amount: if billed == Billed::None { Money::ZERO } else { rate.amount(&tokens) },
-        pace: Pace::default(),
-        headers: Vec::new(),
-        payload,
-    }
 }

@@ -31,11 +31,13 @@ mod request;
 mod scenario;
 mod schema;
 mod serve;
+mod tariff;
 mod wire;
 
 pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
-pub use rates::{Counts, PriceError, SimPrice};
+pub use rates::{PriceError, Rates, SimHours, SimLong, SimPrice, SimTier};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
+pub use tariff::{Counts, Rate, Serving};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;

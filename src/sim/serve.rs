@@ -224,6 +224,7 @@ fn enter(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<(Act, Line), InvoiceError> {
+    let at = shared.clock.now();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let client_id = text("x-client-request-id").filter(|id| id.len() <= CLIENT_ID_BYTES_MAX);
     let body_sha256 = crate::domain::plan::hex(&Sha256::digest(body));
@@ -238,11 +239,10 @@ fn enter(
         (true, Ok(chat)) => {
             let draw =
                 if shared.scenario.file.faults.none() { WHOLE } else { draw(shared, client_id, &body_sha256, attempt) };
-            Stage { scenario: &shared.scenario, rates: &shared.rates, provider, attempt, draw }.decide(&chat)
+            Stage { scenario: &shared.scenario, rates: &shared.rates, provider, at, attempt, draw }.decide(&chat)
         }
     };
     let fault = act.fault.map(crate::sim::fault::Fault::name);
-    let at = shared.clock.now();
     let mut state = shared.lock();
     let number = state.books.next_number();
     let id = format!("chatcmpl-sim-{number}");

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::sim::count::boundary;
-use crate::sim::rates::Counts;
+use crate::sim::tariff::Counts;
 
 /// Bytes of text in one chunk where the scenario doesn't say.
 pub(crate) const CHUNK_BYTES: usize = 32;
@@ -114,7 +114,7 @@ impl Completion {
     }
 
     fn usage(&self) -> Value {
-        let Counts { prompt, cached, cache_write, completion, reasoning } = self.usage;
+        let Counts { prompt, cached, cache_write, completion, reasoning, .. } = self.usage;
         match self.shown {
             Shown::Null => return Value::Null,
             Shown::Garbage => return json!({"prompt_tokens": -1, "completion_tokens": "many", "total_tokens": null}),

@@ -11,8 +11,9 @@ use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded, RunState};
 use crate::domain::ledger::{Dirty, Hold};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey, RollupMore};
+use crate::domain::rollup::{self, Counted, Rollup, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
+use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, ReservationId, RunId};
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
@@ -44,7 +45,7 @@ pub(crate) struct Books {
 /// A run that is open, or has attempts that are.
 pub(crate) struct OpenRun {
     summary: RunSummary,
-    dimensions: Dimensions,
+    counted: Counted,
     /// The state under which the run is indexed and its summary stored; `None` until its first group.
     stored: Option<RunState>,
     /// True once its log is packed.
@@ -72,9 +73,9 @@ pub(crate) struct Published {
 }
 
 impl OpenRun {
-    fn new(summary: RunSummary, dimensions: Dimensions) -> Self {
+    fn new(summary: RunSummary, counted: Counted) -> Self {
         let money = RunMoney::default();
-        Self { summary, dimensions, stored: None, packed: false, pending: Vec::new(), money, money_changed: false }
+        Self { summary, counted, stored: None, packed: false, pending: Vec::new(), money, money_changed: false }
     }
 
     /// A run as its log tells it.
@@ -85,7 +86,7 @@ impl OpenRun {
         let mut summary = RunSummary::start(run, *at, created);
         rest.iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
         let stored = Some(summary.state);
-        Ok(Self { stored, packed, ..Self::new(summary, Dimensions::of(created)) })
+        Ok(Self { stored, packed, ..Self::new(summary, Counted::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -142,8 +143,8 @@ impl Books {
         let seq = if let Event::Created(created) = &event {
             self.refuse_twice(run)?;
             let summary = RunSummary::start(run, at, created);
-            let dimensions = Dimensions::of(created);
-            self.runs.insert(run, Box::new(OpenRun::new(summary, dimensions)));
+            let counted = Counted::of(created);
+            self.runs.insert(run, Box::new(OpenRun::new(summary, counted)));
             0
         } else {
             self.fetch(run)?;
@@ -238,7 +239,7 @@ impl Books {
             }
             Ok(())
         };
-        rollup::fold(&open.summary, &open.dimensions, at, event, &mut row)?;
+        rollup::fold(&open.summary, &open.counted, at, event, &mut row)?;
         let seq = open.summary.events;
         open.summary.apply(at, event);
         Ok(seq)
@@ -292,12 +293,15 @@ impl Books {
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
             let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
-            let record = match (thread, more) {
-                (None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
-                (Some(thread), None) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
-                // No thread has an empty name.
-                (thread, Some(more)) => {
-                    codec::seal_compact(&place, &(&key, &row.rollup, thread.unwrap_or_default(), more))?
+            let tightness = Some(&row.rollup.tightness).filter(|tightness| **tightness != Tightness::default());
+            // Each part needs those before it; no thread has an empty name.
+            let name = thread.unwrap_or_default();
+            let record = match (thread, more, tightness) {
+                (None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
+                (Some(_), None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name))?,
+                (_, Some(more), None) => codec::seal_compact(&place, &(&key, &row.rollup, name, more))?,
+                (_, more, Some(tightness)) => {
+                    codec::seal_compact(&place, &(&key, &row.rollup, name, more.unwrap_or_default(), tightness))?
                 }
             };
             batch.put(place, record);

@@ -193,8 +193,11 @@ fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreErro
     let (thread, rest): (Arc<str>, &[u8]) = codec::middle_compact(key, rest)?;
     of.1.thread = Some(thread).filter(|thread| !thread.is_empty());
     if !rest.is_empty() {
-        let more: RollupMore = codec::end_compact(key, rest)?;
+        let (more, rest): (RollupMore, &[u8]) = codec::middle_compact(key, rest)?;
         more.add_to(&mut rollup);
+        if !rest.is_empty() {
+            rollup.tightness = codec::end_compact(key, rest)?;
+        }
     }
     Ok((of, rollup))
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use self::stages::{BelowRow, StageRow};
 use super::Context;
+use crate::cli::aged::plan_age_warnings;
 use crate::cli::arguments::CheckArguments;
 use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
 use crate::cli::errors::CliError;
@@ -33,6 +34,7 @@ pub(super) fn check(context: &Context<'_>, arguments: &CheckArguments) -> Result
     let report = |plan| {
         let mut report = AgentReport::of(plan, &book, now);
         report.warnings.extend(frozen_warnings(plan, &book, now, &frozen));
+        report.warnings.extend(plan_age_warnings([plan], &book, &survey.project.ages, now));
         report
     };
     let reports: Vec<AgentReport> = survey.plans.values().map(report).collect();
