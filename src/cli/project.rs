@@ -8,10 +8,11 @@ use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{OffPeak, PriceBook, PriceRow, Rates, TierPrice, factor_text};
+use crate::provider::{ProviderError, check_key};
 use crate::sim::{SimHours, SimLong, SimPrice, SimTier};
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::load_line::{LoadLine, load_line};
-use crate::spec::project::{KeySource, Project};
+use crate::spec::project::Project;
 use crate::units::{Millis, Timestamp, TokenPrice};
 
 /// The most labels that one command takes.
@@ -77,19 +78,20 @@ pub fn is_simulated(project: &Project, sim: bool) -> bool {
 /// run: its failure is the run's.
 ///
 /// # Errors
-/// A variable that isn't set.
+/// A variable that isn't set, or a file that isn't there or isn't one of a key.
 pub fn keys_are_there(project: &Project, plan: &Plan) -> Result<(), CliError> {
     let downgrade = plan.model.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
     for model in plan.model.candidates.iter().chain(downgrade) {
         let Some(provider) = project.providers.get(&model.provider()) else { continue };
-        let KeySource::Env(variable) = &provider.key else { continue };
-        if std::env::var_os(variable).is_none_or(|key| key.is_empty()) {
-            let name = &provider.name;
-            let message =
-                format!("provider `{name}` takes its key from `{variable}`, which is not set; nothing was run");
-            let help = "export it, change `key_env`, or let the simulated provider answer with `--sim`";
-            return Err(Problem::usage(code::PROVIDER, message).help(help).into());
-        }
+        let Err(error) = check_key(provider) else { continue };
+        let (what, mend) = if let ProviderError::KeyMissing { provider, variable } = &error {
+            let what = format!("provider `{provider}` takes its key from `{variable}`, which is not set");
+            (what, "export it, change `key_env`")
+        } else {
+            (error.to_string(), "mend that file, name another")
+        };
+        let help = format!("{mend}, or let the simulated provider answer with `--sim`");
+        return Err(Problem::usage(code::PROVIDER, format!("{what}; nothing was run")).help(help).into());
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The conversation, provider-neutral: what goes to a model and what comes back.
 
+mod cache;
 mod file;
 mod opaque;
 mod sent;
 
 use std::sync::Arc;
 
+pub use cache::{CACHE_MARKS_MAX, CacheEnd, CacheMarks, CacheTtl};
 pub use file::{FILE_BYTES_MAX, File, FileError, Media};
 pub use opaque::{Form, Opaque};
 pub use sent::Sent;
@@ -173,6 +175,9 @@ pub struct Request {
     pub sampling: Sampling,
     /// True to stream.
     pub stream: bool,
+    /// Which beginnings of it the provider is asked to keep; `None` asks for nothing, and forbids it where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheMarks>,
 }
 
 /// Why a model stopped.

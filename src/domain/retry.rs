@@ -26,6 +26,8 @@ pub enum ErrorClass {
     NotSent,
     /// 401.
     BadKey,
+    /// 401 to a key or token that was kept from before: the next try takes a new one.
+    StaleKey,
     /// 403.
     Forbidden,
     /// 404: model or deployment missing.
@@ -81,6 +83,7 @@ impl ErrorClass {
         match self {
             Self::NotSent => "not_sent",
             Self::BadKey => "bad_key",
+            Self::StaleKey => "stale_key",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::BadRequest => "bad_request",
@@ -232,6 +235,8 @@ enum Rule {
     Again,
     /// Never passes here.
     Elsewhere(Exit),
+    /// Refused a key that has been forgotten since: the next try takes a new one, so that it is met once for each key.
+    WithNewKey,
     /// Wasn't the call's fault.
     AtOnce,
     /// Our own mistake.
@@ -260,6 +265,7 @@ const fn rule(class: ErrorClass) -> Rule {
         }
         ErrorClass::ContextTooLong => Rule::Elsewhere(Exit::LargerWindow),
         ErrorClass::ContentFilter | ErrorClass::Refused => Rule::Elsewhere(Exit::AfterFilter),
+        ErrorClass::StaleKey => Rule::WithNewKey,
         ErrorClass::Interrupted => Rule::AtOnce,
         ErrorClass::BadRequest => Rule::Stop,
     }
@@ -270,7 +276,12 @@ const fn rule(class: ErrorClass) -> Rule {
 pub const fn demand(class: ErrorClass) -> Exit {
     match rule(class) {
         Rule::Elsewhere(exit) => exit,
-        Rule::AgainThenElsewhere | Rule::ElsewhereThenAgain | Rule::Again | Rule::AtOnce | Rule::Stop => Exit::Any,
+        Rule::AgainThenElsewhere
+        | Rule::ElsewhereThenAgain
+        | Rule::Again
+        | Rule::WithNewKey
+        | Rule::AtOnce
+        | Rule::Stop => Exit::Any,
     }
 }
 
@@ -290,6 +301,7 @@ pub fn next(tried: &Tried<'_>, plan: &RetryPlan) -> Next {
     match rule {
         Rule::AgainThenElsewhere if tried.on_model < SAME_MODEL_TRIES_MAX => again_or_elsewhere(tried, plan),
         Rule::AgainThenElsewhere | Rule::ElsewhereThenAgain => elsewhere_or_again(tried, plan),
+        Rule::WithNewKey => Next::Again { after: Millis::ZERO },
         Rule::Again => again(tried, plan).unwrap_or(Next::Stop(StopWhy::WaitTooLong)),
         Rule::Elsewhere(exit) => elsewhere(tried, exit).unwrap_or(Next::Stop(nobody(exit))),
         Rule::AtOnce | Rule::Stop => Next::Stop(StopWhy::WouldRepeat),
@@ -379,6 +391,7 @@ mod tests {
         vec![
             passing(C::NotSent),
             other(C::BadKey),
+            (C::StaleKey, AGAIN, AGAIN, AGAIN),
             (C::Forbidden, any, any, nobody),
             (C::NotFound, any, any, nobody),
             (C::BadRequest, stop(StopWhy::WouldRepeat), stop(StopWhy::WouldRepeat), stop(StopWhy::WouldRepeat)),

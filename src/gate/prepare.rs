@@ -11,7 +11,7 @@ use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Win
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, Failed, Leaving, SkipWhy, Stance, Standing};
 use crate::domain::pricing::{Age, Ages, CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
@@ -31,10 +31,11 @@ pub enum Providers {
 }
 
 impl Providers {
-    /// The terms of requests that forbid cache writes and pin the service tier.
+    /// The terms of requests that pin the service tier, and for which no cache write is charged but what they ask for.
     #[must_use]
     pub const fn pinned() -> Terms {
-        Terms { cache_writes: CacheWrites::Never, service_tier: ServiceTier::Pinned, factors: Factors::NONE }
+        let (cache_writes, service_tier) = (CacheWrites::Never, ServiceTier::Pinned);
+        Terms { cache_writes, marks: Some(CacheTtl::Short), service_tier, factors: Factors::NONE }
     }
 
     fn terms(&self, provider: &ProviderName) -> Option<Terms> {
@@ -516,6 +517,7 @@ fn request(
         max_output_tokens,
         sampling: rendered.model(run).sampling.clone(),
         stream: rendered.model(run).stream,
+        cache: None,
     }
 }
 

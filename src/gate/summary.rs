@@ -88,6 +88,7 @@ impl Priced<'_> {
             max_output_tokens: max_output,
             sampling: Sampling::default(),
             stream: false,
+            cache: None,
         };
         let intent = ModelIntent { purpose: Purpose::Summary, remark: None, ..intent.clone() };
         let priced = Self { row, terms, turns: self.turns, ..*self };

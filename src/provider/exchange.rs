@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 
-use super::auth::{Keys, Secret};
+use super::auth::{Key, Keys, Secret};
 use super::dialect::{Dialect, Reader};
 use super::evidence::Host;
 use super::fault::{Broken, Context, Fault, Refused};
@@ -77,30 +77,26 @@ impl Endpoint {
         &*self.dialect
     }
 
-    pub(super) fn check_key(&self) -> Result<(), ProviderError> {
-        self.keys.check()
-    }
-
     /// Makes one attempt.
     pub(super) async fn attempt(&self, attempt: &mut Attempt<'_>) -> AnswerResult {
-        let mut secret = None;
-        match self.exchange(attempt, &mut secret).await {
+        let mut key = None;
+        match self.exchange(attempt, &mut key).await {
             Ok(reply) => AnswerResult::Replied(Box::new(reply)),
             Err(fault) => fault.result(&Context {
                 provider: self.provider.as_str(),
                 dialect: &*self.dialect,
                 host: Host::of(self.dialect.base_url()),
-                secret: secret.as_ref(),
+                secret: key.as_ref().map(|key| &key.secret),
                 wait: &attempt.wait,
             }),
         }
     }
 
-    async fn exchange(&self, attempt: &mut Attempt<'_>, secret: &mut Option<Secret>) -> Result<Reply, Fault> {
+    async fn exchange(&self, attempt: &mut Attempt<'_>, key: &mut Option<Key>) -> Result<Reply, Fault> {
         let body = self.dialect.body(attempt.request)?;
         let url = self.dialect.url(attempt.request)?;
-        *secret = attempt.wait.bound(self.keys.secret()).await??;
-        let headers = self.headers_of(attempt, secret.as_ref())?;
+        *key = attempt.wait.bound(Box::pin(self.keys.key(attempt.http))).await??;
+        let headers = self.headers_of(attempt, key.as_ref().map(|key| &key.secret))?;
         let client = attempt.http.client(Route::of(&url))?;
         if attempt.request.stream {
             attempt.wait.expect_first_token();
@@ -113,7 +109,7 @@ impl Endpoint {
         failpoint::reach("provider.answered");
         tracing::debug!(status = response.status().as_u16(), "answered");
         if !response.status().is_success() {
-            return Err(self.refused(attempt, &url, response).await);
+            return Err(self.refused(attempt, &url, key.as_ref(), response).await);
         }
         self.read(attempt, response).await
     }
@@ -139,10 +135,17 @@ impl Endpoint {
     }
 
     /// An answer with a bad status. Its body is read as far as bounds allow; the status alone counts too.
-    async fn refused(&self, attempt: &mut Attempt<'_>, url: &Url, mut response: reqwest::Response) -> Fault {
+    async fn refused(
+        &self,
+        attempt: &mut Attempt<'_>,
+        url: &Url,
+        key: Option<&Key>,
+        mut response: reqwest::Response,
+    ) -> Fault {
         let status = response.status().as_u16();
-        if status == 401 {
-            self.keys.forget();
+        let refused = key.filter(|_| status == 401);
+        if let Some(key) = refused {
+            self.keys.forget(&key.secret);
         }
         let header = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         // Only the host is shown: what follows it may be for its owner only.
@@ -161,8 +164,10 @@ impl Endpoint {
         let location = location.filter(|_| (300..400).contains(&status));
         let told = self.dialect.told(&body);
         let retry_after = retry_after.or(told.retry_after);
-        Fault::Refused(Box::new(Refused { status, told, retry_after, location }))
+        let stale_key = refused.is_some_and(|key| key.kept);
+        Fault::Refused(Box::new(Refused { status, told, retry_after, location, stale_key }))
     }
+
     /// Reads an answer with a good status, whole or as a stream, as it says itself that it is.
     async fn read(&self, attempt: &mut Attempt<'_>, response: reqwest::Response) -> Result<Reply, Fault> {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -46,6 +46,8 @@ pub(crate) struct Refused {
     pub(crate) retry_after: Option<Millis>,
     /// Where a redirect points to.
     pub(crate) location: Option<String>,
+    /// A key was refused that had been kept from before: there may be a new one.
+    pub(crate) stale_key: bool,
 }
 
 impl From<ProviderError> for Fault {
@@ -124,6 +126,7 @@ impl Refused {
     fn failure(self, context: &Context<'_>) -> Failure {
         let provider = context.provider;
         let class = context.dialect.class(self.status, &self.told);
+        let class = if class == ErrorClass::BadKey && self.stale_key { ErrorClass::StaleKey } else { class };
         let name = self.told.name().map(|name| format!(" (`{name}`)")).unwrap_or_default();
         let words = match &self.location {
             Some(location) => format!("a redirect to `{location}`, and none is followed; mend `base_url`"),

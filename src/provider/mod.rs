@@ -20,6 +20,7 @@ mod tests;
 
 use tracing::Instrument as _;
 
+use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
@@ -63,14 +64,6 @@ impl Client {
     pub fn new(config: &ProviderConfig, http: Http) -> Result<Self, ProviderError> {
         let endpoint = Endpoint::new(config, dialect_of(config)?)?;
         Ok(Self { provider: config.name.clone(), http, endpoint })
-    }
-
-    /// Says whether the provider's key can be there, without a call. A key's program isn't run for it.
-    ///
-    /// # Errors
-    /// Names the variable that isn't set.
-    pub fn check_key(&self) -> Result<(), ProviderError> {
-        self.endpoint.check_key()
     }
 
     /// The request's body as it would go out, byte for byte.
@@ -125,6 +118,14 @@ impl Client {
 /// Where `extra` names a field that isn't the author's to set.
 pub fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
     dialect_of(config)?.body(request)
+}
+
+/// Says whether a provider's key can be there, without a call. A key's program isn't run for it, and no token asked for.
+///
+/// # Errors
+/// Names the variable that isn't set, or the file that can't be used.
+pub fn check_key(config: &ProviderConfig) -> Result<(), ProviderError> {
+    Keys::new(config.name.clone(), config.key.clone()).check()
 }
 
 /// Refuses files that the model is known not to take, whatever the wire.
@@ -183,6 +184,18 @@ pub enum ProviderError {
         /// What it did.
         reason: String,
     },
+    /// A key's file that holds none, or a token that can't be had.
+    #[error("provider `{provider}` takes its key from {from}, which {reason}")]
+    Token {
+        /// The provider.
+        provider: ProviderName,
+        /// Where it would come from.
+        from: String,
+        /// What went wrong.
+        reason: String,
+        /// True where it may be had when it is asked for again.
+        may_pass: bool,
+    },
     /// A key that no header can carry.
     #[error("the key of provider `{provider}` holds characters that no header can carry; was it cut or quoted?")]
     KeyForm {
@@ -226,7 +239,10 @@ impl ProviderError {
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } => ErrorClass::BadKey,
+            Self::Token { may_pass: true, .. } => ErrorClass::NotSent,
+            Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } | Self::Token { .. } => {
+                ErrorClass::BadKey
+            }
             Self::ExtraField { .. } | Self::File { .. } => ErrorClass::BadRequest,
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }

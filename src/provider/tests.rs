@@ -2,6 +2,7 @@
 
 mod bounds;
 mod dialect;
+mod google;
 mod server;
 mod wire;
 
@@ -51,6 +52,7 @@ fn request() -> Request {
         max_output_tokens: 100,
         sampling: Sampling::default(),
         stream: false,
+        cache: None,
     }
 }
 
@@ -194,8 +196,8 @@ async fn the_key_goes_out_and_never_comes_back() {
 async fn a_missing_key_or_a_forbidden_field_sends_nothing() {
     let mut server = Server::playing(vec![json("200 OK", SAID)]).await;
     let keyless = ProviderConfig { key: KeySource::Env("PLIMSOLL_TEST_NO_SUCH_KEY".into()), ..config(&server) };
+    assert!(crate::provider::check_key(&keyless).is_err());
     let keyless = client(&keyless);
-    assert!(keyless.check_key().is_err());
     let failure = unbilled(keyless.call(Permit::for_test(LONG, LONG), &request(), None, never()).await.result);
     assert_eq!(failure.class, ErrorClass::BadKey);
     assert!(failure.message.contains("`PLIMSOLL_TEST_NO_SUCH_KEY`"), "{}", failure.message);

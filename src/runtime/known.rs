@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{Live, RuntimeError, RuntimeOptions};
 use crate::clock::Clock;
+use crate::domain::message::CacheTtl;
 use crate::domain::pricing::{CacheWrites, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
@@ -64,6 +65,8 @@ pub(super) const fn terms_of(config: &ProviderConfig) -> Terms {
 const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {
         cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
+        // Chat completions know 30 minutes and nothing longer.
+        marks: if quirks.no_cache_writes { Some(CacheTtl::Short) } else { None },
         service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
         // No server of this wire reports any.
         factors: Factors::NONE,

@@ -19,7 +19,7 @@ use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
 use crate::spec::prices::{self, Imported};
 use crate::spec::project::{
-    KeySource, OutputCapField, Policy, Project, ProviderConfig, Quirks, Wire, is_openai,
+    KeySource, OutputCapField, Policy, Project, ProviderConfig, Quirks, Wire, host, is_openai,
 };
 use crate::spec::reader::{At, Node};
 
@@ -56,8 +56,11 @@ pub(crate) fn resolve(
 ) -> Project {
     let node = Node::root(source, table, &PROJECT, faults);
     let models = models(&node, faults);
-    let providers: Providers =
-        node.sections_by_name("providers").iter().map(|(name, node)| provider(name, node, &models, faults)).collect();
+    let providers: Providers = node
+        .sections_by_name("providers")
+        .iter()
+        .map(|(name, node)| provider(root, name, node, &models, faults))
+        .collect();
     let (defaults, ceilings) = limits(&node, faults);
     let mut project = Project {
         policies: policies(&node, &answering.known(&providers), faults),
@@ -108,6 +111,7 @@ fn limits(node: &Node<'_>, faults: &mut Faults) -> (Limits, Ceilings) {
 }
 
 fn provider(
+    root: &Path,
     name: &At<String>,
     node: &Node<'_>,
     models: &BTreeMap<ModelName, Stated>,
@@ -125,7 +129,7 @@ fn provider(
         no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
     };
     let wire = wire(node);
-    let (key, headers) = (key(node, faults), headers(node, faults));
+    let (key, headers) = (key(root, node, faults), headers(node, faults));
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
@@ -160,34 +164,63 @@ fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
     String::new()
 }
 
-fn key(node: &Node<'_>, faults: &mut Faults) -> KeySource {
-    let (variable, command) = (node.text("key_env"), node.texts("key_command"));
-    if variable.is_some()
-        && let Some(command) = &command
-    {
-        let message = "`key_command` and `key_env` are both there".to_owned();
-        node.fault(faults, code::CONFLICT, &command.span, message, "keep one of them");
+/// The keys of a provider's table that say where its key comes from.
+const KEY_SOURCES: [&str; 5] = ["key_env", "key_command", "key_file", "service_account", "metadata_server"];
+
+fn key(root: &Path, node: &Node<'_>, faults: &mut Faults) -> KeySource {
+    let mut named = KEY_SOURCES.into_iter().filter(|key| node.has(key));
+    let first = named.next();
+    if let Some((first, other)) = first.zip(named.next()) {
+        let message = format!("`{other}` and `{first}` are both there");
+        node.fault(faults, code::CONFLICT, &node.span_of(other), message, "keep one of them");
     }
-    if let Some(name) = &variable
-        && !is_variable(&name.value)
-    {
+    let lifetime = node.duration("key_lifetime");
+    if let Some(lifetime) = lifetime.as_ref().filter(|_| first != Some("key_command")) {
+        let message = "`key_lifetime` is of a token that `key_command` prints, and there is none".to_owned();
+        node.fault(faults, code::CONFLICT, &lifetime.span, message, "take it out, or add `key_command`");
+    }
+    let path = |path: At<String>| clean(&root.join(path.value));
+    match first {
+        Some("key_env") => node.text("key_env").map(|name| variable(node, name, faults)),
+        Some("key_command") => node.texts("key_command").map(|command| {
+            let command = command.value.into_iter().map(|part| part.value).collect();
+            match lifetime {
+                Some(lifetime) => KeySource::TokenCommand { command, lifetime: lifetime.value },
+                None => KeySource::Command(command),
+            }
+        }),
+        Some("key_file") => node.text("key_file").map(|file| KeySource::File(path(file))),
+        Some("service_account") => node.text("service_account").map(|file| KeySource::ServiceAccount(path(file))),
+        _ => node.text("metadata_server").map(|address| metadata_server(node, address, faults)),
+    }
+    .unwrap_or(KeySource::None)
+}
+
+fn variable(node: &Node<'_>, name: At<String>, faults: &mut Faults) -> KeySource {
+    if !is_variable(&name.value) {
         // The text isn't shown: it may be a key.
         faults.hide(node.source, &name.span);
         let message = "`key_env` is no name of an environment variable".to_owned();
-        node.fault(
-            faults,
-            code::BAD_NAME,
-            &name.span,
-            message,
-            "name the variable that holds the key, such as `OPENAI_API_KEY`",
-        );
+        let help = "name the variable that holds the key, such as `OPENAI_API_KEY`";
+        node.fault(faults, code::BAD_NAME, &name.span, message, help);
     }
-    match (variable, command) {
-        (Some(name), _) => KeySource::Env(name.value),
-        (None, Some(command)) => KeySource::Command(command.value.into_iter().map(|part| part.value).collect()),
-        (None, None) => KeySource::None,
-    }
+    KeySource::Env(name.value)
 }
+
+/// Whoever answers there is believed to give the machine's tokens, so it is Google's own, or on this machine.
+fn metadata_server(node: &Node<'_>, address: At<String>, faults: &mut Faults) -> KeySource {
+    let host = address.value.strip_prefix("http://").and_then(|_| host(&address.value)).unwrap_or_default();
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !loopback && !METADATA_HOSTS.contains(&host) {
+        let message = "`metadata_server` is neither Google's nor on this machine".to_owned();
+        let help = "such as `http://metadata.google.internal`";
+        node.fault(faults, code::BAD_VALUE, &address.span, message, help);
+    }
+    KeySource::MetadataServer(address.value)
+}
+
+/// The names of Google's metadata server, which only its own machines reach.
+const METADATA_HOSTS: [&str; 2] = ["metadata.google.internal", "169.254.169.254"];
 
 /// Headers that carry secrets.
 const SECRET_HEADERS: [&str; 6] =

@@ -10,6 +10,7 @@ use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::limits::Ceilings;
 use crate::spec::prices::Imported;
+use crate::units::Millis;
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]
@@ -150,8 +151,21 @@ pub enum KeySource {
     None,
     /// An environment variable, by name.
     Env(String),
-    /// A program (no shell) that prints the key.
+    /// A program (no shell) that prints the key, which is kept until it is refused.
     Command(Vec<String>),
+    /// A program (no shell) that prints a token, and how long that is good.
+    TokenCommand {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// How long a token of it is good.
+        lifetime: Millis,
+    },
+    /// A file with the key on its first line, read anew for each request. Absolute.
+    File(PathBuf),
+    /// The JSON file of a Google service account, whose key is exchanged for tokens. Absolute.
+    ServiceAccount(PathBuf),
+    /// Google's metadata server, by its address: tokens of the machine's own account.
+    MetadataServer(String),
 }
 
 /// What a server of OpenAI's wire does differently, as data.

@@ -8,7 +8,7 @@ use std::ops::Range;
 /// Words in a key's name that make its text a likely secret.
 const SECRET_WORDS: [&str; 7] = ["key", "secret", "password", "passwd", "token", "authorization", "cookie"];
 /// Keys whose names have such a word, and whose texts are shown.
-const SHOWN_KEYS: [&str; 3] = ["key_env", "key_command", "tokens"];
+const SHOWN_KEYS: [&str; 5] = ["key_env", "key_command", "key_file", "key_lifetime", "tokens"];
 /// How tokens of well-known services begin.
 const PREFIXES: [&str; 8] = ["sk-", "sk_", "ghp_", "gho_", "github_pat_", "xox", "AIza", "Bearer "];
 /// A shorter text is none of a secret's length.

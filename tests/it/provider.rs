@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use plimsoll::domain::ability::Stated;
 use plimsoll::domain::message::{
-    Assistant, File, Media, Message, Opaque, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice,
-    ToolDefinition,
+    Assistant, CacheEnd, CacheMarks, CacheTtl, File, Media, Message, Opaque, OutputSchema, Request, Sampling,
+    ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
@@ -51,6 +51,7 @@ fn request(model: &str) -> Request {
         max_output_tokens: 100,
         sampling: Sampling::default(),
         stream: false,
+        cache: None,
     }
 }
 
@@ -218,6 +219,33 @@ fn cache_writes_are_declined_only_where_they_cost() {
     assert_eq!(sent(&openai(), "openai/gpt-6-astra"), Some(json!({"mode": "explicit"})));
     assert_eq!(sent(&openai(), "openai/gpt-5.5"), None);
     assert_eq!(sent(&local(), "local/gpt-6-astra"), None);
+}
+
+#[test]
+fn marks_stand_where_they_are_asked_for_and_understood() {
+    let ends = vec![CacheEnd::Tools, CacheEnd::Message(0), CacheEnd::Message(2), CacheEnd::Message(3)];
+    let cache = Some(CacheMarks { ttl: CacheTtl::Long, ends });
+    let answer = ToolAnswer { call_id: "c".into(), name: "look".into(), content: "found".into(), is_error: false };
+    let messages = vec![
+        Message::System { text: "Be brief.".into() },
+        Message::User { text: "Hi".into() },
+        Message::Assistant(Assistant::default()),
+        Message::Tool(answer),
+    ];
+    let messages = messages.into_iter().map(Into::into).collect();
+    let asked = Request { cache, messages, ..request("openai/gpt-5.6-sol") };
+    let sent = body(&openai(), &asked);
+    let part = |text: &str| json!([{"type": "text", "text": text, "prompt_cache_breakpoint": {"mode": "explicit"}}]);
+    assert_eq!(sent["messages"][0], json!({"role": "system", "content": part("Be brief.")}));
+    assert_eq!(sent["messages"][1]["content"], "Hi");
+    assert_eq!(sent["messages"][2]["content"], "", "nothing of an assistant's is marked");
+    assert_eq!(sent["messages"][3], json!({"role": "tool", "tool_call_id": "c", "content": part("found")}));
+    assert_eq!(sent["prompt_cache_options"], json!({"mode": "explicit"}));
+    // Others keep by themselves, or don't know the field.
+    for (config, model) in [(openai(), "openai/gpt-5-mini"), (local(), "local/gpt-6-astra")] {
+        let plain = Request { cache: None, model: ModelName::from(model), ..asked.clone() };
+        assert_eq!(text(&config, &Request { cache: asked.cache.clone(), ..plain.clone() }), text(&config, &plain));
+    }
 }
 
 #[test]

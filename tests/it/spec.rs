@@ -2,6 +2,7 @@
 
 mod faults;
 mod project_faults;
+mod provider_keys;
 mod stage_faults;
 mod stages;
 

@@ -32,6 +32,7 @@ fn request(messages: Vec<Message>) -> Request {
         max_output_tokens: 800,
         sampling: Sampling::default(),
         stream: true,
+        cache: None,
     }
 }
 

@@ -4,14 +4,17 @@
 //! long-context rates where the bound crosses their threshold, of every service tier where none is pinned, of every hour of the
 //! week, and times every factor that a reply may report. What each call costs beside its tokens comes on top.
 
+use crate::domain::message::CacheTtl;
 use crate::domain::pricing::{Factor, Factors, Fees, PriceRow, PricingError, Rates, TierPrice};
 use crate::units::{Money, TokenPrice, Tokens};
 
 /// What the request allows the provider to charge for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Which cache writes may be charged.
+    /// Which cache writes may be charged though the request asks for none.
     pub cache_writes: CacheWrites,
+    /// The longest time for which a request can ask to be kept; `None` where the wire has no marks for it.
+    pub marks: Option<CacheTtl>,
     /// Whether the request pins the service tier.
     pub service_tier: ServiceTier,
     /// Factors that the reply may report: those that the request doesn't rule out.
@@ -21,12 +24,26 @@ pub struct Terms {
 impl Default for Terms {
     /// Writes for the shorter time to live may happen; the service tier is pinned to the ordinary one, and no factor applies.
     fn default() -> Self {
-        Self { cache_writes: CacheWrites::Short, service_tier: ServiceTier::Pinned, factors: Factors::NONE }
+        let (cache_writes, service_tier) = (CacheWrites::Short, ServiceTier::Pinned);
+        Self { cache_writes, marks: None, service_tier, factors: Factors::NONE }
+    }
+}
+
+impl Terms {
+    /// The terms of a request that asks to be kept so long: writes for that time may be charged too.
+    #[must_use]
+    pub fn asking(self, ttl: Option<CacheTtl>) -> Self {
+        let asked = match ttl {
+            None => CacheWrites::Never,
+            Some(CacheTtl::Short) => CacheWrites::Short,
+            Some(CacheTtl::Long) => CacheWrites::Long,
+        };
+        Self { cache_writes: self.cache_writes.max(asked), ..self }
     }
 }
 
 /// Which cache writes a request may be charged for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CacheWrites {
     /// None: the request forbids them.
     Never,

@@ -66,9 +66,19 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     }
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments: Vec<_> = request.messages.iter().map(|message| fragment(message, &request.model)).collect();
+    let fragments = fragments(config, request);
     let model = serde_json::to_string(request.model.model()).expect("a text is JSON");
     Ok(joined(&model, &fragments, &rest))
+}
+
+/// The messages as the wire has them, with marks where this wire and model know them.
+fn fragments<'a>(config: &ProviderConfig, request: &'a Request) -> Vec<Cow<'a, str>> {
+    let marks = request.cache.as_ref().filter(|_| forbids_cache_writes(config, request));
+    let one = |(index, message): (usize, &'a Sent)| {
+        let with_mark = marks.filter(|marks| marks.after_message(index)).and_then(|_| marked(message));
+        with_mark.map_or_else(|| fragment(message, &request.model), Cow::Owned)
+    };
+    request.messages.iter().enumerate().map(one).collect()
 }
 
 /// What comes before the model's name.
@@ -182,7 +192,7 @@ impl Body<'_> {
         if self.config.quirks.pin_service_tier {
             map.serialize_entry("service_tier", "default")?;
         }
-        if self.config.quirks.no_cache_writes && charges_cache_writes(self.request.model.model()) {
+        if forbids_cache_writes(self.config, self.request) {
             map.serialize_entry("prompt_cache_options", &json!({"mode": "explicit"}))?;
         }
         Ok(())
@@ -198,6 +208,11 @@ impl Body<'_> {
         }
         Ok(())
     }
+}
+
+/// True where nothing is written to a cache, and charged, but what marks ask for: for 30 minutes, as this wire has it.
+fn forbids_cache_writes(config: &ProviderConfig, request: &Request) -> bool {
+    config.quirks.no_cache_writes && charges_cache_writes(request.model.model())
 }
 
 /// True of gpt-5.6 and later. Earlier ones, and other families, refuse the field that says so.
@@ -216,6 +231,23 @@ fn charges_cache_writes(model: &str) -> bool {
 /// A message as the wire has it, encoded when it first goes out.
 fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
     message.fragment(Form::OpenAiChat, model, |message| encoded(message).into_boxed_str())
+}
+
+/// A message with a mark at its end; `None` for those that have no place for one. Its tokens are the same without.
+fn marked(message: &Message) -> Option<String> {
+    let part = |text: &str| {
+        let part = json!({"type": "text", "text": text, "prompt_cache_breakpoint": {"mode": "explicit"}});
+        (!text.is_empty()).then(|| json!([part]))
+    };
+    let marked = match message {
+        Message::System { text } => json!({"role": "system", "content": part(text)?}),
+        Message::User { text } => json!({"role": "user", "content": part(text)?}),
+        Message::Tool(answer) => {
+            json!({"role": "tool", "tool_call_id": answer.call_id, "content": part(&answer.content)?})
+        }
+        Message::File(_) | Message::Assistant(_) => return None,
+    };
+    Some(marked.to_string())
 }
 
 fn encoded(message: &Message) -> String {

@@ -142,7 +142,7 @@ async fn hear(socket: &mut TcpStream, heard: &mpsc::Sender<Heard>) -> bool {
 fn whole(bytes: &[u8]) -> Option<Heard> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let request = Heard { head: String::from_utf8_lossy(&bytes[..end]).into_owned(), body: String::new() };
-    let length: usize = request.header("content-length").expect("a length").parse().expect("a number");
+    let length: usize = request.header("content-length").unwrap_or("0").parse().expect("a number");
     let body = bytes.get(end + 4..end + 4 + length)?;
     Some(Heard { body: String::from_utf8_lossy(body).into_owned(), ..request })
 }

@@ -10,7 +10,7 @@ use crate::domain::plan::hex;
 use crate::ids::ToolName;
 
 /// The name of a model's call: model, conversation, tools, form and sampling. Not the output cap, which money may lower,
-/// and not whether the reply streams.
+/// and neither whether the reply streams nor what is asked to be kept.
 pub(super) fn of_request(request: &Request, secrets: &Secrets) -> String {
     let Request {
         model,
@@ -22,6 +22,7 @@ pub(super) fn of_request(request: &Request, secrets: &Secrets) -> String {
         max_output_tokens: _,
         sampling,
         stream: _,
+        cache: _,
     } = request;
     if *parallel_calls {
         return hash(&("model", model, messages, tools, tool_choice, output, sampling), secrets);

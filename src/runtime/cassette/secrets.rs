@@ -62,7 +62,12 @@ impl fmt::Debug for Secrets {
 fn variable(key: &KeySource) -> Option<&str> {
     match key {
         KeySource::Env(name) => Some(name),
-        KeySource::None | KeySource::Command(_) => None,
+        KeySource::None
+        | KeySource::Command(_)
+        | KeySource::TokenCommand { .. }
+        | KeySource::File(_)
+        | KeySource::ServiceAccount(_)
+        | KeySource::MetadataServer(_) => None,
     }
 }
 

@@ -21,6 +21,7 @@ fn request(text: &str) -> Request {
         max_output_tokens: 100,
         sampling: Sampling::default(),
         stream: true,
+        cache: None,
     }
 }
 

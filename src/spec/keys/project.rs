@@ -77,7 +77,23 @@ static PROVIDER: Section = Section {
         optional(
             "key_command",
             Kind::Texts { min: 1, max: 64 },
-            "A program with arguments (no shell) that prints the key",
+            "A program with arguments (no shell) that prints the key or a token",
+        ),
+        optional(
+            "key_lifetime",
+            Kind::Duration { min: Millis::from_secs(1), max: TIME_MAX },
+            "How long a token of `key_command` is good; without it, until the provider refuses it",
+        ),
+        optional("key_file", Kind::Text, "A file with the key or a token on its first line, read for each call"),
+        optional(
+            "service_account",
+            Kind::Text,
+            "The JSON file of a Google service account, whose key is exchanged for tokens",
+        ),
+        optional(
+            "metadata_server",
+            Kind::Text,
+            "Take tokens of the Google machine's own account from here: `http://metadata.google.internal`",
         ),
         optional("headers", Kind::TextsByName, "Headers of every request; never secrets"),
         optional(

@@ -102,7 +102,7 @@ fn any_call() -> impl Strategy<Value = Call> {
                 fees: used,
             };
             Call {
-                terms: Terms { cache_writes, service_tier, factors: may },
+                terms: Terms { cache_writes, marks: None, service_tier, factors: may },
                 allowed: used.with(Fee::WebSearch, units.0 + units.2),
                 input: usage.input_total().0 + spare.0,
                 max_output: u32::try_from(output).expect("small") + spare.1,
