@@ -24,7 +24,11 @@ pub(crate) fn age_warnings(rows: &[&PriceRow], ages: &Ages, now: Timestamp) -> V
     }
     let told = |models: &[&str], age: Millis, what: &str| {
         let named = models.iter().take(AGED_SHOWN_MAX).map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", ");
-        let more = if models.len() > AGED_SHOWN_MAX { format!(" and {} more", models.len() - AGED_SHOWN_MAX) } else { String::new() };
+        let more = if models.len() > AGED_SHOWN_MAX {
+            format!(" and {} more", models.len() - AGED_SHOWN_MAX)
+        } else {
+            String::new()
+        };
         format!("read more than {age} ago{what}: the price of {named}{more}; {REFRESH}")
     };
     let lines = [
@@ -58,9 +62,12 @@ mod tests {
         let confirmed = PriceRow { confirmed: Some("2026-11-20".into()), ..dated("openai/gpt-5-mini", "2025-01-01") };
         let stated = dated("openai/gpt-5-nano", "project");
         let told = age_warnings(&[&old, &ancient, &confirmed, &stated], &Ages::DEFAULT, Timestamp(1_795_392_000_000));
-        assert_eq!(told, [
-            "read more than 366d ago, so no call uses it: the price of `openai/gpt-4o`; `plimsoll prices import FILE` takes in newer ones",
-            "read more than 45d ago: the price of `openai/gpt-5`; `plimsoll prices import FILE` takes in newer ones",
-        ]);
+        assert_eq!(
+            told,
+            [
+                "read more than 366d ago, so no call uses it: the price of `openai/gpt-4o`; `plimsoll prices import FILE` takes in newer ones",
+                "read more than 45d ago: the price of `openai/gpt-5`; `plimsoll prices import FILE` takes in newer ones",
+            ]
+        );
     }
 }

@@ -244,7 +244,9 @@ pub fn fold<E>(
 
 /// Of calls whose usage and bill are known.
 fn measure(tightness: &mut Tightness, attempt: &InFlight, settled: &Settled) {
-    let (Some(bound), Some(usage), CostSource::Reported) = (attempt.bound, &settled.usage, settled.source) else { return };
+    let (Some(bound), Some(usage), CostSource::Reported) = (attempt.bound, &settled.usage, settled.source) else {
+        return;
+    };
     tightness.input.record(bound.input.0.into(), usage.input_total().0.into());
     tightness.output.record(bound.output.into(), usage.output.0.into());
     tightness.money.record(attempt.amount.pico(), settled.bill.pico());

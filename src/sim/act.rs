@@ -10,9 +10,9 @@ use crate::sim::count::{Counter, MESSAGE_TOKENS, PRIMING_TOKENS};
 use crate::sim::fault::{Fault, WireError, billed_of_error};
 use crate::sim::invoice::Billed;
 use crate::sim::rates::Rates;
-use crate::sim::tariff::{Counts, Rate, Serving};
 use crate::sim::request::{BadRequest, Chat, Format, Message, Role};
 use crate::sim::scenario::{Pause, Reply, Scenario, When};
+use crate::sim::tariff::{Counts, Rate, Serving};
 use crate::sim::wire::{Broken, CHUNK_BYTES, Completion, Delta, Shown};
 use crate::units::{Millis, Money, Timestamp};
 
@@ -310,7 +310,7 @@ impl Stage<'_> {
         }
     }
 
-fn bill(&self, model: &str, rate: &Rate, billed: Billed, whole: Counts, so_far: u64, payload: Payload) -> Act {
+    fn bill(&self, model: &str, rate: &Rate, billed: Billed, whole: Counts, so_far: u64, payload: Payload) -> Act {
         let tokens = match billed {
             Billed::None => Counts::default(),
             Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },

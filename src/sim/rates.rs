@@ -360,10 +360,9 @@ impl Classes {
 
 /// Reads a factor such as `1.1`.
 fn ten_thousandths(model: &str, text: &str) -> Result<u64, PriceError> {
-    decimal_shifted(text.trim(), 4).filter(|factor| (1..=FACTOR_MAX).contains(factor)).ok_or_else(|| PriceError::Factor {
-        model: model.to_owned(),
-        text: text.to_owned(),
-    })
+    decimal_shifted(text.trim(), 4)
+        .filter(|factor| (1..=FACTOR_MAX).contains(factor))
+        .ok_or_else(|| PriceError::Factor { model: model.to_owned(), text: text.to_owned() })
 }
 
 /// Reads USD per million tokens as pico-dollars a token: the same digits, six places on.
@@ -412,7 +411,8 @@ mod tests {
         let counts = Counts { prompt: 1_000, cached: 400, completion: 50, ..Counts::default() };
         assert_eq!(amount("gpt-5-mini", counts), 150_000_000 + 10_000_000 + 100_000_000);
         // gpt-6.1-sol: $2 in, $0.1 cached, $2.5 written, $10 out.
-        let counts = Counts { prompt: 100, cached: 10, cache_write: 20, completion: 1, reasoning: 1, ..Counts::default() };
+        let counts =
+            Counts { prompt: 100, cached: 10, cache_write: 20, completion: 1, reasoning: 1, ..Counts::default() };
         assert_eq!(amount("gpt-6.1-sol", counts), 70 * 2_000_000 + 10 * 100_000 + 20 * 2_500_000 + 10_000_000);
     }
 

@@ -18,9 +18,7 @@ use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings}
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
 use crate::spec::prices::{self, Imported};
-use crate::spec::project::{
-    KeySource, OutputCapField, Policy, Project, ProviderConfig, Quirks, Wire, host, is_openai,
-};
+use crate::spec::project::{KeySource, OutputCapField, Policy, Project, ProviderConfig, Quirks, Wire, host, is_openai};
 use crate::spec::reader::{At, Node};
 
 /// The `environment` label of a project that sets none.

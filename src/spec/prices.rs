@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::domain::pricing::{
-    Factor, Fee, Hours, LongContext, OffPeak, PriceRow, Rates, STATED, TierPrice, midnight,
-};
+use crate::domain::pricing::{Factor, Fee, Hours, LongContext, OffPeak, PriceRow, Rates, STATED, TierPrice, midnight};
 use crate::ids::ModelName;
 use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::files;
@@ -53,12 +51,7 @@ pub(crate) fn imported(root: &Path, faults: &mut Faults) -> Imported {
     let Some(table) = reader::parse(&source, faults) else { return Imported::default() };
     let node = Node::root(&source, &table, &PRICES, faults);
     let text = |key| node.text(key).map(|text| text.value).unwrap_or_default();
-    Imported {
-        rows: rows(&node, faults),
-        source: text("source"),
-        sha256: text("sha256"),
-        retrieved: text("retrieved"),
-    }
+    Imported { rows: rows(&node, faults), source: text("source"), sha256: text("sha256"), retrieved: text("retrieved") }
 }
 
 /// The rows of `[[prices]]`: each good, and of each model one at a time.
@@ -95,7 +88,7 @@ fn check_dates(rows: &[(Node<'_>, PriceRow)], faults: &mut Faults) {
 
 fn row(node: &Node<'_>, faults: &mut Faults) -> Option<PriceRow> {
     let model = names::model(node, &node.text("model")?, &Providers::new(), faults);
-    let reason = node.text("reason").map(|reason| reason.value);
+    let reason = node.text("reason").map(|reason| reason.value).filter(|reason| !reason.trim().is_empty());
     check_zero(node, &model, reason.as_deref(), faults);
     let (service_tiers, off_peak) = (service_tiers(node), off_peak(node, faults));
     let (multipliers, fees) = (multipliers(node, faults), fees(node, faults));
@@ -107,7 +100,9 @@ fn row(node: &Node<'_>, faults: &mut Faults) -> Option<PriceRow> {
     check_span(node, faults);
     let dates = (date(node, "retrieved", faults), date(node, "confirmed", faults));
     let rates = Rates { input: rate(node, "input")?, output: rate(node, "output")?, ..other_rates(node) };
-    let source = node.text("source").map_or_else(|| declared(node.source, &node.span_of("model")).to_string(), |text| text.value);
+    let source = node
+        .text("source")
+        .map_or_else(|| declared(node.source, &node.span_of("model")).to_string(), |text| text.value);
     let stated = PriceRow::stated(model, rates, source);
     let price = TierPrice { rates: stated.price.rates, long: long(node, rates, Missing::AsInput) };
     let off_peak = off_peak.into_iter().map(|hours| hours.of_every_length(&price)).collect();
@@ -269,10 +264,17 @@ pub(crate) fn basis_points(text: &str) -> Option<u32> {
 
 fn check_factors(node: &Node<'_>, row: &PriceRow, faults: &mut Faults) {
     for (name, value) in node.texts_by_name("multipliers") {
-        let bent = row.multipliers.keys().find(|factor| factor.name() == name.value && row.multiplied(**factor).is_err());
+        let bent =
+            row.multipliers.keys().find(|factor| factor.name() == name.value && row.multiplied(**factor).is_err());
         if bent.is_some() {
             let message = format!("`{}` doesn't leave whole pico-dollars of each rate", name.value);
-            node.fault(faults, code::CONFLICT, &value.span, message, "state the price for that place as one of its own");
+            node.fault(
+                faults,
+                code::CONFLICT,
+                &value.span,
+                message,
+                "state the price for that place as one of its own",
+            );
         }
     }
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use plimsoll::cli::project::{price_rows, sim_prices};
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, Reserved, RunState, Settled};
 use plimsoll::domain::limits::Refusal;
 use plimsoll::domain::plan::Plan;
-use plimsoll::cli::project::{price_rows, sim_prices};
 use plimsoll::domain::pricing::PriceBook;
 use plimsoll::domain::run::Run;
 use plimsoll::ids::{AgentName, ModelName, RunId};
@@ -19,7 +19,6 @@ use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::Project;
 use plimsoll::store::RunFilter;
-use plimsoll::units::TokenPrice;
 use serde_json::json;
 use tokio::task::JoinSet;
 

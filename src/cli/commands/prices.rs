@@ -7,8 +7,8 @@ mod import;
 mod show;
 
 use super::Context;
-use crate::cli::arguments::{BooksArguments, PricesCommand};
 use crate::cli::aged::age_warnings;
+use crate::cli::arguments::{BooksArguments, PricesCommand};
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;

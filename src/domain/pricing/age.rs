@@ -20,11 +20,8 @@ pub struct Ages {
 
 impl Ages {
     /// The built-in ages: 45 days, and 366 days.
-    pub const DEFAULT: Self = Self {
-        warn_after: Millis(45 * DAY_MS),
-        refuse_after: Millis(366 * DAY_MS),
-        declared: Declared::Default,
-    };
+    pub const DEFAULT: Self =
+        Self { warn_after: Millis(45 * DAY_MS), refuse_after: Millis(366 * DAY_MS), declared: Declared::Default };
 
     /// How old a price is, as far as that matters.
     #[must_use]

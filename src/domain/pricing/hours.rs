@@ -110,7 +110,8 @@ impl Hours {
 
 fn minute(text: &str) -> Option<u16> {
     let (hour, minute) = text.split_once(':')?;
-    let two = |text: &str| text.parse::<u16>().ok().filter(|_| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()));
+    let two =
+        |text: &str| text.parse::<u16>().ok().filter(|_| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()));
     let sum = two(hour)? * 60 + two(minute).filter(|minute| *minute < 60)?;
     (sum <= DAY).then_some(sum)
 }
@@ -200,11 +201,22 @@ mod tests {
 
     #[test]
     fn hours_read_as_they_are_shown() {
-        for text in ["mon-fri 04:00-06:00", "16:30-24:00", "mon,wed 10:00-12:00", "sun 00:00-00:01", "sat-sun 00:00-24:00"] {
+        for text in
+            ["mon-fri 04:00-06:00", "16:30-24:00", "mon,wed 10:00-12:00", "sun 00:00-00:01", "sat-sun 00:00-24:00"]
+        {
             assert_eq!(text.parse::<Hours>().expect("hours").to_string(), text);
         }
         assert_eq!("mon-sun 10:00-00:00".parse::<Hours>().expect("hours").to_string(), "10:00-24:00");
-        for bad in ["", "10:00", "22:00-06:00", "10:00-10:00", "mo 10:00-11:00", "25:00-26:00", "fri-mon 1:00-2:00", "10:60-11:00"] {
+        for bad in [
+            "",
+            "10:00",
+            "22:00-06:00",
+            "10:00-10:00",
+            "mo 10:00-11:00",
+            "25:00-26:00",
+            "fri-mon 1:00-2:00",
+            "10:60-11:00",
+        ] {
             assert!(bad.parse::<Hours>().is_err(), "{bad}");
         }
         let two = Hours::of(&[1], "16:30", "00:30").expect("two parts");

@@ -17,8 +17,19 @@ const TIERS: [&str; 4] = ["flex", "priority", "ultrafast", "balanced"];
 const NOT_ASKED: [&str; 2] = ["batches", "decisions"];
 /// What no wire of ours causes, or what is no price of a call.
 const PASSED_OVER: [&str; 13] = [
-    "audio", "video", "character", "second", "dbu", "session", "file_search", "vector_store", "computer_use", "per_image",
-    "output_cost_per_image_token", "input_cost_per_query", "ocr",
+    "audio",
+    "video",
+    "character",
+    "second",
+    "dbu",
+    "session",
+    "file_search",
+    "vector_store",
+    "computer_use",
+    "per_image",
+    "output_cost_per_image_token",
+    "input_cost_per_query",
+    "ocr",
 ];
 /// The provider whose threshold counts itself as long (price facts, read 2026-11-23); that of others doesn't.
 const THRESHOLD_IS_LONG: &str = "xai";
@@ -84,7 +95,10 @@ struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn of(name: &'a str) -> Option<Self> {
-        let suffix = TIERS.iter().chain(&NOT_ASKED).find(|tier| name.strip_suffix(**tier).is_some_and(|rest| rest.ends_with('_')));
+        let suffix = TIERS
+            .iter()
+            .chain(&NOT_ASKED)
+            .find(|tier| name.strip_suffix(**tier).is_some_and(|rest| rest.ends_with('_')));
         let rest = suffix.map_or(name, |tier| &name[..name.len() - tier.len() - 1]);
         let (rest, above) = match rest.rsplit_once("_above_") {
             Some((before, above)) if above.ends_with("k_tokens") => {
@@ -97,7 +111,9 @@ impl<'a> Field<'a> {
             "output_cost_per_token" => Class::Output,
             "cache_read_input_token_cost" => Class::Read,
             "cache_creation_input_token_cost" => Class::Write,
-            "cache_creation_input_token_cost_above_1hr" | "cache_creation_input_token_cost_above_12hr" => Class::WriteLong,
+            "cache_creation_input_token_cost_above_1hr" | "cache_creation_input_token_cost_above_12hr" => {
+                Class::WriteLong
+            }
             _ => return None,
         };
         Some(Self { class, tier: suffix.copied(), above })
@@ -124,7 +140,9 @@ impl<'a> Entry<'a> {
             "vertex_ai-anthropic_models" => ("vertex_anthropic", after("vertex_ai/")),
             "vertex_ai-language-models" => ("vertex", after("vertex_ai/")),
             "azure_ai" if self.name.contains("claude") => ("azure_foundry_anthropic", after("azure_ai/")),
-            other => (other, self.name.strip_prefix(other).and_then(|rest| rest.strip_prefix('/')).unwrap_or(self.name)),
+            other => {
+                (other, self.name.strip_prefix(other).and_then(|rest| rest.strip_prefix('/')).unwrap_or(self.name))
+            }
         };
         ModelName::from(format!("{provider}/{model}"))
     }
@@ -215,7 +233,9 @@ impl<'a> Entry<'a> {
         for name in self.fields.keys().filter(|name| Field::of(name).is_none()) {
             let Some(text) = self.raw(name) else { continue };
             match name.as_str() {
-                "output_cost_per_reasoning_token" => self.same(name, row.price.rates.output, "output_cost_per_token")?,
+                "output_cost_per_reasoning_token" => {
+                    self.same(name, row.price.rates.output, "output_cost_per_token")?
+                }
                 "input_cost_per_image_token" => self.same(name, row.price.rates.input, "input_cost_per_token")?,
                 "input_cost_per_token_cache_hit" | "explicit_cache_read_input_token_cost" => {
                     let read = row.price.rates.cache_read.unwrap_or(row.price.rates.input);
@@ -291,7 +311,8 @@ impl<'a> Entry<'a> {
         let mut rates = stated;
         let mut hours = Vec::new();
         for (name, raw) in &block {
-            let price = || number::token_price(raw.get()).ok_or_else(|| Why::Number(name.clone(), raw.get().to_owned()));
+            let price =
+                || number::token_price(raw.get()).ok_or_else(|| Why::Number(name.clone(), raw.get().to_owned()));
             match name.as_str() {
                 "input_cost_per_token" => rates.input = price()?,
                 "output_cost_per_token" => rates.output = price()?,
@@ -328,7 +349,12 @@ fn rates_at(rates: &BTreeMap<Place, TokenPrice>, tier: &str, long: bool) -> BTre
 /// Reads and writes; input and output are the caller's.
 fn classes(rates: &BTreeMap<Class, TokenPrice>) -> Rates {
     let of = |class| rates.get(&class).copied();
-    Rates { cache_read: of(Class::Read), cache_write: of(Class::Write), cache_write_long: of(Class::WriteLong), ..Rates::default() }
+    Rates {
+        cache_read: of(Class::Read),
+        cache_write: of(Class::Write),
+        cache_write_long: of(Class::WriteLong),
+        ..Rates::default()
+    }
 }
 
 /// What long inputs leave out stays at the base rate as it is stated.

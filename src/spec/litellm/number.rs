@@ -61,7 +61,19 @@ mod tests {
         assert_eq!(pico("0e-400"), Some(0));
         assert_eq!(pico("10"), Some(10_000_000_000_000));
         assert_eq!(pico("1.8000000000000002e-07"), None, "a float's dust is no price");
-        for bad in ["1e-13", "2.5e-13", "-1", "", ".5", "1e", "null", "true", "\"1\"", "1e400", "9999999999999999999999999999999999"] {
+        for bad in [
+            "1e-13",
+            "2.5e-13",
+            "-1",
+            "",
+            ".5",
+            "1e",
+            "null",
+            "true",
+            "\"1\"",
+            "1e400",
+            "9999999999999999999999999999999999",
+        ] {
             assert_eq!(pico(bad), None, "{bad}");
         }
         assert_eq!(count("256000.0"), Some(256_000));

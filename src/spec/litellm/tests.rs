@@ -52,17 +52,29 @@ fn a_models_terms_become_a_row() {
 fn what_a_row_cant_say_is_refused_by_name() {
     let rates = r#""input_cost_per_token":1e-6,"output_cost_per_token":2e-6"#;
     assert_eq!(refusal(r#""output_cost_per_token":2e-6"#), "`input_cost_per_token` is missing");
-    assert!(refusal(r#""input_cost_per_token":1e-6,"output_cost_per_token":0.0"#).starts_with("`output_cost_per_token` is 0"));
+    assert!(
+        refusal(r#""input_cost_per_token":1e-6,"output_cost_per_token":0.0"#)
+            .starts_with("`output_cost_per_token` is 0")
+    );
     let dust = r#""input_cost_per_token":1.8000000000000002e-07,"output_cost_per_token":2e-6"#;
     assert_eq!(refusal(dust), "`input_cost_per_token` = 1.8000000000000002e-07 is not whole pico-dollars");
     for (fields, said) in [
-        (r#""input_cost_per_token_above_128k_tokens":2e-6,"input_cost_per_token_above_256k_tokens":3e-6"#, "above 128000 and above 256000"),
-        (r#""output_cost_per_reasoning_token":3e-6"#, "`output_cost_per_reasoning_token` isn't `output_cost_per_token`"),
+        (
+            r#""input_cost_per_token_above_128k_tokens":2e-6,"input_cost_per_token_above_256k_tokens":3e-6"#,
+            "above 128000 and above 256000",
+        ),
+        (
+            r#""output_cost_per_reasoning_token":3e-6"#,
+            "`output_cost_per_reasoning_token` isn't `output_cost_per_token`",
+        ),
         (r#""tiered_pricing":[]"#, "`tiered_pricing` can't be said"),
         (r#""citation_cost_per_token":1e-6"#, "`citation_cost_per_token` can't be said"),
         (r#""provider_specific_entry":{"moon":2}"#, "`provider_specific_entry.moon` can't be said"),
         (r#""off_peak_pricing":{"hours_utc":"16:30-25:30"}"#, "`off_peak_pricing.hours_utc` can't be said"),
-        (r#""off_peak_pricing":{"hours_utc":"16:30-00:30","weekday_timezone":"x"}"#, "`off_peak_pricing.weekday_timezone`"),
+        (
+            r#""off_peak_pricing":{"hours_utc":"16:30-00:30","weekday_timezone":"x"}"#,
+            "`off_peak_pricing.weekday_timezone`",
+        ),
         (r#""regional_endpoint_uplift_multiplier":1.0000001"#, "doesn't leave whole pico-dollars"),
     ] {
         let told = refusal(&format!("{rates},{fields}"));

@@ -79,7 +79,9 @@ pub(super) fn bounds(context: &Context<'_>, arguments: &BoundsArguments) -> Resu
         context.output.talk("no call with known usage in this time; `--since 365d` looks further back");
     } else {
         context.output.data(&table(&document).render(context.output.data_width()))?;
-        context.output.talk("bound to used: of all calls, of half of them at most, of 95 in 100 at most, and the loosest");
+        context
+            .output
+            .talk("bound to used: of all calls, of half of them at most, of 95 in 100 at most, and the loosest");
         if document.bounds.iter().any(Model::is_broken) {
             context.output.talk("a bound below 1x was too low; `plimsoll prices frozen` shows what that froze");
         }
@@ -89,7 +91,10 @@ pub(super) fn bounds(context: &Context<'_>, arguments: &BoundsArguments) -> Resu
 
 impl Model {
     fn is_broken(&self) -> bool {
-        [self.input.least_percent, self.output.least_percent, self.money.least_percent].iter().flatten().any(|p| *p < 100)
+        [self.input.least_percent, self.output.least_percent, self.money.least_percent]
+            .iter()
+            .flatten()
+            .any(|p| *p < 100)
     }
 }
 
@@ -150,13 +155,21 @@ fn times(percent: Option<u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::report::fixture;
     use crate::domain::rollup::Dimensions;
 
     #[test]
     fn bounds_are_summed_by_model_over_days_and_agents() {
-        let created = fixture::created();
-        let of = |model: Option<&str>| Dimensions::of(&created).with_model(model.map(ModelName::from));
+        let dimensions = Dimensions {
+            agent: "support".into(),
+            model: None,
+            tenant: None,
+            feature: None,
+            environment: None,
+            owner: None,
+            prompt_version: "v1".into(),
+            thread: None,
+        };
+        let of = |model: Option<&str>| dimensions.with_model(model.map(ModelName::from));
         let rollup = |bound: u128| {
             let mut rollup = Rollup::default();
             rollup.tightness.input.record(bound, 100);
@@ -176,6 +189,9 @@ mod tests {
         openai/gpt-5-mini      2  1.20x 1.10x 1.30x 1.30x  32x 32x 32x 32x  1.34x 1.25x 1.45x 1.45x  $0.00024  $0.00018
         ");
         assert!(!document.bounds[0].is_broken() && by_model(&rollups, "o3").is_empty());
-        assert_eq!([99, 100, 999, 1_000, 1_001].map(|percent| times(Some(percent))), ["0.99x", "1.00x", "9.99x", "10x", "11x"]);
+        assert_eq!(
+            [99, 100, 999, 1_000, 1_001].map(|percent| times(Some(percent))),
+            ["0.99x", "1.00x", "9.99x", "10x", "11x"]
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::import::{Listed, listed, wanted};
 use super::book;
+use super::import::{Listed, listed, wanted};
 use crate::cli::arguments::DiffArguments;
 use crate::cli::commands::Context;
 use crate::cli::errors::CliError;

@@ -76,8 +76,17 @@ pub(super) fn import(context: &Context<'_>, arguments: &ImportArguments) -> Resu
         let (Imported { source, sha256, retrieved, .. }, same) = (&from, map.rows.len() - found.len());
         let Map { refused, other_modes, other_providers, .. } = &map;
         let other_providers = *other_providers;
-        let document =
-            Document { source, sha256, retrieved, changes: &found, same, refused, other_modes, other_providers, written };
+        let document = Document {
+            source,
+            sha256,
+            retrieved,
+            changes: &found,
+            same,
+            refused,
+            other_modes,
+            other_providers,
+            written,
+        };
         context.output.json(&document)?;
     } else if written {
         let prices = count(map.rows.len().try_into().unwrap_or(u64::MAX), "price");
@@ -103,11 +112,7 @@ pub(super) fn wanted(project: Option<&Project>, named: &[String]) -> impl Fn(&Pr
 }
 
 /// Reads a list.
-pub(super) fn listed(
-    file: &Path,
-    wanted: &dyn Fn(&ProviderName) -> bool,
-    retrieved: &str,
-) -> Result<Listed, CliError> {
+pub(super) fn listed(file: &Path, wanted: &dyn Fn(&ProviderName) -> bool, retrieved: &str) -> Result<Listed, CliError> {
     let shown = one_line(&file.display().to_string(), 200);
     let problem = |message: String, help: &str| Problem::usage(code::FILE, message).help(help);
     let read = || -> io::Result<String> {
@@ -175,7 +180,9 @@ fn is_wanted(context: &Context<'_>, arguments: &ImportArguments) -> Result<bool,
     }
     if !is_somebody_there(context.output) {
         let message = "nothing was written: nobody can be asked here";
-        return Err(Problem::usage(code::USAGE, message.to_owned()).help("add `--yes` to write, or `--dry-run`").into());
+        return Err(Problem::usage(code::USAGE, message.to_owned())
+            .help("add `--yes` to write, or `--dry-run`")
+            .into());
     }
     let failed = |error: io::Error| Problem::new(code::OUTPUT, format!("can't ask: {error}"));
     io::stderr().write_all(QUESTION.as_bytes()).map_err(failed)?;
