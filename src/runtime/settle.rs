@@ -213,12 +213,12 @@ mod tests {
     #[test]
     fn what_has_no_price_costs_the_reservation() {
         let other = |reply: &mut Reply| reply.usage.as_mut().expect("usage").other = Tokens(1);
-        let searched = |reply: &mut Reply| {
+        let fetched = |reply: &mut Reply| {
             let usage = reply.usage.as_mut().expect("usage");
-            usage.fees = usage.fees.with(Fee::WebSearch, 1);
+            usage.fees = usage.fees.with(Fee::WebFetch, 1);
         };
         let strange = |reply: &mut Reply| reply.factors = Factors::NONE.with(Factor::Unknown);
-        for settled in [settled(other), settled(searched), settled(strange)] {
+        for settled in [settled(other), settled(fetched), settled(strange)] {
             assert_eq!((settled.bill, settled.source), (reserved().amount, CostSource::Unknown));
         }
     }

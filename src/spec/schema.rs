@@ -100,13 +100,14 @@ mod tests {
     use super::*;
 
     /// The files that read values: each key must stand there as it is read.
-    const READERS: [&str; 9] = [
+    const READERS: [&str; 10] = [
         include_str!("agent.rs"),
         include_str!("model.rs"),
         include_str!("tool.rs"),
         include_str!("configuration.rs"),
         include_str!("limits.rs"),
         include_str!("load.rs"),
+        include_str!("prices.rs"),
         include_str!("prompt.rs"),
         include_str!("stage.rs"),
         include_str!("workflow.rs"),

@@ -150,7 +150,7 @@ mod tests {
         let found = changes([&old, &gone], [&new, &more]);
         let told: Vec<String> =
             found.iter().map(|change| format!("{} {:?} {}", change.model, change.kind, change.terms.len())).collect();
-        assert_eq!(told[1..], ["openai/gpt-5 Removed 18", "openai/gpt-5-mini Changed 2"], "{told:?}");
+        assert_eq!(told[1..], ["openai/gpt-5 Removed 14", "openai/gpt-5-mini Changed 2"], "{told:?}");
         assert!(told[0].starts_with("deepseek/deepseek-flash Added"), "{told:?}");
         let term = |what: &str, old: &str, new: Option<&str>| Term {
             what: what.to_owned(),

@@ -94,7 +94,7 @@ fn tier(lines: &mut Vec<String>, indent: &str, name: &str, tier: &TierPrice) {
     let width = 22 - indent.len();
     lines.push(format!("{indent}{name:<width$}{}", rates(&tier.rates)));
     if let Some(long) = &tier.long {
-        let above = format!("above {}", long.above);
+        let above = format!("  above {}", long.above);
         lines.push(format!("{indent}{above:<width$}{}", rates(&long.rates)));
     }
 }
