@@ -24,23 +24,22 @@ use crate::units::{Money, Timestamp, Tokens};
 /// The providers that can be asked, each with what its requests allow it to charge for.
 #[derive(Clone, Debug)]
 pub enum Providers {
-    /// Whatever a plan names: the simulated provider stands in.
-    Any(Terms),
+    /// Whatever a plan names, since the simulated provider stands in: these with their own terms, all others pinned.
+    Any(Arc<BTreeMap<ProviderName, Terms>>),
     /// These.
     Configured(Arc<BTreeMap<ProviderName, Terms>>),
 }
 
 impl Providers {
     /// The terms of requests that pin the service tier, and for which no cache write is charged but what they ask for.
-    #[must_use]
-    pub const fn pinned() -> Terms {
+    const fn pinned() -> Terms {
         let (cache_writes, service_tier) = (CacheWrites::Never, ServiceTier::Pinned);
         Terms { cache_writes, marks: Some(CacheTtl::Short), service_tier, factors: Factors::NONE }
     }
 
     fn terms(&self, provider: &ProviderName) -> Option<Terms> {
         match self {
-            Self::Any(terms) => Some(*terms),
+            Self::Any(known) => Some(known.get(provider).copied().unwrap_or(Self::pinned())),
             Self::Configured(known) => known.get(provider).copied(),
         }
     }

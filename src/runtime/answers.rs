@@ -53,14 +53,14 @@ pub trait Answers: Send + Sync + 'static {
 /// The configured providers, or the simulated one in all their places, and the tools.
 pub(crate) struct Live {
     pub(crate) providers: BTreeMap<ProviderName, Client>,
-    /// Answers for every provider.
+    /// Answers for every provider that isn't configured.
     pub(crate) simulated: Option<Client>,
     pub(crate) tools: ToolContext,
 }
 
 impl Live {
     fn client(&self, provider: &ProviderName) -> Option<&Client> {
-        self.simulated.as_ref().or_else(|| self.providers.get(provider))
+        self.providers.get(provider).or(self.simulated.as_ref())
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) fn live(
     let mut providers = BTreeMap::new();
     let mut terms = BTreeMap::new();
     for (name, config) in &project.providers {
-        providers.insert(name.clone(), Client::new(config, http.clone())?);
+        let stand_in = options.simulated.as_ref().map(|base_url| stand_in(config, base_url));
+        providers.insert(name.clone(), Client::new(stand_in.as_ref().unwrap_or(config), http.clone())?);
         terms.insert(name.clone(), terms_of(config));
     }
     Ok((Live { providers, simulated, tools }, terms))
@@ -36,6 +37,13 @@ pub(super) fn live(
 pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
     let (stop, stopped) = watch::channel(false);
     (stop, ToolContext::new(clock.clone(), stopped))
+}
+
+/// A provider as the simulated one stands in for it: its own wire and ways, at another door and without a key, so that
+/// what is tried is what will be sent.
+fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
+    let host = base_url.strip_suffix("/v1").unwrap_or(base_url);
+    ProviderConfig { base_url: format!("{host}/{}/v1", config.name), key: KeySource::None, ..config.clone() }
 }
 
 fn simulated_config(base_url: &str) -> ProviderConfig {

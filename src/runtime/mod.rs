@@ -65,7 +65,8 @@ use stop::Stop;
 pub struct RuntimeOptions {
     /// Reads time.
     pub clock: Clock,
-    /// Where the simulated provider listens, if it answers for every model: `http://127.0.0.1:…/v1`.
+    /// Where the simulated provider listens, if it answers for every model: `http://127.0.0.1:…/v1`. A provider that the
+    /// project configures is asked over its own wire, at `/NAME/v1` there; all others over OpenAI's chat wire.
     pub simulated: Option<String>,
     /// Prices of the project, over the built-in book.
     pub prices: Vec<PriceRow>,
@@ -192,8 +193,8 @@ impl Runtime {
         let store = Store::open(&folder, policy, options.clock.clone())?;
         let (stop, tools) = tools_of(&options.clock);
         let (live, terms) = live(project, &options, tools.clone())?;
-        let known =
-            if simulated { Providers::Any(Providers::pinned()) } else { Providers::Configured(Arc::new(terms)) };
+        let terms = Arc::new(terms);
+        let known = if simulated { Providers::Any(terms) } else { Providers::Configured(terms) };
         // What a builtin says belongs on the tape too: the time of day, a file.
         let instants = matches!(tape, Tape::None);
         let answers: Arc<dyn Answers> = match tape {
@@ -216,7 +217,7 @@ impl Runtime {
         options: RuntimeOptions,
     ) -> Self {
         let (stop, tools) = tools_of(&options.clock);
-        let known = Providers::Any(Providers::pinned());
+        let known = Providers::Any(Arc::default());
         let parts = Parts { store, known, answers, simulated: true, instants: true, stop, tools };
         Self::assembled(parts, project, plans, options)
     }

@@ -6,14 +6,14 @@ use axum::http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::sim::agent::{self, Speech};
+use crate::sim::chat::{BadRequest, Caching, Chat, Format, Message, Role};
+use crate::sim::completion::{Broken, CHUNK_BYTES, Completion, Finish, Shown};
 use crate::sim::count::{Counter, MESSAGE_TOKENS, PRIMING_TOKENS};
-use crate::sim::fault::{Fault, WireError, billed_of_error};
+use crate::sim::fault::{Fault, WireError};
 use crate::sim::invoice::Billed;
-use crate::sim::rates::Rates;
-use crate::sim::request::{BadRequest, Chat, Format, Message, Role};
+use crate::sim::rates::{Counts, Rate, Rates, Serving};
 use crate::sim::scenario::{Pause, Reply, Scenario, When};
-use crate::sim::tariff::{Counts, Rate, Serving};
-use crate::sim::wire::{Broken, CHUNK_BYTES, Completion, Delta, Shown};
+use crate::sim::wire::Dialect;
 use crate::units::{Millis, Money, Timestamp};
 
 /// Stands for the first tool that is offered, as the name in `loop_tool`.
@@ -28,6 +28,8 @@ const OVERSIZED_CHUNK_BYTES: usize = 16 * 1024;
 const OVERRUN_TIMES: u64 = 10;
 /// How long a slow first token waits, where the scenario doesn't say.
 const SLOW_FIRST_TOKEN: Millis = Millis::from_secs(5);
+/// Reasoning tokens of a model that thinks, where the scenario doesn't say.
+const REASONING_TOKENS: u64 = 24;
 /// What a 429 asks to wait, where the scenario doesn't say.
 const RETRY_AFTER: Millis = Millis::from_secs(1);
 
@@ -76,6 +78,7 @@ pub(crate) enum Payload {
 /// What an act depends on besides the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage<'a> {
+    pub(crate) wire: &'static dyn Dialect,
     pub(crate) scenario: &'a Scenario,
     pub(crate) rates: &'a Rates,
     /// The provider that the path names.
@@ -89,7 +92,7 @@ pub(crate) struct Stage<'a> {
 
 impl Act {
     /// An error that costs nothing.
-    pub(crate) fn refuse(model: &str, error: &WireError) -> Self {
+    pub(crate) fn refuse(wire: &dyn Dialect, model: &str, error: &WireError) -> Self {
         Self {
             model: model.to_owned(),
             fault: None,
@@ -98,15 +101,15 @@ impl Act {
             amount: Money::ZERO,
             pace: Pace::default(),
             headers: Vec::new(),
-            payload: raw(error),
+            payload: raw(wire, error),
         }
     }
 
     /// The refusal of a request that breaks the wire's rules.
-    pub(crate) fn bad_request(model: &str, bad: BadRequest) -> Self {
-        let mut error = WireError::new(400, "invalid_request_error", bad.code.unwrap_or(""), bad.message);
-        error.param = bad.param;
-        Self::refuse(model, &error)
+    pub(crate) fn bad_request(wire: &dyn Dialect, model: &str, bad: BadRequest) -> Self {
+        let BadRequest { message, param, code } = bad;
+        let error = WireError::of(wire, Fault::BadRequest, message);
+        Self::refuse(wire, model, &WireError { param, code: code.map(str::to_owned), ..error })
     }
 
     /// The status of the answer; 0 where there is none.
@@ -123,13 +126,12 @@ impl Stage<'_> {
     pub(crate) fn decide(&self, chat: &Chat<'_>) -> Act {
         let Some(rate) = self.rates.find(self.provider, chat.model, self.at) else {
             let message = format!("the model `{}` has no price here; give it one in `[[prices]]`", chat.model);
-            return Act::refuse(chat.model, &WireError::new(404, "invalid_request_error", "model_not_found", message));
+            return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::NotFound, message));
         };
         let prompt = self.prompt(chat);
         if rate.context.is_some_and(|context| prompt > context) {
-            let message = format!("the prompt has {prompt} tokens, more than the model takes");
-            let error = WireError::new(400, "invalid_request_error", "context_length_exceeded", message);
-            return Act::refuse(chat.model, &error);
+            let message = format!("prompt is too long: it has {prompt} tokens, more than the model takes");
+            return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::ContextLength, message));
         }
         let nothing = Reply::default();
         let reply = self.reply(chat).unwrap_or(&nothing);
@@ -174,28 +176,26 @@ impl Stage<'_> {
     }
 
     fn error(&self, reply: &Reply, fault: Option<Fault>) -> Option<WireError> {
-        let bare = || reply.status.filter(|status| fault.is_none() && *status >= 400).map(WireError::of_status);
-        let mut error = fault.and_then(Fault::error).or_else(bare)?;
+        let bare = reply.status.filter(|status| fault.is_none() && *status >= 400);
+        let of_fault = |fault: Fault| fault.error().map(|(_, message)| WireError::of(self.wire, fault, message));
+        let mut error = fault.and_then(of_fault).or_else(|| Some(WireError::of_status(self.wire, bare?)))?;
         error.status = reply.status.unwrap_or(error.status);
         if let Some(message) = &reply.message {
             error.message.clone_from(message);
         }
         error.code = reply.code.clone().or(error.code);
+        let wait = reply.retry_after.or(self.scenario.file.faults.retry_after).map(|pause| pause.0);
+        error.wait = wait.or_else(|| (error.status == 429 && fault != Some(Fault::Quota)).then_some(RETRY_AFTER));
         Some(error)
     }
 
     fn fail(&self, chat: &Chat<'_>, rate: &Rate, reply: &Reply, error: &WireError, prompt: u64) -> Act {
         let failed = self.scenario.file.bill_error.unwrap_or(Billed::Input);
-        let billed = reply.billed.unwrap_or_else(|| billed_of_error(error, failed));
+        let billed = reply.billed.unwrap_or_else(|| self.wire.error_cost(error, failed));
         // What failed unseen may have run up to what was asked.
         let whole = Counts { prompt, completion: chat.tokens_max.unwrap_or(1), ..Counts::default() };
-        let wait = reply.retry_after.or(self.scenario.file.faults.retry_after).map(|pause| pause.0);
-        let wait = wait.or_else(|| (error.status == 429 && error.kind == "rate_limit_error").then_some(RETRY_AFTER));
-        let mut act = self.bill(chat.model, rate, billed, whole, 0, raw(error));
-        if let Some(Millis(wait)) = wait {
-            act.headers.push((HeaderName::from_static("retry-after"), HeaderValue::from(wait.div_ceil(1000))));
-            act.headers.push((HeaderName::from_static("retry-after-ms"), HeaderValue::from(wait)));
-        }
+        let mut act = self.bill(chat, chat.model, rate, billed, whole, 0, raw(self.wire, error));
+        act.headers.extend(error.wait.into_iter().flat_map(|wait| self.wire.wait_headers(wait)));
         act
     }
 
@@ -209,7 +209,9 @@ impl Stage<'_> {
         let bill_cut = self.scenario.file.bill_cut.unwrap_or(Billed::SoFar);
         let (billed, so_far) = match completion.broken {
             Broken::Cut(after) | Broken::Error(after) if chat.stream => (bill_cut, self.sent(&completion, after)),
-            Broken::Nowhere | Broken::Cut(_) | Broken::Error(_) | Broken::NoDone => (Billed::Whole, counts.completion),
+            Broken::Nowhere | Broken::Cut(_) | Broken::Error(_) | Broken::NoDone => {
+                (self.wire.answer_cost(&completion), counts.completion)
+            }
         };
         let unworked = fault == Some(Fault::Redirect);
         let billed = reply.billed.unwrap_or(match fault {
@@ -219,7 +221,8 @@ impl Stage<'_> {
         });
         let so_far = so_far.min(counts.completion);
         let status = reply.status.unwrap_or(200);
-        let mut act = self.bill(model, rate, billed, counts, so_far, payload(chat, fault, status, completion));
+        let payload = self.payload(chat, fault, status, completion);
+        let mut act = self.bill(chat, model, rate, billed, counts, so_far, payload);
         if unworked {
             let elsewhere = HeaderValue::from_static("/elsewhere/v1/chat/completions");
             act.headers.push((HeaderName::from_static("location"), elsewhere));
@@ -233,14 +236,17 @@ impl Stage<'_> {
             .refusal
             .clone()
             .or_else(|| (fault == Some(Fault::Refusal)).then(|| "I'm sorry, but I can't help with that.".to_owned()));
-        let speech = if refusal.is_some() { Speech::default() } else { speech(chat, reply, fault) };
+        let silent = refusal.is_some() && reply.text.is_none();
+        let speech = if silent { Speech::default() } else { speech(chat, reply, fault) };
         let cap = chat.tokens_max.unwrap_or(u64::MAX);
         let defaults = &self.scenario.file.defaults;
-        let reasoning = reply.reasoning_tokens.unwrap_or(0).min(cap);
+        let unasked = if chat.thinks && !silent { REASONING_TOKENS } else { 0 };
+        let reasoning = reply.reasoning_tokens.unwrap_or(unasked).min(cap);
         let oversized = fault == Some(Fault::Oversized);
         let (speech, mut cut) =
             if oversized { (speech, false) } else { self.within(speech, cap.saturating_sub(reasoning)) };
-        let visible = self.output(&speech).saturating_add(refusal.as_ref().map_or(0, |text| self.counter().text(text)));
+        let counted = refusal.as_ref().filter(|_| self.wire.refusal_is_output());
+        let visible = self.output(&speech).saturating_add(counted.map_or(0, |text| self.counter().text(text)));
         let mut output = reasoning.saturating_add(visible).max(1).min(cap);
         if let Some(asked) = reply.output_tokens.or(defaults.output_tokens) {
             cut |= asked > cap;
@@ -250,17 +256,18 @@ impl Stage<'_> {
             output = chat.tokens_max.unwrap_or(output).saturating_mul(OVERRUN_TIMES);
         }
         let finish = match (&reply.finish, fault, cut, speech.calls.is_empty()) {
-            (Some(finish), ..) => finish.as_str(),
-            (None, Some(Fault::ContentFilter), ..) => "content_filter",
-            (None, _, true, _) => "length",
-            (None, _, false, false) => "tool_calls",
-            (None, _, false, true) => "stop",
+            (Some(finish), ..) => Finish::Given(finish.clone()),
+            (None, Some(Fault::ContentFilter), ..) => Finish::Filter,
+            (None, _, true, _) => Finish::Length,
+            (None, _, false, false) => Finish::Calls,
+            (None, _, false, true) => Finish::Stop,
         };
         let completion = Completion {
             text: speech.text,
             calls: speech.calls,
             refusal,
-            finish: finish.to_owned(),
+            category: reply.category.clone(),
+            finish,
             shown: shown(fault),
             broken: broken(fault, reply.cut_after.unwrap_or(CUT_AFTER)),
             choices: if fault == Some(Fault::NoChoices) { 0 } else { chat.choices },
@@ -297,20 +304,41 @@ impl Stage<'_> {
     fn counts(&self, chat: &Chat<'_>, rate: &Rate, reply: &Reply, prompt: u64, output: (u64, u64)) -> Counts {
         let prompt = reply.tokens.input.unwrap_or(prompt);
         let file = &self.scenario.file;
-        let cached = reply.tokens.cached.unwrap_or_else(|| if file.cache { self.seen(chat).min(prompt) } else { 0 });
-        let writes = file.cache && rate.writes && chat.cache_writes;
-        let rest = if writes { prompt.saturating_sub(cached) } else { 0 };
+        let cache = if file.cache { chat.caching } else { Caching::Never };
+        let reach = match cache {
+            Caching::Marked { messages, .. } => self.tools(chat) + self.messages(chat, messages),
+            Caching::ByItself | Caching::ReadOnly => prompt,
+            Caching::Never => 0,
+        };
+        let cached = reply.tokens.cached.unwrap_or_else(|| self.seen(chat).min(reach).min(prompt));
+        let written = match cache {
+            Caching::ByItself if !rate.writes => 0,
+            Caching::ByItself | Caching::Marked { .. } => reach.min(prompt).saturating_sub(cached),
+            Caching::ReadOnly | Caching::Never => 0,
+        };
+        let long = matches!(cache, Caching::Marked { long: true, .. });
+        let (short, long) = if long { (0, written) } else { (written, 0) };
         Counts {
             prompt,
             cached,
-            cache_write: reply.tokens.cache_write.unwrap_or(rest),
-            cache_write_long: 0,
+            cache_write: reply.tokens.cache_write.unwrap_or(short),
+            cache_write_long: reply.tokens.cache_write_long.unwrap_or(long),
             completion: reply.tokens.output.unwrap_or(output.0),
             reasoning: reply.tokens.reasoning.unwrap_or(output.1),
         }
     }
 
-    fn bill(&self, model: &str, rate: &Rate, billed: Billed, whole: Counts, so_far: u64, payload: Payload) -> Act {
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the line on the invoice")]
+    fn bill(
+        &self,
+        chat: &Chat<'_>,
+        model: &str,
+        rate: &Rate,
+        billed: Billed,
+        whole: Counts,
+        so_far: u64,
+        payload: Payload,
+    ) -> Act {
         let tokens = match billed {
             Billed::None => Counts::default(),
             Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },
@@ -322,7 +350,7 @@ impl Stage<'_> {
             fault: None,
             billed,
             tokens,
-            amount: if billed == Billed::None { Money::ZERO } else { self.amount(rate, &tokens) },
+            amount: if billed == Billed::None { Money::ZERO } else { self.amount(rate, &tokens, chat.rate_percent) },
             pace: Pace::default(),
             headers: Vec::new(),
             payload,
@@ -330,8 +358,8 @@ impl Stage<'_> {
     }
 
     /// By the ordinary tier. A class without a price is charged as if the cache had no part in it.
-    fn amount(&self, rate: &Rate, tokens: &Counts) -> Money {
-        let serving = Serving::ordinary(self.at);
+    fn amount(&self, rate: &Rate, tokens: &Counts, percent: u64) -> Money {
+        let serving = Serving { percent: Some(percent), ..Serving::ordinary(self.at) };
         let plain = Counts { cached: 0, cache_write: 0, cache_write_long: 0, ..*tokens };
         rate.amount(tokens, &serving).or_else(|| rate.amount(&plain, &serving)).unwrap_or_default()
     }
@@ -346,21 +374,29 @@ impl Stage<'_> {
             Format::Text | Format::Object => 0,
             Format::Schema(schema) => self.rendered(schema),
         };
-        let tools: u64 = chat.tools.iter().map(|tool| self.rendered(tool.definition)).sum();
-        PRIMING_TOKENS + tools + format + chat.messages.iter().map(|message| self.message(message)).sum::<u64>()
+        let all = self.messages(chat, chat.messages.len());
+        PRIMING_TOKENS + chat.hidden_tokens + self.tools(chat) + format + all
+    }
+
+    fn tools(&self, chat: &Chat<'_>) -> u64 {
+        chat.tools.iter().map(|tool| self.rendered(tool.definition)).sum()
+    }
+
+    /// Tokens of the first messages.
+    fn messages(&self, chat: &Chat<'_>, count: usize) -> u64 {
+        chat.messages.iter().take(count).map(|message| self.message(message)).sum()
     }
 
     /// Tokens of the part of the prompt that this conversation's last request had sent already.
     fn seen(&self, chat: &Chat<'_>) -> u64 {
         let Some(last) = chat.messages.iter().rposition(|message| message.role == Role::Assistant) else { return 0 };
-        let tools: u64 = chat.tools.iter().map(|tool| self.rendered(tool.definition)).sum();
-        tools + chat.messages.iter().take(last).map(|message| self.message(message)).sum::<u64>()
+        self.tools(chat) + self.messages(chat, last)
     }
 
     fn message(&self, message: &Message<'_>) -> u64 {
         let counter = self.counter();
-        let calls = message.calls.iter().map(|call| counter.rendered(call.name) + counter.rendered(call.arguments));
-        MESSAGE_TOKENS + counter.text(&message.text) + calls.sum::<u64>()
+        let calls = message.calls.iter().map(|call| counter.rendered(call.name) + counter.rendered(&call.arguments));
+        MESSAGE_TOKENS + counter.text(&message.text) + calls.sum::<u64>() + message.other_tokens
     }
 
     /// Tokens of a definition, of which the server keeps the words and not the form.
@@ -377,14 +413,27 @@ impl Stage<'_> {
         counter.text(&speech.text) + calls.sum::<u64>()
     }
 
-    /// Output tokens in the first `after` chunks.
+    /// Output tokens in the first `after` events of a stream.
     fn sent(&self, completion: &Completion, after: usize) -> u64 {
-        let pieces = completion.deltas().into_iter().take(after).map(|delta| match delta {
-            Delta::Role => "",
-            Delta::Text(text) | Delta::Refusal(text) | Delta::CallPart(_, text) => text,
-            Delta::CallStart(index) => completion.calls.get(index).map_or("", |(name, _)| name.as_str()),
-        });
-        self.counter().text(&pieces.collect::<String>())
+        let (said, reasoned) = completion.said(self.wire, after);
+        self.counter().text(&said) + if reasoned { completion.usage.reasoning } else { 0 }
+    }
+
+    fn payload(&self, chat: &Chat<'_>, fault: Option<Fault>, status: u16, completion: Completion) -> Payload {
+        match fault {
+            Some(Fault::Hang) => Payload::Hang,
+            Some(Fault::Drop) => Payload::Drop,
+            Some(Fault::StreamError) if !chat.stream => {
+                let message = "the server had an error while it answered";
+                let error = WireError::new(self.wire, 500, Some(Fault::ServerError), message);
+                raw(self.wire, &WireError { status, ..error })
+            }
+            other => senseless(other, status, chat.stream).unwrap_or_else(|| Payload::Completion {
+                status,
+                stream: chat.stream,
+                completion: Box::new(completion),
+            }),
+        }
     }
 }
 
@@ -465,34 +514,21 @@ fn broken(fault: Option<Fault>, after: usize) -> Broken {
     }
 }
 
-fn payload(chat: &Chat<'_>, fault: Option<Fault>, status: u16, completion: Completion) -> Payload {
-    let stream = chat.stream;
-    match fault {
-        Some(Fault::Hang) => Payload::Hang,
-        Some(Fault::Drop) => Payload::Drop,
-        Some(Fault::PlainError) => {
-            Payload::Raw { status: 500, content_type: "text/plain", body: "upstream connect error".to_owned() }
+/// The answers that are none of any wire.
+fn senseless(fault: Option<Fault>, status: u16, stream: bool) -> Option<Payload> {
+    let (status, content_type, body) = match fault {
+        Some(Fault::PlainError) => (500, "text/plain", "upstream connect error"),
+        Some(Fault::Redirect) => (307, "text/plain", ""),
+        Some(Fault::WrongType) => {
+            (status, "text/html", "<!doctype html><title>Sign in</title><p>Please sign in to the network.")
         }
-        Some(Fault::Redirect) => Payload::Raw { status: 307, content_type: "text/plain", body: String::new() },
-        Some(Fault::WrongType) => Payload::Raw {
-            status,
-            content_type: "text/html",
-            body: "<!doctype html><title>Sign in</title><p>Please sign in to the network.".to_owned(),
-        },
-        Some(Fault::Garbage) if stream => {
-            Payload::Raw { status, content_type: "text/event-stream", body: "data: {\"id\":\"chatcmpl-\n\n".to_owned() }
-        }
-        Some(Fault::Garbage) => {
-            Payload::Raw { status, content_type: "application/json", body: "{\"id\":\"chatcmpl-".to_owned() }
-        }
-        Some(Fault::StreamError) if !stream => {
-            let error = WireError::new(status, "server_error", "", "the server had an error while it answered");
-            raw(&error)
-        }
-        Some(_) | None => Payload::Completion { status, stream, completion: Box::new(completion) },
-    }
+        Some(Fault::Garbage) if stream => (status, "text/event-stream", "data: {\"id\":\"chatcmpl-\n\n"),
+        Some(Fault::Garbage) => (status, "application/json", "{\"id\":\"chatcmpl-"),
+        Some(_) | None => return None,
+    };
+    Some(Payload::Raw { status, content_type, body: body.to_owned() })
 }
 
-fn raw(error: &WireError) -> Payload {
-    Payload::Raw { status: error.status, content_type: "application/json", body: error.body() }
+fn raw(wire: &dyn Dialect, error: &WireError) -> Payload {
+    Payload::Raw { status: error.status, content_type: "application/json", body: wire.error_body(error) }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::sim::cache::Cache;
+use crate::sim::chat::{Chat, Choice, Format, Tool};
 use crate::sim::material::Material;
-use crate::sim::request::{Chat, Choice, Format, Tool};
 use crate::sim::schema::{Filler, Purpose};
 
 /// The most tools that are called at once.
@@ -83,6 +83,7 @@ fn answer(chat: &Chat<'_>, material: &Material) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::wire::openai_chat::read;
     use proptest::prelude::*;
 
     fn tool(name: &str, parameters: Value) -> Value {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     fn said(body: &Value) -> Speech {
-        play(&Chat::read(body).expect("a request"))
+        play(&read(body).expect("a request"))
     }
 
     #[test]

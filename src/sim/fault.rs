@@ -1,9 +1,9 @@
-//! The faults that a scenario can play, and how each error looks on the wire.
+//! The faults that a scenario can play; how each looks on a wire is the wire's.
 
 use serde::Deserialize;
-use serde_json::json;
 
-use crate::sim::invoice::Billed;
+use crate::sim::wire::Dialect;
+use crate::units::Millis;
 
 /// A fault, by its name in a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -91,7 +91,7 @@ pub(crate) enum Fault {
     InvalidArguments,
 }
 
-/// An error as the wire shows it.
+/// An error as a wire shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WireError {
     pub(crate) status: u16,
@@ -99,54 +99,51 @@ pub(crate) struct WireError {
     pub(crate) code: Option<String>,
     pub(crate) param: Option<String>,
     pub(crate) message: String,
+    /// How long it asks to wait.
+    pub(crate) wait: Option<Millis>,
 }
 
 impl WireError {
-    pub(crate) fn new(status: u16, kind: &str, code: &str, message: impl Into<String>) -> Self {
+    /// An error of a status, in a wire's words for `fault` where it is one.
+    pub(crate) fn new(wire: &dyn Dialect, status: u16, fault: Option<Fault>, message: impl Into<String>) -> Self {
+        let (kind, code) = wire.words(status, fault);
         let code = (!code.is_empty()).then(|| code.to_owned());
-        Self { status, kind: kind.to_owned(), code, param: None, message: message.into() }
+        Self { status, kind: kind.to_owned(), code, param: None, message: message.into(), wait: None }
+    }
+
+    /// The error that a fault is, with a message of its own.
+    pub(crate) fn of(wire: &dyn Dialect, fault: Fault, message: impl Into<String>) -> Self {
+        Self::new(wire, fault.error().map_or(500, |(status, _)| status), Some(fault), message)
     }
 
     /// The error that stands for a bare status.
-    pub(crate) fn of_status(status: u16) -> Self {
-        let kind = match status {
-            429 => "rate_limit_error",
-            500.. => "server_error",
-            _ => "invalid_request_error",
-        };
-        Self::new(status, kind, "", format!("the scenario answers with status {status}"))
-    }
-
-    /// The body, in OpenAI's shape.
-    pub(crate) fn body(&self) -> String {
-        let Self { kind, code, param, message, .. } = self;
-        json!({"error": {"message": message, "type": kind, "param": param, "code": code}}).to_string()
+    pub(crate) fn of_status(wire: &dyn Dialect, status: u16) -> Self {
+        Self::new(wire, status, None, format!("the scenario answers with status {status}"))
     }
 }
 
 impl Fault {
-    /// The error that is answered in place of a completion, for faults that are one.
-    pub(crate) fn error(self) -> Option<WireError> {
-        let invalid = "invalid_request_error";
-        let (status, kind, code, message) = match self {
-            Self::RateLimit => (429, "rate_limit_error", "rate_limit_exceeded", "rate limit reached; try again later"),
-            Self::Quota => (429, "insufficient_quota", "credit_balance_exhausted", "no credit is left on this account"),
-            Self::ServerError => (500, "server_error", "", "the server had an error"),
-            Self::BadGateway => (502, "server_error", "", "bad gateway"),
-            Self::Unavailable => (503, "server_error", "", "the service is unavailable"),
-            Self::GatewayTimeout => (504, "server_error", "", "the gateway timed out"),
-            Self::Overloaded => (529, "overloaded_error", "server_is_overloaded", "the server is overloaded"),
-            Self::Unauthorized => (401, invalid, "invalid_api_key", "the API key is not known"),
-            Self::PaymentRequired => (402, "billing_error", "billing_not_active", "the account has no active billing"),
-            Self::Forbidden => (403, "permission_error", "model_not_allowed", "this project may not use this model"),
-            Self::NotFound => (404, invalid, "model_not_found", "the model doesn't exist"),
-            Self::RequestTimeout => (408, "timeout_error", "", "the request timed out"),
-            Self::Conflict => (409, "conflict_error", "", "the resource is in use"),
-            Self::TooLarge => (413, invalid, "request_too_large", "the request is too large"),
-            Self::Unprocessable => (422, invalid, "", "the model made a call that can't be processed"),
-            Self::BadRequest => (400, invalid, "invalid_value", "the request can't be taken"),
-            Self::ContextLength => (400, invalid, "context_length_exceeded", "the prompt is longer than the context"),
-            Self::FilteredInput => (400, invalid, "content_filter", "the prompt was stopped by the content filter"),
+    /// Status and message of a fault that is an error in place of a completion.
+    pub(crate) const fn error(self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            Self::RateLimit => (429, "rate limit reached; try again later"),
+            Self::Quota => (429, "no credit is left on this account"),
+            Self::ServerError => (500, "the server had an error"),
+            Self::BadGateway => (502, "bad gateway"),
+            Self::Unavailable => (503, "the service is unavailable"),
+            Self::GatewayTimeout => (504, "the gateway timed out"),
+            Self::Overloaded => (529, "the server is overloaded"),
+            Self::Unauthorized => (401, "the API key is not known"),
+            Self::PaymentRequired => (402, "the account has no active billing"),
+            Self::Forbidden => (403, "this project may not use this model"),
+            Self::NotFound => (404, "the model doesn't exist"),
+            Self::RequestTimeout => (408, "the request timed out"),
+            Self::Conflict => (409, "the resource is in use"),
+            Self::TooLarge => (413, "the request is too large"),
+            Self::Unprocessable => (422, "the model made a call that can't be processed"),
+            Self::BadRequest => (400, "the request can't be taken"),
+            Self::ContextLength => (400, "prompt is too long: it is longer than the context"),
+            Self::FilteredInput => (400, "the prompt was stopped by the content filter"),
             Self::PlainError
             | Self::Redirect
             | Self::WrongType
@@ -169,8 +166,7 @@ impl Fault {
             | Self::Refusal
             | Self::UnknownTool
             | Self::InvalidArguments => return None,
-        };
-        Some(WireError::new(status, kind, code, message))
+        })
     }
 
     /// The name in scenarios and on the invoice.
@@ -186,17 +182,6 @@ impl Fault {
     }
 }
 
-/// What an error costs where the scenario doesn't say: refusals nothing, work that failed what `failed` says.
-pub(crate) fn billed_of_error(error: &WireError, failed: Billed) -> Billed {
-    let overloaded = error.status == 503 && error.kind == "overloaded_error";
-    match error.status {
-        400 | 401 | 402 | 403 | 404 | 409 | 413 | 429 | 529 => Billed::None,
-        300..400 => Billed::None,
-        _ if overloaded => Billed::None,
-        _ => failed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,17 +191,6 @@ mod tests {
         for fault in [Fault::RateLimit, Fault::Hang, Fault::UsageEveryChunk] {
             let name = serde_json::Value::from(fault.name());
             assert_eq!(serde_json::from_value::<Fault>(name).expect("a fault"), fault);
-        }
-    }
-
-    #[test]
-    fn refusals_are_free_and_failed_work_is_not() {
-        let billed = |fault: Fault| billed_of_error(&fault.error().expect("an error"), Billed::Input);
-        for fault in [Fault::RateLimit, Fault::Quota, Fault::Unauthorized, Fault::ContextLength, Fault::Overloaded] {
-            assert_eq!(billed(fault), Billed::None);
-        }
-        for fault in [Fault::ServerError, Fault::RequestTimeout, Fault::Unprocessable, Fault::Unavailable] {
-            assert_eq!(billed(fault), Billed::Input);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sim::tariff::Counts;
+use crate::sim::rates::Counts;
 use crate::units::{Money, Timestamp};
 
 /// Lines that are kept in memory; older ones count in the totals only, and stay in the file.

@@ -8,8 +8,8 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use crate::sim::cache::Cache;
+use crate::sim::chat::{Chat, Role};
 use crate::sim::count::boundary;
-use crate::sim::request::{Chat, Role};
 
 /// The most text of the conversation that is searched.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -63,11 +63,11 @@ impl Material {
         }
         material.user_bytes = material.text.len();
         for message in &chat.messages {
-            let Some(id) = message.call_id else { continue };
+            let Some(id) = &message.call_id else { continue };
             material.add(&message.text);
             if material.results.len() < RESULTS_MAX {
                 let calls = chat.messages.iter().flat_map(|message| &message.calls);
-                let name = calls.into_iter().find(|call| call.id == id).map_or("the tool", |call| call.name);
+                let name = calls.into_iter().find(|call| call.id == *id).map_or("the tool", |call| call.name);
                 material.results.push(ToolResult::read(name, &message.text));
             }
         }
@@ -281,6 +281,7 @@ pub(crate) fn compile(pattern: &str) -> Option<Regex> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::wire::openai_chat::read;
     use serde_json::json;
 
     fn material(user: &str, result: &str) -> Material {
@@ -289,7 +290,7 @@ mod tests {
             {"role": "assistant", "tool_calls": [
                 {"id": "c", "type": "function", "function": {"name": "lookup_order", "arguments": "{}"}}]},
             {"role": "tool", "tool_call_id": "c", "content": result}]});
-        Material::gather(&Chat::read(&body).expect("a request"))
+        Material::gather(&read(&body).expect("a request"))
     }
 
     #[test]

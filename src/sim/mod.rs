@@ -22,12 +22,13 @@ use crate::units::{Millis, Timestamp};
 mod act;
 mod agent;
 mod cache;
+mod chat;
+mod completion;
 mod count;
 mod fault;
 mod invoice;
 mod material;
 mod rates;
-mod request;
 mod scenario;
 mod schema;
 mod serve;
@@ -35,9 +36,8 @@ mod tariff;
 mod wire;
 
 pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
-pub use rates::{PriceError, Rates, SimHours, SimLong, SimPrice, SimTier};
+pub use rates::{Counts, PriceError, Rate, Rates, Serving, SimHours, SimLong, SimPrice, SimTier};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
-pub use tariff::{Counts, Rate, Serving};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sim::tariff::{Classes, Rate, Tier, week_spans};
+use crate::sim::tariff::{Classes, Tier, week_spans};
+pub use crate::sim::tariff::{Counts, Rate, Serving};
 use crate::units::Timestamp;
 
 /// List prices with their source and date.
@@ -392,7 +393,6 @@ pub(crate) fn decimal_shifted(text: &str, places: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Counts, Serving};
 
     const NOW: Timestamp = Timestamp(1_795_392_000_000);
 

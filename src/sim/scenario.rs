@@ -218,6 +218,8 @@ pub(crate) struct Reply {
     pub(crate) loop_tool: Option<String>,
     pub(crate) arguments: Option<Json>,
     pub(crate) refusal: Option<String>,
+    /// What kind of refusal it is, on wires that say so.
+    pub(crate) category: Option<String>,
     /// The finish reason, over the one that fits the content.
     pub(crate) finish: Option<String>,
     /// The model that the answer names and bills.
@@ -281,6 +283,7 @@ pub(crate) struct Tokens {
     pub(crate) input: Option<u64>,
     pub(crate) cached: Option<u64>,
     pub(crate) cache_write: Option<u64>,
+    pub(crate) cache_write_long: Option<u64>,
     pub(crate) output: Option<u64>,
     pub(crate) reasoning: Option<u64>,
 }
@@ -346,8 +349,9 @@ impl Reply {
         let sizes = [self.chunk_bytes, self.frame_bytes];
         check(!sizes.contains(&Some(0)), || "`chunk_bytes` and `frame_bytes` are 1 at least".to_owned())?;
         let tokens = self.tokens;
-        let counts = [tokens.input, tokens.cached, tokens.cache_write, tokens.output, tokens.reasoning];
-        let counts = counts.into_iter().chain([self.output_tokens, self.reasoning_tokens]).flatten();
+        let written = [tokens.cache_write, tokens.cache_write_long];
+        let counts = [tokens.input, tokens.cached, tokens.output, tokens.reasoning].into_iter().chain(written);
+        let counts = counts.chain([self.output_tokens, self.reasoning_tokens]).flatten();
         check(counts.into_iter().all(|count| count <= TOKENS_MAX), || format!("more than {TOKENS_MAX} tokens"))?;
         check(self.headers.len() <= HEADERS_MAX, || format!("more than {HEADERS_MAX} headers"))?;
         for (name, value) in &self.headers {

@@ -17,12 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::sim::act::{Act, Pace, Payload, Stage};
-use crate::sim::fault::WireError;
+use crate::sim::chat::Chat;
+use crate::sim::completion::{Broken, Completion};
+use crate::sim::fault::{Fault, WireError};
 use crate::sim::invoice::{Books, InvoiceError, LINES_KEPT_MAX, Line, keep};
 use crate::sim::rates::Rates;
-use crate::sim::request::Chat;
 use crate::sim::scenario::{Scenario, WHOLE};
-use crate::sim::wire::{Broken, Completion};
+use crate::sim::wire::{self, Asked, Dialect, Door};
 use crate::sim::{End, Received};
 use crate::units::{Millis, Timestamp};
 
@@ -36,6 +37,8 @@ const CLIENT_ID_BYTES_MAX: usize = 512;
 const CONNECTIONS_MAX: usize = 4_096;
 /// Turns of conversations whose attempts are counted; the oldest are forgotten.
 const TURNS_KEPT_MAX: usize = 65_536;
+/// What is said of a key that isn't the scenario's.
+const BAD_KEY: &str = "the API key is not the one that the scenario asks for";
 /// Passes that the connection is given to send what it has before a cut.
 const FLUSHES: usize = 4;
 
@@ -149,42 +152,40 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn route(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
-    let path = request.uri().path();
-    let chat = path.strip_suffix("/chat/completions").map(provider);
-    match (request.method(), chat) {
-        (&Method::POST, Some(provider)) => {
-            let provider = provider.map(str::to_owned);
-            let (parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    match (&parts.method, wire::find(path, parts.uri.query())) {
+        (&Method::POST, Some((wire, door))) => {
             let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
             match tokio::time::timeout(BODY_TIME_MAX.duration(), read).await {
-                Ok(Ok(body)) => answer(&shared, provider.as_deref(), &parts.headers, &body).await,
-                Ok(Err(_)) => plain(&WireError::new(
-                    413,
-                    "invalid_request_error",
-                    "request_too_large",
-                    "the body is larger than 32 MiB, or broke off",
-                )),
-                Err(_) => plain(&WireError::new(408, "timeout_error", "", "the body took too long")),
+                Ok(Ok(body)) => answer(&shared, &Incoming { wire, door, headers: &parts.headers, body: &body }).await,
+                Ok(Err(_)) => {
+                    let message = "the body is larger than 32 MiB, or broke off";
+                    plain(wire, &WireError::of(wire, Fault::TooLarge, message))
+                }
+                Err(_) => plain(wire, &WireError::of(wire, Fault::RequestTimeout, "the body took too long")),
             }
         }
         (&Method::GET, None) if path.ends_with("/models") => models(&shared),
-        (_, Some(_)) => plain(&WireError::new(405, "invalid_request_error", "method_not_supported", "use POST here")),
+        (_, Some((wire, _))) => plain(wire, &WireError::new(wire, 405, None, "use POST here")),
         (_, None) => {
-            let message =
-                format!("there is nothing at `{path}`; the simulator has /v1/chat/completions and /v1/models");
-            plain(&WireError::new(404, "invalid_request_error", "unknown_url", message))
+            let message = format!("there is nothing at `{path}`; the simulator has {} and /v1/models", wire::PATHS);
+            let wire = &wire::openai_chat::OpenAiChat;
+            plain(wire, &WireError::of(wire, Fault::NotFound, message))
         }
     }
 }
 
-/// The provider that a path names before `/v1`, as in `/anthropic/v1/chat/completions`.
-fn provider(base: &str) -> Option<&str> {
-    let name = base.strip_suffix("/v1").unwrap_or(base).trim_matches('/');
-    (!name.is_empty()).then_some(name)
+/// A request whose body isn't understood yet.
+struct Incoming<'a> {
+    wire: &'static dyn Dialect,
+    door: Door<'a>,
+    headers: &'a HeaderMap,
+    body: &'a Bytes,
 }
 
-fn plain(error: &WireError) -> Response {
-    let mut response = Response::new(Body::from(error.body()));
+fn plain(wire: &dyn Dialect, error: &WireError) -> Response {
+    let mut response = Response::new(Body::from(wire.error_body(error)));
     *response.status_mut() = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -201,51 +202,49 @@ fn models(shared: &Shared) -> Response {
     response
 }
 
-async fn answer(shared: &Arc<Shared>, provider: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Response {
-    let (act, line) = match enter(shared, provider, headers, body) {
+async fn answer(shared: &Arc<Shared>, incoming: &Incoming<'_>) -> Response {
+    let wire = incoming.wire;
+    let (act, line) = match enter(shared, incoming) {
         Ok(entered) => entered,
         Err(error) => {
             let message = format!("nothing was answered: {error}");
-            return plain(&WireError::new(500, "server_error", "invoice_unwritable", message));
+            return plain(wire, &WireError::of(wire, Fault::ServerError, message));
         }
     };
-    let open = Open { shared: shared.clone(), number: line.number, end: End::HungUp };
+    let open = Open { shared: shared.clone(), wire, number: line.number, end: End::HungUp };
     let mut response = perform(shared, act, open).await;
     if let Ok(id) = HeaderValue::from_str(&line.id) {
-        response.headers_mut().insert("x-request-id", id);
+        response.headers_mut().insert(wire.id_header(), id);
     }
     response
 }
 
 /// Decides, and writes the line: from here on the call is billed, whatever the client does.
-fn enter(
-    shared: &Shared,
-    provider: Option<&str>,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<(Act, Line), InvoiceError> {
+fn enter(shared: &Shared, incoming: &Incoming<'_>) -> Result<(Act, Line), InvoiceError> {
     let at = shared.clock.now();
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let client_id = text("x-client-request-id").filter(|id| id.len() <= CLIENT_ID_BYTES_MAX);
-    let body_sha256 = crate::domain::plan::hex(&Sha256::digest(body));
+    let Incoming { wire, door, headers, body } = *incoming;
     let value = serde_json::from_slice(body).unwrap_or(serde_json::Value::Null);
-    let asked = value.get("model").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let chat = Chat::read(&value);
+    let asked = Asked { door, headers, body: &value };
+    let client_id = asked.header("x-client-request-id").filter(|id| id.len() <= CLIENT_ID_BYTES_MAX);
+    let body_sha256 = crate::domain::plan::hex(&Sha256::digest(body));
+    let chat = wire.read(&asked);
     let turn = chat.as_ref().map_or(0, Chat::turn);
     let attempt = shared.lock().attempt(conversation(client_id, &body_sha256, turn, chat.as_ref().ok()));
-    let mut act = match (allowed(&shared.scenario, &text), chat) {
-        (false, _) => Act::refuse(asked, &unauthorized()),
-        (true, Err(bad)) => Act::bad_request(asked, bad),
+    let key = shared.scenario.file.key.as_deref();
+    let mut act = match (key.is_none() || wire.key(headers) == key, chat) {
+        (false, _) => Act::refuse(wire, asked.model(), &WireError::of(wire, Fault::Unauthorized, BAD_KEY)),
+        (true, Err(bad)) => Act::bad_request(wire, asked.model(), bad),
         (true, Ok(chat)) => {
             let draw =
                 if shared.scenario.file.faults.none() { WHOLE } else { draw(shared, client_id, &body_sha256, attempt) };
-            Stage { scenario: &shared.scenario, rates: &shared.rates, provider, at, attempt, draw }.decide(&chat)
+            let Shared { scenario, rates, .. } = shared;
+            Stage { wire, scenario, rates, provider: door.provider, at, attempt, draw }.decide(&chat)
         }
     };
     let fault = act.fault.map(crate::sim::fault::Fault::name);
     let mut state = shared.lock();
     let number = state.books.next_number();
-    let id = format!("chatcmpl-sim-{number}");
+    let id = wire.id(number);
     if let Payload::Completion { completion, .. } = &mut act.payload {
         (completion.id, completion.created) = (id.clone(), at.0 / 1000);
     }
@@ -268,17 +267,6 @@ fn enter(
     state.books.write(line.clone())?;
     keep(&mut state.ends, (End::Open, None), LINES_KEPT_MAX);
     Ok((act, line))
-}
-
-fn allowed<'h>(scenario: &Scenario, header: &impl Fn(&str) -> Option<&'h str>) -> bool {
-    let Some(key) = &scenario.file.key else { return true };
-    let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    bearer.or_else(|| header("api-key")) == Some(key)
-}
-
-fn unauthorized() -> WireError {
-    let message = "the API key is not the one that the scenario asks for";
-    WireError::new(401, "invalid_request_error", "invalid_api_key", message)
 }
 
 /// Names a turn of a conversation: by the run in a request id such as `RUN#3`, else by the body.
@@ -308,6 +296,7 @@ fn draw(shared: &Shared, client_id: Option<&str>, body_sha256: &str, attempt: u6
 #[derive(Debug)]
 struct Open {
     shared: Arc<Shared>,
+    wire: &'static dyn Dialect,
     number: u64,
     end: End,
 }
@@ -370,7 +359,7 @@ fn broken_off() -> std::io::Error {
 }
 
 fn whole(status: u16, completion: &Completion, open: &mut Open) -> Response {
-    let body = completion.body();
+    let body = open.wire.whole(completion);
     let Broken::Cut(_) = completion.broken else {
         open.end = End::Answered;
         return with_type(status, "application/json", Body::from(body));
@@ -401,7 +390,7 @@ async fn flushed() -> std::io::Error {
 /// A stream's body: its frames at their pace, then its end or its cut.
 fn streamed(completion: &Completion, pace: Pace, open: Open) -> Body {
     let cut = matches!(completion.broken, Broken::Cut(_));
-    let frames = frames(completion.events(), pace);
+    let frames = frames(completion.events(open.wire), pace);
     let state = Streaming { frames: frames.into(), pace, cut, first: true, open };
     Body::from_stream(stream::unfold(Some(state), |state| async { state?.next().await }))
 }

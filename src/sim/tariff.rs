@@ -47,6 +47,8 @@ pub struct Serving {
     pub tier: Option<String>,
     /// The names of factors that apply, such as `speed_fast`.
     pub factors: Vec<String>,
+    /// Hundredths of the rates, where a wire has read place and speed by itself.
+    pub percent: Option<u64>,
     /// Units beside the tokens, such as `web_search`, and how many.
     pub fees: BTreeMap<String, u64>,
 }
@@ -114,6 +116,7 @@ impl Rate {
             Some(_) | None => tier.rates,
         };
         let tokens = self.with_factors(classes.sum(counts)?, &serving.factors)?;
+        let tokens = (tokens * u128::from(serving.percent.unwrap_or(100))).div_ceil(100);
         let units = serving.fees.iter().try_fold(0_u128, |sum, (name, count)| match count {
             0 => Some(sum),
             _ => Some(sum + u128::from(*self.fees.get(name)?) * u128::from(*count)),

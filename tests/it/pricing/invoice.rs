@@ -219,6 +219,7 @@ fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseEr
         at: Timestamp(from.0 + minute * MINUTE_MS),
         tier: tier.map(str::to_owned),
         factors: names.clone(),
+        percent: None,
         fees: used.clone().collect(),
     };
     let rate =

@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
+use crate::sim::wire::fields::{check_answers, check_name, check_strict, flag, object, required_text, whole};
+
 /// The most tools in a request.
 const TOOLS_MAX: usize = 128;
 /// The most choices in a request.
@@ -17,147 +20,27 @@ const STOPS_MAX: usize = 4;
 const METADATA_MAX: usize = 16;
 /// The most output tokens that are asked for.
 const TOKENS_MAX: u64 = 10_000_000;
-/// The longest name of a function or schema.
-const NAME_BYTES_MAX: usize = 64;
 
-/// Why a request is refused with status 400.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BadRequest {
-    pub(crate) message: String,
-    pub(crate) param: Option<String>,
-    pub(crate) code: Option<&'static str>,
-}
-
-impl BadRequest {
-    pub(crate) fn at(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), param: Some(param.into()), code: Some("invalid_value") }
-    }
-
-    fn kind(param: impl Into<String>, expected: &str) -> Self {
-        let param = param.into();
-        Self { message: format!("`{param}` must be {expected}"), param: Some(param), code: Some("invalid_type") }
-    }
-
-    fn missing(param: impl Into<String>) -> Self {
-        let param = param.into();
-        let message = format!("missing required parameter `{param}`");
-        Self { message, param: Some(param), code: Some("missing_required_parameter") }
-    }
-
-    fn unsupported(param: &str, message: String) -> Self {
-        Self { message, param: Some(param.to_owned()), code: Some("unsupported_parameter") }
-    }
-}
-
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// `system` and `developer`.
-    System,
-    User,
-    Assistant,
-    Tool,
-}
-
-/// One message.
-#[derive(Clone, Debug)]
-pub(crate) struct Message<'a> {
-    pub(crate) role: Role,
-    pub(crate) text: Cow<'a, str>,
-    pub(crate) calls: Vec<Call<'a>>,
-    /// The call that a tool message answers.
-    pub(crate) call_id: Option<&'a str>,
-}
-
-/// One tool call in an assistant message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) name: &'a str,
-    pub(crate) arguments: &'a str,
-}
-
-/// One tool that is offered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tool<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) parameters: Option<&'a Value>,
-    /// The whole definition, for counting.
-    pub(crate) definition: &'a Value,
-}
-
-/// Whether tools may or must be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice<'a> {
-    Auto,
-    None,
-    Required,
-    Named(&'a str),
-}
-
-/// The form of the answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Format<'a> {
-    Text,
-    Object,
-    Schema(&'a Value),
-}
-
-/// A request that keeps the wire's rules.
-#[derive(Clone, Debug)]
-pub(crate) struct Chat<'a> {
-    pub(crate) model: &'a str,
-    pub(crate) messages: Vec<Message<'a>>,
-    pub(crate) tools: Vec<Tool<'a>>,
-    pub(crate) choice: Choice<'a>,
-    pub(crate) parallel_calls: bool,
-    pub(crate) format: Format<'a>,
-    pub(crate) tokens_max: Option<u64>,
-    pub(crate) choices: u64,
-    pub(crate) stream: bool,
-    pub(crate) include_usage: bool,
-    /// False where the client turned cache writes off.
-    pub(crate) cache_writes: bool,
-}
-
-impl<'a> Chat<'a> {
-    /// Reads a request.
-    pub(crate) fn read(body: &'a Value) -> Result<Self, BadRequest> {
-        let fields = body.as_object().ok_or_else(|| BadRequest {
-            message: "the body must be a JSON object".to_owned(),
-            param: None,
-            code: None,
-        })?;
-        let model = required_text(fields, "model")?;
-        let tools = read_tools(fields)?;
-        let stream = flag(fields, "stream")?.unwrap_or(false);
-        check_sampling(fields, model)?;
-        Ok(Self {
-            model,
-            messages: read_messages(fields)?,
-            choice: read_choice(fields, &tools)?,
-            parallel_calls: read_parallel(fields, &tools)?,
-            tools,
-            format: read_format(fields)?,
-            tokens_max: read_tokens_max(fields, model)?,
-            choices: whole(fields, "n", 1..=CHOICES_MAX)?.unwrap_or(1),
-            stream,
-            include_usage: read_include_usage(fields, stream)?,
-            cache_writes: fields.get("prompt_cache_options").and_then(|options| options.get("mode"))
-                != Some(&Value::from("explicit")),
-        })
-    }
-
-    /// Assistant messages so far: the turn of the conversation that is asked for, from 0.
-    pub(crate) fn turn(&self) -> u64 {
-        let count = self.messages.iter().filter(|message| message.role == Role::Assistant).count();
-        u64::try_from(count).unwrap_or(u64::MAX)
-    }
-
-    /// True where the model may call tools.
-    pub(crate) fn may_call(&self) -> bool {
-        !self.tools.is_empty() && self.choice != Choice::None
-    }
+/// Reads a request.
+pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
+    let fields = object(body)?;
+    let model = required_text(fields, "model")?;
+    let tools = read_tools(fields)?;
+    let stream = flag(fields, "stream")?.unwrap_or(false);
+    check_sampling(fields, model)?;
+    let explicit = fields.get("prompt_cache_options").and_then(|options| options.get("mode"));
+    Ok(Chat {
+        choice: read_choice(fields, &tools)?,
+        parallel_calls: read_parallel(fields, &tools)?,
+        tools,
+        format: read_format(fields)?,
+        tokens_max: read_tokens_max(fields, model)?,
+        choices: whole(fields, "n", 1..=CHOICES_MAX)?.unwrap_or(1),
+        stream,
+        include_usage: read_include_usage(fields, stream)?,
+        caching: if explicit == Some(&Value::from("explicit")) { Caching::ReadOnly } else { Caching::ByItself },
+        ..Chat::new(model, read_messages(fields)?)
+    })
 }
 
 fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadRequest> {
@@ -207,15 +90,13 @@ fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequ
         }
     };
     let call_id = match role {
-        Role::Tool => Some(
-            fields
-                .get("tool_call_id")
-                .and_then(Value::as_str)
-                .ok_or_else(|| BadRequest::missing(format!("{at}.tool_call_id")))?,
-        ),
+        Role::Tool => {
+            let id = fields.get("tool_call_id").and_then(Value::as_str);
+            Some(Cow::Borrowed(id.ok_or_else(|| BadRequest::missing(format!("{at}.tool_call_id")))?))
+        }
         Role::System | Role::User | Role::Assistant => None,
     };
-    Ok(Message { role, text, calls, call_id })
+    Ok(Message { role, text, calls, call_id, other_tokens: 0 })
 }
 
 fn refused(fields: &Map<String, Value>) -> bool {
@@ -252,39 +133,12 @@ fn read_calls<'a>(calls: &'a Value, at: &str) -> Result<Vec<Call<'a>>, BadReques
             return Err(BadRequest::at(format!("{at}[{index}].type"), "the type must be `function`"));
         }
         read.push(Call {
-            id: text(call.get("id"), "id")?,
+            id: text(call.get("id"), "id")?.into(),
             name: text(function.and_then(|function| function.get("name")), "function.name")?,
-            arguments: text(function.and_then(|function| function.get("arguments")), "function.arguments")?,
+            arguments: text(function.and_then(|function| function.get("arguments")), "function.arguments")?.into(),
         });
     }
     Ok(read)
-}
-
-/// Each call has one answer, right behind the message that asks for it, and each answer has its call.
-fn check_answers(messages: &[Message<'_>]) -> Result<(), BadRequest> {
-    let mut open: Vec<&str> = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
-        if let Some(id) = message.call_id {
-            let Some(place) = open.iter().position(|open| *open == id) else {
-                let text =
-                    format!("`{id}` answers no open call: a `tool` message must follow the `tool_calls` it answers");
-                return Err(BadRequest::at(format!("messages[{index}].tool_call_id"), text));
-            };
-            open.remove(place);
-            continue;
-        }
-        all_answered(&open, index)?;
-        open.extend(message.calls.iter().map(|call| call.id));
-    }
-    all_answered(&open, messages.len())
-}
-
-fn all_answered(open: &[&str], index: usize) -> Result<(), BadRequest> {
-    if open.is_empty() {
-        return Ok(());
-    }
-    let text = format!("each of `tool_calls` needs a `tool` message right behind it; without one: {}", open.join(", "));
-    Err(BadRequest::at(format!("messages[{index}]"), text))
 }
 
 fn read_tools(fields: &Map<String, Value>) -> Result<Vec<Tool<'_>>, BadRequest> {
@@ -311,42 +165,6 @@ fn read_tool<'a>(tool: &'a Value, at: &str) -> Result<Tool<'a>, BadRequest> {
         check_strict(parameters.unwrap_or(&Value::Null), &format!("{at}.function.parameters"))?;
     }
     Ok(Tool { name, parameters, definition: tool })
-}
-
-fn check_name<'a>(name: Option<&'a Value>, at: &str) -> Result<&'a str, BadRequest> {
-    let name = name.and_then(Value::as_str).ok_or_else(|| BadRequest::missing(at))?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
-        return Err(BadRequest::at(at, format!("`{name}` is not of the form `^[a-zA-Z0-9_-]{{1,64}}$`")));
-    }
-    Ok(name)
-}
-
-/// A strict schema closes each object and requires each of its properties.
-fn check_strict(schema: &Value, at: &str) -> Result<(), BadRequest> {
-    let refuse = |text: &str| {
-        let message = format!("invalid strict schema at `{at}`: {text}");
-        Err(BadRequest { message, param: Some(at.to_owned()), code: Some("invalid_schema") })
-    };
-    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-        if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
-            return refuse("`additionalProperties` must be false");
-        }
-        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        if let Some(name) = properties.keys().find(|name| !required.iter().any(|known| known == name.as_str())) {
-            return refuse(&format!("`required` must name every property; `{name}` is missing"));
-        }
-        for (name, property) in properties {
-            check_strict(property, &format!("{at}.{name}"))?;
-        }
-    }
-    if let Some(items) = schema.get("items") {
-        check_strict(items, &format!("{at}.items"))?;
-    }
-    for variant in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
-        check_strict(variant, &format!("{at}.anyOf"))?;
-    }
-    Ok(())
 }
 
 fn read_choice<'a>(fields: &'a Map<String, Value>, tools: &[Tool<'_>]) -> Result<Choice<'a>, BadRequest> {
@@ -458,36 +276,6 @@ fn check_sampling(fields: &Map<String, Value>, model: &str) -> Result<(), BadReq
     Ok(())
 }
 
-fn required_text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, BadRequest> {
-    match fields.get(name) {
-        Some(Value::String(text)) if !text.is_empty() => Ok(text),
-        Some(_) => Err(BadRequest::kind(name, "a string")),
-        None => Err(BadRequest::missing(name)),
-    }
-}
-
-fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, BadRequest> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(_) => Err(BadRequest::kind(name, "true or false")),
-    }
-}
-
-fn whole(
-    fields: &Map<String, Value>,
-    name: &str,
-    range: std::ops::RangeInclusive<u64>,
-) -> Result<Option<u64>, BadRequest> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64().filter(|number| range.contains(number)) {
-            Some(number) => Ok(Some(number)),
-            None => Err(BadRequest::kind(name, &format!("a whole number from {} to {}", range.start(), range.end()))),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,9 +294,9 @@ mod tests {
             ],
             "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
         });
-        Chat::read(&body).expect("a good request");
+        read(&body).expect("a good request");
         change(&mut body);
-        let bad = Chat::read(&body).expect_err("a bad request");
+        let bad = read(&body).expect_err("a bad request");
         (bad.param.unwrap_or_default(), bad.code.unwrap_or_default())
     }
 
