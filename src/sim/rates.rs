@@ -14,7 +14,7 @@ use crate::units::Timestamp;
 /// List prices with their source and date.
 const TABLE: &str = include_str!("rates.json");
 /// The most rows that a scenario or a project adds.
-pub(crate) const PRICES_MAX: usize = 1_000;
+pub(crate) const PRICES_MAX: usize = 10_000;
 /// Digits after the point in a price per million tokens: one token then costs whole pico-dollars.
 const DECIMALS: usize = 6;
 /// The highest price: $1 a token. With bounded tokens no bill comes near the end of its integer.
