@@ -308,7 +308,7 @@ impl<'a> Entry<'a> {
             return Ok(None);
         };
         let unsayable = |part: &str| Why::Unsayable(format!("{key}.{part}"));
-        let mut rates = stated;
+        let mut rates = stated.with_documented_defaults();
         let mut hours = Vec::new();
         for (name, raw) in &block {
             let price =
@@ -323,7 +323,7 @@ impl<'a> Entry<'a> {
                 other => return Err(unsayable(other)),
             }
         }
-        let price = TierPrice { rates: rates.with_documented_defaults(), long: None };
+        let price = TierPrice { rates, long: None };
         Ok((!hours.is_empty()).then_some(OffPeak { hours, price }))
     }
 }
