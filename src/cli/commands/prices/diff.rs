@@ -12,8 +12,11 @@ use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{clock, configuration, when};
 use crate::cli::render::table::{Column, Table};
-use crate::domain::pricing::{Change, Kind, PriceBook, PriceRow, changes};
+use crate::domain::pricing::{Change, Kind, PriceBook, PriceRow, Term, changes};
 use crate::units::Timestamp;
+
+/// Terms that are shown of a price that only one side has.
+const WHOLE: [&str; 2] = ["input", "output"];
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -67,7 +70,7 @@ pub(super) fn holding(book: &PriceBook, at: Timestamp) -> impl Iterator<Item = &
     book.rows().filter(move |row| row.is_valid_at(at))
 }
 
-/// One line for each term that differs.
+/// One line for each term that differs; of a model that only one side has, what tells it best.
 pub(super) fn table(changes: &[Change]) -> Table {
     let columns = [Column::id("MODEL"), Column::text("WHAT"), Column::number("WAS"), Column::number("IS")];
     let mut table = Table::new(columns);
@@ -77,7 +80,9 @@ pub(super) fn table(changes: &[Change]) -> Table {
             Kind::Removed => " (gone)",
             Kind::Changed => "",
         };
-        for (place, term) in change.terms.iter().enumerate() {
+        // Of a price that only one side has, the rest is `prices show`'s.
+        let told = |term: &&Term| change.kind == Kind::Changed || WHOLE.contains(&term.what.as_str());
+        for (place, term) in change.terms.iter().filter(told).enumerate() {
             let model = if place == 0 { format!("{}{mark}", change.model) } else { String::new() };
             let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
             table.push([model, term.what.clone(), shown(&term.old), shown(&term.new)]);
