@@ -23,3 +23,4 @@ pub mod rollup;
 pub mod run;
 pub mod summary;
 pub mod template;
+pub mod tightness;

@@ -44,6 +44,13 @@ pub enum Barred {
     NoPrice,
     /// A bill above its reservation froze its price.
     FrozenPrice,
+    /// Its price was read too long ago.
+    StalePrice {
+        /// The day on which it was read.
+        read: String,
+        /// How many days ago.
+        days: u64,
+    },
     /// No provider of that name is configured.
     NoProvider,
     /// The project denies it.
@@ -79,6 +86,7 @@ impl fmt::Display for Barred {
         match self {
             Self::NoPrice => f.pad("it has no price"),
             Self::FrozenPrice => f.pad("a bill above its reservation froze its price"),
+            Self::StalePrice { read, days } => f.pad(&format!("its price was read on {read}, {days} days ago")),
             Self::NoProvider => f.pad("its provider is not configured"),
             Self::Denied(denial) => write!(f, "{denial}"),
             Self::Other(why) => f.pad(why),

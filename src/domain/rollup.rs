@@ -9,15 +9,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{CacheFacts, Call, CostSource, Created, EndState, Event};
+use crate::domain::event::{CacheFacts, Call, CostSource, Created, EndState, Event, Settled};
 use crate::domain::pricing::{Fees, Usage};
-use crate::domain::summary::RunSummary;
+use crate::domain::summary::{InFlight, RunSummary};
+use crate::domain::tightness::Tightness;
 use crate::ids::{AgentName, ModelName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// Milliseconds of a UTC day.
 const DAY_MS: u64 = 86_400_000;
 
+/// The events' version from which on it is counted how tight bounds are.
+const BOUNDS_FROM_VERSION: u16 = 4;
 /// The events' version from which on threads are a dimension.
 const THREADS_FROM_VERSION: u16 = 2;
 
@@ -114,6 +117,9 @@ pub struct Rollup {
     /// What caches did. The store keeps it behind the row, where they did something.
     #[serde(skip)]
     pub caches: RollupCaches,
+    /// How tight the bounds of its calls were. The store keeps it behind the row, where there is something to say.
+    #[serde(skip)]
+    pub tightness: Tightness,
 }
 
 /// What caches did.
@@ -187,13 +193,30 @@ pub type RollupKey = (Day, Dimensions);
 /// Finds or makes a row, and lets it change.
 pub type Row<'a, E> = &'a mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>;
 
+/// What a run's rows are grouped by, and what they count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The dimensions, without a model.
+    pub dimensions: Dimensions,
+    /// Whether it is counted how tight bounds are: rows of runs that are older don't say it.
+    pub bounds: bool,
+}
+
+impl Counted {
+    /// Those of a run.
+    #[must_use]
+    pub fn of(created: &Created) -> Self {
+        Self { dimensions: Dimensions::of(created), bounds: created.version >= BOUNDS_FROM_VERSION }
+    }
+}
+
 /// Folds one fact into the rows; `before` is the run's summary *without* this fact.
 ///
 /// # Errors
 /// Those of `row`.
 pub fn fold<E>(
     before: &RunSummary,
-    dimensions: &Dimensions,
+    Counted { dimensions, bounds }: &Counted,
     at: Timestamp,
     event: &Event,
     row: Row<'_, E>,
@@ -212,6 +235,9 @@ pub fn fold<E>(
                 rollup.usage = rollup.usage.plus(&settled.usage.unwrap_or_default());
                 rollup.mismatched += u64::from(settled.mismatch.is_some());
                 rollup.caches = rollup.caches.plus(RollupCaches::of_attempt(&settled.cache));
+                if *bounds {
+                    measure(&mut rollup.tightness, attempt, settled);
+                }
                 rollup.settled = rollup.settled.plus(settled.bill);
                 if settled.source == CostSource::Unknown {
                     rollup.unknown = rollup.unknown.plus(settled.bill);
@@ -252,4 +278,14 @@ pub fn fold<E>(
         | Event::ChildEnded(_)
         | Event::PeriodMoved(_) => Ok(()),
     }
+}
+
+/// Of calls whose usage and bill are known.
+fn measure(tightness: &mut Tightness, attempt: &InFlight, settled: &Settled) {
+    let (Some(bound), Some(usage), CostSource::Reported) = (attempt.bound, &settled.usage, settled.source) else {
+        return;
+    };
+    tightness.input.record(bound.input.0.into(), usage.input_total().0.into());
+    tightness.output.record(bound.output.into(), usage.output.0.into());
+    tightness.money.record(attempt.amount.pico(), settled.bill.pico());
 }

@@ -43,7 +43,7 @@ use crate::domain::ledger::{Notice, Op, Short, Verdict};
 use crate::domain::limits::Refusal;
 use crate::domain::plan::ToolPlan;
 use crate::domain::policy::Approvals;
-use crate::domain::pricing::PriceBook;
+use crate::domain::pricing::{Ages, PriceBook};
 use crate::ids::{ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
 use crate::tokenize::Counter;
@@ -153,6 +153,7 @@ pub struct Submitted {
 pub struct Gate {
     store: Store,
     book: Arc<PriceBook>,
+    ages: Ages,
     counter: Arc<Counter>,
     providers: Providers,
     approvals: Arc<Approvals>,
@@ -163,13 +164,20 @@ impl Gate {
     /// A gate before a store, with a price book and the configured providers.
     #[must_use]
     pub fn new(store: Store, book: Arc<PriceBook>, providers: Providers, clock: Clock) -> Self {
-        Self { store, book, counter: Arc::new(Counter::default()), providers, approvals: Arc::default(), clock }
+        let (ages, counter, approvals) = (Ages::DEFAULT, Arc::new(Counter::default()), Arc::default());
+        Self { store, book, ages, counter, providers, approvals, clock }
     }
 
     /// The same, where some models are denied.
     #[must_use]
     pub fn with_approvals(self, approvals: Approvals) -> Self {
         Self { approvals: Arc::new(approvals), ..self }
+    }
+
+    /// The same with other ages of prices.
+    #[must_use]
+    pub fn with_ages(self, ages: Ages) -> Self {
+        Self { ages, ..self }
     }
 
     /// The store behind the gate.

@@ -15,7 +15,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{CacheTtl, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
 use crate::domain::policy::{self, Barred, DowngradeWhy, Failed, Leaving, SkipWhy, Skipped, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
+use crate::domain::pricing::{Age, Ages, CacheWrites, CallBound, Factors, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::{ModelName, ProviderName};
@@ -223,9 +223,20 @@ impl Gate {
         } else if effort.frozen.contains(model) {
             Some(Barred::FrozenPrice)
         } else {
-            None
+            row.and_then(|row| self.stale(row, now))
         };
         Standing { barred, window: row.and_then(|row| row.context_window) }
+    }
+
+    /// A price that is too old, where it is used for money: the simulated provider takes none.
+    fn stale(&self, row: &PriceRow, now: Timestamp) -> Option<Barred> {
+        match (&self.providers, self.ages.judge(row, now)) {
+            (Providers::Configured(_), Age::TooOld { days }) => {
+                let read = row.confirmed.as_ref().unwrap_or(&row.retrieved).clone();
+                Some(Barred::StalePrice { read, days })
+            }
+            (Providers::Any(_) | Providers::Configured(_), Age::Fresh | Age::Old { .. } | Age::TooOld { .. }) => None,
+        }
     }
 
     fn choose(
@@ -242,7 +253,7 @@ impl Gate {
             return self.landing_choice(run, plan);
         }
         let Some(last) = intent.tries.last() else {
-            return first_choice(plan, effort, policy::first(plan, stance, standing));
+            return first_choice(plan, effort, policy::first(plan, stance, standing), &self.ages);
         };
         let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
         let exits = policy::exits(plan, stance, &tried, standing);
@@ -284,7 +295,7 @@ impl Gate {
             None => Ok(Chosen { model, instead: None }),
             Some(denial) => {
                 let denied = vec![Skipped { model, why: SkipWhy::Barred(Barred::Denied(Box::new(denial))) }];
-                Err(nobody(plan, &denied))
+                Err(nobody(plan, &denied, &self.ages))
             }
         }
     }
@@ -328,23 +339,27 @@ fn landing_model(run: &Run) -> ModelName {
     run.landing_model().cloned().unwrap_or_else(|| ModelName::from(""))
 }
 
-fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
-    let Some(model) = choice.model else { return Err(nobody(plan, &choice.skipped)) };
+fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice, ages: &Ages) -> Result<Chosen, Prepared> {
+    let Some(model) = choice.model else { return Err(nobody(plan, &choice.skipped, ages)) };
     let downgraded = effort.downgraded().map(|why| why.to_string());
     let reasons: Vec<String> = downgraded.into_iter().chain(choice.skipped.iter().map(ToString::to_string)).collect();
     Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
 }
 
-/// No model of a list can be asked. Where one is denied the place that denies it is named, since that is who can change it.
-fn nobody(plan: &ModelPlan, skipped: &[Skipped]) -> Prepared {
+/// No model of a list can be asked. Where a price is too old that is told, since newer ones can be taken in at once; where
+/// one is denied the place that denies it is named, since that is who can change it.
+fn nobody(plan: &ModelPlan, skipped: &[Skipped], ages: &Ages) -> Prepared {
     let barred = skipped.iter().filter_map(|skipped| match &skipped.why {
         SkipWhy::Barred(barred) => Some(barred),
         SkipWhy::Tried | SkipWhy::SameProvider | SkipWhy::NoLargerWindow => None,
     });
+    let told: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+    if barred.clone().any(|barred| matches!(barred, Barred::StalePrice { .. })) {
+        return Prepared::Refused(Box::new(too_old(ages, &told)));
+    }
     let denial =
         barred.clone().find_map(|barred| if let Barred::Denied(denial) = barred { Some(denial) } else { None });
     let frozen = barred.clone().any(|barred| *barred == Barred::FrozenPrice);
-    let told: Vec<String> = skipped.iter().map(ToString::to_string).collect();
     Prepared::Refused(Box::new(Refusal {
         limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
         subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
@@ -352,6 +367,18 @@ fn nobody(plan: &ModelPlan, skipped: &[Skipped]) -> Prepared {
         observed: format!("none can be asked: {}", told.join("; ")),
         declared: denial.map_or_else(|| plan.declared.clone(), |denial| denial.declared.clone()),
     }))
+}
+
+/// No price is young enough.
+fn too_old(ages: &Ages, skipped: &[String]) -> Refusal {
+    let mend = "`plimsoll prices import FILE` takes in newer ones, and `[[prices]]` with `retrieved` states one";
+    Refusal {
+        limit: LimitKind::StalePrice,
+        subject: None,
+        value: ages.refuse_after.to_string(),
+        observed: format!("{}; {mend}", skipped.join("; ")),
+        declared: ages.declared.clone(),
+    }
 }
 
 /// A conversation and the row that prices it.

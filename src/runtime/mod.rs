@@ -235,7 +235,8 @@ impl Runtime {
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
             gate: Gate::new(store, Arc::new(book), known, options.clock.clone())
-                .with_approvals(project.approvals.clone()),
+                .with_approvals(project.approvals.clone())
+                .with_ages(project.ages.clone()),
             clock: options.clock,
             answers,
             simulated,

@@ -3,7 +3,7 @@
 use crate::domain::event::{CacheFacts, CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::event::{Call, ModelCall};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::{PriceBook, Served, Usage};
+use crate::domain::pricing::{During, PriceBook, Served, Usage};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
@@ -27,9 +27,11 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
             Event::Settled(Box::new(settled(reserved.amount, CostSource::Unknown, Outcome::Failed(failure))))
         }
         AnswerResult::Replied(reply) => {
-            let (bill, source) = bill(book, reserved, &reply, now);
+            // From dispatch to now: for rates that depend on the hour.
+            let during = During { from: Timestamp(now.0.saturating_sub(latency.0)), to: now };
+            let (bill, source) = bill(book, reserved, &reply, during);
             let saved =
-                if source == CostSource::Reported { saved(book, reserved, &reply, bill, now) } else { Money::ZERO };
+                if source == CostSource::Reported { saved(book, reserved, &reply, bill, during) } else { Money::ZERO };
             let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
             let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
@@ -47,12 +49,12 @@ pub(crate) fn is_reply(fact: &Event) -> bool {
 }
 
 /// The exact cost where the provider reported usage of a model and a tier that have a price, else the reservation.
-fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) -> (Money, CostSource) {
+fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, during: During) -> (Money, CostSource) {
     let unknown = (reserved.amount, CostSource::Unknown);
     let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else { return unknown };
     let Some(pinned) = book.find_version(price) else { return unknown };
-    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
-    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, now);
+    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors, during: Some(during) };
+    let cost = book.bill(pinned, usage, reply.response_model.as_deref(), served, during.to);
     let Some(cost) = cost else { return unknown };
     if cost > reserved.amount {
         tracing::error!(
@@ -67,7 +69,7 @@ fn bill(book: &PriceBook, reserved: &Reserved, reply: &Reply, now: Timestamp) ->
 }
 
 /// What the input that a cache held would have cost more, fresh: the same bill without the cache, less the bill.
-fn saved(book: &PriceBook, reserved: &Reserved, reply: &Reply, billed: Money, now: Timestamp) -> Money {
+fn saved(book: &PriceBook, reserved: &Reserved, reply: &Reply, billed: Money, during: During) -> Money {
     let (Some(usage), Call::Model(ModelCall { price, .. })) = (&reply.usage, &reserved.call) else {
         return Money::ZERO;
     };
@@ -75,10 +77,10 @@ fn saved(book: &PriceBook, reserved: &Reserved, reply: &Reply, billed: Money, no
         return Money::ZERO;
     }
     let fresh = Usage { input: usage.input.plus(usage.cache_read), cache_read: Tokens::ZERO, ..*usage };
-    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors };
+    let served = Served { tier: reply.service_tier.as_deref(), factors: reply.factors, during: Some(during) };
     let whole = book
         .find_version(price)
-        .and_then(|pinned| book.bill(pinned, &fresh, reply.response_model.as_deref(), served, now));
+        .and_then(|pinned| book.bill(pinned, &fresh, reply.response_model.as_deref(), served, during.to));
     whole.and_then(|whole| whole.checked_minus(billed)).unwrap_or_default()
 }
 
@@ -233,12 +235,12 @@ mod tests {
     #[test]
     fn what_has_no_price_costs_the_reservation() {
         let other = |reply: &mut Reply| reply.usage.as_mut().expect("usage").other = Tokens(1);
-        let searched = |reply: &mut Reply| {
+        let fetched = |reply: &mut Reply| {
             let usage = reply.usage.as_mut().expect("usage");
-            usage.fees = usage.fees.with(Fee::WebSearch, 1);
+            usage.fees = usage.fees.with(Fee::WebFetch, 1);
         };
         let strange = |reply: &mut Reply| reply.factors = Factors::NONE.with(Factor::Unknown);
-        for settled in [settled(other), settled(searched), settled(strange)] {
+        for settled in [settled(other), settled(fetched), settled(strange)] {
             assert_eq!((settled.bill, settled.source), (reserved().amount, CostSource::Unknown));
         }
     }

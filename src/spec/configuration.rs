@@ -8,8 +8,9 @@ use toml::de::DeTable;
 
 use crate::domain::ability::{Reasons, Stated};
 use crate::domain::budget::{Budget, Period};
-use crate::domain::limits::Limits;
+use crate::domain::limits::{Declared, Limits};
 use crate::domain::policy::Approvals;
+use crate::domain::pricing::Ages;
 use crate::ids::{BudgetName, ModelName, ProviderName};
 use crate::spec::fault::{Faults, Source, code};
 use crate::spec::files::clean;
@@ -18,18 +19,14 @@ use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings}
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
 use crate::spec::policy;
-use crate::spec::project::{
-    KeySource, OutputCapField, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_openai,
-};
+use crate::spec::prices::{self, Imported};
+use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire, host, is_openai};
 use crate::spec::reader::{At, Node};
-use crate::units::{Money, TokenPrice};
 
 /// The `environment` label of a project that sets none.
 const ENVIRONMENT_DEFAULT: &str = "development";
 /// The most budgets of a project.
 const BUDGETS_MAX: usize = 1_000;
-/// The most that one call may cost beside its tokens; more is a slip of units.
-const PER_CALL_MAX: Money = Money::from_micro(1_000_000_000);
 
 /// A project without a `plimsoll.toml`.
 pub(crate) fn bare(root: &Path) -> Project {
@@ -43,6 +40,8 @@ pub(crate) fn bare(root: &Path) -> Project {
         approvals: Approvals::default(),
         qualities: policy::qualities(None, &mut Faults::new()),
         prices: Vec::new(),
+        imported: Imported::default(),
+        ages: Ages::DEFAULT,
         budgets: Vec::new(),
         defaults: Limits::default(),
         ceilings: Ceilings::new(),
@@ -76,7 +75,8 @@ pub(crate) fn resolve(
         policies,
         approvals,
         qualities,
-        prices: prices(&node, faults),
+        prices: prices::rows(&node, faults),
+        ages: ages(&node, faults),
         budgets: budgets(&node, faults),
         providers,
         models,
@@ -298,45 +298,18 @@ fn stated(node: &Node<'_>, faults: &mut Faults) -> Option<(ModelName, Stated)> {
     Some((model, stated))
 }
 
-fn prices(node: &Node<'_>, faults: &mut Faults) -> Vec<PriceOverride> {
-    let nodes = node.sections("prices");
-    let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
-    unique(node, &named, "the price of", faults);
-    nodes.iter().filter_map(|node| price(node, faults)).collect()
-}
-
-fn price(node: &Node<'_>, faults: &mut Faults) -> Option<PriceOverride> {
-    let rate = |key| node.price(key).map(|price| price.value);
-    let (model, reason) = (node.text("model")?, node.text("reason").map(|reason| reason.value));
-    let model = names::model(node, &model, &Providers::new(), faults);
-    for key in ["input", "output"] {
-        if let Some(free) = node.price(key).filter(|price| price.value == TokenPrice::default() && reason.is_none()) {
-            let message = format!("the `{key}` price of `{model}` is 0 without a reason");
-            node.fault(faults, code::CONFLICT, &free.span, message, "add `reason = \"…\"`, such as `\"own hardware\"`");
-        }
+/// How old prices may be.
+fn ages(node: &Node<'_>, faults: &mut Faults) -> Ages {
+    let Some(node) = node.section("pricing") else { return Ages::DEFAULT };
+    let (warn, refuse) = (node.duration("warn_after"), node.duration("refuse_after"));
+    let refuse_after = refuse.as_ref().map_or(Ages::DEFAULT.refuse_after, |refuse| refuse.value);
+    let warn_after = warn.as_ref().map_or(Ages::DEFAULT.warn_after.min(refuse_after), |warn| warn.value);
+    if let Some(warn) = warn.filter(|warn| warn.value > refuse_after) {
+        let message = format!("`warn_after` is {}, longer than `refuse_after`", warn.value);
+        node.fault(faults, code::CONFLICT, &warn.span, message, format!("at most {refuse_after}"));
     }
-    if let Some(dear) = node.money("per_call").filter(|fee| fee.value > PER_CALL_MAX) {
-        let message = format!("`per_call` of `{model}` is {}", dear.value);
-        node.fault(
-            faults,
-            code::OUT_OF_RANGE,
-            &dear.span,
-            message,
-            format!("at most {PER_CALL_MAX}: dollars of one call"),
-        );
-    }
-    Some(PriceOverride {
-        input: rate("input")?,
-        output: rate("output")?,
-        cache_read: rate("cache_read"),
-        cache_write: rate("cache_write"),
-        per_call: node.money("per_call").map_or(Money::ZERO, |money| money.value),
-        context_tokens: node.count_u32("context_tokens").map(|count| count.value),
-        max_output_tokens: node.count_u32("max_output_tokens").map(|count| count.value),
-        declared: declared(node.source, &node.span_of("model")),
-        model,
-        reason,
-    })
+    let declared = refuse.map_or(Declared::Default, |refuse| declared(node.source, &refuse.span));
+    Ages { warn_after, refuse_after, declared }
 }
 
 fn budgets(node: &Node<'_>, faults: &mut Faults) -> Vec<Budget> {

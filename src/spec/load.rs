@@ -9,6 +9,7 @@ use crate::ids::AgentName;
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::{self, fault};
 use crate::spec::names::{self, Providers};
+use crate::spec::prices;
 use crate::spec::project::Project;
 use crate::spec::{agent, configuration, reader, tool};
 
@@ -181,6 +182,7 @@ impl Loader {
         let mut faults = Faults::new();
         let root = std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |root| files::clean(&root));
         let (mut project, configuration) = read_configuration(&root, options, &mut faults);
+        project.imported = prices::imported(&root, &mut faults);
         if let Some(environment) = &options.environment {
             if !names::is_label_value(environment) {
                 let help = "expected 1 to 256 printable characters";

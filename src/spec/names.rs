@@ -38,7 +38,7 @@ pub(crate) fn is_variable(text: &str) -> bool {
 }
 
 /// True for `provider/model`.
-fn is_model(text: &str) -> bool {
+pub(crate) fn is_model(text: &str) -> bool {
     text.len() <= MODEL_CHARS_MAX
         && text.split_once('/').is_some_and(|(provider, model)| is_name(provider) && !model.is_empty())
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())

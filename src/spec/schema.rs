@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     /// The files that read values: each key must stand there as it is read.
-    const READERS: [&str; 11] = [
+    const READERS: [&str; 12] = [
         include_str!("agent.rs"),
         include_str!("model.rs"),
         include_str!("tool.rs"),
@@ -109,6 +109,7 @@ mod tests {
         include_str!("load.rs"),
         include_str!("names.rs"),
         include_str!("policy.rs"),
+        include_str!("prices.rs"),
         include_str!("prompt.rs"),
         include_str!("stage.rs"),
         include_str!("workflow.rs"),

@@ -11,8 +11,9 @@ use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded, RunState};
 use crate::domain::ledger::{Dirty, Hold};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Dimensions, Rollup, RollupCaches, RollupKey, RollupMore};
+use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
+use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, ReservationId, RunId};
 use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
@@ -47,7 +48,7 @@ pub(crate) struct Books {
 /// A run that is open, or has attempts that are.
 pub(crate) struct OpenRun {
     summary: RunSummary,
-    dimensions: Dimensions,
+    counted: Counted,
     /// The state under which the run is indexed and its summary stored; `None` until its first group.
     stored: Option<RunState>,
     /// True once its log is packed.
@@ -75,9 +76,9 @@ pub(crate) struct Published {
 }
 
 impl OpenRun {
-    fn new(summary: RunSummary, dimensions: Dimensions) -> Self {
+    fn new(summary: RunSummary, counted: Counted) -> Self {
         let money = RunMoney::default();
-        Self { summary, dimensions, stored: None, packed: false, pending: Vec::new(), money, money_changed: false }
+        Self { summary, counted, stored: None, packed: false, pending: Vec::new(), money, money_changed: false }
     }
 
     /// A run as its log tells it.
@@ -88,7 +89,7 @@ impl OpenRun {
         let mut summary = RunSummary::start(run, *at, created);
         rest.iter().for_each(|recorded| summary.apply(recorded.at, &recorded.event));
         let stored = Some(summary.state);
-        Ok(Self { stored, packed, ..Self::new(summary, Dimensions::of(created)) })
+        Ok(Self { stored, packed, ..Self::new(summary, Counted::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -148,8 +149,8 @@ impl Books {
         let seq = if let Event::Created(created) = &event {
             self.refuse_twice(run)?;
             let summary = RunSummary::start(run, at, created);
-            let dimensions = Dimensions::of(created);
-            self.runs.insert(run, Box::new(OpenRun::new(summary, dimensions)));
+            let counted = Counted::of(created);
+            self.runs.insert(run, Box::new(OpenRun::new(summary, counted)));
             0
         } else {
             self.fetch(run)?;
@@ -248,7 +249,7 @@ impl Books {
             }
             Ok(())
         };
-        rollup::fold(&open.summary, &open.dimensions, at, event, &mut row)?;
+        rollup::fold(&open.summary, &open.counted, at, event, &mut row)?;
         let seq = open.summary.events;
         open.summary.apply(at, event);
         Ok(seq)
@@ -303,16 +304,19 @@ impl Books {
             let place = keys::rollup(key.0, &key.1);
             let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
             let caches = RollupCaches::of(&row.rollup);
-            let record = match (thread, more) {
-                (thread, more) if caches.is_some() => {
-                    let of = (thread.unwrap_or_default(), more.unwrap_or_default());
-                    codec::seal_compact(&place, &(&key, &row.rollup, of.0, of.1, caches))?
+            let tightness = Some(&row.rollup.tightness).filter(|tightness| **tightness != Tightness::default());
+            // Each part needs those before it; no thread has an empty name.
+            let name = thread.unwrap_or_default();
+            let record = match (thread, more, caches, tightness) {
+                (None, None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
+                (Some(_), None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name))?,
+                (_, Some(more), None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name, more))?,
+                (_, more, Some(_), None) => {
+                    codec::seal_compact(&place, &(&key, &row.rollup, name, more.unwrap_or_default(), caches))?
                 }
-                (None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
-                (Some(thread), None) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
-                // No thread has an empty name.
-                (thread, Some(more)) => {
-                    codec::seal_compact(&place, &(&key, &row.rollup, thread.unwrap_or_default(), more))?
+                (_, more, _, Some(tightness)) => {
+                    let of = (&key, &row.rollup, name, more.unwrap_or_default(), caches, tightness);
+                    codec::seal_compact(&place, &of)?
                 }
             };
             batch.put(place, record);

@@ -77,7 +77,8 @@ pub struct Migration {
 
 /// The steps that are known. Format 1 is the first. Format 2 has facts of workflows, trees and people: nothing that is there
 /// changes, but who doesn't know them can't read such logs. So has format 3: usage that contradicts itself, blocks that only
-/// a provider understands, reasons to stop, and rollups with more behind the row.
+/// a provider understands, reasons to stop, and rollups with more behind the row. Format 4 has answers that are kept and facts of
+/// caches, and still more behind the rows: what caches did, and how tight bounds were, of runs that are made from here on.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, apply: |_| Ok(()) },
     Migration { from: 2, apply: |_| Ok(()) },

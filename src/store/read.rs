@@ -196,8 +196,11 @@ fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreErro
         let (more, rest): (RollupMore, &[u8]) = codec::middle_compact(key, rest)?;
         more.add_to(&mut rollup);
         if !rest.is_empty() {
-            let caches: Option<RollupCaches> = codec::end_compact(key, rest)?;
+            let (caches, rest): (Option<RollupCaches>, &[u8]) = codec::middle_compact(key, rest)?;
             rollup.caches = caches.unwrap_or_default();
+            if !rest.is_empty() {
+                rollup.tightness = codec::end_compact(key, rest)?;
+            }
         }
     }
     Ok((of, rollup))

@@ -5,20 +5,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use plimsoll::cli::project::{price_rows, sim_prices};
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, Reserved, RunState, Settled};
 use plimsoll::domain::limits::Refusal;
 use plimsoll::domain::plan::Plan;
-use plimsoll::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use plimsoll::domain::pricing::PriceBook;
 use plimsoll::domain::run::Run;
 use plimsoll::ids::{AgentName, ModelName, RunId};
 use plimsoll::runtime::{NewRun, Runtime, RuntimeOptions, silent};
-use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions, SimPrice};
+use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions};
 use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
-use plimsoll::spec::project::{PriceOverride, Project};
+use plimsoll::spec::project::Project;
 use plimsoll::store::RunFilter;
-use plimsoll::units::TokenPrice;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -97,7 +97,7 @@ impl Recipe {
         let (project, mut plans) = load(folder.path());
         change(plans.get_mut(&AgentName::from("a")).expect("an agent"));
         let scenario = Scenario::parse("scenario", &self.scenario).expect("a scenario");
-        let prices = project.prices.iter().map(sim_price).collect();
+        let prices = sim_prices(&project);
         let sim = Sim::start(SimOptions { scenario, prices, ..SimOptions::default() }).expect("a simulator");
         let runtime = open(&project, plans, &sim, clock);
         World { folder, sim, runtime, clock: clock.clone() }
@@ -236,39 +236,10 @@ fn load(folder: &Path) -> (Project, BTreeMap<AgentName, Plan>) {
 }
 
 fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, sim: &SimHandle, clock: &Clock) -> Runtime {
-    let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
+    let prices = price_rows(project);
     let book = PriceBook::builtin().with_overrides(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     let options = RuntimeOptions { clock: clock.clone(), simulated: Some(sim.base_url()), prices, load_lines };
     Runtime::open(project, plans, options).expect("it opens")
-}
-
-fn sim_price(price: &PriceOverride) -> SimPrice {
-    let decimal = |price: TokenPrice| price.usd_per_million();
-    SimPrice {
-        model: price.model.to_string(),
-        input: decimal(price.input),
-        output: decimal(price.output),
-        cache_read: None,
-        cache_write: None,
-        cache_write_long: None,
-        per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
-    }
-}
-
-pub(crate) fn price_row(price: &PriceOverride) -> PriceRow {
-    let custom = CustomPrice {
-        model: price.model.clone(),
-        input: price.input,
-        output: price.output,
-        cache_read: price.cache_read,
-        cache_write: price.cache_write,
-        per_call: price.per_call,
-        context_window: None,
-        max_output: None,
-        reason: price.reason.clone(),
-        source: price.declared.to_string(),
-    };
-    PriceRow::custom(custom).expect("a price")
 }

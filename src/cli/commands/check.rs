@@ -10,6 +10,7 @@ use self::caching::Outlook;
 use self::lints::{Against, Told, Warning, code, lints};
 use self::stages::{BelowRow, StageRow};
 use super::Context;
+use crate::cli::aged::{REFRESH, aged_of};
 use crate::cli::arguments::CheckArguments;
 use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
 use crate::cli::errors::CliError;
@@ -41,6 +42,8 @@ pub(super) fn check(context: &Context<'_>, arguments: &CheckArguments) -> Result
         let (approvals, stored) = (&survey.project.approvals, told.of(&plan.agent));
         report.warnings.extend(lints(plan, &Against { approvals, book: &book, now, stored }));
         report.prompt_cache = caching::outlooks(plan, &survey.project, &book, now);
+        let aged = aged_of(plan, &book, &survey.project.ages, now).into_iter();
+        report.warnings.extend(aged.map(|message| Warning::new(code::OLD_PRICE, message, REFRESH)));
         report
     };
     let reports: Vec<AgentReport> = survey.plans.values().map(report).collect();

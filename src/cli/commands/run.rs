@@ -92,7 +92,7 @@ fn one(
         let mut session = Session::open(project, project::only(plan), &choice)?;
         session.serve();
         if quiet == Quiet::No {
-            session.tell_of_simulation(context.output, &choice);
+            session.tell_of_costs(context.output, &choice);
         }
         // From here on only the watch may talk: a live line that others write beside leaves pieces of itself.
         let watch = Watch::new(context.output, Some(limits), if arguments.events { Quiet::Yes } else { quiet });

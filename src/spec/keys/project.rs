@@ -3,7 +3,8 @@
 use crate::domain::policy::Priority;
 
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
-use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
+use super::price::PRICE;
+use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TIME_MAX, optional, required};
 use crate::units::Millis;
 
 /// The words of `per`.
@@ -22,6 +23,7 @@ pub(crate) static PROJECT: Section = Section {
         optional("policies", Kind::TablesByName(&POLICY), "Model policies that agents name"),
         optional("denied", Kind::Tables(&DENIED), "Models that nobody may ask, whatever agent or policy names them"),
         optional("prices", Kind::Tables(&PRICE), "Prices over the built-in book, USD for 1,000,000 tokens"),
+        optional("pricing", Kind::Table(&PRICING), "How old prices may be"),
         optional("models", Kind::Tables(&MODEL), "What models can do, over what is known of them"),
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
         optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
@@ -48,6 +50,22 @@ static HEAD: Section = Section {
             "Tiers of quality, the lowest first; `basic`, `standard` and `high` by default",
         ),
         optional("store", Kind::Text, "The folder of the store, relative to this file; `.plimsoll` by default"),
+    ],
+};
+
+static PRICING: Section = Section {
+    doc: "How old prices may be, counted from the day on which they were read",
+    fields: &[
+        optional(
+            "warn_after",
+            Kind::Duration { min: Millis::from_secs(86_400), max: TIME_MAX },
+            "A price that is older is warned of; `45d` by default",
+        ),
+        optional(
+            "refuse_after",
+            Kind::Duration { min: Millis::from_secs(86_400), max: TIME_MAX },
+            "A price that is older is used for no call; `366d` by default",
+        ),
     ],
 };
 
@@ -181,29 +199,6 @@ static DOWNGRADE: Section = Section {
             "Parts of the day such as `\"20:00-06:00\"`, whatever the budget",
         ),
         optional("time_zone", Kind::Text, "IANA time zone that `hours` are read in; `UTC` by default"),
-    ],
-};
-
-static PRICE: Section = Section {
-    doc: "The price of a model, USD for 1,000,000 tokens",
-    fields: &[
-        required("model", Kind::Text, "The model as `provider/model`"),
-        required("input", Kind::Price, "Input tokens"),
-        required("output", Kind::Price, "Output tokens, reasoning included"),
-        optional(
-            "cache_read",
-            Kind::Price,
-            "Input tokens read from a cache; without it a call that reads some has no price",
-        ),
-        optional("cache_write", Kind::Price, "Input tokens written to a cache"),
-        optional(
-            "per_call",
-            Kind::Money,
-            "Dollars of each billed call, beside its tokens, such as `\"$0.002\"`; nothing by default",
-        ),
-        optional("context_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's window"),
-        optional("max_output_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's largest output"),
-        optional("reason", Kind::Text, "Why this is the price; a price of 0 needs one"),
     ],
 };
 

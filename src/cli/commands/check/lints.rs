@@ -25,6 +25,8 @@ pub(crate) mod code {
     pub(crate) const NO_PRICE: &str = "plimsoll::lint::no_price";
     /// A price that is frozen.
     pub(crate) const FROZEN_PRICE: &str = "plimsoll::lint::frozen_price";
+    /// Prices that were read long ago.
+    pub(crate) const OLD_PRICE: &str = "plimsoll::lint::old_price";
     /// Documents that aren't there, or never sent.
     pub(crate) const DOCUMENTS: &str = "plimsoll::lint::documents";
     /// A last answer that may not fit.
@@ -51,9 +53,10 @@ pub(crate) mod code {
     pub(crate) const DENIED: &str = "plimsoll::lint::denied";
     /// Every code.
     #[cfg(test)]
-    pub(crate) const ALL: [&str; 14] = [
+    pub(crate) const ALL: [&str; 15] = [
         NO_PRICE,
         FROZEN_PRICE,
+        OLD_PRICE,
         DOCUMENTS,
         LANDING,
         ITEMS,
