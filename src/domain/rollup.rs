@@ -280,8 +280,11 @@ pub fn fold<E>(
     }
 }
 
-/// Of calls whose usage and bill are known.
+/// Of calls whose usage and bill are known. What a cache answered was no call.
 fn measure(tightness: &mut Tightness, attempt: &InFlight, settled: &Settled) {
+    if settled.cache.hit.is_some() {
+        return;
+    }
     let (Some(bound), Some(usage), CostSource::Reported) = (attempt.bound, &settled.usage, settled.source) else {
         return;
     };
