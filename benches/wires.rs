@@ -103,6 +103,7 @@ fn config(wire: Wire, model: &str) -> ProviderConfig {
         betas: Vec::new(),
         inference_geo: None,
         models: BTreeMap::new(),
+        azure: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Adding a field: old readers meet new bytes and the other way round, so give it a default and raise [`EVENT_VERSION`].
 
 mod attempt;
+mod cache;
 mod person;
 mod state;
 mod tree;
@@ -12,6 +13,7 @@ pub use attempt::{
     BoundMethod, Call, CallRefusal, CallRefused, CostSource, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
     RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
 };
+pub use cache::{AnswerKey, CacheFacts, CacheHit, KEPT_BYTES_MAX, KeptAnswer, KeptAs};
 pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
 pub use state::{EndState, Ended, RunState};
 pub use tree::{
@@ -30,7 +32,7 @@ use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageNam
 use crate::units::{Money, Timestamp};
 
 /// The version of the events' form; raised with every field.
-pub const EVENT_VERSION: u16 = 3;
+pub const EVENT_VERSION: u16 = 4;
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

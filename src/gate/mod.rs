@@ -27,6 +27,7 @@
 //! }
 //! ```
 
+mod caching;
 mod form;
 mod prepare;
 mod summary;

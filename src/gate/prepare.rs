@@ -6,14 +6,15 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::form::{Beside, Rendered};
+use crate::domain::caching::CacheChoice;
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
-use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
+use crate::domain::policy::{self, Approvals, Barred, DowngradeWhy, Failed, Leaving, SkipWhy, Skipped, Stance, Standing};
+use crate::domain::pricing::{Age, Ages, CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::{ModelName, ProviderName};
@@ -47,8 +48,10 @@ impl Providers {
 /// How far a step goes to get its money (LEDGER rule 9): each field is a further concession.
 #[derive(Clone, Debug, Default)]
 pub struct Effort {
-    /// Which list of models.
+    /// Which list of models, as far as money goes.
     pub stance: Stance,
+    /// The rule of the policy that sends the step to the cheaper list though the money is there.
+    pub rule: Option<DowngradeWhy>,
     /// Count tokens, so that the bound is tighter.
     pub tight: bool,
     /// Don't sum up what doesn't fit: cut it.
@@ -62,6 +65,18 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// The list of models that the step is on.
+    #[must_use]
+    pub const fn stands(&self) -> Stance {
+        if self.rule.is_some() { Stance::Downgraded } else { self.stance }
+    }
+
+    /// Why it is on the cheaper list, if it is.
+    fn downgraded(&self) -> Option<DowngradeWhy> {
+        let short = || (self.stance == Stance::Downgraded).then_some(DowngradeWhy::ShortOfMoney);
+        self.rule.clone().or_else(short)
+    }
+
     /// Forgets the concessions of one step. What is known of the run stays: frozen prices, and that money is short, so
     /// that bounds are counted in tokens from here on and the landing reserve isn't raised for want of a count.
     pub fn settle(&mut self) {
@@ -80,6 +95,8 @@ pub struct Draft {
     pub request: Request,
     /// True where counting tokens would give a tighter bound.
     pub can_tighten: bool,
+    /// Whether the provider is asked to keep the request's beginning, and why.
+    pub caching: CacheChoice,
 }
 
 /// What came of preparing a model call.
@@ -108,6 +125,8 @@ pub struct Appraiser {
     pub(super) book: Arc<PriceBook>,
     pub(super) counter: Arc<Counter>,
     providers: Providers,
+    approvals: Arc<Approvals>,
+    ages: Ages,
 }
 
 /// What a call is prepared with, beside its run.
@@ -125,7 +144,20 @@ impl Appraiser {
     /// With a price book and the configured providers.
     #[must_use]
     pub fn new(book: Arc<PriceBook>, providers: Providers) -> Self {
-        Self { book, counter: Arc::new(Counter::default()), providers }
+        let (counter, approvals, ages) = (Arc::new(Counter::default()), Arc::default(), Ages::DEFAULT);
+        Self { book, counter, providers, approvals, ages }
+    }
+
+    /// The same, where some models are denied.
+    #[must_use]
+    pub fn with_approvals(self, approvals: Approvals) -> Self {
+        Self { approvals: Arc::new(approvals), ..self }
+    }
+
+    /// The same with other ages of prices.
+    #[must_use]
+    pub fn with_ages(self, ages: Ages) -> Self {
+        Self { ages, ..self }
     }
 
     /// The same with another price book.
@@ -170,7 +202,11 @@ impl Appraiser {
         turns: &[Sent],
     ) -> Prepared {
         let Circumstances { effort, now, .. } = with;
-        let chosen = match self.choose(run, rendered.model(run), intent, effort, now) {
+        let plan = rendered.model(run);
+        let without_rule = Effort { rule: None, ..effort.clone() };
+        let effort = if self.can_follow(plan, effort, now) { effort } else { &without_rule };
+        let with = Circumstances { effort, ..with };
+        let chosen = match self.choose(run, plan, intent, effort, now) {
             Ok(chosen) => chosen,
             Err(answer) => return answer,
         };
@@ -221,18 +257,38 @@ impl Appraiser {
         Some((self.book.find(model, now)?, self.providers.terms(&model.provider())?))
     }
 
-    fn standing(&self, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
+    /// True where the rule that sends a step to the cheaper list leads to somebody who can be asked.
+    fn can_follow(&self, plan: &ModelPlan, effort: &Effort, now: Timestamp) -> bool {
+        let standing = |model: &ModelName| self.standing(plan, model, effort, now);
+        effort.rule.is_none() || policy::first(plan, Stance::Downgraded, standing).model.is_some()
+    }
+
+    fn standing(&self, plan: &ModelPlan, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
         let row = self.book.find(model, now);
-        let barred = if self.providers.terms(&model.provider()).is_none() {
+        let denial = self.approvals.denial_in(plan, model);
+        let barred = if let Some(denial) = denial {
+            Some(Barred::Denied(Box::new(denial)))
+        } else if self.providers.terms(&model.provider()).is_none() {
             Some(Barred::NoProvider)
         } else if row.is_none() {
             Some(Barred::NoPrice)
         } else if effort.frozen.contains(model) {
             Some(Barred::FrozenPrice)
         } else {
-            None
+            row.and_then(|row| self.stale(row, now))
         };
         Standing { barred, window: row.and_then(|row| row.context_window) }
+    }
+
+    /// A price that is too old, where it is used for money: the simulated provider takes none.
+    fn stale(&self, row: &PriceRow, now: Timestamp) -> Option<Barred> {
+        match (&self.providers, self.ages.judge(row, now)) {
+            (Providers::Configured(_), Age::TooOld { days }) => {
+                let read = row.confirmed.as_ref().unwrap_or(&row.retrieved).clone();
+                Some(Barred::StalePrice { read, days })
+            }
+            (Providers::Any(_) | Providers::Configured(_), Age::Fresh | Age::Old { .. } | Age::TooOld { .. }) => None,
+        }
     }
 
     fn choose(
@@ -243,15 +299,16 @@ impl Appraiser {
         effort: &Effort,
         now: Timestamp,
     ) -> Result<Chosen, Prepared> {
-        let standing = |model: &ModelName| self.standing(model, effort, now);
+        let standing = |model: &ModelName| self.standing(plan, model, effort, now);
+        let stance = effort.stands();
         if intent.purpose == Purpose::Landing {
-            return Ok(Chosen { model: landing_model(run), instead: None });
+            return self.landing_choice(run, plan);
         }
         let Some(last) = intent.tries.last() else {
-            return first_choice(plan, effort, policy::first(plan, effort.stance, standing));
+            return first_choice(plan, effort, policy::first(plan, stance, standing), &self.ages);
         };
         let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
-        let exits = policy::exits(plan, effort.stance, &tried, standing);
+        let exits = policy::exits(plan, stance, &tried, standing);
         let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
         let failed = Tried {
             failure: &last.failure,
@@ -264,19 +321,33 @@ impl Appraiser {
             retry::Next::Stop(why) => Err(Prepared::GiveUp(give_up(last, why))),
             retry::Next::Again { after } => {
                 later(last, after, now)?;
-                let first = policy::candidates(plan, effort.stance).first();
+                let first = policy::candidates(plan, stance).first();
                 let instead = (first != Some(&last.model)).then(|| "as the try before".to_owned());
                 Ok(Chosen { model: last.model.clone(), instead })
             }
             retry::Next::Elsewhere { after, exit } => {
                 later(last, after, now)?;
-                let leaving = Leaving { stance: effort.stance, tried: &tried, exit };
+                let leaving = Leaving { stance, tried: &tried, exit };
                 let choice = policy::elsewhere(plan, &leaving, standing);
                 let instead = format!("`{}` failed ({})", last.model, last.failure.class.name());
                 choice
                     .model
                     .map(|model| Chosen { model, instead: Some(instead) })
                     .ok_or_else(|| Prepared::GiveUp(give_up(last, retry::StopWhy::NobodyElse)))
+            }
+        }
+    }
+}
+
+impl Appraiser {
+    /// The model of the last answer, unless it is denied meanwhile: then there is none.
+    fn landing_choice(&self, run: &Run, plan: &ModelPlan) -> Result<Chosen, Prepared> {
+        let model = landing_model(run);
+        match self.approvals.denial_in(plan, &model) {
+            None => Ok(Chosen { model, instead: None }),
+            Some(denial) => {
+                let denied = vec![Skipped { model, why: SkipWhy::Barred(Barred::Denied(Box::new(denial))) }];
+                Err(nobody(plan, &denied, &self.ages))
             }
         }
     }
@@ -320,23 +391,46 @@ fn landing_model(run: &Run) -> ModelName {
     run.landing_model().cloned().unwrap_or_else(|| ModelName::from(""))
 }
 
-fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
-    let skipped: Vec<String> = choice.skipped.iter().map(ToString::to_string).collect();
-    let Some(model) = choice.model else {
-        let frozen = choice.skipped.iter().any(|skipped| skipped.why == policy::SkipWhy::Barred(Barred::FrozenPrice));
-        return Err(Prepared::Refused(Box::new(Refusal {
-            limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
-            subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
-            value: "approved models".into(),
-            observed: format!("none can be asked: {}", skipped.join("; ")),
-            declared: plan.declared.clone(),
-        })));
-    };
-    let mut reasons = skipped;
-    if effort.stance == Stance::Downgraded {
-        reasons.insert(0, "downgraded: the budget is short".into());
-    }
+fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice, ages: &Ages) -> Result<Chosen, Prepared> {
+    let Some(model) = choice.model else { return Err(nobody(plan, &choice.skipped, ages)) };
+    let downgraded = effort.downgraded().map(|why| why.to_string());
+    let reasons: Vec<String> = downgraded.into_iter().chain(choice.skipped.iter().map(ToString::to_string)).collect();
     Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
+}
+
+/// No model of a list can be asked. Where a price is too old that is told, since newer ones can be taken in at once; where
+/// one is denied the place that denies it is named, since that is who can change it.
+fn nobody(plan: &ModelPlan, skipped: &[Skipped], ages: &Ages) -> Prepared {
+    let barred = skipped.iter().filter_map(|skipped| match &skipped.why {
+        SkipWhy::Barred(barred) => Some(barred),
+        SkipWhy::Tried | SkipWhy::SameProvider | SkipWhy::NoLargerWindow => None,
+    });
+    let told: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+    if barred.clone().any(|barred| matches!(barred, Barred::StalePrice { .. })) {
+        return Prepared::Refused(Box::new(too_old(ages, &told)));
+    }
+    let denial =
+        barred.clone().find_map(|barred| if let Barred::Denied(denial) = barred { Some(denial) } else { None });
+    let frozen = barred.clone().any(|barred| *barred == Barred::FrozenPrice);
+    Prepared::Refused(Box::new(Refusal {
+        limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
+        subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
+        value: "approved models".into(),
+        observed: format!("none can be asked: {}", told.join("; ")),
+        declared: denial.map_or_else(|| plan.declared.clone(), |denial| denial.declared.clone()),
+    }))
+}
+
+/// No price is young enough.
+fn too_old(ages: &Ages, skipped: &[String]) -> Refusal {
+    let mend = "`plimsoll prices import FILE` takes in newer ones, and `[[prices]]` with `retrieved` states one";
+    Refusal {
+        limit: LimitKind::StalePrice,
+        subject: None,
+        value: ages.refuse_after.to_string(),
+        observed: format!("{}; {mend}", skipped.join("; ")),
+        declared: ages.declared.clone(),
+    }
 }
 
 /// A conversation and the row that prices it.
@@ -396,9 +490,11 @@ impl Priced<'_> {
             }
             Purpose::Turn | Purpose::Repair | Purpose::Summary | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
+        let (caching, cache) = self.caching(run, rendered, intent, &fitted);
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
-        let request = request(run, rendered, &chosen.model, messages, tools, max_output);
-        Ok(self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten))
+        let request = Request { cache, ..request(run, rendered, &chosen.model, messages, tools, max_output) };
+        let draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
+        Ok(Draft { caching, ..draft })
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -459,7 +555,9 @@ impl Priced<'_> {
         landing: Money,
         can_tighten: bool,
     ) -> Draft {
-        let bound = self.bound(fitted.bound().tokens);
+        // What is asked to be kept is charged as written: the bound has the dearer of the two.
+        let terms = self.terms.asking(request.cache.as_ref().map(|marks| marks.ttl));
+        let bound = self.row.bound(fitted.bound().tokens, terms);
         let call = ModelCall {
             model: chosen.model,
             price: self.row.id.clone(),
@@ -472,6 +570,7 @@ impl Priced<'_> {
             remark: intent.remark.clone(),
             sums_up: None,
             instead: chosen.instead,
+            downgraded: self.with.effort.downgraded().filter(|_| is_of_model_policy(intent.purpose)),
         };
         let reserved = Reserved {
             reservation: self.with.beside.next_reservation(run),
@@ -484,7 +583,16 @@ impl Priced<'_> {
             call: Call::Model(call),
         };
         let output_min = rendered.model(run).min_output_tokens.min(request.max_output_tokens);
-        Draft { reserved, lower: Lower { rate: bound.output_rate, output_min }, request, can_tighten }
+        let lower = Lower { rate: bound.output_rate, output_min };
+        Draft { reserved, lower, request, can_tighten, caching: CacheChoice::Off }
+    }
+}
+
+/// True for calls whose model the policy chooses: a landing has that of the call before it, a summary its own.
+const fn is_of_model_policy(purpose: Purpose) -> bool {
+    match purpose {
+        Purpose::Turn | Purpose::Last | Purpose::Repair => true,
+        Purpose::Landing | Purpose::Summary => false,
     }
 }
 

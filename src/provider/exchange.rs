@@ -114,6 +114,15 @@ impl Endpoint {
         self.read(attempt, response).await
     }
 
+    /// What every attempt at a request has in its head, a line for each; no key is among it.
+    pub(super) fn head(&self, request: &Request) -> String {
+        let mut headers = self.headers.clone();
+        self.dialect.headers(request, &mut headers);
+        let mut lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
     fn headers_of(&self, attempt: &Attempt<'_>, secret: Option<&Secret>) -> Result<HeaderMap, ProviderError> {
         let mut headers = self.headers.clone();
         self.dialect.headers(attempt.request, &mut headers);

@@ -87,6 +87,12 @@ impl Client {
         self.endpoint.dialect().body(request)
     }
 
+    /// What every attempt at a request has in its head, a line for each; no key is among it.
+    #[must_use]
+    pub fn head(&self, request: &Request) -> String {
+        self.endpoint.head(request)
+    }
+
     /// Where requests go; on wires that name the model in their path, where that begins.
     #[must_use]
     pub fn url(&self) -> &str {

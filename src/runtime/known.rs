@@ -65,7 +65,7 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
 }
 
 /// What a provider's requests allow it to charge for.
-pub(super) fn terms_of(config: &ProviderConfig) -> Terms {
+pub(crate) fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
         Wire::OpenAiChat | Wire::OpenAiResponses | Wire::AzureOpenAi => openai_terms(&config.quirks),
         Wire::Anthropic | Wire::VertexAnthropic => anthropic_terms(config),

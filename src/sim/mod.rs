@@ -33,10 +33,11 @@ mod rates;
 mod scenario;
 mod schema;
 mod serve;
+mod tariff;
 mod wire;
 
 pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
-pub use rates::{Counts, PriceError, SimDeployment, SimPrice};
+pub use rates::{Counts, PriceError, Rate, Rates, Serving, SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
 
 /// Connections that may wait to be accepted.

@@ -8,10 +8,12 @@ use toml::de::DeTable;
 
 use crate::domain::ability::{Reasons, Stated};
 use crate::domain::budget::{Budget, Period};
-use crate::domain::limits::Limits;
-use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
+use crate::domain::limits::{Declared, Limits};
+use crate::domain::policy::Approvals;
+use crate::domain::pricing::Ages;
+use crate::ids::{BudgetName, ModelName, ProviderName};
 use crate::spec::azure;
-use crate::spec::fault::{Faults, Source, code, suggest};
+use crate::spec::fault::{Faults, Source, code};
 use crate::spec::files::clean;
 use crate::spec::flavour;
 use crate::spec::google::{gemini_address, vertex_address};
@@ -19,18 +21,15 @@ use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
-use crate::spec::project::{
-    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_azure,
-};
+use crate::spec::policy;
+use crate::spec::prices::{self, Imported};
+use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire, host, is_azure};
 use crate::spec::reader::{At, Node};
-use crate::units::{Money, TokenPrice};
 
 /// The `environment` label of a project that sets none.
 const ENVIRONMENT_DEFAULT: &str = "development";
 /// The most budgets of a project.
 const BUDGETS_MAX: usize = 1_000;
-/// The most that one call may cost beside its tokens; more is a slip of units.
-const PER_CALL_MAX: Money = Money::from_micro(1_000_000_000);
 
 /// A project without a `plimsoll.toml`.
 pub(crate) fn bare(root: &Path) -> Project {
@@ -41,7 +40,11 @@ pub(crate) fn bare(root: &Path) -> Project {
         providers: BTreeMap::new(),
         models: BTreeMap::new(),
         policies: BTreeMap::new(),
+        approvals: Approvals::default(),
+        qualities: policy::qualities(None, &mut Faults::new()),
         prices: Vec::new(),
+        imported: Imported::default(),
+        ages: Ages::DEFAULT,
         budgets: Vec::new(),
         defaults: Limits::default(),
         ceilings: Ceilings::new(),
@@ -53,10 +56,11 @@ pub(crate) fn resolve(
     root: &Path,
     source: &Source,
     table: &Spanned<DeTable<'_>>,
-    answering: Answering,
+    (answering, environment): (Answering, Option<&str>),
     faults: &mut Faults,
 ) -> Project {
     let node = Node::root(source, table, &PROJECT, faults);
+    let head = node.section("project");
     let models = models(&node, faults);
     let providers: Providers = node
         .sections_by_name("providers")
@@ -64,9 +68,18 @@ pub(crate) fn resolve(
         .map(|(name, node)| provider(root, name, node, &models, faults))
         .collect();
     let (defaults, ceilings) = limits(&node, faults);
+    let own = head.as_ref().and_then(|head| head.text("environment")).map(|environment| environment.value);
+    let environment = environment.map(str::to_owned).or(own).unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned());
+    let qualities = policy::qualities(head.as_ref(), faults);
+    let known = answering.known(&providers);
+    let around = policy::Around { providers: &known, qualities: &qualities, environment: &environment };
+    let (policies, approvals) = policy::resolve(&node, &around, faults);
     let mut project = Project {
-        policies: policies(&node, &answering.known(&providers), faults),
-        prices: prices(&node, faults),
+        policies,
+        approvals,
+        qualities,
+        prices: prices::rows(&node, faults),
+        ages: ages(&node, faults),
         budgets: budgets(&node, faults),
         providers,
         models,
@@ -74,7 +87,7 @@ pub(crate) fn resolve(
         ceilings,
         ..bare(root)
     };
-    if let Some(head) = node.section("project") {
+    if let Some(head) = head {
         fill_head(&mut project, &head, faults);
     }
     project
@@ -355,39 +368,6 @@ pub(crate) fn check_header(node: &Node<'_>, name: &At<String>, value: &At<String
     }
 }
 
-fn policies(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTreeMap<PolicyName, Policy> {
-    let entries = node.sections_by_name("policies");
-    let known: Vec<String> = entries.iter().map(|(name, _)| name.value.clone()).collect();
-    let mut policies = BTreeMap::new();
-    for (name, node) in entries {
-        check_name(&node, "a policy", &name, faults);
-        let models = names::models(&node, "models", providers, faults);
-        let content_filter_fallbacks = names::models(&node, "content_filter_fallbacks", providers, faults);
-        let context_fallbacks = names::models(&node, "context_fallbacks", providers, faults);
-        let to = node.section("downgrade").and_then(|downgrade| downgrade.text("to"));
-        if let Some(to) = &to {
-            check_downgrade(&node, &name.value, to, &known, faults);
-        }
-        let downgrade = to.map(|to| PolicyName::from(to.value));
-        let quality = node.text("quality").map(|quality| quality.value);
-        let declared = declared(node.source, &name.span);
-        let name = PolicyName::from(name.value);
-        let policy = Policy { name, quality, models, content_filter_fallbacks, context_fallbacks, downgrade, declared };
-        policies.insert(policy.name.clone(), policy);
-    }
-    policies
-}
-
-fn check_downgrade(node: &Node<'_>, name: &str, to: &At<String>, known: &[String], faults: &mut Faults) {
-    if to.value == name {
-        let message = format!("the policy `{name}` downgrades to itself");
-        node.fault(faults, code::CONFLICT, &to.span, message, "name another policy");
-    } else if !known.contains(&to.value) {
-        let help = suggest(&to.value, known.iter().map(String::as_str), "");
-        node.fault(faults, code::UNKNOWN_NAME, &to.span, format!("no policy `{}`", to.value), help);
-    }
-}
-
 fn models(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<ModelName, Stated> {
     let nodes = node.sections("models");
     let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
@@ -417,45 +397,18 @@ fn stated(node: &Node<'_>, faults: &mut Faults) -> Option<(ModelName, Stated)> {
     Some((model, stated))
 }
 
-fn prices(node: &Node<'_>, faults: &mut Faults) -> Vec<PriceOverride> {
-    let nodes = node.sections("prices");
-    let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
-    unique(node, &named, "the price of", faults);
-    nodes.iter().filter_map(|node| price(node, faults)).collect()
-}
-
-fn price(node: &Node<'_>, faults: &mut Faults) -> Option<PriceOverride> {
-    let rate = |key| node.price(key).map(|price| price.value);
-    let (model, reason) = (node.text("model")?, node.text("reason").map(|reason| reason.value));
-    let model = names::model(node, &model, &Providers::new(), faults);
-    for key in ["input", "output"] {
-        if let Some(free) = node.price(key).filter(|price| price.value == TokenPrice::default() && reason.is_none()) {
-            let message = format!("the `{key}` price of `{model}` is 0 without a reason");
-            node.fault(faults, code::CONFLICT, &free.span, message, "add `reason = \"…\"`, such as `\"own hardware\"`");
-        }
+/// How old prices may be.
+fn ages(node: &Node<'_>, faults: &mut Faults) -> Ages {
+    let Some(node) = node.section("pricing") else { return Ages::DEFAULT };
+    let (warn, refuse) = (node.duration("warn_after"), node.duration("refuse_after"));
+    let refuse_after = refuse.as_ref().map_or(Ages::DEFAULT.refuse_after, |refuse| refuse.value);
+    let warn_after = warn.as_ref().map_or(Ages::DEFAULT.warn_after.min(refuse_after), |warn| warn.value);
+    if let Some(warn) = warn.filter(|warn| warn.value > refuse_after) {
+        let message = format!("`warn_after` is {}, longer than `refuse_after`", warn.value);
+        node.fault(faults, code::CONFLICT, &warn.span, message, format!("at most {refuse_after}"));
     }
-    if let Some(dear) = node.money("per_call").filter(|fee| fee.value > PER_CALL_MAX) {
-        let message = format!("`per_call` of `{model}` is {}", dear.value);
-        node.fault(
-            faults,
-            code::OUT_OF_RANGE,
-            &dear.span,
-            message,
-            format!("at most {PER_CALL_MAX}: dollars of one call"),
-        );
-    }
-    Some(PriceOverride {
-        input: rate("input")?,
-        output: rate("output")?,
-        cache_read: rate("cache_read"),
-        cache_write: rate("cache_write"),
-        per_call: node.money("per_call").map_or(Money::ZERO, |money| money.value),
-        context_tokens: node.count_u32("context_tokens").map(|count| count.value),
-        max_output_tokens: node.count_u32("max_output_tokens").map(|count| count.value),
-        declared: declared(node.source, &node.span_of("model")),
-        model,
-        reason,
-    })
+    let declared = refuse.map_or(Declared::Default, |refuse| declared(node.source, &refuse.span));
+    Ages { warn_after, refuse_after, declared }
 }
 
 fn budgets(node: &Node<'_>, faults: &mut Faults) -> Vec<Budget> {
@@ -475,7 +428,7 @@ fn budget(node: &Node<'_>, faults: &mut Faults) -> Option<Budget> {
         check_name(node, "a budget", name, faults);
     }
     let (scope, each) = (scope(node, faults), each(node, faults));
-    let time_zone = time_zone(node, faults);
+    let time_zone = names::time_zone(node, faults);
     let period = node.text("per").and_then(|word| period(&word.value));
     Some(Budget {
         name: BudgetName::from(name.as_ref()?.value.as_str()),
@@ -521,21 +474,6 @@ fn check_label(node: &Node<'_>, label: &At<String>, faults: &mut Faults) {
         let help = "expected 1 to 64 letters, digits, `_`, `-` and `.`, such as `tenant`";
         node.fault(faults, code::BAD_NAME, &label.span, message, help);
     }
-}
-
-fn time_zone(node: &Node<'_>, faults: &mut Faults) -> Option<jiff::tz::TimeZone> {
-    let Some(name) = node.text("time_zone") else { return Some(jiff::tz::TimeZone::UTC) };
-    let zone = jiff::tz::TimeZone::get(&name.value).ok();
-    if zone.is_none() {
-        let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
-        let near = crate::spec::fault::nearest(&name.value, known.iter().map(String::as_str));
-        let help = near.map_or_else(
-            || "expected an IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
-            |near| format!("did you mean `{near}`?"),
-        );
-        node.fault(faults, code::BAD_VALUE, &name.span, format!("no time zone `{}`", name.value), help);
-    }
-    zone
 }
 
 fn period(word: &str) -> Option<Period> {

@@ -3,6 +3,7 @@
 //! Invariant: a key that is not described here is refused, and one that is described is read.
 
 pub(crate) mod agent;
+pub(crate) mod price;
 pub(crate) mod project;
 pub(crate) mod stage;
 pub(crate) mod tool;

@@ -99,6 +99,7 @@ pub fn value(limits: &Limits, kind: LimitKind) -> Option<LimitValue> {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue => None,
     }
@@ -145,6 +146,7 @@ fn set_count(limits: &mut Limits, kind: LimitKind, count: u64) {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue => return,
     };
@@ -181,6 +183,7 @@ fn set_time(limits: &mut Limits, kind: LimitKind, time: Millis) {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue => return,
     };
@@ -225,6 +228,7 @@ fn read(node: &Node<'_>, kind: LimitKind) -> Option<At<LimitValue>> {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue => None,
     }

@@ -1,5 +1,7 @@
 //! The `[model]` table of an agent resolved into a [`ModelPlan`].
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::domain::ability::{Abilities, Reasons};
@@ -13,6 +15,7 @@ use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::limits::declared;
 use crate::spec::load::Configuration;
 use crate::spec::names;
+use crate::spec::policy::{self, Policy};
 use crate::spec::project::{AzureApi, Wire};
 use crate::spec::reader::{At, Node};
 
@@ -67,8 +70,9 @@ const RESERVED: [(&str, &str); 37] = [
 const RESPONSES_RESERVED: [&str; 7] = ["input", "instructions", "text", "include", "prompt", "truncation", "reasoning"];
 
 /// The keys of `[model]` that a stage may have too.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "policy",
+    "quality",
     "models",
     "content_filter_fallbacks",
     "context_fallbacks",
@@ -81,6 +85,9 @@ const KEYS: [&str; 12] = [
     "stream",
     "extra",
 ];
+
+/// The ways to say which models: one of them.
+const WAYS: [&str; 3] = ["models", "policy", "quality"];
 
 /// Resolves `[model]`; `None` where it is missing or names no model.
 pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<ModelPlan> {
@@ -119,7 +126,7 @@ pub(crate) fn of_stage(
         }
         return None;
     }
-    let names_models = node.has("policy") || node.has("models");
+    let names_models = WAYS.iter().any(|way| node.has(way));
     let choice = names_models.then(|| choice(node, surroundings, faults));
     let plan = overlay(node, agents?.clone(), surroundings, faults);
     let plan = match choice {
@@ -164,7 +171,7 @@ fn check_wire(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>
     let Some((model, _)) = abilities(plan, surroundings).find(asked) else { return };
     let settings = [("stop", !plan.sampling.stop.is_empty()), ("seed", plan.sampling.seed.is_some())];
     for (key, _) in settings.into_iter().filter(|(_, set)| *set) {
-        let at = [key, "models", "policy"].into_iter().find(|key| node.has(key)).unwrap_or(key);
+        let at = [key, "models", "policy", "quality"].into_iter().find(|key| node.has(key)).unwrap_or(key);
         let message = format!("`{model}` is asked by OpenAI's Responses, which have no `{key}`");
         node.fault(
             faults,
@@ -191,7 +198,7 @@ fn check_wire(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>
 fn check_asking(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
     let mut refuse = |key: &str, ability: &str, refuses: &dyn Fn(&Abilities) -> bool| {
         let Some((model, _)) = abilities(plan, surroundings).find(|(_, able)| refuses(able)) else { return };
-        let at = [key, "models", "policy"].into_iter().find(|key| node.has(key)).unwrap_or(key);
+        let at = [key, "models", "policy", "quality"].into_iter().find(|key| node.has(key)).unwrap_or(key);
         let message = format!("`{model}` takes no `{key}`");
         let help = format!(
             "leave `{key}` out, or name another model; if it does take it, say `{ability}` for it under `[[models]]`"
@@ -269,19 +276,22 @@ impl Choice {
 }
 
 fn choice(node: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<Choice> {
-    let has = (node.has("policy"), node.has("models"));
-    if has == (true, true) {
-        let message = "`models` and `policy` are both there".to_owned();
-        node.fault(faults, code::CONFLICT, &node.key_span("models"), message, "keep one of them");
+    let ways: Vec<&str> = WAYS.into_iter().filter(|way| node.has(way)).collect();
+    if let [first, second, ..] = ways.as_slice() {
+        let message = format!("`{first}` and `{second}` are both there");
+        node.fault(faults, code::CONFLICT, &node.key_span(first), message, "keep one of them");
     }
-    if has == (false, false) {
+    if ways.is_empty() {
         let message = "`[model]` names no model".to_owned();
-        let help = "add `policy = \"…\"`, or `models = [\"provider/model\"]`";
+        let help = "add `policy = \"…\"`, `quality = \"…\"`, or `models = [\"provider/model\"]`";
         node.fault(faults, code::MISSING_KEY, &node.span, message, help);
     }
-    let listed = has.1.then(|| names::models(node, "models", &surroundings.providers, faults));
+    let listed = node.has("models").then(|| names::models(node, "models", &surroundings.providers, faults));
     if let Some(name) = node.text("policy") {
         return of_policy(node, &name, surroundings, faults);
+    }
+    if let Some(tier) = node.text("quality") {
+        return of_quality(node, &tier, surroundings, faults);
     }
     let candidates = listed.filter(|models| !models.is_empty())?;
     let declared = declared(node.source, &node.key_span("models"));
@@ -309,11 +319,46 @@ fn of_policy(
         }
         return None;
     };
+    chosen(policy, policies)
+}
+
+/// The lowest policy that is good enough for a tier of quality.
+fn of_quality(
+    node: &Node<'_>,
+    tier: &At<String>,
+    surroundings: &Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<Choice> {
+    let project = surroundings.project;
+    if surroundings.configuration != Configuration::Whole {
+        return None;
+    }
+    let quality = policy::quality(node, tier, &project.qualities, faults)?;
+    let (message, help) = match policy::for_quality(&project.policies, quality.rank) {
+        Ok(Some(policy)) => return chosen(policy, &project.policies),
+        Ok(None) => (
+            format!("no policy is good for the quality `{}`", quality.name),
+            "give a policy of `plimsoll.toml` that `quality`, or list `models`".to_owned(),
+        ),
+        Err(several) => (
+            format!("several policies are equally good for the quality `{}`", quality.name),
+            format!("name one with `policy`: {}", several.join(", ")),
+        ),
+    };
+    node.fault(faults, code::CONFLICT, &tier.span, message, help);
+    None
+}
+
+fn chosen(policy: &Policy, policies: &BTreeMap<PolicyName, Policy>) -> Option<Choice> {
     if policy.models.is_empty() {
         return None;
     }
-    let target = policy.downgrade.as_ref().and_then(|to| policies.get(to));
-    let downgrade = target.map(|to| DowngradePlan { policy: to.name.clone(), candidates: to.models.clone() });
+    let target = policy.downgrade.as_ref().and_then(|to| Some((to, policies.get(&to.to)?)));
+    let downgrade = target.map(|(how, to)| DowngradePlan {
+        policy: to.name.clone(),
+        candidates: to.models.clone(),
+        rules: how.rules.clone(),
+    });
     let policy = policy.clone();
     Some(Choice {
         policy: Some(policy.name),

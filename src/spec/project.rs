@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use crate::domain::ability::{Abilities, Stated};
 use crate::domain::budget::Budget;
-use crate::domain::limits::{Declared, Limits};
-use crate::domain::pricing::{Factor, PriceBook};
+use crate::domain::limits::Limits;
+use crate::domain::policy::Approvals;
+use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
-use crate::units::{Millis, Money, TokenPrice};
+pub use crate::spec::policy::{Downgrade, Policy, Quality};
+use crate::spec::prices::Imported;
+use crate::units::Millis;
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]
@@ -25,8 +28,16 @@ pub struct Project {
     pub providers: BTreeMap<ProviderName, ProviderConfig>,
     /// Model policies, by their key.
     pub policies: BTreeMap<PolicyName, Policy>,
-    /// Prices over the built-in book, in the order of the file.
-    pub prices: Vec<PriceOverride>,
+    /// Models that are denied, in the project's environment.
+    pub approvals: Approvals,
+    /// The tiers of quality, the lowest first.
+    pub qualities: Vec<String>,
+    /// Prices over the built-in book and the imported ones, in the order of the file.
+    pub prices: Vec<PriceRow>,
+    /// Prices that were imported over the built-in book.
+    pub imported: Imported,
+    /// How old prices may be.
+    pub ages: Ages,
     /// What the project says of models, whichever provider has them.
     pub models: BTreeMap<ModelName, Stated>,
     /// Budgets, in the order of the file.
@@ -35,50 +46,6 @@ pub struct Project {
     pub defaults: Limits,
     /// What no agent's limits may exceed.
     pub ceilings: Ceilings,
-}
-
-/// A model policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Its key under `[policies]`.
-    pub name: PolicyName,
-    /// What the business may expect of it.
-    pub quality: Option<String>,
-    /// Approved models: the first is primary, the rest are fallbacks.
-    pub models: Vec<ModelName>,
-    /// Who may take over what a content filter or a refusal stopped.
-    pub content_filter_fallbacks: Vec<ModelName>,
-    /// Who takes over, after `models`, where a request was too long.
-    pub context_fallbacks: Vec<ModelName>,
-    /// The policy to fall to when money runs short.
-    pub downgrade: Option<PolicyName>,
-    /// Where it was declared.
-    pub declared: Declared,
-}
-
-/// A price over the built-in book.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PriceOverride {
-    /// The model.
-    pub model: ModelName,
-    /// Of input tokens.
-    pub input: TokenPrice,
-    /// Of output tokens, reasoning included.
-    pub output: TokenPrice,
-    /// Of input read from a cache.
-    pub cache_read: Option<TokenPrice>,
-    /// Of input written to a cache.
-    pub cache_write: Option<TokenPrice>,
-    /// Of each call, beside the tokens.
-    pub per_call: Money,
-    /// The model's window.
-    pub context_tokens: Option<u32>,
-    /// The model's largest output.
-    pub max_output_tokens: Option<u32>,
-    /// Why this is the price; there is one where a price is 0.
-    pub reason: Option<String>,
-    /// Where it was declared.
-    pub declared: Declared,
 }
 
 /// How a provider is reached.

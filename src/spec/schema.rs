@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     /// The files that read values: each key must stand there as it is read.
-    const READERS: [&str; 10] = [
+    const READERS: [&str; 13] = [
         include_str!("azure.rs"),
         include_str!("agent.rs"),
         include_str!("model.rs"),
@@ -108,6 +108,9 @@ mod tests {
         include_str!("configuration.rs"),
         include_str!("limits.rs"),
         include_str!("load.rs"),
+        include_str!("names.rs"),
+        include_str!("policy.rs"),
+        include_str!("prices.rs"),
         include_str!("prompt.rs"),
         include_str!("stage.rs"),
         include_str!("workflow.rs"),

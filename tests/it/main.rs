@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod agents;
+mod caching;
 mod chain;
 mod cli;
 mod context;
@@ -12,6 +13,7 @@ mod fan_out;
 mod floors;
 mod gemini;
 mod gemini_runs;
+mod kept;
 mod kill;
 mod ledger;
 mod licences;
@@ -21,6 +23,7 @@ mod long_talk;
 mod map;
 mod openai_wires;
 mod people;
+mod policies;
 mod pricing;
 mod provider;
 mod proxy;

@@ -284,6 +284,7 @@ fn given_up(run: RunId) -> Op {
         usage: None,
         mismatch: None,
         charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

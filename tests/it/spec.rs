@@ -3,6 +3,7 @@
 mod azure;
 mod faults;
 mod google;
+mod policies;
 mod project_faults;
 mod provider_keys;
 mod stage_faults;

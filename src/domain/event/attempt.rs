@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AccountKey, Place};
+use super::{AccountKey, CacheFacts, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
+use crate::domain::policy::DowngradeWhy;
 use crate::domain::pricing::{Charged, Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
 use crate::ids::{ModelName, PriceId, ReservationId, StageName, ToolName};
@@ -126,6 +127,9 @@ pub struct ModelCall {
     /// Why this model and not the first: a fallback or a downgrade, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
+    /// Why the models of the policy's `downgrade` were asked, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgraded: Option<DowngradeWhy>,
 }
 
 /// An upper bound of input tokens.
@@ -200,6 +204,9 @@ pub struct Settled {
     pub first_token: Option<Millis>,
     /// What it gave.
     pub outcome: Outcome,
+    /// What caches had to do with it.
+    #[serde(default, skip_serializing_if = "CacheFacts::is_none")]
+    pub cache: CacheFacts,
 }
 
 /// The most JSON of a provider's usage that is kept; of a longer one its beginning, as text.

@@ -188,6 +188,7 @@ fn settled_unknown(hold: &Hold) -> Event {
         usage: None,
         mismatch: None,
         charged: None,
+        cache: crate::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

@@ -12,12 +12,13 @@ use super::growth::Growth;
 use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels, Outcome, Place,
-    Purpose, Recorded, Spent, StageEnd, WaitEnd,
+    AccountKey, CacheFacts, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels,
+    Outcome, Place, Purpose, Recorded, Spent, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
+use crate::domain::policy::DowngradeWhy;
 use crate::domain::pricing::{Charged, Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
@@ -314,6 +315,9 @@ pub struct AttemptLine {
     pub first_token_ms: Option<Millis>,
     /// What it gave; null while it is in flight.
     pub gave: Option<Gave>,
+    /// What caches had to do with it.
+    #[serde(default, skip_serializing_if = "CacheFacts::is_none")]
+    pub cache: CacheFacts,
 }
 
 /// How the cost of an attempt is known.
@@ -375,6 +379,9 @@ pub struct ModelLine {
     pub cuts: Vec<Cut>,
     /// Why this model and not the first.
     pub instead: Option<String>,
+    /// Why the models of the policy's `downgrade` were asked, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgraded: Option<DowngradeWhy>,
     /// What the runtime asked beside the conversation.
     pub remark: Option<String>,
 }

@@ -8,6 +8,7 @@ mod admit;
 mod child;
 mod concede;
 mod ends;
+mod kept;
 mod step;
 mod waiting;
 
@@ -31,6 +32,7 @@ use crate::ids::{ReservationId, RunId, ToolName};
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
+use kept::Keep;
 use step::arguments_of;
 
 /// Facts that are drafted before they are written, whatever comes after them.
@@ -56,7 +58,7 @@ pub(crate) struct Conductor {
     notices: mpsc::Receiver<Box<NoticeCommitted>>,
     tasks: JoinSet<Done>,
     /// What each task was granted, should it break down.
-    in_flight: BTreeMap<task::Id, Box<Reserved>>,
+    in_flight: BTreeMap<task::Id, InFlight>,
     cancel: watch::Sender<bool>,
     /// What people ask of the tree.
     requests: mpsc::Receiver<Box<Request>>,
@@ -90,6 +92,14 @@ struct Pending {
     key: Key,
     /// True where counting tokens would give a tighter bound.
     can_tighten: bool,
+    /// How its answer is kept, where its stage wants it.
+    keep: Option<Keep>,
+}
+
+/// What a task was granted, and how its answer is kept.
+struct InFlight {
+    reserved: Box<Reserved>,
+    keep: Option<Keep>,
 }
 
 enum Work {
@@ -358,7 +368,7 @@ impl Conductor {
                 }
                 let observer = self.observer_of(&pending.key);
                 let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
-                self.in_flight.insert(task.id(), reserved);
+                self.in_flight.insert(task.id(), InFlight { reserved, keep: pending.keep });
             }
             Work::Tool(call) => {
                 if self.is_own_call(&reserved) {
@@ -367,7 +377,7 @@ impl Conductor {
                 let Some(plan) = self.tool_at(&reserved, &call.name) else { return };
                 let arguments = arguments_of(&call.arguments);
                 let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
-                self.in_flight.insert(task.id(), reserved);
+                self.in_flight.insert(task.id(), InFlight { reserved, keep: None });
             }
         }
     }
@@ -391,14 +401,17 @@ impl Conductor {
                 (error.id(), None)
             }
         };
-        let Some(reserved) = self.in_flight.remove(&id) else { return };
-        let fact = match done {
+        let Some(InFlight { reserved, keep }) = self.in_flight.remove(&id) else { return };
+        let mut fact = match done {
             None => settle::broken_off(&reserved, "the attempt broke down; this is a fault of plimsoll"),
             Some(Done::Model(answer)) => settle::model(self.shared.gate.book(), &reserved, answer, self.now()),
             Some(Done::Tool(outcome)) => self.tool_fact(&reserved, outcome),
         };
         let run = reserved.reservation.run;
         let is_model = matches!(reserved.call, Call::Model(_));
+        if let (Some(keep), Call::Model(call)) = (&keep, &reserved.call) {
+            self.note_kept(&mut fact, keep, call.max_output_tokens);
+        }
         if is_model && !settle::is_reply(&fact) && run == self.root().id {
             (self.observer)(Progress::TextDiscarded { run });
         }

@@ -3,10 +3,12 @@
 //! Facts and asks of all lanes ride together, numbered in the order in which the run wants them (LEDGER rule 16). Free
 //! builtins run at once where nothing is asked for before them.
 
+use super::kept::Keep;
 use super::{Conductor, Flow, Key, Pending, Talk, Work};
 use crate::domain::event::{Call, CallRefusal, CallRefused, Event, Place, Purpose, Reserved, StageEnd, StageEnded};
 use crate::domain::ledger::{Ask, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::policy::DowngradeWhy;
 use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
 use crate::gate::{Beside, Circumstances, Draft, Effort, Passage, Prepared, Rendered};
@@ -57,6 +59,8 @@ enum Taken {
     Stopped,
     /// What was asked for before it comes first; then it comes again, alone.
     Halt,
+    /// The same, and it needn't wait for what comes of that.
+    Next,
     Left(Flow),
 }
 
@@ -67,7 +71,7 @@ impl Conductor {
             self.begin_children(intents);
             return Ok(Flow::On);
         }
-        let (mut asked, mut moved) = (Asked::default(), false);
+        let (mut asked, mut moved, mut again) = (Asked::default(), false, false);
         for (run, intent) in intents {
             match self.take_one(run, intent, &mut asked).await? {
                 Taken::On => {}
@@ -77,11 +81,22 @@ impl Conductor {
                     break;
                 }
                 Taken::Halt => break,
+                Taken::Next => {
+                    again = true;
+                    break;
+                }
                 Taken::Left(flow) => return Ok(flow),
             }
         }
         match asked.list.is_empty() {
-            false => self.ask(asked).await,
+            false => {
+                let flying = self.in_flight.len() + asked.list.len();
+                match self.ask(asked).await? {
+                    // Where one of them has no money yet, what comes after it waits too.
+                    Flow::Wait if again && self.in_flight.len() == flying => Ok(Flow::On),
+                    flow @ (Flow::On | Flow::Wait | Flow::Leave) => Ok(flow),
+                }
+            }
             true if moved => Ok(Flow::On),
             true => {
                 self.submit(vec![]).await?;
@@ -122,10 +137,7 @@ impl Conductor {
     async fn take_model(&mut self, run: RunId, intent: &ModelIntent, asked: &mut Asked) -> Result<Taken, RuntimeError> {
         let refused = match self.prepare(run, intent, asked.beside(run)) {
             Ok(Prepared::Ready(draft)) => match self.judge_tokens(run, intent, &draft, asked) {
-                Ok(()) => {
-                    self.push_model(run, intent, *draft, asked);
-                    return Ok(Taken::On);
-                }
+                Ok(()) => return Ok(self.take_ready(run, intent, *draft, asked)),
                 Err(_) if draft.can_tighten && !self.effort(&self.key(run, intent)).tight => {
                     // Counting may show that there is room.
                     self.effort(&self.key(run, intent)).tight = true;
@@ -148,6 +160,24 @@ impl Conductor {
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
         };
         self.refused(intent, refused, asked).await
+    }
+
+    /// A call that may be judged is asked for, unless what it would be answered is known.
+    fn take_ready(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, asked: &mut Asked) -> Taken {
+        let keep = self.keep_of(run, intent, &draft.request);
+        let kept = keep.as_ref().and_then(|keep| Some((keep, self.kept(keep)?)));
+        match kept {
+            // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
+            Some(_) if !asked.list.is_empty() => Taken::Next,
+            Some((keep, kept)) => {
+                self.answer_again(run, intent, draft, keep, kept);
+                Taken::Moved
+            }
+            None => {
+                self.push_model(run, intent, draft, keep, asked);
+                Taken::On
+            }
+        }
     }
 
     /// No model is left to try.
@@ -208,10 +238,18 @@ impl Conductor {
             let rendered = self.render(&key)?;
             self.talks.insert(key.clone(), Talk { rendered, effort: Effort::default() });
         }
+        let rule = self.rule_for(run, &key);
+        self.effort(&key).rule = rule;
         let Talk { rendered, effort } = self.talks.get(&key).unwrap_or(&self.own);
         let run = self.tree.run(run).unwrap_or(self.tree.root());
         let with = Circumstances { effort, beside, now: self.now() };
         Ok(self.shared.gate.appraiser().prepare(run, rendered, intent, with))
+    }
+
+    /// The rule of its policy that sends a conversation to cheaper models now.
+    fn rule_for(&self, run: RunId, key: &Key) -> Option<DowngradeWhy> {
+        let labels = &self.tree.run(run).unwrap_or(self.tree.root()).labels;
+        self.shared.rule(self.model_of(key), labels, self.now())
     }
 
     fn render(&mut self, (id, place): &Key) -> Result<Rendered, String> {
@@ -265,7 +303,7 @@ impl Conductor {
         self.later = Some(self.later.map_or(until, |later| later.min(until)));
     }
 
-    fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, asked: &mut Asked) {
+    fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, keep: Option<Keep>, asked: &mut Asked) {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
         // Nobody waits for the money of a summary: what was to be summed up is cut instead.
@@ -278,7 +316,7 @@ impl Conductor {
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
-        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten }, ask);
+        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten, keep }, ask);
     }
 
     /// True for the call of a `tool` stage, which no model asks for.
@@ -324,7 +362,8 @@ impl Conductor {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
             let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
-            let pending = Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false };
+            let pending =
+                Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false, keep: None };
             asked.push(&self.tree, pending, ask);
             return false;
         };

@@ -7,7 +7,7 @@ use crate::domain::event::{AccountKey, BoundMethod, Call, ModelCall, Place, Purp
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Overflow;
-use crate::domain::policy::{self, Stance};
+use crate::domain::policy::{self, DowngradeWhy, Stance};
 use crate::domain::pricing::PriceBook;
 use crate::domain::run::{Intent, ModelIntent, Run, ToolIntent};
 use crate::gate::{Beside, Circumstances, Draft, Effort, Prepared, Rendered};
@@ -81,8 +81,14 @@ impl Player<'_> {
         let by_tokens = recorded.is_some_and(|call| call.bound.method == BoundMethod::Tokens);
         let trims: &[bool] = if run.plan.context.overflow == Overflow::Summarise { &[false, true] } else { &[false] };
         let downgraded = policy::downgrade(plan, Stance::Approved);
+        // What a rule was judged by, budgets and the time of day, is data from outside.
+        let why = recorded.and_then(|call| call.downgraded.clone());
+        let rule = why.filter(|why| *why != DowngradeWhy::ShortOfMoney);
         let stances: Vec<Stance> = std::iter::once(Stance::Approved).chain(downgraded).collect();
-        let models = |stance| policy::candidates(plan, stance).to_vec();
+        let models = |stance| {
+            let stance = if rule.is_some() { Stance::Downgraded } else { stance };
+            policy::candidates(plan, stance).to_vec()
+        };
         let mut efforts = Vec::new();
         for stance in &stances {
             let others =
@@ -96,6 +102,7 @@ impl Player<'_> {
                 for tight in [by_tokens, !by_tokens] {
                     efforts.extend(trims.iter().map(|trim| Effort {
                         stance: *stance,
+                        rule: rule.clone(),
                         tight,
                         trim: *trim,
                         frozen: frozen.clone(),
@@ -169,7 +176,21 @@ impl Player<'_> {
         if !lowers(&mut asked, draft.lower, was.max_output_tokens) {
             return false;
         }
+        if self.is_answered_again(recorded) {
+            // What is kept is data from outside, and costs nothing.
+            let Reserved { landing, time_limit, .. } = *recorded;
+            return Reserved { amount: Money::ZERO, landing, budgets: None, time_limit, ..asked } == *recorded;
+        }
         self.is_placed(asked, recorded)
+    }
+
+    /// Whether a call was answered by what was kept of an earlier one.
+    fn is_answered_again(&self, recorded: &Reserved) -> bool {
+        let mut log = self.log.logs.get(&recorded.reservation.run).into_iter().flatten();
+        log.any(|fact| {
+            matches!(&fact.event, Event::Settled(settled)
+                if settled.reservation == recorded.reservation && settled.cache.hit.is_some())
+        })
     }
 
     /// Whether these limits of tokens leave room for a call.

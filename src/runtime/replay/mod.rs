@@ -69,7 +69,7 @@ pub fn desk(project: &Project, book: PriceBook, simulated: bool) -> Appraiser {
     let terms = project.providers.iter().map(|(name, config)| (name.clone(), terms_of(config)));
     let terms = Arc::new(terms.collect());
     let known = if simulated { Providers::Any(terms) } else { Providers::Configured(terms) };
-    Appraiser::new(Arc::new(book), known)
+    Appraiser::new(Arc::new(book), known).with_approvals(project.approvals.clone()).with_ages(project.ages.clone())
 }
 
 /// Judges a tree again, with the book and the terms that a desk has.

@@ -102,6 +102,7 @@ pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpo
             remark: None,
             sums_up: None,
             instead: None,
+            downgraded: None,
         }),
     }
 }
@@ -204,6 +205,7 @@ pub(super) fn settled(reservation: ReservationId, bill: Money, source: CostSourc
         usage: None,
         mismatch: None,
         charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

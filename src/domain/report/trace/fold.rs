@@ -6,8 +6,8 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd, StageEnded,
-    Voided, WaitEnd,
+    CacheFacts, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, Recorded, Reserved, Settled, StageEnd,
+    StageEnded, Voided, WaitEnd,
 };
 use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
@@ -120,6 +120,7 @@ impl Fold {
             latency_ms: None,
             first_token_ms: None,
             gave: None,
+            cache: CacheFacts::default(),
         };
         let number = reserved.step.step;
         let next = self.timeline.len();
@@ -147,6 +148,7 @@ impl Fold {
                 pots: call.pots,
                 cuts: call.cuts.clone(),
                 instead: call.instead.clone(),
+                downgraded: call.downgraded.clone(),
                 remark: call.remark.clone(),
             }),
             Call::Tool { call_id, tool, idempotent, arguments, .. } => AttemptCall::Tool(ToolLine {
@@ -180,6 +182,7 @@ impl Fold {
         attempt.latency_ms = Some(settled.latency);
         attempt.first_token_ms = settled.first_token;
         attempt.gave = Some(Gave::of(&settled.outcome));
+        attempt.cache = settled.cache;
         *step = step.plus(settled.bill);
     }
 
