@@ -54,11 +54,6 @@ plimsoll.toml:3:3: `rates` is not supported by this version
   help: leave the rates out: provider limits are met by retries
 
 ## a bad provider
-plimsoll.toml:2:8: `wire = "anthropic"` is not supported by this version
-  2 | wire = "anthropic"
-    |        ^^^^^^^^^^^
-  help: supported: `openai-chat`, `gemini`, `vertex`
-
 plimsoll.toml:3:12: `base_url` holds credentials
   3 | base_url = ******************
     |            ^^^^^^^^^^^^^^^^^^
@@ -70,10 +65,10 @@ plimsoll.toml:4:11: `key_env` is no name of an environment variable
   help: name the variable that holds the key, such as `OPENAI_API_KEY`
 
 ## wires that are none
-plimsoll.toml:2:8: `antropic` is no value of `wire`
-  2 | wire = "antropic"
-    |        ^^^^^^^^^^
-  help: did you mean `anthropic`? this version doesn't support it; expected one of `openai-chat`, `gemini`, `vertex`
+plimsoll.toml:2:8: `gemni` is no value of `wire`
+  2 | wire = "gemni"
+    |        ^^^^^^^
+  help: did you mean `gemini`?
 
 plimsoll.toml:5:8: `openai-caht` is no value of `wire`
   5 | wire = "openai-caht"
@@ -83,7 +78,7 @@ plimsoll.toml:5:8: `openai-caht` is no value of `wire`
 plimsoll.toml:8:8: `smoke` is no value of `wire`
   8 | wire = "smoke"
     |        ^^^^^^^
-  help: expected one of `openai-chat`, `gemini`, `vertex`
+  help: expected one of `openai-chat`, `openai-responses`, `azure-openai`, `anthropic`, `vertex-anthropic`, `gemini`, `vertex`
 
 ## secrets in the file
 plimsoll.toml:3:12: `base_url` has a query or a fragment
