@@ -128,7 +128,7 @@ impl Dialect for Azure {
     fn error_cost(&self, error: &WireError, failed: Billed) -> Billed {
         match error.status {
             401 | 429 => Billed::None,
-            300..400 => Billed::None,
+            300..=399 => Billed::None,
             _ => failed,
         }
     }
