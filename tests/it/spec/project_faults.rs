@@ -60,7 +60,7 @@ plimsoll.toml:3:3: `rates` is not supported by this version
 plimsoll.toml:2:8: `wire = "anthropic"` is not supported by this version
   2 | wire = "anthropic"
     |        ^^^^^^^^^^^
-  help: supported: `openai-chat`
+  help: supported: `openai-chat`, `openai-responses`, `azure-openai`
 
 plimsoll.toml:3:12: `base_url` holds credentials
   3 | base_url = ******************
@@ -76,7 +76,7 @@ plimsoll.toml:4:11: `key_env` is no name of an environment variable
 plimsoll.toml:2:8: `antropic` is no value of `wire`
   2 | wire = "antropic"
     |        ^^^^^^^^^^
-  help: did you mean `anthropic`? this version doesn't support it; there is only `openai-chat`
+  help: did you mean `anthropic`? this version doesn't support it; expected one of `openai-chat`, `openai-responses`, `azure-openai`
 
 plimsoll.toml:5:8: `openai-caht` is no value of `wire`
   5 | wire = "openai-caht"
@@ -86,7 +86,7 @@ plimsoll.toml:5:8: `openai-caht` is no value of `wire`
 plimsoll.toml:8:8: `smoke` is no value of `wire`
   8 | wire = "smoke"
     |        ^^^^^^^
-  help: there is only `openai-chat`
+  help: expected one of `openai-chat`, `openai-responses`, `azure-openai`
 
 ## secrets in the file
 plimsoll.toml:3:12: `base_url` has a query or a fragment
