@@ -6,7 +6,7 @@
 //!
 //! Without a scenario it plays a sensible agent: calls each fitting tool once, then answers in the asked form.
 //! A `POST` to `/PROVIDER/v1/chat/completions` is priced as that provider's model, one to `/v1/…` by the model alone.
-//! Deliberately absent: other wires, TLS, batch and priority tiers, embeddings, and any knowledge of runs.
+//! Deliberately absent: TLS, batch and priority tiers, embeddings, and any knowledge of runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -140,7 +140,8 @@ fn provider(
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
-    let api_version = api_version(node, faults);
+    let is_header = matches!(wire, Wire::Anthropic | Wire::VertexAnthropic);
+    let api_version = is_header.then(|| api_version(node, faults)).flatten();
     let betas = node.texts("betas").map(|betas| betas.value).unwrap_or_default();
     let betas = betas.into_iter().filter_map(|beta| header_word(node, beta, "betas", faults)).collect();
     let inference_geo = node.text("inference_geo").map(|place| place.value);

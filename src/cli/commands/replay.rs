@@ -64,6 +64,9 @@ fn told(log: &TreeLog, judged: Result<&Same, &Difference>) -> String {
                 count(same.events, "event"),
             )
         }
-        Err(difference) => format!("differs: {}\n", one_line(&difference.to_string(), SHOWN_CHARS_MAX)),
+        Err(difference) => {
+            let told = if difference.untold { "" } else { "differs: " };
+            format!("{told}{}\n", one_line(&difference.to_string(), SHOWN_CHARS_MAX))
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::look::{Look, same_refusal, same_time_limit};
 use super::{Player, WRITE_TIME_MAX};
-use crate::domain::event::{AccountKey, BoundMethod, Call, ModelCall, Place, Purpose, Reserved};
+use crate::domain::event::{AccountKey, BoundMethod, Call, Event, ModelCall, Place, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Overflow;
@@ -305,8 +305,18 @@ impl Player<'_> {
     }
 
     fn own_says_no(&self, asked: &Reserved, lower: Option<Lower>, refusal: &Refusal) -> bool {
-        let judged = self.own.judge(asked, lower, |key| self.declared(key));
-        judged.is_err_and(|refusals| refusals.contains(refusal))
+        let says_no = |lower| {
+            let judged = self.own.judge(asked, lower, |key| self.declared(key));
+            judged.is_err_and(|refusals| refusals.contains(refusal))
+        };
+        // A shared budget may have had no room for the lower call either; then the account that was short first is told.
+        says_no(lower) || (self.shares_budgets() && says_no(None))
+    }
+
+    /// Whether the tree counts on budgets that others share.
+    fn shares_budgets(&self) -> bool {
+        let mut log = self.log.logs.get(&self.log.root).into_iter().flatten();
+        log.any(|recorded| matches!(&recorded.event, Event::Admitted(admitted) if !admitted.budgets.is_empty()))
     }
 
     /// Where the cap of an account of the tree is declared.

@@ -81,7 +81,7 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
     let mut player = Player::new(log, desk, &checks)?;
     let mut crossroads: VecDeque<Crossroads<'_>> = VecDeque::new();
     let (mut tries, mut furthest): (u32, Option<(u64, Box<Difference>)>) = (0, None);
-    let mut skip = 0;
+    let (mut skip, mut all_tried) = (0, true);
     loop {
         let heads = player.heads();
         let Some(head) = heads.first() else { return Ok(player.same) };
@@ -93,6 +93,7 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
                     crossroads.push_back(Crossroads { player, skip: taken + 1 });
                     if crossroads.len() > CROSSROADS_MAX {
                         crossroads.pop_front();
+                        all_tried = false;
                     }
                 }
                 skip = 0;
@@ -105,7 +106,8 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
                 tries += 1;
                 // Several runs wrote at the same time: perhaps another went first.
                 let Some(back) = crossroads.pop_back().filter(|_| tries <= TRIES_MAX) else {
-                    return Err(furthest.map(|(_, difference)| difference).unwrap_or_else(|| no_order(log.root)));
+                    let difference = furthest.map_or_else(|| no_order(log.root), |(_, difference)| difference);
+                    return Err(Box::new(Difference { untold: !all_tried || tries > TRIES_MAX, ..*difference }));
                 };
                 (player, skip) = (back.player, back.skip);
             }

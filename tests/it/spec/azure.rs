@@ -83,26 +83,60 @@ fn servers_have_the_quirks_of_their_flavour() {
     assert_eq!(proxied.reported_cost, Some(ReportedCost::Usd));
 }
 
+const AZURE_BARE: &str = "[providers.a]\nwire = \"azure-openai\"\nbase_url = \"https://x.openai.azure.com\"\n";
+const CHAT_WITH_AZURES_KEYS: &str =
+    "[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://x\"\napi_version = \"1\"\nflavour = \"grok\"\n";
+const AZURE_WRONG: &str = "[providers.a]\nwire = \"azure-openai\"\nbase_url = \"https://x\"\napi_version = \"a b\"\nauth = \"both\"\n\
+    [providers.a.deployments.\"x/y\"]\nmodel = \"m\"\nscope = \"provisioned\"\n";
+
 #[test]
 fn faults_are_told_with_their_mend() {
     let agent = "[model]\nmodels = [\"az/suport\", \"az/other\"]\n[prompt]\nsystem = \"x\"\n";
     let responses = "[model]\nmodels = [\"r/gpt-5-mini\"]\nseed = 1\nstop = [\"x\"]\nextra = { truncation = \"auto\", store = true }\n[prompt]\nsystem = \"x\"\n";
     let provider = "\n[providers.r]\nwire = \"openai-responses\"\nbase_url = \"https://api.openai.com/v1\"\n";
-    let cases = [
-        faults(&[("plimsoll.toml", AZURE), ("agents/a.toml", agent)]),
-        faults(&[("plimsoll.toml", provider), ("agents/a.toml", responses)]),
-        faults(&[(
-            "plimsoll.toml",
-            "[providers.a]\nwire = \"azure-openai\"\nbase_url = \"https://x.openai.azure.com\"\n",
-        )]),
-        faults(&[(
-            "plimsoll.toml",
-            "[providers.a]\nwire = \"openai-chat\"\nbase_url = \"https://x\"\napi_version = \"1\"\nflavour = \"grok\"\n",
-        )]),
-        faults(&[(
-            "plimsoll.toml",
-            "[providers.a]\nwire = \"azure-openai\"\nbase_url = \"https://x\"\napi_version = \"a b\"\nauth = \"both\"\n[providers.a.deployments.\"x/y\"]\nmodel = \"m\"\nscope = \"provisioned\"\n",
-        )]),
+    let telling = [
+        (
+            faults(&[("plimsoll.toml", AZURE), ("agents/a.toml", agent)]),
+            &[
+                "`az` has no deployment `suport`: nobody knows what it costs",
+                "did you mean `support`?",
+                "`az` has no deployment `other`: nobody knows what it costs",
+            ][..],
+        ),
+        (
+            faults(&[("plimsoll.toml", provider), ("agents/a.toml", responses)]),
+            &[
+                "`r/gpt-5-mini` is asked by OpenAI's Responses, which have no `seed`",
+                "which have no `stop`",
+                "`extra` can't set `truncation` for `r/gpt-5-mini`",
+                "`extra` can't set `store`",
+            ],
+        ),
+        (
+            faults(&[("plimsoll.toml", AZURE_BARE)]),
+            &["the provider names no deployment: what it costs depends on its model and its scope"],
+        ),
+        (
+            faults(&[("plimsoll.toml", CHAT_WITH_AZURES_KEYS)]),
+            &[
+                "`api_version` says nothing on the wire `openai-chat`",
+                "`grok` is no value of `flavour`",
+                "did you mean `groq`?",
+            ],
+        ),
+        (
+            faults(&[("plimsoll.toml", AZURE_WRONG)]),
+            &[
+                "`a b` is no version of an API",
+                "`both` is no value of `auth`",
+                "`x/y` is no name of a deployment",
+                "`scope = \"provisioned\"` is not supported by this version",
+            ],
+        ),
     ];
-    insta::assert_snapshot!(cases.join("\n\n"), @"");
+    for (told, words) in telling {
+        for words in words {
+            assert!(told.contains(words), "`{words}` isn't in\n{told}");
+        }
+    }
 }
