@@ -67,10 +67,10 @@ pub(crate) const NAMES: [&str; FLAVOURS.len()] = {
 #[must_use]
 pub(crate) fn quirks(word: Option<&str>, base_url: &str) -> Quirks {
     let host = host(base_url).unwrap_or_default();
-    let at_home = |known: &&str| if known.starts_with('.') { host.ends_with(known) } else { host == *known };
+    let at_home = |known: &str| if known.starts_with('.') { host.ends_with(known) } else { host == known };
     let found = FLAVOURS.iter().find(|flavour| match word {
         Some(word) => flavour.name == word,
-        None => flavour.hosts.iter().any(|known| at_home(&known)),
+        None => flavour.hosts.iter().any(|known| at_home(known)),
     });
     found.map_or(Quirks::COMPATIBLE, |flavour| flavour.quirks.clone())
 }

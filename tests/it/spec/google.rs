@@ -69,7 +69,7 @@ fn places_that_cannot_be_are_told() {
         ("wire = \"vertex\"\nmetadata_server = \"http://127.0.0.1:9\"", "a token is of a `project`"),
         ("wire = \"vertex\"\nproject = \"a/b\"\nlocation = \"eu\"", "`a/b` is no project of Google's"),
         ("wire = \"vertex\"\nproject = \"acme\"\nlocation = \"..\"", "`..` is no location of Google's"),
-        ("wire = \"vertex\"\napi_version = \"v2\"", "`api_version`"),
+        ("wire = \"vertex\"\napi_version = \"v2\"", "`v2` is no version of Google's"),
     ];
     for (keys, expected) in rows {
         let told = faults(&[("plimsoll.toml", &provider(keys))]);

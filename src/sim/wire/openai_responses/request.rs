@@ -25,7 +25,8 @@ const FOREIGN: [&str; 8] =
 pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
     let fields = object(body)?;
     let model = required_text(fields, "model")?;
-    for name in STATEFUL.into_iter().chain(FOREIGN).filter(|name| fields.get(*name).is_some_and(|it| !it.is_null())) {
+    let mut refused = STATEFUL.into_iter().chain(FOREIGN);
+    if let Some(name) = refused.find(|name| fields.get(*name).is_some_and(|it| !it.is_null())) {
         return Err(BadRequest::unsupported(name, format!("`{name}` is not supported here")));
     }
     let tools = read_tools(fields)?;
