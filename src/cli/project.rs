@@ -145,7 +145,7 @@ fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
 /// those of the places where they are reached.
 ///
 /// # Errors
-/// As [`price_rows`] and [`endpoint_rows`].
+/// A price that can't be used, or a rate that the place's factor doesn't leave whole.
 pub fn project_rows(project: &Project, answering: Answering) -> Result<Vec<PriceRow>, CliError> {
     let mut rows = price_rows(project)?;
     if answering == Answering::Configured {
