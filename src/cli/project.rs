@@ -132,7 +132,7 @@ fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
 /// of the places where they are reached, and what was imported.
 ///
 /// # Errors
-/// As [`endpoint_rows`].
+/// A rate that a place's factor doesn't leave whole.
 pub fn project_rows(project: &Project, answering: Answering) -> Result<Vec<PriceRow>, CliError> {
     let mut rows = price_rows(project);
     let places = if answering == Answering::Configured { endpoint_rows(project)? } else { Vec::new() };
