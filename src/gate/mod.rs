@@ -28,6 +28,7 @@
 //! ```
 
 mod caching;
+mod choose;
 mod form;
 mod prepare;
 mod summary;

@@ -36,7 +36,8 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
                 served: Served { tier: reply.service_tier.as_deref(), factors: reply.factors, during: Some(during) },
             };
             let (bill, source) = bill(book, reserved, &told, now);
-            let saved = if source == CostSource::Reported { saved(book, reserved, &told, bill, now) } else { Money::ZERO };
+            let saved =
+                if source == CostSource::Reported { saved(book, reserved, &told, bill, now) } else { Money::ZERO };
             warn(reserved, &told, bill);
             if let Some(charged) = reply.charged.as_ref().filter(|charged| !charged.is(bill)) {
                 tracing::warn!(%reservation, %charged, booked = %bill, "the provider says that it charged something else");
