@@ -1,11 +1,11 @@
-//! A simulated provider: speaks OpenAI Chat Completions over a real socket and keeps an invoice by its own count.
+//! A simulated provider: speaks the providers' wires (`wire/`) over a real socket and keeps an invoice by its own count.
 //!
 //! Invariants: a call's line on the invoice is written before the first byte of its answer leaves, and even before
 //! its latency, so that a client that hangs up has paid; what is billed depends on the request, the scenario and its
 //! seed alone; prices and counts share no code with `domain::pricing` or the provider adapter.
 //!
 //! Without a scenario it plays a sensible agent: calls each fitting tool once, then answers in the asked form.
-//! A `POST` to `/PROVIDER/v1/chat/completions` is priced as that provider's model, one to `/v1/…` by the model alone.
+//! Each wire has its paths; what is asked below `/PROVIDER/` is priced as that provider's model, else by the model alone.
 //! Deliberately absent: TLS, batch and priority tiers, embeddings, and any knowledge of runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
