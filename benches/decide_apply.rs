@@ -157,12 +157,15 @@ fn plan() -> Plan {
             overflow: Overflow::Trim,
             declared: Declared::Default,
             summary_model: None,
+            cache: plimsoll::domain::caching::CacheMode::Off,
+            cache_ttl: plimsoll::domain::message::CacheTtl::Short,
         },
         tools: BTreeMap::from([(tool.name.clone(), tool)]),
         stages: vec![StagePlan::new("main".into(), StageKind::Loop { tools: vec!["calculate".into()], call: None })],
         agents: BTreeMap::new(),
         output_from: None,
         documents: None,
+        priority: None,
     }
 }
 

@@ -12,7 +12,7 @@ use plimsoll::domain::message::{
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{decode, encode};
-use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use serde_json::json;
 
 #[path = "common/measure.rs"]
@@ -93,18 +93,14 @@ fn config(wire: Wire, model: &str) -> ProviderConfig {
         base_url: "https://localhost/v1".into(),
         key: KeySource::None,
         headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         api_version: None,
         betas: Vec::new(),
         inference_geo: None,
         models: BTreeMap::new(),
         accounts: Vec::new(),
         strict: false,
+        azure: None,
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn reserved(run: RunId, number: u32) -> Reserved {
         remark: None,
         sums_up: None,
         instead: None,
+        downgraded: None,
     });
     Reserved {
         reservation: ReservationId { run, number },
@@ -114,6 +115,8 @@ pub(crate) fn settled(run: RunId, number: u32) -> Settled {
         source: CostSource::Reported,
         usage: Some(Usage { input: Tokens(612), output: Tokens(48), ..Usage::default() }),
         mismatch: None,
+        charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: Some(serde_json::json!({"prompt_tokens": 612, "completion_tokens": 48, "total_tokens": 660})),
         latency: Millis(812),
         first_token: None,

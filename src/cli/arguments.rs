@@ -1,9 +1,15 @@
 //! What can be typed: the commands, their options and their help.
 
+mod prices;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
+
+use crate::domain::policy::Priority;
 
 /// The most runs of `--each` at once.
 const PARALLEL_MAX: u16 = 1_024;
@@ -159,6 +165,9 @@ pub struct BooksArguments {
 pub struct CheckArguments {
     /// One agent [default: all]
     pub agent: Option<String>,
+    /// Answer 2 where there are warnings: in a CI, say
+    #[arg(long)]
+    pub strict: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -178,6 +187,10 @@ pub struct RunArguments {
     /// Go on with the conversation of this thread's run before; a label of the run, too
     #[arg(long, value_name = "ID")]
     pub thread: Option<String>,
+    /// How much the run matters: what a policy downgrades by; a label of the run, too. `normal` by default, or what the
+    /// agent says
+    #[arg(long, value_name = "LEVEL", value_parser = Priority::NAMES)]
+    pub priority: Option<String>,
     /// Print the run's document, with its cost, as JSON
     #[arg(long, conflicts_with = "events")]
     pub json: bool,
@@ -452,74 +465,6 @@ pub struct BudgetArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// See [`Command::Prices`].
-#[derive(Debug, Subcommand)]
-pub enum PricesCommand {
-    /// List the price of every model that holds now
-    List {
-        /// Only models whose name contains this
-        part: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// Whose books.
-        #[command(flatten)]
-        books: BooksArguments,
-    },
-    /// Show every price of one model: tiers, long contexts, source and date, and whether it is frozen
-    Show {
-        /// The model, as provider/model, or the id of one of its prices
-        model: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// Whose books.
-        #[command(flatten)]
-        books: BooksArguments,
-    },
-    /// List the prices that a bill above its reservation froze: calls at such a price are refused
-    Frozen(FrozenArguments),
-    /// Let calls use a frozen price again; who did it and why is kept
-    #[command(
-        after_help = "Example:\n  plimsoll prices unfreeze openai/gpt-5-mini --reason 'the provider mended its count'"
-    )]
-    Unfreeze(UnfreezeArguments),
-}
-
-/// See [`PricesCommand::Frozen`].
-#[derive(Debug, Args)]
-pub struct FrozenArguments {
-    /// Show when prices were frozen and unfrozen, by whom and why, too
-    #[arg(long)]
-    pub history: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Whose books.
-    #[command(flatten)]
-    pub books: BooksArguments,
-}
-
-/// See [`PricesCommand::Unfreeze`].
-#[derive(Debug, Args)]
-pub struct UnfreezeArguments {
-    /// The model, as provider/model, or the id of one price, as `plimsoll prices frozen` shows it
-    #[arg(value_name = "MODEL")]
-    pub row: String,
-    /// Why it is right to go on
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    /// Who says so [default: the user's name]
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Whose books.
-    #[command(flatten)]
-    pub books: BooksArguments,
 }
 
 /// See [`Command::Sim`].

@@ -7,13 +7,15 @@ use crate::cli::errors::{CliError, Problem, code};
 use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{CustomPrice, PriceBook, PriceRow};
+use crate::domain::policy::{PRIORITY, Priority};
+use crate::domain::pricing::{OffPeak, PriceBook, PriceRow, Rates, Terms, TierPrice, factor_text};
+use crate::ids::ModelName;
 use crate::provider::{ProviderError, check_key};
-use crate::sim::SimPrice;
+use crate::sim::{SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::load_line::{LoadLine, load_line};
-use crate::spec::project::{PriceOverride, Project};
-use crate::units::{Millis, Timestamp, Tokens};
+use crate::spec::project::{Deployment, Project, ProviderConfig};
+use crate::units::{Millis, Timestamp, TokenPrice};
 
 /// The most labels that one command takes.
 const LABELS_MAX: usize = 32;
@@ -96,28 +98,12 @@ pub fn keys_are_there(project: &Project, plan: &Plan) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The project's own prices, as rows of the price book.
-///
-/// # Errors
-/// A price that can't be used.
-pub fn price_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
-    project.prices.iter().map(price_row).collect()
-}
-
-fn price_row(price: &PriceOverride) -> Result<PriceRow, CliError> {
-    let custom = CustomPrice {
-        model: price.model.clone(),
-        input: price.input,
-        output: price.output,
-        cache_read: price.cache_read,
-        cache_write: price.cache_write,
-        per_call: price.per_call,
-        context_window: price.context_tokens.map(|tokens| Tokens(tokens.into())),
-        max_output: price.max_output_tokens,
-        reason: price.reason.clone(),
-        source: price.declared.to_string(),
-    };
-    PriceRow::custom(custom).map_err(|error| Problem::told(code::MODEL, &error, crate::cli::exit::Exit::Usage).into())
+/// The project's prices, over the built-in ones: what was imported, and its own over that.
+#[must_use]
+pub fn price_rows(project: &Project) -> Vec<PriceRow> {
+    let is_own = |row: &&PriceRow| project.prices.iter().any(|own| own.model == row.model);
+    let imported = project.imported.rows.iter().filter(|row| !is_own(row));
+    imported.chain(&project.prices).cloned().collect()
 }
 
 /// The book's prices at the places where the project reaches its providers, where those have prices of their own. The
@@ -125,51 +111,145 @@ fn price_row(price: &PriceOverride) -> Result<PriceRow, CliError> {
 ///
 /// # Errors
 /// A rate that the place's factor doesn't leave whole.
-pub fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
-    let builtin = PriceBook::builtin();
+fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
+    let below = PriceBook::builtin().with_overrides(project.imported.rows.clone());
     let mut rows = Vec::new();
     for provider in project.providers.values() {
         let Some(factor) = provider.endpoint_factor() else { continue };
-        let book = builtin
+        let book = below
             .at_endpoint(&provider.name, factor)
             .map_err(|error| Problem::told(code::MODEL, &error, crate::cli::exit::Exit::Usage))?;
-        let is_own = |row: &&PriceRow| project.prices.iter().any(|price| price.model == row.model);
-        let changed = book.rows().filter(|row| builtin.find_version(&row.id).is_none());
-        rows.extend(changed.filter(|row| !is_own(row)).cloned());
+        let is_own = |row: &PriceRow| project.prices.iter().any(|price| price.model == row.model);
+        let mine = book.rows().filter(|row| row.model.provider() == provider.name && !is_own(row));
+        let changed = |row: &PriceRow| book.versions_of(&row.model).any(|row| below.find_version(&row.id).is_none());
+        // All versions of a model, or none: those that the factor leaves alone hold in their time.
+        rows.extend(mine.filter(|row| changed(row)).cloned());
     }
     Ok(rows)
 }
 
-/// The price book with the prices of the places where providers are reached, and the project's own, over it.
+/// The project's prices over the book: those of Azure's deployments, the project's own, where real providers answer those
+/// of the places where they are reached, and what was imported.
 ///
 /// # Errors
-/// As [`price_rows`] and [`endpoint_rows`].
-pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
-    let mut rows = price_rows(project)?;
-    rows.extend(endpoint_rows(project)?);
-    Ok(if rows.is_empty() { PriceBook::builtin().clone() } else { PriceBook::builtin().with_overrides(rows) })
+/// A rate that a place's factor doesn't leave whole.
+pub fn project_rows(project: &Project, answering: Answering) -> Result<Vec<PriceRow>, CliError> {
+    let mut rows = price_rows(project);
+    let places = if answering == Answering::Configured { endpoint_rows(project)? } else { Vec::new() };
+    stand_over(&mut rows, places);
+    // A deployment's row knows what its replies are called.
+    let deployments = deployment_rows(project, &PriceBook::builtin().with_overrides(rows.clone()));
+    stand_over(&mut rows, deployments);
+    Ok(rows)
 }
 
-/// The project's own prices, for the simulated provider's invoice.
+/// Puts rows over others: a model that has one keeps none of those below.
+fn stand_over(below: &mut Vec<PriceRow>, rows: Vec<PriceRow>) {
+    below.retain(|row| !rows.iter().any(|over| over.model == row.model));
+    below.extend(rows);
+}
+
+/// The price book with the project's prices over it, and what was imported below those.
+///
+/// # Errors
+/// As [`project_rows`].
+pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
+    let imported = PriceBook::builtin().with_overrides(project.imported.rows.clone());
+    Ok(imported.with_overrides(project_rows(project, Answering::Configured)?))
+}
+
+/// A row for each of Azure's deployments: the project's own price of it, else that of its base model in its zone. One
+/// without either has no row, and is refused.
+fn deployment_rows(project: &Project, book: &PriceBook) -> Vec<PriceRow> {
+    let named = project.providers.values().flat_map(|provider| {
+        let names = provider.azure.iter().flat_map(|azure| azure.deployments.keys());
+        names.filter_map(|name| {
+            let model = ModelName::from(format!("{}/{name}", provider.name));
+            provider.priced_as(&model).map(|priced| (model, priced))
+        })
+    });
+    let is_own = |model: &ModelName| project.prices.iter().any(|price| price.model == *model);
+    let rows = named.flat_map(|(model, priced)| {
+        let of = if is_own(&model) { &model } else { &priced };
+        book.standing_for(&model, of, &priced)
+    });
+    rows.collect()
+}
+
+/// The project's prices, for the simulated provider's invoice.
 #[must_use]
 pub fn sim_prices(project: &Project) -> Vec<SimPrice> {
-    let decimal = |price: crate::units::TokenPrice| price.usd_per_million();
-    let sim = |price: &PriceOverride| SimPrice {
-        model: price.model.to_string(),
-        input: decimal(price.input),
-        output: decimal(price.output),
-        cache_read: price.cache_read.map(decimal),
-        cache_write: price.cache_write.map(decimal),
-        cache_write_long: None,
-        per_call: (!price.per_call.is_zero()).then(|| price.per_call.usd()),
+    price_rows(project).iter().map(sim_price).collect()
+}
+
+/// A price as the simulated provider reads it.
+#[must_use]
+pub fn sim_price(row: &PriceRow) -> SimPrice {
+    let SimTier { input, output, cache_read, cache_write, cache_write_long, long } = sim_tier(&row.price);
+    SimPrice {
+        model: row.model.to_string(),
+        input,
+        output,
+        cache_read,
+        cache_write,
+        cache_write_long,
+        long,
+        tiers: row.service_tiers.iter().map(|(name, tier)| (name.clone(), sim_tier(tier))).collect(),
+        hours: row.off_peak.iter().map(sim_hours).collect(),
+        factors: row.multipliers.iter().map(|(factor, by)| (factor.name().to_owned(), factor_text(*by))).collect(),
+        fees: row.fees.iter().map(|(fee, price)| (fee.name().to_owned(), price.usd())).collect(),
+        per_call: (!row.per_call.is_zero()).then(|| row.per_call.usd()),
+        context: None,
+        from: row.valid_from,
+        to: row.valid_to,
+    }
+}
+
+fn sim_tier(tier: &TierPrice) -> SimTier {
+    let decimal = TokenPrice::usd_per_million;
+    let Rates { input, output, cache_read, cache_write, cache_write_long } = tier.rates;
+    let long = tier.long.as_ref().map(|long| SimLong {
+        above: long.above.0,
+        input: Some(decimal(long.rates.input)),
+        output: Some(decimal(long.rates.output)),
+        cache_read: long.rates.cache_read.map(decimal),
+        cache_write: long.rates.cache_write.map(decimal),
+        cache_write_long: long.rates.cache_write_long.map(decimal),
+    });
+    SimTier {
+        input: decimal(input),
+        output: decimal(output),
+        cache_read: cache_read.map(decimal),
+        cache_write: cache_write.map(decimal),
+        cache_write_long: cache_write_long.map(decimal),
+        long,
+    }
+}
+
+fn sim_hours(off_peak: &OffPeak) -> SimHours {
+    SimHours { when: off_peak.hours.iter().map(ToString::to_string).collect(), rates: sim_tier(&off_peak.price) }
+}
+
+/// Azure's deployments, for the simulated provider's invoice.
+#[must_use]
+pub fn sim_deployments(project: &Project) -> Vec<SimDeployment> {
+    let of = |provider: &ProviderConfig| {
+        let named = provider.azure.iter().flat_map(|azure| &azure.deployments);
+        let sim = |(name, deployment): (&String, &Deployment)| SimDeployment {
+            name: format!("{}/{name}", provider.name),
+            model: deployment.model.clone(),
+            scope: deployment.scope.name().to_owned(),
+        };
+        named.map(sim).collect::<Vec<_>>()
     };
-    project.prices.iter().map(sim).collect()
+    project.providers.values().flat_map(of).collect()
 }
 
 /// The most that one run of an agent can cost, at the prices of a time.
 #[must_use]
 pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
-    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.worst_case(input, output)))
+    let terms = Terms::default().asking(plan.asks_to_keep());
+    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.bound(input, terms).worst_case(output)))
 }
 
 /// The labels of `--label name=value`.
@@ -194,6 +274,10 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
         if derived == DerivedLabels::Refused && DERIVED_LABELS.contains(&name) {
             let message = format!("the label `{name}` can't be given");
             return Err(problem(message, "the agent's file and `plimsoll.toml` say it").into());
+        }
+        if name == PRIORITY && value.parse::<Priority>().is_err() {
+            let message = format!("`{}` is no priority", crate::cli::render::text::one_line(value, 80));
+            return Err(problem(message, "priorities are low, normal and high").into());
         }
         if labels.insert(name.to_owned(), value.to_owned()).is_some() {
             return Err(problem(format!("the label `{name}` is given twice"), "give it once").into());
@@ -306,7 +390,7 @@ mod tests {
         assert_eq!(input("openai/gpt-6.1-sol"), "2.2", "a tenth more");
         assert_eq!(input("openai/gpt-6-sol"), "1", "the project's own");
         assert_eq!(input("openai/gpt-5-mini"), "0.25", "no factor is known");
-        assert!(price_rows(&project).expect("rows").len() == 1, "the simulated provider is reached at no such place");
+        assert!(price_rows(&project).len() == 1, "the simulated provider is reached at no such place");
     }
 
     #[test]

@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::{Books, Service};
+use crate::cli::aged::plan_age_warnings;
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
-use crate::cli::project::{clock, endpoint_rows, is_simulated, load_line_of, price_rows, sim_prices};
+use crate::cli::project::{clock, is_simulated, load_line_of, project_rows, sim_deployments, sim_prices};
 use crate::cli::remote;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
@@ -24,6 +25,7 @@ use crate::ids::{AgentName, RunId};
 use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
+use crate::spec::load::Answering;
 use crate::spec::project::Project;
 use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
@@ -59,6 +61,8 @@ pub struct Session {
     stopping: Stopping,
     folder: PathBuf,
     budgets: Vec<Budget>,
+    /// Which prices are old, in words.
+    aged: Vec<String>,
     /// Answers other processes.
     served: JoinSet<()>,
     stop_serving: watch::Sender<bool>,
@@ -82,15 +86,15 @@ impl Session {
     /// # Errors
     /// The store is held or damaged; a price, the scenario or the invoice can't be used.
     pub fn open(project: &Project, plans: BTreeMap<AgentName, Plan>, choice: &SimChoice) -> Result<Self, CliError> {
-        let mut prices = price_rows(project)?;
         let tape = tape(project, &plans, choice)?;
         let plays = matches!(tape, Tape::Play(_));
         let recorder = if let Tape::Record(recorder) = &tape { Some(recorder.clone()) } else { None };
         let sim = if plays { None } else { start_sim(project, choice)? };
-        if sim.is_none() && !plays {
-            prices.extend(endpoint_rows(project)?);
-        }
-        let load_lines = load_lines(&plans, &prices);
+        let answering = if sim.is_none() && !plays { Answering::Configured } else { Answering::Simulated };
+        let prices = project_rows(project, answering)?;
+        let book = PriceBook::builtin().with_overrides(prices.clone());
+        let load_lines = load_lines(&plans, &book);
+        let aged = plan_age_warnings(plans.values(), &book, &project.ages, clock().now());
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
         Ok(Self {
@@ -101,6 +105,7 @@ impl Session {
             recorder,
             stopping: Stopping::default(),
             budgets: project.budgets.clone(),
+            aged,
             served: JoinSet::new(),
             stop_serving: watch::Sender::new(false),
         })
@@ -139,8 +144,8 @@ impl Session {
         self.sim.is_some() || self.plays
     }
 
-    /// Says, where the simulated provider answers, that no money is spent.
-    pub fn tell_of_simulation(&self, output: &Output, choice: &SimChoice) {
+    /// Says, where the simulated provider answers, that no money is spent; else, which prices are old.
+    pub fn tell_of_costs(&self, output: &Output, choice: &SimChoice) {
         if self.plays {
             output.talk("a cassette answers: costs are those of the recording, no call is made and no money is spent");
         } else if self.is_simulated() {
@@ -148,6 +153,8 @@ impl Session {
             output.talk(&format!(
                 "the simulated provider answers{why}: costs are shown at the models' prices, no money is spent"
             ));
+        } else {
+            self.aged.iter().for_each(|warning| output.talk(warning));
         }
     }
 
@@ -203,15 +210,7 @@ impl Session {
     }
 }
 
-fn load_lines(
-    plans: &BTreeMap<AgentName, Plan>,
-    prices: &[crate::domain::pricing::PriceRow],
-) -> BTreeMap<AgentName, Money> {
-    if plans.is_empty() {
-        return BTreeMap::new();
-    }
-    let own = (!prices.is_empty()).then(|| PriceBook::builtin().with_overrides(prices.to_vec()));
-    let book = own.as_ref().unwrap_or_else(|| PriceBook::builtin());
+fn load_lines(plans: &BTreeMap<AgentName, Plan>, book: &PriceBook) -> BTreeMap<AgentName, Money> {
     let now = clock().now();
     plans.iter().map(|(name, plan)| (name.clone(), load_line_of(plan, book, now).amount)).collect()
 }
@@ -250,6 +249,7 @@ fn start_sim(project: &Project, choice: &SimChoice) -> Result<Option<SimHandle>,
         scenario: scenario(choice.scenario.as_deref())?,
         invoice: choice.invoice.clone(),
         prices: sim_prices(project),
+        deployments: sim_deployments(project),
         ..SimOptions::default()
     };
     Ok(Some(Sim::start(options)?))

@@ -4,6 +4,7 @@
 //! Adding a field: old readers meet new bytes and the other way round, so give it a default and raise [`EVENT_VERSION`].
 
 mod attempt;
+mod cache;
 mod person;
 mod rate;
 mod state;
@@ -13,6 +14,7 @@ pub use attempt::{
     BoundMethod, Call, CallRefusal, CallRefused, CostSource, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
     RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
 };
+pub use cache::{AnswerKey, CacheFacts, CacheHit, KEPT_BYTES_MAX, KeptAnswer, KeptAs};
 pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
 pub use rate::{RateWaitBegan, RateWaitEnded};
 pub use state::{EndState, Ended, RunState};

@@ -67,6 +67,8 @@ pub enum LimitKind {
     Price,
     /// A price row that a bill above its reservation froze.
     FrozenPrice,
+    /// A price that was read too long ago.
+    StalePrice,
     /// The cap of a budget.
     Budget,
     /// The queue of runs that wait to start.
@@ -118,6 +120,7 @@ impl LimitKind {
             Self::ModelPolicy => "model_policy",
             Self::Price => "price",
             Self::FrozenPrice => "frozen_price",
+            Self::StalePrice => "stale_price",
             Self::Budget => "budget",
             Self::Queue => "queue",
             Self::RequestsPerMinute => "requests_per_minute",

@@ -16,7 +16,7 @@ pub use sent::Sent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::pricing::{Factors, Mismatch, Usage};
+use crate::domain::pricing::{Charged, Factors, Mismatch, Usage};
 use crate::ids::{ModelName, ToolName};
 use crate::units::Tokens;
 
@@ -217,6 +217,9 @@ pub struct Reply {
     /// What contradicts itself in that usage; nobody knows then what the call costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<Mismatch>,
+    /// What the provider says that it charged: a check beside our bill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
     /// The usage as the provider sent it.
     pub raw_usage: Option<Value>,
     /// The model that the provider says answered (its own name, without our provider prefix).

@@ -8,19 +8,21 @@ mod stage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use stage::{CallPlan, CallView, OnError, StageKind, StagePlan};
+pub use stage::{CachePlan, CallPlan, CallView, OnError, StageKind, StagePlan};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::domain::caching::CacheMode;
 use crate::domain::limits::{Declared, Limits};
-use crate::domain::message::Sampling;
+use crate::domain::message::{CacheTtl, Sampling};
+use crate::domain::policy::{DowngradeRules, Priority};
 use crate::ids::{AgentName, ModelName, PlanHash, PolicyName, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
 
 /// The version of the plan's form; raised with every field.
-pub const PLAN_VERSION: u16 = 2;
+pub const PLAN_VERSION: u16 = 3;
 
 /// A resolved agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +66,9 @@ pub struct Plan {
     /// Documents that go with the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<DocumentsPlan>,
+    /// The priority of its runs, where the caller names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
 }
 
 impl Plan {
@@ -72,6 +77,13 @@ impl Plan {
     pub fn hash(&self) -> PlanHash {
         let bytes = serde_json::to_vec(self).expect("a plan has string keys only");
         PlanHash::from(hex(&Sha256::digest(bytes)))
+    }
+
+    /// The longest time for which a request of a run, or of one below it, may ask to be kept.
+    #[must_use]
+    pub fn asks_to_keep(&self) -> Option<CacheTtl> {
+        let below = self.agents.values().filter_map(|below| below.asks_to_keep());
+        self.context.asks_to_keep().into_iter().chain(below).max()
     }
 }
 
@@ -133,6 +145,9 @@ pub struct DowngradePlan {
     pub policy: PolicyName,
     /// Its models.
     pub candidates: Vec<ModelName>,
+    /// What else than missing money sends a run there.
+    #[serde(default, skip_serializing_if = "DowngradeRules::is_empty")]
+    pub rules: DowngradeRules,
 }
 
 /// The prompt: templates (minijinja, strict) over `input`.
@@ -205,6 +220,20 @@ pub struct ContextPlan {
     /// Who sums up, with `overflow = "summarise"`; `None`: the last model of the downgrade, else the lane's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary_model: Option<ModelName>,
+    /// Whether providers are asked to keep the beginnings of requests.
+    #[serde(default, skip_serializing_if = "CacheMode::is_off")]
+    pub cache: CacheMode,
+    /// How long they keep them.
+    #[serde(default, skip_serializing_if = "CacheTtl::is_short")]
+    pub cache_ttl: CacheTtl,
+}
+
+impl ContextPlan {
+    /// The longest time for which requests may ask to be kept; `None` where none asks.
+    #[must_use]
+    pub const fn asks_to_keep(&self) -> Option<CacheTtl> {
+        if self.cache.is_off() { None } else { Some(self.cache_ttl) }
+    }
 }
 
 /// Documents that go with the input, ranked within their pot.

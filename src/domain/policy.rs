@@ -5,7 +5,13 @@
 //! fails next.
 //! Deliberately absent: prices, windows and breakers themselves. They come in as [`Standing`], one for each candidate.
 
+mod approval;
+mod rules;
+
 use std::fmt;
+
+pub use approval::{Approvals, Denial, DeniedModels, Narrowed};
+pub use rules::{BudgetUse, Circumstances, DowngradeRules, DowngradeWhy, Hours, PRIORITY, Priority, Share};
 
 use crate::domain::plan::ModelPlan;
 use crate::domain::retry::{Exit, Exits};
@@ -38,9 +44,18 @@ pub enum Barred {
     NoPrice,
     /// A bill above its reservation froze its price.
     FrozenPrice,
+    /// Its price was read too long ago.
+    StalePrice {
+        /// The day on which it was read.
+        read: String,
+        /// How many days ago.
+        days: u64,
+    },
     /// No provider of that name is configured.
     NoProvider,
-    /// Something else, in words: an open breaker, an approval that was taken back.
+    /// The project denies it.
+    Denied(Box<Denial>),
+    /// Something else, in words: an open breaker.
     Other(String),
 }
 
@@ -71,7 +86,9 @@ impl fmt::Display for Barred {
         match self {
             Self::NoPrice => f.pad("it has no price"),
             Self::FrozenPrice => f.pad("a bill above its reservation froze its price"),
+            Self::StalePrice { read, days } => f.pad(&format!("its price was read on {read}, {days} days ago")),
             Self::NoProvider => f.pad("its provider is not configured"),
+            Self::Denied(denial) => write!(f, "{denial}"),
             Self::Other(why) => f.pad(why),
         }
     }
@@ -232,7 +249,11 @@ mod tests {
             candidates: names(&["openai/a", "openai/b", "anthropic/c", "groq/d"]),
             after_filter: names(&["local/f", "openai/b"]),
             after_overflow: names(&["local/g", "openai/b"]),
-            downgrade: Some(DowngradePlan { policy: "economy".into(), candidates: names(&["openai/e", "openai/a"]) }),
+            downgrade: Some(DowngradePlan {
+                policy: "economy".into(),
+                candidates: names(&["openai/e", "openai/a"]),
+                rules: DowngradeRules::default(),
+            }),
             max_output_tokens: 800,
             min_output_tokens: 256,
             sampling: Sampling::default(),

@@ -9,15 +9,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{Call, CostSource, Created, EndState, Event};
+use crate::domain::event::{CacheFacts, Call, CostSource, Created, EndState, Event, Settled};
 use crate::domain::pricing::{Fees, Usage};
-use crate::domain::summary::RunSummary;
+use crate::domain::summary::{InFlight, RunSummary};
+use crate::domain::tightness::Tightness;
 use crate::ids::{AgentName, ModelName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// Milliseconds of a UTC day.
 const DAY_MS: u64 = 86_400_000;
 
+/// The events' version from which on it is counted how tight bounds are.
+const BOUNDS_FROM_VERSION: u16 = 4;
 /// The events' version from which on threads are a dimension.
 const THREADS_FROM_VERSION: u16 = 2;
 
@@ -111,6 +114,46 @@ pub struct Rollup {
     /// Attempts whose reported usage contradicts itself. The store keeps it behind the row, where there are some.
     #[serde(skip)]
     pub mismatched: u64,
+    /// What caches did. The store keeps it behind the row, where they did something.
+    #[serde(skip)]
+    pub caches: RollupCaches,
+    /// How tight the bounds of its calls were. The store keeps it behind the row, where there is something to say.
+    #[serde(skip)]
+    pub tightness: Tightness,
+}
+
+/// What caches did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollupCaches {
+    /// Steps that were answered by what was kept.
+    pub hits: u64,
+    /// What the first answers had cost that were given again.
+    pub avoided: Money,
+    /// What input that providers' caches held would have cost more, fresh.
+    pub saved: Money,
+}
+
+impl RollupCaches {
+    /// These and others together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            avoided: self.avoided.plus(other.avoided),
+            saved: self.saved.plus(other.saved),
+        }
+    }
+
+    /// Those of a row; `None` where they did nothing.
+    #[must_use]
+    pub fn of(rollup: &Rollup) -> Option<Self> {
+        (rollup.caches != Self::default()).then_some(rollup.caches)
+    }
+
+    fn of_attempt(cache: &CacheFacts) -> Self {
+        let avoided = cache.hit.map_or(Money::ZERO, |hit| hit.avoided);
+        Self { hits: u64::from(cache.hit.is_some()), avoided, saved: cache.saved }
+    }
 }
 
 /// Sums that came later than the others: what the store keeps behind a row. A field more is a new struct behind this one.
@@ -150,13 +193,30 @@ pub type RollupKey = (Day, Dimensions);
 /// Finds or makes a row, and lets it change.
 pub type Row<'a, E> = &'a mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>;
 
+/// What a run's rows are grouped by, and what they count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The dimensions, without a model.
+    pub dimensions: Dimensions,
+    /// Whether it is counted how tight bounds are: rows of runs that are older don't say it.
+    pub bounds: bool,
+}
+
+impl Counted {
+    /// Those of a run.
+    #[must_use]
+    pub fn of(created: &Created) -> Self {
+        Self { dimensions: Dimensions::of(created), bounds: created.version >= BOUNDS_FROM_VERSION }
+    }
+}
+
 /// Folds one fact into the rows; `before` is the run's summary *without* this fact.
 ///
 /// # Errors
 /// Those of `row`.
 pub fn fold<E>(
     before: &RunSummary,
-    dimensions: &Dimensions,
+    Counted { dimensions, bounds }: &Counted,
     at: Timestamp,
     event: &Event,
     row: Row<'_, E>,
@@ -174,6 +234,10 @@ pub fn fold<E>(
             row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
                 rollup.usage = rollup.usage.plus(&settled.usage.unwrap_or_default());
                 rollup.mismatched += u64::from(settled.mismatch.is_some());
+                rollup.caches = rollup.caches.plus(RollupCaches::of_attempt(&settled.cache));
+                if *bounds {
+                    measure(&mut rollup.tightness, attempt, settled);
+                }
                 rollup.settled = rollup.settled.plus(settled.bill);
                 if settled.source == CostSource::Unknown {
                     rollup.unknown = rollup.unknown.plus(settled.bill);
@@ -216,4 +280,17 @@ pub fn fold<E>(
         | Event::ChildEnded(_)
         | Event::PeriodMoved(_) => Ok(()),
     }
+}
+
+/// Of calls whose usage and bill are known. What a cache answered was no call.
+fn measure(tightness: &mut Tightness, attempt: &InFlight, settled: &Settled) {
+    if settled.cache.hit.is_some() {
+        return;
+    }
+    let (Some(bound), Some(usage), CostSource::Reported) = (attempt.bound, &settled.usage, settled.source) else {
+        return;
+    };
+    tightness.input.record(bound.input.0.into(), usage.input_total().0.into());
+    tightness.output.record(bound.output.into(), usage.output.0.into());
+    tightness.money.record(attempt.amount.pico(), settled.bill.pico());
 }

@@ -16,7 +16,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::ErrorClass;
 use crate::ids::{AgentName, ModelName, PlanHash, RunId};
-use crate::units::{Millis, Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// One run. Text is shared, so that a clone is cheap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,18 @@ pub struct InFlight {
     pub attempt: u32,
     /// When it was reserved.
     pub at: Timestamp,
+    /// What the model's tokens were bounded by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<TokenBound>,
+}
+
+/// What a model call was admitted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenBound {
+    /// The most tokens of input.
+    pub input: Tokens,
+    /// The most tokens of output.
+    pub output: u32,
 }
 
 /// A question that a person hasn't answered yet.
@@ -289,16 +301,17 @@ impl RunSummary {
         let first = u32::from(reserved.attempt == 1);
         self.steps += first;
         self.retries += 1 - first;
-        let model = if let Call::Model(call) = &reserved.call {
+        let (model, bound) = if let Call::Model(call) = &reserved.call {
             self.model_calls += first;
             self.attempts += 1;
-            Some(call.model.clone())
+            let bound = TokenBound { input: call.bound.tokens, output: call.max_output_tokens };
+            (Some(call.model.clone()), Some(bound))
         } else {
             self.tool_calls += first;
-            None
+            (None, None)
         };
         self.keep_to_land(reserved.landing);
-        let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at };
+        let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at, bound };
         self.in_flight.insert(reserved.reservation.number, Box::new(attempt));
     }
 

@@ -27,6 +27,8 @@
 //! }
 //! ```
 
+mod caching;
+mod choose;
 mod form;
 mod prepare;
 mod summary;

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::form::{Beside, Rendered};
-use super::traffic::{Closed, leaving_closed};
+use super::traffic::Closed;
 use crate::domain::account::Accounts;
+use crate::domain::caching::CacheChoice;
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
 use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
 use crate::domain::plan::{ModelPlan, Plan, hex};
-use crate::domain::policy::{self, Barred, Failed, Leaving, Stance, Standing};
-use crate::domain::pricing::{CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
-use crate::domain::retry::{self, Tried};
-use crate::domain::run::{ModelIntent, Run, Try};
+use crate::domain::policy::{Approvals, DowngradeWhy, Stance};
+use crate::domain::pricing::{Ages, CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
+use crate::domain::run::{ModelIntent, Run};
 use crate::ids::{ModelName, ProviderName};
 use crate::tokenize::{Counter, Encoding, RequestSizer};
 use crate::units::{Money, Timestamp, Tokens};
@@ -38,7 +38,7 @@ impl Providers {
         Terms { cache_writes, marks: Some(CacheTtl::Short), service_tier, factors: Factors::NONE }
     }
 
-    fn terms(&self, provider: &ProviderName) -> Option<Terms> {
+    pub(super) fn terms(&self, provider: &ProviderName) -> Option<Terms> {
         match self {
             Self::Any(known) => Some(known.get(provider).copied().unwrap_or(Self::pinned())),
             Self::Configured(known) => known.get(provider).copied(),
@@ -49,8 +49,10 @@ impl Providers {
 /// How far a step goes to get its money (LEDGER rule 9): each field is a further concession.
 #[derive(Clone, Debug, Default)]
 pub struct Effort {
-    /// Which list of models.
+    /// Which list of models, as far as money goes.
     pub stance: Stance,
+    /// The rule of the policy that sends the step to the cheaper list though the money is there.
+    pub rule: Option<DowngradeWhy>,
     /// Count tokens, so that the bound is tighter.
     pub tight: bool,
     /// Don't sum up what doesn't fit: cut it.
@@ -64,6 +66,18 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// The list of models that the step is on.
+    #[must_use]
+    pub const fn stands(&self) -> Stance {
+        if self.rule.is_some() { Stance::Downgraded } else { self.stance }
+    }
+
+    /// Why it is on the cheaper list, if it is.
+    pub(super) fn downgraded(&self) -> Option<DowngradeWhy> {
+        let short = || (self.stance == Stance::Downgraded).then_some(DowngradeWhy::ShortOfMoney);
+        self.rule.clone().or_else(short)
+    }
+
     /// Forgets the concessions of one step. What is known of the run stays: frozen prices, and that money is short, so
     /// that bounds are counted in tokens from here on and the landing reserve isn't raised for want of a count.
     pub fn settle(&mut self) {
@@ -82,6 +96,8 @@ pub struct Draft {
     pub request: Request,
     /// True where counting tokens would give a tighter bound.
     pub can_tighten: bool,
+    /// Whether the provider is asked to keep the request's beginning, and why.
+    pub caching: CacheChoice,
 }
 
 /// What came of preparing a model call.
@@ -109,7 +125,9 @@ pub(super) struct Chosen {
 pub struct Appraiser {
     pub(super) book: Arc<PriceBook>,
     pub(super) counter: Arc<Counter>,
-    providers: Providers,
+    pub(super) providers: Providers,
+    pub(super) approvals: Arc<Approvals>,
+    pub(super) ages: Ages,
     /// By provider; one that has none isn't there.
     pub(super) accounts: Arc<BTreeMap<ProviderName, Accounts>>,
 }
@@ -131,7 +149,20 @@ impl Appraiser {
     /// With a price book and the configured providers.
     #[must_use]
     pub fn new(book: Arc<PriceBook>, providers: Providers) -> Self {
-        Self { book, counter: Arc::new(Counter::default()), providers, accounts: Arc::default() }
+        let (counter, approvals, ages) = (Arc::new(Counter::default()), Arc::default(), Ages::DEFAULT);
+        Self { book, counter, providers, approvals, ages, accounts: Arc::default() }
+    }
+
+    /// The same, where some models are denied.
+    #[must_use]
+    pub fn with_approvals(self, approvals: Approvals) -> Self {
+        Self { approvals: Arc::new(approvals), ..self }
+    }
+
+    /// The same with other ages of prices.
+    #[must_use]
+    pub fn with_ages(self, ages: Ages) -> Self {
+        Self { ages, ..self }
     }
 
     /// The same with accounts of providers.
@@ -181,8 +212,12 @@ impl Appraiser {
         with: Circumstances<'_>,
         turns: &[Sent],
     ) -> Prepared {
+        let plan = rendered.model(run);
+        let without_rule = Effort { rule: None, ..with.effort.clone() };
+        let effort = if self.can_follow(run, plan, with) { with.effort } else { &without_rule };
+        let with = Circumstances { effort, ..with };
         let now = with.now;
-        let chosen = match self.choose(run, rendered.model(run), intent, with) {
+        let chosen = match self.choose(run, plan, intent, with) {
             Ok(chosen) => chosen,
             Err(answer) => return answer,
         };
@@ -232,79 +267,7 @@ impl Appraiser {
     pub(super) fn row(&self, model: &ModelName, now: Timestamp) -> Option<(&PriceRow, Terms)> {
         Some((self.book.find(model, now)?, self.providers.terms(&model.provider())?))
     }
-
-    /// How a model stands, whether its breaker is open or not.
-    fn standing(&self, run: &Run, model: &ModelName, effort: &Effort, now: Timestamp) -> Standing {
-        let row = self.book.find(model, now);
-        let barred = if self.providers.terms(&model.provider()).is_none() {
-            Some(Barred::NoProvider)
-        } else if row.is_none() {
-            Some(Barred::NoPrice)
-        } else if effort.frozen.contains(model) {
-            Some(Barred::FrozenPrice)
-        } else {
-            self.account(model, &run.labels).err().map(|_| Barred::Other(NO_ACCOUNT.to_owned()))
-        };
-        Standing { barred, window: row.and_then(|row| row.context_window) }
-    }
-
-    fn choose(
-        &self,
-        run: &Run,
-        plan: &ModelPlan,
-        intent: &ModelIntent,
-        with: Circumstances<'_>,
-    ) -> Result<Chosen, Prepared> {
-        let Circumstances { effort, closed, now, .. } = with;
-        let ever = |model: &ModelName| self.standing(run, model, effort, now);
-        let standing = |model: &ModelName| {
-            let ever = ever(model);
-            let barred = || closed.get(model).map(|why| Barred::Other(why.clone()));
-            Standing { barred: ever.barred.or_else(barred), ..ever }
-        };
-        if intent.purpose == Purpose::Landing {
-            return Ok(Chosen { model: landing_model(run), instead: None });
-        }
-        let Some(last) = intent.tries.last() else {
-            let choice = policy::first(plan, effort.stance, standing);
-            // Where nobody can be asked just now, the first that could be is waited for.
-            let choice = if choice.model.is_some() { choice } else { policy::first(plan, effort.stance, ever) };
-            return first_choice(plan, effort, choice);
-        };
-        let tried: Vec<Failed> = intent.tries.iter().map(failed).collect();
-        let exits = policy::exits(plan, effort.stance, &tried, standing);
-        let on_model = intent.tries.iter().rev().take_while(|tried| tried.model == last.model).count();
-        let failed = Tried {
-            failure: &last.failure,
-            reservation: last.reservation,
-            attempts: intent.attempt.saturating_sub(1).max(1),
-            on_model: u32::try_from(on_model).unwrap_or(u32::MAX),
-            exits,
-        };
-        match leaving_closed(run, &failed, &last.model, closed) {
-            retry::Next::Stop(why) => Err(Prepared::GiveUp(give_up(last, why))),
-            retry::Next::Again { after } => {
-                later(last, after, now)?;
-                let first = policy::candidates(plan, effort.stance).first();
-                let instead = (first != Some(&last.model)).then(|| "as the try before".to_owned());
-                Ok(Chosen { model: last.model.clone(), instead })
-            }
-            retry::Next::Elsewhere { after, exit } => {
-                later(last, after, now)?;
-                let leaving = Leaving { stance: effort.stance, tried: &tried, exit };
-                let choice = policy::elsewhere(plan, &leaving, standing);
-                let instead = format!("`{}` failed ({})", last.model, last.failure.class.name());
-                choice
-                    .model
-                    .map(|model| Chosen { model, instead: Some(instead) })
-                    .ok_or_else(|| Prepared::GiveUp(give_up(last, retry::StopWhy::NobodyElse)))
-            }
-        }
-    }
 }
-
-/// Why a model is passed over whose provider has strict accounts.
-const NO_ACCOUNT: &str = "no account of its provider is for the labels of this run";
 
 /// The conversation that a call goes on with.
 fn turns(run: &Run, intent: &ModelIntent) -> Vec<Sent> {
@@ -325,42 +288,6 @@ fn summary_of<'a>(run: &'a Run, intent: &ModelIntent) -> Option<&'a Sent> {
             run.summary_at(&intent.step.stage, intent.step.item)
         }
     }
-}
-
-fn failed(tried: &Try) -> Failed {
-    Failed { model: tried.model.clone(), demand: retry::demand(tried.failure.class) }
-}
-
-fn later(last: &Try, after: crate::units::Millis, now: Timestamp) -> Result<(), Prepared> {
-    let from = last.at.after(after);
-    if now < from { Err(Prepared::Later(from)) } else { Ok(()) }
-}
-
-fn give_up(last: &Try, why: retry::StopWhy) -> String {
-    format!("model `{}` failed ({}): {}; {why}", last.model, last.failure.class.name(), last.failure.message)
-}
-
-fn landing_model(run: &Run) -> ModelName {
-    run.landing_model().cloned().unwrap_or_else(|| ModelName::from(""))
-}
-
-fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice) -> Result<Chosen, Prepared> {
-    let skipped: Vec<String> = choice.skipped.iter().map(ToString::to_string).collect();
-    let Some(model) = choice.model else {
-        let frozen = choice.skipped.iter().any(|skipped| skipped.why == policy::SkipWhy::Barred(Barred::FrozenPrice));
-        return Err(Prepared::Refused(Box::new(Refusal {
-            limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
-            subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
-            value: "approved models".into(),
-            observed: format!("none can be asked: {}", skipped.join("; ")),
-            declared: plan.declared.clone(),
-        })));
-    };
-    let mut reasons = skipped;
-    if effort.stance == Stance::Downgraded {
-        reasons.insert(0, "downgraded: the budget is short".into());
-    }
-    Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
 }
 
 /// A conversation and the row that prices it.
@@ -420,9 +347,11 @@ impl Priced<'_> {
             }
             Purpose::Turn | Purpose::Repair | Purpose::Summary | Purpose::Last | Purpose::Landing => Money::ZERO,
         };
+        let (caching, cache) = self.caching(run, rendered, intent, &fitted);
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
-        let request = request(run, rendered, &chosen.model, messages, tools, max_output);
-        Ok(self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten))
+        let request = Request { cache, ..request(run, rendered, &chosen.model, messages, tools, max_output) };
+        let draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
+        Ok(Draft { caching, ..draft })
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -483,7 +412,9 @@ impl Priced<'_> {
         landing: Money,
         can_tighten: bool,
     ) -> Draft {
-        let bound = self.bound(fitted.bound().tokens);
+        // What is asked to be kept is charged as written: the bound has the dearer of the two.
+        let terms = self.terms.asking(request.cache.as_ref().map(|marks| marks.ttl));
+        let bound = self.row.bound(fitted.bound().tokens, terms);
         let account = self.desk.account(&chosen.model, &run.labels).ok().flatten();
         let call = ModelCall {
             account,
@@ -498,6 +429,7 @@ impl Priced<'_> {
             remark: intent.remark.clone(),
             sums_up: None,
             instead: chosen.instead,
+            downgraded: self.with.effort.downgraded().filter(|_| is_of_model_policy(intent.purpose)),
         };
         let reserved = Reserved {
             reservation: self.with.beside.next_reservation(run),
@@ -510,7 +442,16 @@ impl Priced<'_> {
             call: Call::Model(call),
         };
         let output_min = rendered.model(run).min_output_tokens.min(request.max_output_tokens);
-        Draft { reserved, lower: Lower { rate: bound.output_rate, output_min }, request, can_tighten }
+        let lower = Lower { rate: bound.output_rate, output_min };
+        Draft { reserved, lower, request, can_tighten, caching: CacheChoice::Off }
+    }
+}
+
+/// True for calls whose model the policy chooses: a landing has that of the call before it, a summary its own.
+const fn is_of_model_policy(purpose: Purpose) -> bool {
+    match purpose {
+        Purpose::Turn | Purpose::Last | Purpose::Repair => true,
+        Purpose::Landing | Purpose::Summary => false,
     }
 }
 

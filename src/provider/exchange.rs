@@ -96,8 +96,8 @@ impl Endpoint {
 
     /// Who pays for an attempt. The gate chose the account from the same project, so it is there; the simulated provider,
     /// which stands in for all, has none.
-    fn payer(&self, attempt: &Attempt<'_>) -> &Payer {
-        attempt.account.as_ref().and_then(|account| self.accounts.get(account)).unwrap_or(&self.own)
+    fn payer(&self, account: Option<&AccountName>) -> &Payer {
+        account.and_then(|account| self.accounts.get(account)).unwrap_or(&self.own)
     }
 
     pub(super) fn dialect(&self) -> &dyn Dialect {
@@ -122,7 +122,7 @@ impl Endpoint {
     async fn exchange(&self, attempt: &mut Attempt<'_>, key: &mut Option<Key>) -> Result<Reply, Fault> {
         let body = self.dialect.body(attempt.request)?;
         let url = self.dialect.url(attempt.request)?;
-        *key = attempt.wait.bound(Box::pin(self.payer(attempt).keys.key(attempt.http))).await??;
+        *key = attempt.wait.bound(Box::pin(self.payer(attempt.account.as_ref()).keys.key(attempt.http))).await??;
         let headers = self.headers_of(attempt, key.as_ref().map(|key| &key.secret))?;
         let client = attempt.http.client(Route::of(&url))?;
         if attempt.request.stream {
@@ -142,8 +142,17 @@ impl Endpoint {
         self.read(attempt, response).await
     }
 
+    /// What every attempt at a request that an account pays for has in its head, a line for each; no key is among it.
+    pub(super) fn head(&self, request: &Request, account: Option<&AccountName>) -> String {
+        let mut headers = self.payer(account).headers.clone();
+        self.dialect.headers(request, &mut headers);
+        let mut lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+
     fn headers_of(&self, attempt: &Attempt<'_>, secret: Option<&Secret>) -> Result<HeaderMap, ProviderError> {
-        let mut headers = self.payer(attempt).headers.clone();
+        let mut headers = self.payer(attempt.account.as_ref()).headers.clone();
         self.dialect.headers(attempt.request, &mut headers);
         if let Some(secret) = secret {
             let credential = self.dialect.credential(secret);
@@ -173,7 +182,7 @@ impl Endpoint {
         let status = response.status().as_u16();
         let refused = key.filter(|_| status == 401);
         if let Some(key) = refused {
-            self.payer(attempt).keys.forget(&key.secret);
+            self.payer(attempt.account.as_ref()).keys.forget(&key.secret);
         }
         let header = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         // Only the host is shown: what follows it may be for its owner only.

@@ -6,13 +6,16 @@
 
 mod anthropic;
 mod auth;
+mod azure;
 mod dialect;
 mod evidence;
 mod exchange;
 mod fault;
 mod gemini;
 mod http;
+mod openai;
 mod openai_chat;
+mod openai_responses;
 mod rates;
 mod sse;
 mod told;
@@ -26,21 +29,23 @@ use tracing::Instrument as _;
 use self::anthropic::Anthropic;
 use self::auth::Keys;
 pub use self::auth::{KEY_COMMAND_BYTES_MAX, KEY_COMMAND_TIME_MAX, MESSAGE_CHARS_MAX, Secret};
+use self::azure::Azure;
 use self::dialect::Dialect;
 use self::exchange::{Attempt, Endpoint};
 use self::gemini::Gemini;
 pub use self::http::{
     BODY_BYTES_MAX, CONNECT_TIME_MAX, ERROR_BODY_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADERS_MAX, Http, RETRY_AFTER_MAX,
 };
-pub use self::openai_chat::CALLS_MAX;
+pub use self::openai::CALLS_MAX;
 use self::openai_chat::OpenAiChat;
+use self::openai_responses::OpenAiResponses;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
 use crate::domain::message::{File, Message, Reply, Request};
 use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
-use crate::ids::{ModelName, ProviderName, ReservationId};
+use crate::ids::{AccountName, ModelName, ProviderName, ReservationId};
 use crate::spec::project::{KeySource, ProviderConfig, Wire};
 use crate::units::Millis;
 
@@ -61,6 +66,8 @@ fn dialect_of(config: &ProviderConfig) -> Result<Box<dyn Dialect>, ProviderError
         Wire::OpenAiChat => Ok(Box::new(OpenAiChat::new(config)?)),
         Wire::Anthropic | Wire::VertexAnthropic => Ok(Box::new(Anthropic::new(config)?)),
         Wire::Gemini | Wire::Vertex => Ok(Box::new(Gemini::new(config)?)),
+        Wire::OpenAiResponses => Ok(Box::new(OpenAiResponses::new(config)?)),
+        Wire::AzureOpenAi => Ok(Box::new(Azure::new(config)?)),
     }
 }
 
@@ -80,6 +87,12 @@ impl Client {
     /// Where `extra` names a field that isn't the author's to set.
     pub fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError> {
         self.endpoint.dialect().body(request)
+    }
+
+    /// What every attempt at a request that an account pays for has in its head, a line for each; no key is among it.
+    #[must_use]
+    pub fn head(&self, request: &Request, account: Option<&AccountName>) -> String {
+        self.endpoint.head(request, account)
     }
 
     /// Where requests go; on wires that name the model in their path, where that begins.
@@ -258,6 +271,16 @@ pub enum ProviderError {
         /// What was asked for.
         effort: String,
     },
+    /// A setting that the wire doesn't have.
+    #[error("`{model}` is asked over `{wire}`, which has no `{setting}`; leave `{setting}` out, or use another wire")]
+    Setting {
+        /// The model.
+        model: ModelName,
+        /// The key of the agent file.
+        setting: &'static str,
+        /// The wire.
+        wire: &'static str,
+    },
     /// A file that the model doesn't take.
     #[error(
         "`{model}` doesn't take `{media}` files; name a model that does, or say `{ability} = true` under `[[models]]`"
@@ -289,7 +312,9 @@ impl ProviderError {
             Self::KeyMissing { .. } | Self::KeyCommand { .. } | Self::KeyForm { .. } | Self::Token { .. } => {
                 ErrorClass::BadKey
             }
-            Self::ExtraField { .. } | Self::File { .. } | Self::Reasoning { .. } => ErrorClass::BadRequest,
+            Self::ExtraField { .. } | Self::Setting { .. } | Self::File { .. } | Self::Reasoning { .. } => {
+                ErrorClass::BadRequest
+            }
             Self::BaseUrl { .. } | Self::Header { .. } | Self::Client { .. } => ErrorClass::NotSent,
         }
     }

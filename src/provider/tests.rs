@@ -1,6 +1,7 @@
 //! Calls over a real socket: what goes out, what comes back, and what the ledger is told.
 
 mod anthropic;
+mod azure;
 mod bounds;
 mod dialect;
 mod gemini;
@@ -20,7 +21,7 @@ use crate::domain::message::{Message, Reply, Request, Sampling, ToolChoice};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName};
-use crate::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use crate::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use crate::units::Millis;
 
 const LONG: Millis = Millis::from_secs(20);
@@ -42,13 +43,9 @@ fn plain_config() -> ProviderConfig {
         api_version: None,
         betas: Vec::new(),
         inference_geo: None,
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         models: BTreeMap::new(),
+        azure: None,
     }
 }
 

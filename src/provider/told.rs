@@ -60,7 +60,7 @@ impl Told {
         let filter = error.get("content_filter_result").or_else(|| document.get("prompt_filter_results"));
         Self {
             code: text("code"),
-            kind: text("type").or_else(|| text("status")),
+            kind: text("type").or_else(|| text("status")).or_else(|| word(inner?.get("code"))),
             message: text("message")
                 .or_else(|| error.pointer("/metadata/raw").map(Value::to_string))
                 .unwrap_or_default(),

@@ -15,7 +15,7 @@ use crate::domain::plan::ToolPlan;
 use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
-use crate::ids::ProviderName;
+use crate::ids::{AccountName, ProviderName};
 use crate::provider::{Answer, AnswerResult, CancelSignal, Client, Listener};
 use crate::tool::{self, ToolContext, ToolOutcome};
 use crate::units::Millis;
@@ -44,11 +44,28 @@ pub trait Answers: Send + Sync + 'static {
         cancel: CancelSignal,
     ) -> Answering<'_, ToolOutcome>;
 
-    /// A request as it would go out, for people to see; `None` where nothing would.
-    fn wire(&self, request: &Request) -> Option<Value> {
-        let _ = request;
+    /// A request as it would go out, paid by an account of its provider or by the provider's own key; `None` where nothing
+    /// would, or where what is said must come from who is asked.
+    fn outgoing(&self, request: &Request, account: Option<&AccountName>) -> Option<Outgoing> {
+        let _ = (request, account);
         None
     }
+
+    /// A request as it would go out, for people to see; `None` where nothing would.
+    fn wire(&self, request: &Request) -> Option<Value> {
+        serde_json::from_slice(&self.outgoing(request, None)?.body).ok()
+    }
+}
+
+/// A request as it would go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where it would go.
+    pub url: String,
+    /// Its headers, but for keys and what names the attempt.
+    pub head: String,
+    /// Its body, byte for byte.
+    pub body: Vec<u8>,
 }
 
 /// The configured providers, or the simulated one in all their places, and the tools.
@@ -93,9 +110,10 @@ impl Answers for Live {
         Box::pin(async move { tool::call(permit, &plan, &arguments, &context).await })
     }
 
-    fn wire(&self, request: &Request) -> Option<Value> {
-        let body = self.client(&request.model.provider())?.body(request).ok()?;
-        serde_json::from_slice(&body).ok()
+    fn outgoing(&self, request: &Request, account: Option<&AccountName>) -> Option<Outgoing> {
+        let client = self.client(&request.model.provider())?;
+        let (url, head) = (client.url().to_owned(), client.head(request, account));
+        Some(Outgoing { url, head, body: client.body(request).ok()? })
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{NewRun, Runtime, RuntimeError};
+use crate::domain::caching::CacheChoice;
 use crate::domain::event::{Cut, InputBound, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Pots, Request};
@@ -28,6 +29,8 @@ pub struct DryRun {
     pub pots: Option<Pots>,
     /// What was cut to make it fit.
     pub cuts: Vec<Cut>,
+    /// Whether the provider is asked to keep the request's beginning, and why.
+    pub prompt_cache: Option<CacheChoice>,
     /// What the call could cost at worst.
     pub worst_case: Money,
     /// What would be kept back for the last answer.
@@ -75,6 +78,7 @@ impl Runtime {
             bound: None,
             pots: None,
             cuts: vec![],
+            prompt_cache: None,
             worst_case: Money::ZERO,
             landing_reserve: Money::ZERO,
             load_line: created.load_line,
@@ -84,8 +88,11 @@ impl Runtime {
         let Next::Do(intents) = run.next(now, &self.0.checks) else { return Ok(dry) };
         match intents.into_iter().next() {
             Some(Intent::Model(intent)) => {
-                let effort = Effort { tight: true, ..Effort::default() };
-                let rendered = render(known.plan.is_workflow().then(|| intent.step.place()))?;
+                let place = known.plan.is_workflow().then(|| intent.step.place());
+                let asked = place.as_ref().map_or(&run.plan.model, |place| run.plan.call_of(place).model);
+                let rule = self.0.rule(asked, &run.labels, now);
+                let effort = Effort { tight: true, rule, ..Effort::default() };
+                let rendered = render(place)?;
                 let closed = self.0.gate.closed(&run, rendered.model(&run), now);
                 let with = Circumstances { effort: &effort, beside: Beside::default(), closed: &closed, now };
                 let prepared = self.0.gate.appraiser().prepare(&run, &rendered, &intent, with);
@@ -107,6 +114,7 @@ impl Runtime {
                     dry.pots = Some(call.pots);
                     dry.cuts.clone_from(&call.cuts);
                 }
+                dry.prompt_cache = Some(draft.caching);
                 dry.worst_case = draft.reserved.amount;
                 dry.landing_reserve = draft.reserved.landing;
                 dry.wire = self.0.answers.wire(&draft.request);

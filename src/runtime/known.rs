@@ -12,7 +12,7 @@ use crate::domain::message::CacheTtl;
 use crate::domain::pricing::{CacheWrites, Factor, Factors, ServiceTier, Terms};
 use crate::ids::ProviderName;
 use crate::provider::{Client, Http};
-use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire};
+use crate::spec::project::{KeySource, Project, ProviderConfig, Quirks, Wire};
 use crate::tool::ToolContext;
 
 /// Clients for whoever answers, and the terms that each asks.
@@ -50,11 +50,11 @@ pub(super) fn tools_of(clock: &Clock) -> (watch::Sender<bool>, ToolContext) {
 /// what is tried is what will be sent.
 fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
     let host = base_url.strip_suffix("/v1").unwrap_or(base_url);
-    // The place decides the price, so it stays.
-    let place = config.base_url.find("/projects/").and_then(|at| config.base_url.get(at..)).unwrap_or_default();
+    // Azure's paths begin behind the resource.
+    let door = if config.wire == Wire::AzureOpenAi { "" } else { "/v1" };
     let mut config = ProviderConfig { key: KeySource::None, ..config.clone() };
     config.accounts.iter_mut().for_each(|account| account.key = KeySource::None);
-    ProviderConfig { base_url: format!("{host}/{}/v1{place}", config.name), ..config }
+    ProviderConfig { base_url: format!("{host}/{}{door}", config.name), ..config }
 }
 
 fn simulated_config(base_url: &str) -> ProviderConfig {
@@ -67,22 +67,18 @@ fn simulated_config(base_url: &str) -> ProviderConfig {
         api_version: None,
         betas: Vec::new(),
         inference_geo: None,
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         models: BTreeMap::new(),
         accounts: Vec::new(),
         strict: false,
+        azure: None,
     }
 }
 
 /// What a provider's requests allow it to charge for.
-pub(super) fn terms_of(config: &ProviderConfig) -> Terms {
+pub(crate) fn terms_of(config: &ProviderConfig) -> Terms {
     match config.wire {
-        Wire::OpenAiChat => openai_terms(&config.quirks),
+        Wire::OpenAiChat | Wire::OpenAiResponses | Wire::AzureOpenAi => openai_terms(&config.quirks),
         Wire::Anthropic | Wire::VertexAnthropic => anthropic_terms(config),
         Wire::Gemini | Wire::Vertex => GOOGLE_TERMS,
     }
@@ -108,7 +104,7 @@ const GOOGLE_TERMS: Terms =
 const fn openai_terms(quirks: &Quirks) -> Terms {
     Terms {
         cache_writes: if quirks.no_cache_writes { CacheWrites::Never } else { CacheWrites::Short },
-        // Chat completions know 30 minutes and nothing longer.
+        // For 30 minutes: chat completions know nothing longer, and Responses aren't asked for more.
         marks: if quirks.no_cache_writes { Some(CacheTtl::Short) } else { None },
         service_tier: if quirks.pin_service_tier { ServiceTier::Pinned } else { ServiceTier::Any },
         // No server of this wire reports any.

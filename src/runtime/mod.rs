@@ -8,6 +8,7 @@ pub mod cassette;
 mod checks;
 mod conductor;
 mod documents;
+mod downgrade;
 mod driving;
 mod dry_run;
 mod error;
@@ -24,6 +25,7 @@ mod thread;
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
 pub use error::RuntimeError;
+pub(crate) use known::terms_of;
 pub(crate) use people::Request;
 pub use progress::{Observer, Progress, silent};
 
@@ -41,6 +43,7 @@ use crate::domain::budget::Budget;
 use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::plan::Plan;
+use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::report::RateTable;
 use crate::domain::run::{Intent, Next, Run, Tree};
@@ -237,7 +240,14 @@ impl Runtime {
         let traffic = Traffic { rates, clock: options.clock.clone() };
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
-            gate: Gate::new(store, Appraiser::new(Arc::new(book), known).with_accounts(accounts), traffic),
+            gate: Gate::new(
+                store,
+                Appraiser::new(Arc::new(book), known)
+                    .with_approvals(project.approvals.clone())
+                    .with_ages(project.ages.clone())
+                    .with_accounts(accounts),
+                traffic,
+            ),
             clock: options.clock,
             answers,
             simulated,
@@ -543,6 +553,9 @@ impl Runtime {
         derive("owner", plan.owner.as_deref());
         derive("feature", plan.feature.as_deref());
         derive("environment", Some(&self.0.environment));
+        if let Some(priority) = plan.priority {
+            labels.entry(PRIORITY.to_owned()).or_insert_with(|| priority.name().to_owned());
+        }
         labels
     }
 

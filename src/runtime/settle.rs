@@ -1,14 +1,14 @@
 //! From what an attempt came to, to the fact that settles or voids it.
 
+use crate::domain::event::{CacheFacts, CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::event::{Call, ModelCall};
-use crate::domain::event::{CostSource, Event, Outcome, Reserved, Settled, Voided, bounded_usage};
 use crate::domain::message::{Assistant, Reply};
-use crate::domain::pricing::{Mismatch, PriceBook, Served, Usage};
+use crate::domain::pricing::{During, Mismatch, PriceBook, Served, Usage};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::ReservationId;
 use crate::provider::{Answer, AnswerResult};
 use crate::tool::ToolOutcome;
-use crate::units::{Millis, Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// Calls that are taken from one reply; a model that asks for more is cut short.
 const CALLS_MAX: usize = 256;
@@ -17,8 +17,9 @@ const CALLS_MAX: usize = 256;
 pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: Timestamp) -> Event {
     let Answer { reservation, latency, first_token, rates: _, result } = answer;
     let settled = |bill, source, outcome| {
-        let (usage, mismatch, raw_usage) = (None, None, None);
-        Settled { reservation, bill, source, usage, mismatch, raw_usage, latency, first_token, outcome }
+        let (usage, mismatch, charged, raw_usage) = (None, None, None, None);
+        let cache = CacheFacts::default();
+        Settled { reservation, bill, source, usage, mismatch, charged, raw_usage, latency, first_token, outcome, cache }
     };
     match result {
         AnswerResult::Unbilled(failure) => Event::Voided(Voided { reservation, latency, failure }),
@@ -26,20 +27,29 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
             Event::Settled(Box::new(settled(reserved.amount, CostSource::Unknown, Outcome::Failed(failure))))
         }
         AnswerResult::Replied(reply) => {
+            // From dispatch to now: for rates that depend on the hour.
+            let during = During { from: Timestamp(now.0.saturating_sub(latency.0)), to: now };
             let told = Told {
                 usage: reply.usage.as_ref(),
                 mismatch: reply.mismatch.as_ref(),
                 answering: reply.response_model.as_deref(),
-                served: Served { tier: reply.service_tier.as_deref(), factors: reply.factors },
+                served: Served { tier: reply.service_tier.as_deref(), factors: reply.factors, during: Some(during) },
             };
             let (bill, source) = bill(book, reserved, &told, now);
+            let saved =
+                if source == CostSource::Reported { saved(book, reserved, &told, bill, now) } else { Money::ZERO };
             warn(reserved, &told, bill);
-            let Reply { message, stop, usage, mismatch, raw_usage, response_model, .. } = *reply;
+            if let Some(charged) = reply.charged.as_ref().filter(|charged| !charged.is(bill)) {
+                tracing::warn!(%reservation, %charged, booked = %bill, "the provider says that it charged something else");
+            }
+            let Reply { message, stop, usage, mismatch, charged, raw_usage, response_model, .. } = *reply;
             let Reply { service_tier, factors, request_id, .. } = *reply;
             let message = normalised(message);
             let outcome = Outcome::Reply { message, stop, response_model, service_tier, factors, request_id };
             let raw_usage = raw_usage.map(bounded_usage);
-            Event::Settled(Box::new(Settled { usage, mismatch, raw_usage, ..settled(bill, source, outcome) }))
+            let cache = CacheFacts { saved, ..CacheFacts::default() };
+            let settled = settled(bill, source, outcome);
+            Event::Settled(Box::new(Settled { usage, mismatch, charged, raw_usage, cache, ..settled }))
         }
     }
 }
@@ -82,6 +92,20 @@ fn warn(reserved: &Reserved, told: &Told<'_>, bill: Money) {
     }
 }
 
+/// What the input that a cache held would have cost more, fresh: the same bill without the cache, less the bill.
+fn saved(book: &PriceBook, reserved: &Reserved, told: &Told<'_>, billed: Money, now: Timestamp) -> Money {
+    let (Some(usage), Call::Model(ModelCall { price, .. })) = (told.usage, &reserved.call) else {
+        return Money::ZERO;
+    };
+    if usage.cache_read == Tokens::ZERO {
+        return Money::ZERO;
+    }
+    let fresh = Usage { input: usage.input.plus(usage.cache_read), cache_read: Tokens::ZERO, ..*usage };
+    let pinned = book.find_version(price);
+    let whole = pinned.and_then(|pinned| book.bill(pinned, &fresh, told.answering, told.served, now));
+    whole.and_then(|whole| whole.checked_minus(billed)).unwrap_or_default()
+}
+
 /// Gives every call an id of its own, so that each has its own answer.
 fn normalised(mut message: Assistant) -> Assistant {
     message.calls.truncate(CALLS_MAX);
@@ -109,10 +133,12 @@ pub(crate) fn tool(reserved: &Reserved, outcome: ToolOutcome) -> Event {
         source: CostSource::Reported,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency,
         first_token: None,
         outcome: Outcome::ToolResult { content, is_error, cut_bytes },
+        cache: CacheFacts::default(),
     }))
 }
 
@@ -133,10 +159,12 @@ pub(crate) fn broken_off(reserved: &Reserved, why: &str) -> Event {
         source: CostSource::Unknown,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,
         outcome: Outcome::Failed(failure),
+        cache: CacheFacts::default(),
     }))
 }
 
@@ -145,10 +173,9 @@ mod tests {
     use super::*;
     use crate::domain::event::{BoundMethod, InputBound, Purpose, RAW_USAGE_BYTES_MAX, StepKey};
     use crate::domain::message::{Pots, StopReason};
-    use crate::domain::pricing::{Factor, Factors, Fee, Mismatch, Usage};
+    use crate::domain::pricing::{Factor, Factors, Fee, Mismatch};
     use crate::domain::rate::ToldRates;
     use crate::ids::{ModelName, RunId};
-    use crate::units::Tokens;
 
     const NOW: Timestamp = Timestamp(1_795_392_000_000);
 
@@ -167,6 +194,7 @@ mod tests {
             remark: None,
             sums_up: None,
             instead: None,
+            downgraded: None,
         };
         Reserved {
             reservation: ReservationId { run: RunId::from_bits(1), number: 1 },
@@ -186,6 +214,7 @@ mod tests {
             stop: StopReason::End,
             usage: Some(Usage { input: Tokens(200), output: Tokens(10), ..Usage::default() }),
             mismatch: None,
+            charged: None,
             raw_usage: Some(serde_json::json!({"prompt_tokens": 200, "completion_tokens": 10})),
             response_model: None,
             service_tier: None,
@@ -233,12 +262,12 @@ mod tests {
     #[test]
     fn what_has_no_price_costs_the_reservation() {
         let other = |reply: &mut Reply| reply.usage.as_mut().expect("usage").other = Tokens(1);
-        let searched = |reply: &mut Reply| {
+        let fetched = |reply: &mut Reply| {
             let usage = reply.usage.as_mut().expect("usage");
-            usage.fees = usage.fees.with(Fee::WebSearch, 1);
+            usage.fees = usage.fees.with(Fee::WebFetch, 1);
         };
         let strange = |reply: &mut Reply| reply.factors = Factors::NONE.with(Factor::Unknown);
-        for settled in [settled(other), settled(searched), settled(strange)] {
+        for settled in [settled(other), settled(fetched), settled(strange)] {
             assert_eq!((settled.bill, settled.source), (reserved().amount, CostSource::Unknown));
         }
     }

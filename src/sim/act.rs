@@ -11,10 +11,10 @@ use crate::sim::completion::{Broken, CHUNK_BYTES, Completion, Finish, Shown};
 use crate::sim::count::{Counter, MESSAGE_TOKENS, PRIMING_TOKENS};
 use crate::sim::fault::{Fault, WireError};
 use crate::sim::invoice::Billed;
-use crate::sim::rates::{Counts, Rate, Rates};
+use crate::sim::rates::{Counts, Rate, Rates, Serving};
 use crate::sim::scenario::{Pause, Reply, Scenario, When};
 use crate::sim::wire::Dialect;
-use crate::units::{Millis, Money};
+use crate::units::{Millis, Money, Timestamp};
 
 /// Stands for the first tool that is offered, as the name in `loop_tool`.
 const ANY_TOOL: &str = "*";
@@ -83,6 +83,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) rates: &'a Rates,
     /// The provider that the path names.
     pub(crate) provider: Option<&'a str>,
+    /// When the request had been read: prices depend on date and hour.
+    pub(crate) at: Timestamp,
     pub(crate) attempt: u64,
     /// From 0 to 9,999: which share of `[faults]` strikes.
     pub(crate) draw: u64,
@@ -122,14 +124,15 @@ impl Act {
 impl Stage<'_> {
     /// Decides.
     pub(crate) fn decide(&self, chat: &Chat<'_>) -> Act {
-        let Some(rate) = self.rates.find(self.provider, chat.model) else {
+        let Some(rate) = self.rates.find(self.provider, chat.model, self.at) else {
             let message = format!("the model `{}` has no price here; give it one in `[[prices]]`", chat.model);
             return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::NotFound, message));
         };
         let prompt = self.prompt(chat);
         if rate.context.is_some_and(|context| prompt > context) {
             let message = format!("prompt is too long: it has {prompt} tokens, more than the model takes");
-            return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::ContextLength, message));
+            let error = WireError::of(self.wire, Fault::ContextLength, message);
+            return self.fail(chat, rate, &Reply::default(), &error, prompt);
         }
         let nothing = Reply::default();
         let reply = self.reply(chat).unwrap_or(&nothing);
@@ -192,15 +195,17 @@ impl Stage<'_> {
         let billed = reply.billed.unwrap_or_else(|| self.wire.error_cost(error, failed));
         // What failed unseen may have run up to what was asked.
         let whole = Counts { prompt, completion: chat.tokens_max.unwrap_or(1), ..Counts::default() };
-        let mut act = bill(chat, chat.model, rate, billed, whole, 0, raw(self.wire, error));
+        let mut act = self.bill(chat, chat.model, rate, billed, whole, 0, raw(self.wire, error));
         act.headers.extend(error.wait.into_iter().flat_map(|wait| self.wire.wait_headers(wait)));
         act
     }
 
     fn answer(&self, chat: &Chat<'_>, rate: &Rate, reply: &Reply, fault: Option<Fault>, prompt: u64) -> Act {
         let (mut completion, output) = self.complete(chat, reply, fault);
-        let model = reply.model.as_deref().unwrap_or(chat.model);
-        let rate = self.rates.find(self.provider, model).unwrap_or(rate);
+        let named = reply.model.as_deref();
+        let rate = named.and_then(|model| self.rates.find(self.provider, model, self.at)).unwrap_or(rate);
+        let base_model = self.rates.base_model(self.provider, chat.model);
+        let model = named.or(base_model).unwrap_or(chat.model);
         let counts = self.counts(chat, rate, reply, prompt, output);
         completion.model = model.to_owned();
         completion.usage = counts;
@@ -220,7 +225,7 @@ impl Stage<'_> {
         let so_far = so_far.min(counts.completion);
         let status = reply.status.unwrap_or(200);
         let payload = self.payload(chat, fault, status, completion);
-        let mut act = bill(chat, model, rate, billed, counts, so_far, payload);
+        let mut act = self.bill(chat, model, rate, billed, counts, so_far, payload);
         if unworked {
             let elsewhere = HeaderValue::from_static("/elsewhere/v1/chat/completions");
             act.headers.push((HeaderName::from_static("location"), elsewhere));
@@ -325,6 +330,42 @@ impl Stage<'_> {
             completion: reply.tokens.output.unwrap_or(output.0),
             reasoning: reply.tokens.reasoning.unwrap_or(output.1),
         }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the line on the invoice")]
+    fn bill(
+        &self,
+        chat: &Chat<'_>,
+        model: &str,
+        rate: &Rate,
+        billed: Billed,
+        whole: Counts,
+        so_far: u64,
+        payload: Payload,
+    ) -> Act {
+        let tokens = match billed {
+            Billed::None => Counts::default(),
+            Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },
+            Billed::SoFar => Counts { completion: so_far, reasoning: whole.reasoning.min(so_far), ..whole },
+            Billed::Whole => whole,
+        };
+        Act {
+            model: model.to_owned(),
+            fault: None,
+            billed,
+            tokens,
+            amount: if billed == Billed::None { Money::ZERO } else { self.amount(rate, &tokens, chat.rate_percent) },
+            pace: Pace::default(),
+            headers: Vec::new(),
+            payload,
+        }
+    }
+
+    /// By the ordinary tier. A class without a price is charged as if the cache had no part in it.
+    fn amount(&self, rate: &Rate, tokens: &Counts, percent: u64) -> Money {
+        let serving = Serving { percent: Some(percent), ..Serving::ordinary(self.at) };
+        let plain = Counts { cached: 0, cache_write: 0, cache_write_long: 0, ..*tokens };
+        rate.amount(tokens, &serving).or_else(|| rate.amount(&plain, &serving)).unwrap_or_default()
     }
 
     fn counter(&self) -> Counter {
@@ -494,31 +535,4 @@ fn senseless(fault: Option<Fault>, status: u16, stream: bool) -> Option<Payload>
 
 fn raw(wire: &dyn Dialect, error: &WireError) -> Payload {
     Payload::Raw { status: error.status, content_type: "application/json", body: wire.error_body(error) }
-}
-
-fn bill(
-    chat: &Chat<'_>,
-    model: &str,
-    rate: &Rate,
-    billed: Billed,
-    whole: Counts,
-    so_far: u64,
-    payload: Payload,
-) -> Act {
-    let tokens = match billed {
-        Billed::None => Counts::default(),
-        Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },
-        Billed::SoFar => Counts { completion: so_far, reasoning: whole.reasoning.min(so_far), ..whole },
-        Billed::Whole => whole,
-    };
-    Act {
-        model: model.to_owned(),
-        fault: None,
-        billed,
-        tokens,
-        amount: if billed == Billed::None { Money::ZERO } else { rate.amount(&tokens, chat.rate_percent) },
-        pace: Pace::default(),
-        headers: Vec::new(),
-        payload,
-    }
 }

@@ -1,12 +1,12 @@
-//! A simulated provider: speaks OpenAI Chat Completions over a real socket and keeps an invoice by its own count.
+//! A simulated provider: speaks the providers' wires (`wire/`) over a real socket and keeps an invoice by its own count.
 //!
 //! Invariants: a call's line on the invoice is written before the first byte of its answer leaves, and even before
 //! its latency, so that a client that hangs up has paid; what is billed depends on the request, the scenario and its
 //! seed alone; prices and counts share no code with `domain::pricing` or the provider adapter.
 //!
 //! Without a scenario it plays a sensible agent: calls each fitting tool once, then answers in the asked form.
-//! A `POST` to `/PROVIDER/v1/chat/completions` is priced as that provider's model, one to `/v1/…` by the model alone.
-//! Deliberately absent: other wires, TLS, batch and priority tiers, embeddings, and any knowledge of runs.
+//! Each wire has its paths; what is asked below `/PROVIDER/` is priced as that provider's model, else by the model alone.
+//! Deliberately absent: TLS, batch and priority tiers, embeddings, and any knowledge of runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -33,10 +33,11 @@ mod rates;
 mod scenario;
 mod schema;
 mod serve;
+mod tariff;
 mod wire;
 
 pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
-pub use rates::{Counts, PriceError, SimPrice};
+pub use rates::{Counts, PriceError, Rate, Rates, Serving, SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
 
 /// Connections that may wait to be accepted.
@@ -55,6 +56,8 @@ pub struct SimOptions {
     pub invoice: Option<PathBuf>,
     /// Prices over the built-in table; a scenario's own stand over these.
     pub prices: Vec<SimPrice>,
+    /// What stands behind Azure's deployments.
+    pub deployments: Vec<SimDeployment>,
     /// What dates the lines.
     pub clock: Clock,
 }
@@ -66,6 +69,7 @@ impl Default for SimOptions {
             scenario: Scenario::default(),
             invoice: None,
             prices: Vec::new(),
+            deployments: Vec::new(),
             clock: Clock::system(),
         }
     }
@@ -81,9 +85,10 @@ impl Sim {
     /// # Errors
     /// Where the address is taken, the invoice can't be kept, or a price can't be read.
     pub fn start(options: SimOptions) -> Result<SimHandle, SimError> {
-        let SimOptions { listen, scenario, invoice, mut prices, clock } = options;
+        let SimOptions { listen, scenario, invoice, mut prices, deployments, clock } = options;
         prices.extend(scenario.file.prices.iter().cloned());
-        let rates = rates::Rates::new(&prices)?;
+        let mut rates = rates::Rates::new(&prices)?;
+        deployments.iter().for_each(|deployment| rates.deploy(deployment, &prices));
         let books = invoice::Books::open(invoice.as_deref())?;
         let listener = bind(listen).map_err(|source| SimError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| SimError::Listen { address: listen, source })?;

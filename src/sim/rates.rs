@@ -1,19 +1,20 @@
 //! What the simulated provider charges, by its own reading of its own price table.
 //!
 //! A second implementation on purpose: nothing here is shared with `domain::pricing`, so that an error in either
-//! shows as a difference between ledger and invoice. Deliberately absent: batch, flex and priority tiers, regions,
-//! audio and off-peak hours; the simulator always serves the default tier at the peak rate.
+//! shows as a difference between ledger and invoice. `tariff.rs` has the arithmetic. Deliberately absent: batch tiers and audio.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Money;
+use crate::sim::tariff::{Classes, Tier, week_spans};
+pub use crate::sim::tariff::{Counts, Rate, Serving};
+use crate::units::Timestamp;
 
 /// List prices with their source and date.
 const TABLE: &str = include_str!("rates.json");
 /// The most rows that a scenario or a project adds.
-pub(crate) const PRICES_MAX: usize = 1_000;
+pub(crate) const PRICES_MAX: usize = 10_000;
 /// Digits after the point in a price per million tokens: one token then costs whole pico-dollars.
 const DECIMALS: usize = 6;
 /// The highest price: $1 a token. With bounded tokens no bill comes near the end of its integer.
@@ -22,8 +23,11 @@ const PICO_MAX: u64 = 1_000_000_000_000;
 const CALL_DECIMALS: usize = 12;
 /// The highest price of a call: $1,000.
 const CALL_PICO_MAX: u64 = 1_000_000_000_000_000;
+/// The largest factor, in ten-thousandths: 100 times.
+const FACTOR_MAX: u64 = 1_000_000;
 
-/// A price given to the simulator as plain data: USD per 1,000,000 tokens as decimal text, such as `"0.25"`.
+/// A price as plain data: USD per 1,000,000 tokens as decimal text, such as `"0.25"`. What a scenario or a project gives the
+/// simulator, and what its own table has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SimPrice {
@@ -36,88 +40,118 @@ pub struct SimPrice {
     /// Input read from a cache; `input` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<String>,
-    /// Input written to a cache; `input` if left out.
+    /// Input written to a cache for the shorter time to live; `input` if no write has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<String>,
-    /// Input written to a cache for the longer time to live; `cache_write` if left out.
+    /// Input written to a cache for the longer time to live; `input` if no write has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_long: Option<String>,
+    /// Rates of long prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long: Option<SimLong>,
+    /// Other service tiers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tiers: BTreeMap<String, SimTier>,
+    /// Other rates in some hours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<SimHours>,
+    /// Factors by name, such as `"1.1"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub factors: BTreeMap<String, String>,
+    /// USD of each unit, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fees: BTreeMap<String, String>,
     /// USD of each billed call, beside its tokens; nothing if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_call: Option<String>,
+    /// The longest prompt; any if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<u64>,
+    /// It holds from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// It ends before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
 }
 
-/// What one call used, in the provider's own terms: cached and written tokens are part of the prompt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// All of the prompt.
-    pub prompt: u64,
-    /// The part of it that a cache held.
-    pub cached: u64,
-    /// The part of it that was written to a cache.
-    pub cache_write: u64,
-    /// The part of it that was written to a cache for the longer time to live.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub cache_write_long: u64,
-    /// All of the output.
-    pub completion: u64,
-    /// The part of it that was reasoning.
-    pub reasoning: u64,
+/// What stands behind an Azure deployment, given to the simulator as plain data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SimDeployment {
+    /// The deployment, as `provider/name`.
+    pub name: String,
+    /// The base model: what replies name, and whose price it has.
+    pub model: String,
+    /// Where it runs: `global`, `data-zone-us` or `data-zone-eu`.
+    pub scope: String,
 }
 
-/// What a model costs, in pico-dollars a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
-    base: Tier,
-    /// Pico-dollars of each billed call.
-    per_call: u64,
-    /// Rates of every token where the prompt has more tokens than this.
-    long: Option<(u64, Tier)>,
-    /// The longest prompt that the model takes.
-    pub(crate) context: Option<u64>,
-    /// True where writing to the cache has a price of its own.
-    pub(crate) writes: bool,
-}
-
-impl Rate {
-    /// The exact bill of a call that is billed, its tokens at `percent` hundredths of the rates.
-    pub(crate) fn amount(&self, counts: &Counts, percent: u64) -> Money {
-        let tier = match self.long {
-            Some((over, long)) if counts.prompt > over => long,
-            Some(_) | None => self.base,
-        };
-        let fresh = counts.prompt.saturating_sub(counts.cached).saturating_sub(counts.cache_write);
-        let fresh = fresh.saturating_sub(counts.cache_write_long);
-        let sum = [
-            (fresh, tier.input),
-            (counts.cached, tier.cache_read),
-            (counts.cache_write, tier.cache_write),
-            (counts.cache_write_long, tier.cache_write_long),
-            (counts.completion, tier.output),
-        ];
-        let tokens: u128 = sum.iter().map(|(count, price)| u128::from(*count) * u128::from(*price)).sum();
-        // Published rates keep the hundredths whole; a price of a project's own may not, and providers round up.
-        let tokens = (tokens * u128::from(percent)).div_ceil(100);
-        Money::from_pico(u128::from(self.per_call) + tokens)
+impl SimDeployment {
+    /// What the scope makes of Azure's list price, in hundredths (PROVIDERS §4).
+    fn percent(&self) -> u64 {
+        match self.scope.as_str() {
+            "data-zone-us" => 110,
+            "data-zone-eu" => 120,
+            _ => 100,
+        }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tier {
-    input: u64,
-    cache_read: u64,
-    cache_write: u64,
-    cache_write_long: u64,
-    output: u64,
+/// Rates of every token where the prompt is long; those left out stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimLong {
+    /// The longest prompt that isn't long.
+    pub above: u64,
+    /// As in [`SimPrice`].
+    pub input: Option<String>,
+    /// As in [`SimPrice`].
+    pub output: Option<String>,
+    /// As in [`SimPrice`].
+    pub cache_read: Option<String>,
+    /// As in [`SimPrice`].
+    pub cache_write: Option<String>,
+    /// As in [`SimPrice`].
+    pub cache_write_long: Option<String>,
+}
+
+/// Rates of a service tier; a class that is left out has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimTier {
+    /// As in [`SimPrice`].
+    pub input: String,
+    /// As in [`SimPrice`].
+    pub output: String,
+    /// As in [`SimPrice`].
+    pub cache_read: Option<String>,
+    /// As in [`SimPrice`].
+    pub cache_write: Option<String>,
+    /// As in [`SimPrice`].
+    pub cache_write_long: Option<String>,
+    /// As in [`SimPrice`].
+    pub long: Option<SimLong>,
+}
+
+/// Rates in some hours; a class that is left out costs what input costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimHours {
+    /// When, such as `mon-fri 10:00-24:00`, in UTC.
+    pub when: Vec<String>,
+    /// What is charged then.
+    pub rates: SimTier,
 }
 
 /// All prices, by provider and model.
 #[derive(Clone, Debug)]
-pub(crate) struct Rates {
-    /// By model name as it goes over the wire.
-    by_model: BTreeMap<String, Rate>,
+pub struct Rates {
+    /// By model name as it goes over the wire, each version in its time.
+    by_model: BTreeMap<String, Vec<Rate>>,
     /// By `provider/model`.
-    by_full_name: BTreeMap<String, Rate>,
+    by_full_name: BTreeMap<String, Vec<Rate>>,
+    /// What replies of a deployment call the model, by `provider/name` and by the name alone.
+    base_models: BTreeMap<String, String>,
 }
 
 impl Rates {
@@ -125,23 +159,60 @@ impl Rates {
     ///
     /// # Errors
     /// Names the model whose price can't be read.
-    pub(crate) fn new(prices: &[SimPrice]) -> Result<Self, PriceError> {
+    pub fn new(prices: &[SimPrice]) -> Result<Self, PriceError> {
         if prices.len() > PRICES_MAX {
             return Err(PriceError::TooMany { count: prices.len() });
         }
         let mut rates = Self::built_in()?;
+        // The versions of one model stand together over all that the table has of it.
+        let mut given: BTreeMap<&str, Vec<Rate>> = BTreeMap::new();
+        let mut order: Vec<&str> = Vec::new();
         for price in prices {
-            rates.put(price)?;
+            let versions = given.entry(&price.model).or_default();
+            if versions.is_empty() {
+                order.push(&price.model);
+            }
+            // Of two for one time the later one counts: a scenario's own stands over the project's.
+            versions.insert(0, price.rate()?);
+        }
+        for model in order {
+            rates.put(model, given.remove(model).unwrap_or_default());
         }
         Ok(rates)
     }
 
     /// The rate of a model asked for at `provider`'s door, if the path names one.
-    pub(crate) fn find(&self, provider: Option<&str>, model: &str) -> Option<&Rate> {
-        provider
+    #[must_use]
+    pub fn find(&self, provider: Option<&str>, model: &str, at: Timestamp) -> Option<&Rate> {
+        let versions = provider
             .and_then(|provider| self.by_full_name.get(&format!("{provider}/{model}")))
             .or_else(|| self.by_model.get(model))
-            .or_else(|| self.by_full_name.get(model))
+            .or_else(|| self.by_full_name.get(model))?;
+        versions.iter().find(|rate| rate.holds(at))
+    }
+
+    /// Puts a deployment in. Without a price of its own it has its base model's, as its scope makes it; one whose base model
+    /// has none isn't there.
+    pub(crate) fn deploy(&mut self, deployment: &SimDeployment, prices: &[SimPrice]) {
+        let SimDeployment { name, model, .. } = deployment;
+        let alone = name.split_once('/').map_or(name.as_str(), |(_, alone)| alone);
+        let own = self.by_full_name.get(name).filter(|_| prices.iter().any(|price| price.model == *name)).cloned();
+        let percent = deployment.percent();
+        let scaled = |versions: &Vec<Rate>| versions.iter().map(|rate| rate.scaled(percent)).collect::<Vec<_>>();
+        let base = || self.by_full_name.get(&format!("azure/{model}")).map(scaled);
+        let Some(versions) = own.or_else(base) else { return };
+        self.by_full_name.insert(name.clone(), versions.clone());
+        self.base_models.insert(name.clone(), model.clone());
+        if !self.by_model.contains_key(alone) {
+            self.by_model.insert(alone.to_owned(), versions);
+            self.base_models.insert(alone.to_owned(), model.clone());
+        }
+    }
+
+    /// The base model behind a deployment asked for at `provider`'s door.
+    pub(crate) fn base_model(&self, provider: Option<&str>, model: &str) -> Option<&str> {
+        let full = provider.and_then(|provider| self.base_models.get(&format!("{provider}/{model}")));
+        full.or_else(|| self.base_models.get(model)).map(String::as_str)
     }
 
     /// The names of all models, in order.
@@ -151,39 +222,29 @@ impl Rates {
 
     fn built_in() -> Result<Self, PriceError> {
         let table: Table = serde_json::from_str(TABLE).map_err(|error| PriceError::Table(error.to_string()))?;
-        let mut rates = Self { by_model: BTreeMap::new(), by_full_name: BTreeMap::new() };
-        for row in table.models {
+        let mut rates = Self { by_model: BTreeMap::new(), by_full_name: BTreeMap::new(), base_models: BTreeMap::new() };
+        // The table names the first-party providers first, and theirs is the plain name.
+        let mut owners: BTreeMap<String, String> = BTreeMap::new();
+        for row in &table.models {
+            let Some((provider, model)) = row.model.split_once('/') else { continue };
             let rate = row.rate()?;
-            rates.by_full_name.insert(format!("{}/{}", row.provider, row.id), rate);
-            // The table names the first-party providers first, and theirs is the plain name.
-            rates.by_model.entry(row.id).or_insert(rate);
+            let owner = owners.entry(model.to_owned()).or_insert_with(|| provider.to_owned());
+            if owner == provider {
+                rates.by_model.entry(model.to_owned()).or_default().push(rate.clone());
+            }
+            rates.by_full_name.entry(row.model.clone()).or_default().push(rate);
         }
         Ok(rates)
     }
 
-    fn put(&mut self, price: &SimPrice) -> Result<(), PriceError> {
-        let read = |text: &str| pico_a_token(&price.model, text);
-        let input = read(&price.input)?;
-        let or_input = |text: &Option<String>| text.as_deref().map_or(Ok(input), read);
-        let cache_write = or_input(&price.cache_write)?;
-        let base = Tier {
-            input,
-            output: read(&price.output)?,
-            cache_read: or_input(&price.cache_read)?,
-            cache_write,
-            cache_write_long: price.cache_write_long.as_deref().map_or(Ok(cache_write), read)?,
-        };
-        let per_call = price.per_call.as_deref().map_or(Ok(0), |text| pico_a_call(&price.model, text))?;
-        let rate = Rate { base, per_call, long: None, context: None, writes: price.cache_write.is_some() };
-        if let Some((_, model)) = price.model.split_once('/') {
-            self.by_full_name.insert(price.model.clone(), rate);
-            self.by_model.insert(model.to_owned(), rate);
+    fn put(&mut self, named: &str, versions: Vec<Rate>) {
+        if let Some((_, model)) = named.split_once('/') {
+            self.by_full_name.insert(named.to_owned(), versions.clone());
+            self.by_model.insert(model.to_owned(), versions);
         } else {
-            self.by_model.insert(price.model.clone(), rate);
-            let model = &price.model;
-            self.by_full_name.retain(|name, _| name.split_once('/').is_none_or(|(_, known)| known != model));
+            self.by_model.insert(named.to_owned(), versions);
+            self.by_full_name.retain(|name, _| name.split_once('/').is_none_or(|(_, known)| known != named));
         }
-        Ok(())
     }
 }
 
@@ -210,6 +271,22 @@ pub enum PriceError {
         /// The text.
         text: String,
     },
+    /// A text that is no factor.
+    #[error("the factor `{text}` of `{model}` is no decimal, such as `1.1`, with at most 4 decimals and at most 100")]
+    Factor {
+        /// The model.
+        model: String,
+        /// The text.
+        text: String,
+    },
+    /// A text that is no hours of a week.
+    #[error("`{text}` of `{model}` is no hours of a week, such as `mon-fri 10:00-24:00`")]
+    Hours {
+        /// The model.
+        model: String,
+        /// The text.
+        text: String,
+    },
     /// More prices than are kept.
     #[error(
         "{count} prices are more than the {PRICES_MAX} that the simulator keeps; give only those that scenarios use"
@@ -225,72 +302,143 @@ pub enum PriceError {
 
 #[derive(Deserialize)]
 struct Table {
-    models: Vec<Row>,
+    models: Vec<SimPrice>,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    provider: String,
-    id: String,
-    context: u64,
-    #[serde(rename = "in")]
-    input: String,
-    out: String,
-    cache_read: Option<String>,
-    cache_write: Option<String>,
-    cache_write_long: Option<String>,
-    long: Option<LongRow>,
-}
-
-/// Rates over the threshold; one that is missing stays at the base rate.
-#[derive(Deserialize)]
-struct LongRow {
-    over: u64,
-    #[serde(rename = "in")]
-    input: Option<String>,
-    out: Option<String>,
-    cache_read: Option<String>,
-    cache_write: Option<String>,
-    cache_write_long: Option<String>,
-}
-
-impl Row {
+impl SimPrice {
     fn rate(&self) -> Result<Rate, PriceError> {
-        let read = |text: &Option<String>, otherwise: u64| {
-            text.as_deref().map_or(Ok(otherwise), |text| pico_a_token(&self.id, text))
+        let name = self.model.as_str();
+        let own = SimTier {
+            input: self.input.clone(),
+            output: self.output.clone(),
+            cache_read: self.cache_read.clone(),
+            cache_write: self.cache_write.clone(),
+            cache_write_long: self.cache_write_long.clone(),
+            long: self.long.clone(),
         };
-        let input = pico_a_token(&self.id, &self.input)?;
-        let base = Tier {
-            input,
-            output: pico_a_token(&self.id, &self.out)?,
-            cache_read: read(&self.cache_read, input)?,
-            cache_write: read(&self.cache_write, input)?,
-            cache_write_long: read(&self.cache_write_long, read(&self.cache_write, input)?)?,
-        };
-        let long = self.long.as_ref().map(|long| {
-            let input = read(&long.input, base.input)?;
-            // A class without a base rate of its own is charged as input, over the threshold too.
-            let otherwise = |own: &Option<String>, base: u64| if own.is_some() { base } else { input };
-            let tier = Tier {
-                input,
-                output: read(&long.out, base.output)?,
-                cache_read: read(&long.cache_read, otherwise(&self.cache_read, base.cache_read))?,
-                cache_write: read(&long.cache_write, otherwise(&self.cache_write, base.cache_write))?,
-                cache_write_long: read(
-                    &long.cache_write_long,
-                    otherwise(&self.cache_write_long, base.cache_write_long),
-                )?,
-            };
-            Ok((long.over, tier))
-        });
-        let (long, context) = (long.transpose()?, Some(self.context));
-        Ok(Rate { base, per_call: 0, long, context, writes: self.cache_write.is_some() })
+        let mut tiers = BTreeMap::new();
+        for (tier, rates) in &self.tiers {
+            tiers.insert(tier.clone(), rates.read(name, Otherwise::Unknown)?);
+        }
+        let mut hours = Vec::new();
+        for block in &self.hours {
+            let spans: Option<Vec<_>> = block.when.iter().map(|text| week_spans(text)).collect();
+            let bad = || PriceError::Hours { model: name.to_owned(), text: block.when.join(", ") };
+            hours.push((spans.ok_or_else(bad)?.concat(), block.rates.read(name, Otherwise::AsInput)?));
+        }
+        let base = own.read(name, Otherwise::AsInput)?;
+        // Hours without rates of their own for long prompts charge those alike.
+        for (_, tier) in &mut hours {
+            tier.long = tier.long.or_else(|| base.long.map(|(above, _)| (above, tier.rates)));
+        }
+        Ok(Rate {
+            from: self.from,
+            to: self.to,
+            base,
+            tiers,
+            hours,
+            factors: named(&self.factors, |text| ten_thousandths(name, text))?,
+            fees: named(&self.fees, |text| pico_a_call(name, text))?,
+            per_call: self.per_call.as_deref().map_or(Ok(0), |text| pico_a_call(name, text))?,
+            context: self.context,
+            writes: self.cache_write.is_some(),
+        })
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
+impl Rate {
+    /// The same at so many hundredths of each rate of tokens.
+    fn scaled(&self, percent: u64) -> Self {
+        let tiers = self.tiers.iter().map(|(name, tier)| (name.clone(), tier.scaled(percent))).collect();
+        let hours = self.hours.iter().map(|(spans, tier)| (spans.clone(), tier.scaled(percent))).collect();
+        Self { base: self.base.scaled(percent), tiers, hours, ..self.clone() }
+    }
+}
+
+impl Tier {
+    fn scaled(self, percent: u64) -> Self {
+        let long = self.long.map(|(above, classes)| (above, classes.scaled(percent)));
+        Self { rates: self.rates.scaled(percent), long }
+    }
+}
+
+fn named(
+    texts: &BTreeMap<String, String>,
+    read: impl Fn(&str) -> Result<u64, PriceError>,
+) -> Result<BTreeMap<String, u64>, PriceError> {
+    texts.iter().map(|(name, text)| Ok((name.clone(), read(text)?))).collect()
+}
+
+/// What a class is charged that has no rate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    /// As input. A longer write beside a shorter one has no rate then: it is dearer wherever both have one.
+    AsInput,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl SimTier {
+    fn read(&self, model: &str, otherwise: Otherwise) -> Result<Tier, PriceError> {
+        let text = |text: &Option<String>| text.as_deref().map(|text| pico_a_token(model, text)).transpose();
+        let stated = Classes {
+            input: pico_a_token(model, &self.input)?,
+            output: pico_a_token(model, &self.output)?,
+            cached: text(&self.cache_read)?,
+            written: text(&self.cache_write)?,
+            written_long: text(&self.cache_write_long)?,
+        };
+        let long = match &self.long {
+            None => None,
+            Some(long) => {
+                let own = |own: &Option<String>, base| Ok(text(own)?.or(base));
+                let classes = Classes {
+                    input: text(&long.input)?.unwrap_or(stated.input),
+                    output: text(&long.output)?.unwrap_or(stated.output),
+                    cached: own(&long.cache_read, stated.cached)?,
+                    written: own(&long.cache_write, stated.written)?,
+                    written_long: own(&long.cache_write_long, stated.written_long)?,
+                };
+                Some((long.above, classes.or(otherwise)))
+            }
+        };
+        Ok(Tier { rates: stated.or(otherwise), long })
+    }
+}
+
+impl Classes {
+    fn scaled(self, percent: u64) -> Self {
+        let scaled = |rate: u64| rate * percent / 100;
+        Self {
+            input: scaled(self.input),
+            output: scaled(self.output),
+            cached: self.cached.map(scaled),
+            written: self.written.map(scaled),
+            written_long: self.written_long.map(scaled),
+        }
+    }
+
+    fn or(self, otherwise: Otherwise) -> Self {
+        if otherwise == Otherwise::Unknown {
+            return self;
+        }
+        let input = Some(self.input);
+        let unwritten = self.written.is_none() && self.written_long.is_none();
+        let written = |rate| if unwritten { input } else { rate };
+        Self {
+            cached: self.cached.or(input),
+            written: written(self.written),
+            written_long: written(self.written_long),
+            ..self
+        }
+    }
+}
+
+/// Reads a factor such as `1.1`.
+fn ten_thousandths(model: &str, text: &str) -> Result<u64, PriceError> {
+    decimal_shifted(text.trim(), 4)
+        .filter(|factor| (1..=FACTOR_MAX).contains(factor))
+        .ok_or_else(|| PriceError::Factor { model: model.to_owned(), text: text.to_owned() })
 }
 
 /// Reads USD per million tokens as pico-dollars a token: the same digits, six places on.
@@ -321,8 +469,15 @@ pub(crate) fn decimal_shifted(text: &str, places: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp(1_795_392_000_000);
+
+    fn bill(rates: &Rates, model: &str, counts: &Counts) -> u128 {
+        let rate = rates.find(None, model, NOW).expect("a rate");
+        rate.amount(counts, &Serving::ordinary(NOW)).expect("a bill").pico()
+    }
+
     fn amount(model: &str, counts: Counts) -> u128 {
-        Rates::new(&[]).expect("the table").find(None, model).expect("a rate").amount(&counts, 100).pico()
+        bill(&Rates::new(&[]).expect("the table"), model, &counts)
     }
 
     #[test]
@@ -355,9 +510,10 @@ mod tests {
         let rates = Rates::new(&[price("local/qwen"), price("gpt-5-mini")]).expect("prices");
         let one = Counts { prompt: 1, ..Counts::default() };
         for (provider, model) in [(None, "qwen"), (Some("local"), "qwen"), (Some("openai"), "gpt-5-mini")] {
-            assert_eq!(rates.find(provider, model).expect("a rate").amount(&one, 100).pico(), 1_000_000);
+            let rate = rates.find(provider, model, NOW).expect("a rate");
+            assert_eq!(rate.amount(&one, &Serving::ordinary(NOW)).expect("a bill").pico(), 1_000_000);
         }
-        assert!(rates.find(None, "nobody").is_none());
+        assert!(rates.find(None, "nobody", NOW).is_none());
     }
 
     #[test]
@@ -371,7 +527,7 @@ mod tests {
         };
         let rates = Rates::new(&[price("0.002000000001")]).expect("prices");
         let counts = Counts { prompt: 3, completion: 1, ..Counts::default() };
-        assert_eq!(rates.find(None, "m").expect("a rate").amount(&counts, 100).pico(), 2_000_000_001 + 5_000_000);
+        assert_eq!(bill(&rates, "m", &counts), 2_000_000_001 + 5_000_000);
         for text in ["", "-1", "1e3", "0.0000000000001", "1000.1"] {
             assert!(Rates::new(&[price(text)]).is_err(), "{text}");
         }

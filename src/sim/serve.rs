@@ -234,6 +234,7 @@ async fn answer(shared: &Arc<Shared>, incoming: &Incoming<'_>) -> Response {
 
 /// Decides, and writes the line: from here on the call is billed, whatever the client does.
 fn enter(shared: &Shared, incoming: &Incoming<'_>) -> Result<(Act, Line), InvoiceError> {
+    let at = shared.clock.now();
     let Incoming { wire, door, headers, body } = *incoming;
     let value = serde_json::from_slice(body).unwrap_or(serde_json::Value::Null);
     let asked = Asked { door, headers, body: &value };
@@ -250,11 +251,10 @@ fn enter(shared: &Shared, incoming: &Incoming<'_>) -> Result<(Act, Line), Invoic
             let draw =
                 if shared.scenario.file.faults.none() { WHOLE } else { draw(shared, client_id, &body_sha256, attempt) };
             let Shared { scenario, rates, .. } = shared;
-            Stage { wire, scenario, rates, provider: door.provider, attempt, draw }.decide(&chat)
+            Stage { wire, scenario, rates, provider: door.provider, at, attempt, draw }.decide(&chat)
         }
     };
     let fault = act.fault.map(crate::sim::fault::Fault::name);
-    let at = shared.clock.now();
     let mut state = shared.lock();
     let number = state.books.next_number();
     let id = wire.id(number);

@@ -8,10 +8,12 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::domain::caching::CacheMode;
 use crate::domain::limits::{LimitKind, Limits};
+use crate::domain::message::CacheTtl;
 use crate::domain::plan::{
-    Approval, ContextPlan, DocumentsPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind, StagePlan, ToolKind,
-    ToolPlan,
+    Approval, CachePlan, ContextPlan, DocumentsPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind, StagePlan,
+    ToolKind, ToolPlan,
 };
 use crate::ids::{AgentName, ModelName, StageName, ToolName};
 use crate::spec::documents::bad_pattern;
@@ -120,6 +122,7 @@ pub(crate) fn resolve(
         agents: agents?,
         output_from: from.map(|from| StageName::from(from.value)),
         documents: agent.documents(&names, faults),
+        priority: agent.node.text("priority").and_then(|word| word.value.parse().ok()),
     })
 }
 
@@ -153,7 +156,12 @@ impl Agent<'_> {
         workflow.check(faults);
         if stages.is_empty() {
             let kind = StageKind::Loop { tools: around.tools.to_vec(), call: None };
-            stages.push(StagePlan::new(StageName::from("main"), kind));
+            let cache = cache(&self.node);
+            stages.push(StagePlan { cache, ..StagePlan::new(StageName::from("main"), kind) });
+        } else if self.node.has("cache") {
+            let message = "the agent has stages, and a `[cache]` of its own".to_owned();
+            let help = "say it for each stage that should have one: `[stage.cache]`";
+            self.node.fault(faults, code::CONFLICT, &self.node.key_span("cache"), message, help);
         }
         stages
     }
@@ -325,6 +333,8 @@ impl Agent<'_> {
             overflow,
             declared: declared_or_default(node.as_ref()),
             summary_model: node.as_ref().and_then(|node| self.summary_model(node, overflow, faults)),
+            cache: cache_mode(node.as_ref()),
+            cache_ttl: cache_ttl(node.as_ref()),
         }
     }
 
@@ -391,6 +401,26 @@ impl Agent<'_> {
         }
         limits
     }
+}
+
+/// Whether providers are asked to keep beginnings; the reader has told of a word that is none.
+fn cache_mode(node: Option<&Node<'_>>) -> CacheMode {
+    match node.and_then(|node| node.text("cache")).map(|word| word.value).as_deref() {
+        Some("off") => CacheMode::Off,
+        Some("on") => CacheMode::On,
+        Some(_) | None => CacheMode::Auto,
+    }
+}
+
+fn cache_ttl(node: Option<&Node<'_>>) -> CacheTtl {
+    let is_long = node.and_then(|node| node.text("cache_ttl")).is_some_and(|word| word.value == "long");
+    if is_long { CacheTtl::Long } else { CacheTtl::Short }
+}
+
+/// How answers are kept, of a table that says so.
+pub(crate) fn cache(node: &Node<'_>) -> Option<CachePlan> {
+    let node = node.section("cache")?;
+    Some(CachePlan { ttl: node.duration("ttl")?.value, share: node.boolean("share").unwrap_or(false) })
 }
 
 /// An agent as a tool that a model may call.

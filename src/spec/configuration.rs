@@ -9,29 +9,30 @@ use toml::de::DeTable;
 use crate::domain::ability::{Reasons, Stated};
 use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::{Budget, Period};
-use crate::domain::limits::Limits;
-use crate::ids::{BudgetName, ModelName, PolicyName, ProviderName};
+use crate::domain::limits::{Declared, Limits};
+use crate::domain::policy::Approvals;
+use crate::domain::pricing::Ages;
+use crate::ids::{BudgetName, ModelName, ProviderName};
 use crate::spec::accounts;
-use crate::spec::fault::{Faults, Source, code, suggest};
+use crate::spec::azure;
+use crate::spec::fault::{Faults, Source, code};
 use crate::spec::files::clean;
+use crate::spec::flavour;
 use crate::spec::google::{gemini_address, vertex_address};
 use crate::spec::keys::project::{PERIODS, PROJECT};
 use crate::spec::limits::{Ceilings, ceilings, declared, overlay, under_ceilings};
 use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
-use crate::spec::project::{
-    KeySource, OutputCapField, Policy, PriceOverride, Project, ProviderConfig, Quirks, Wire, host, is_azure, is_openai,
-};
+use crate::spec::policy;
+use crate::spec::prices::{self, Imported};
+use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire, host, is_azure};
 use crate::spec::rates;
 use crate::spec::reader::{At, Node};
-use crate::units::{Money, TokenPrice};
 
 /// The `environment` label of a project that sets none.
 const ENVIRONMENT_DEFAULT: &str = "development";
 /// The most budgets of a project.
 const BUDGETS_MAX: usize = 1_000;
-/// The most that one call may cost beside its tokens; more is a slip of units.
-const PER_CALL_MAX: Money = Money::from_micro(1_000_000_000);
 
 /// A project without a `plimsoll.toml`.
 pub(crate) fn bare(root: &Path) -> Project {
@@ -42,7 +43,11 @@ pub(crate) fn bare(root: &Path) -> Project {
         providers: BTreeMap::new(),
         models: BTreeMap::new(),
         policies: BTreeMap::new(),
+        approvals: Approvals::default(),
+        qualities: policy::qualities(None, &mut Faults::new()),
         prices: Vec::new(),
+        imported: Imported::default(),
+        ages: Ages::DEFAULT,
         budgets: Vec::new(),
         rates: Vec::new(),
         breaker: BreakerPolicy::default(),
@@ -56,10 +61,11 @@ pub(crate) fn resolve(
     root: &Path,
     source: &Source,
     table: &Spanned<DeTable<'_>>,
-    answering: Answering,
+    (answering, environment): (Answering, Option<&str>),
     faults: &mut Faults,
 ) -> Project {
     let node = Node::root(source, table, &PROJECT, faults);
+    let head = node.section("project");
     let models = models(&node, faults);
     let providers: Providers = node
         .sections_by_name("providers")
@@ -67,11 +73,20 @@ pub(crate) fn resolve(
         .map(|(name, node)| provider(root, name, node, &models, faults))
         .collect();
     let (defaults, ceilings) = limits(&node, faults);
+    let own = head.as_ref().and_then(|head| head.text("environment")).map(|environment| environment.value);
+    let environment = environment.map(str::to_owned).or(own).unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned());
+    let qualities = policy::qualities(head.as_ref(), faults);
+    let known = answering.known(&providers);
+    let around = policy::Around { providers: &known, qualities: &qualities, environment: &environment };
+    let (policies, approvals) = policy::resolve(&node, &around, faults);
     let mut project = Project {
-        policies: policies(&node, &answering.known(&providers), faults),
-        prices: prices(&node, faults),
+        policies,
+        approvals,
+        qualities,
+        prices: prices::rows(&node, faults),
+        ages: ages(&node, faults),
         budgets: budgets(&node, faults),
-        rates: rates::limits(&node, &providers, faults),
+        rates: rates::limits(&node, (&known, &providers), faults),
         breaker: rates::breaker(&node, faults),
         providers,
         models,
@@ -79,7 +94,7 @@ pub(crate) fn resolve(
         ceilings,
         ..bare(root)
     };
-    if let Some(head) = node.section("project") {
+    if let Some(head) = head {
         fill_head(&mut project, &head, faults);
     }
     project
@@ -126,21 +141,14 @@ fn provider(
     check_name(node, "a provider", name, faults);
     let (wire, key) = (wire(node), key(root, node, faults));
     let base_url = address(node, wire, &key, faults);
-    let is_openai = is_openai(&base_url);
-    let pins = is_openai || (wire == Wire::Anthropic && !is_azure(&base_url));
-    let field = node.text("output_cap_field").map(|field| field.value);
-    let completion = field.map_or(is_openai, |field| field == "max_completion_tokens");
-    let quirks = Quirks {
-        output_cap_field: if completion { OutputCapField::MaxCompletionTokens } else { OutputCapField::MaxTokens },
-        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(pins),
-        stream_usage: node.boolean("stream_usage").unwrap_or(true),
-        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(is_openai),
-    };
+    let quirks = quirks(node, wire, &base_url);
+    let azure = azure::resolve(node, wire, faults);
     let headers = headers(node, faults);
     let name = ProviderName::from(name.value.as_str());
     let models = models.iter().filter(|(model, _)| model.provider() == name);
     let models = models.map(|(model, stated)| (model.clone(), *stated)).collect();
-    let api_version = api_version(node, faults);
+    let is_header = matches!(wire, Wire::Anthropic | Wire::VertexAnthropic);
+    let api_version = is_header.then(|| api_version(node, faults)).flatten();
     let betas = node.texts("betas").map(|betas| betas.value).unwrap_or_default();
     let betas = betas.into_iter().filter_map(|beta| header_word(node, beta, "betas", faults)).collect();
     let inference_geo = node.text("inference_geo").map(|place| place.value);
@@ -157,21 +165,32 @@ fn provider(
         betas,
         inference_geo,
         models,
+        azure,
         accounts,
         strict,
     };
     (own.name.clone(), own)
 }
 
+/// The wires that OpenAI speaks.
+const OPENAI: [Wire; 3] = [Wire::OpenAiChat, Wire::OpenAiResponses, Wire::AzureOpenAi];
 /// Keys that only some wires know.
-const OF_WIRES: [(&str, &[Wire]); 9] = [
-    ("output_cap_field", &[Wire::OpenAiChat]),
-    ("stream_usage", &[Wire::OpenAiChat]),
-    ("no_cache_writes", &[Wire::OpenAiChat]),
-    ("pin_service_tier", &[Wire::OpenAiChat, Wire::Anthropic, Wire::VertexAnthropic]),
+const OF_WIRES: [(&str, &[Wire]); 14] = [
+    ("output_cap_field", &OPENAI),
+    ("stream_usage", &OPENAI),
+    ("no_cache_writes", &OPENAI),
+    ("flavour", &OPENAI),
+    ("store", &OPENAI),
+    (
+        "pin_service_tier",
+        &[Wire::OpenAiChat, Wire::OpenAiResponses, Wire::AzureOpenAi, Wire::Anthropic, Wire::VertexAnthropic],
+    ),
+    ("deployments", &[Wire::AzureOpenAi]),
+    ("api", &[Wire::AzureOpenAi]),
+    ("auth", &[Wire::AzureOpenAi]),
     ("project", &[Wire::Vertex]),
     ("location", &[Wire::Vertex]),
-    ("api_version", &[Wire::Anthropic, Wire::VertexAnthropic, Wire::Gemini, Wire::Vertex]),
+    ("api_version", &[Wire::AzureOpenAi, Wire::Anthropic, Wire::VertexAnthropic, Wire::Gemini, Wire::Vertex]),
     ("betas", &[Wire::Anthropic, Wire::VertexAnthropic]),
     ("inference_geo", &[Wire::Anthropic]),
 ];
@@ -206,6 +225,33 @@ fn header_word(node: &Node<'_>, word: At<String>, key: &str, faults: &mut Faults
     None
 }
 
+/// What the server does differently: by its flavour, with the table's own keys over it.
+fn quirks(node: &Node<'_>, wire: Wire, base_url: &str) -> Quirks {
+    let flavour = node.text("flavour").map(|word| word.value);
+    let usual = match (wire, &flavour) {
+        (Wire::AzureOpenAi, _) => Quirks::AZURE,
+        // Whoever speaks it speaks OpenAI's own.
+        (Wire::OpenAiResponses, None) => Quirks::OPENAI,
+        (Wire::OpenAiResponses | Wire::OpenAiChat, word) => flavour::quirks(word.as_deref(), base_url),
+        // Their own servers pin the tier; of these quirks they have no other.
+        (Wire::Anthropic, _) => Quirks { pin_service_tier: !is_azure(base_url), ..Quirks::COMPATIBLE },
+        (Wire::VertexAnthropic | Wire::Gemini | Wire::Vertex, _) => Quirks::COMPATIBLE,
+    };
+    let field = node.text("output_cap_field").map(|field| field.value);
+    Quirks {
+        output_cap_field: match field.as_deref() {
+            Some("max_completion_tokens") => OutputCapField::MaxCompletionTokens,
+            Some(_) => OutputCapField::MaxTokens,
+            None => usual.output_cap_field,
+        },
+        pin_service_tier: node.boolean("pin_service_tier").unwrap_or(usual.pin_service_tier),
+        stream_usage: node.boolean("stream_usage").unwrap_or(usual.stream_usage),
+        no_cache_writes: node.boolean("no_cache_writes").unwrap_or(usual.no_cache_writes),
+        store: node.boolean("store").unwrap_or(usual.store),
+        reported_cost: usual.reported_cost,
+    }
+}
+
 /// The wire of a provider. The reader has told of a word that is none; the rest of the table is checked as that of most.
 fn wire(node: &Node<'_>) -> Wire {
     node.text("wire").and_then(|word| Wire::named(&word.value)).unwrap_or(Wire::OpenAiChat)
@@ -215,12 +261,13 @@ fn wire(node: &Node<'_>) -> Wire {
 fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) -> String {
     let given = node.text("base_url").map(|url| base_url(node, &url, faults));
     match wire {
-        Wire::OpenAiChat | Wire::Anthropic | Wire::VertexAnthropic => given.unwrap_or_else(|| {
-            let message = "`base_url` is missing in this provider".to_owned();
-            let help = "say where the API begins, such as `https://api.openai.com/v1`";
-            node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
-            String::new()
-        }),
+        Wire::OpenAiChat | Wire::OpenAiResponses | Wire::AzureOpenAi | Wire::Anthropic | Wire::VertexAnthropic => given
+            .unwrap_or_else(|| {
+                let message = "`base_url` is missing in this provider".to_owned();
+                let help = "say where the API begins, such as `https://api.openai.com/v1`";
+                node.fault(faults, code::MISSING_KEY, &node.span_of("wire"), message, help);
+                String::new()
+            }),
         Wire::Gemini => gemini_address(node, given, key, faults),
         Wire::Vertex => vertex_address(node, given, key, faults),
     }
@@ -343,39 +390,6 @@ pub(crate) fn check_header(node: &Node<'_>, name: &At<String>, value: &At<String
     }
 }
 
-fn policies(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTreeMap<PolicyName, Policy> {
-    let entries = node.sections_by_name("policies");
-    let known: Vec<String> = entries.iter().map(|(name, _)| name.value.clone()).collect();
-    let mut policies = BTreeMap::new();
-    for (name, node) in entries {
-        check_name(&node, "a policy", &name, faults);
-        let models = names::models(&node, "models", providers, faults);
-        let content_filter_fallbacks = names::models(&node, "content_filter_fallbacks", providers, faults);
-        let context_fallbacks = names::models(&node, "context_fallbacks", providers, faults);
-        let to = node.section("downgrade").and_then(|downgrade| downgrade.text("to"));
-        if let Some(to) = &to {
-            check_downgrade(&node, &name.value, to, &known, faults);
-        }
-        let downgrade = to.map(|to| PolicyName::from(to.value));
-        let quality = node.text("quality").map(|quality| quality.value);
-        let declared = declared(node.source, &name.span);
-        let name = PolicyName::from(name.value);
-        let policy = Policy { name, quality, models, content_filter_fallbacks, context_fallbacks, downgrade, declared };
-        policies.insert(policy.name.clone(), policy);
-    }
-    policies
-}
-
-fn check_downgrade(node: &Node<'_>, name: &str, to: &At<String>, known: &[String], faults: &mut Faults) {
-    if to.value == name {
-        let message = format!("the policy `{name}` downgrades to itself");
-        node.fault(faults, code::CONFLICT, &to.span, message, "name another policy");
-    } else if !known.contains(&to.value) {
-        let help = suggest(&to.value, known.iter().map(String::as_str), "");
-        node.fault(faults, code::UNKNOWN_NAME, &to.span, format!("no policy `{}`", to.value), help);
-    }
-}
-
 fn models(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<ModelName, Stated> {
     let nodes = node.sections("models");
     let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
@@ -405,45 +419,18 @@ fn stated(node: &Node<'_>, faults: &mut Faults) -> Option<(ModelName, Stated)> {
     Some((model, stated))
 }
 
-fn prices(node: &Node<'_>, faults: &mut Faults) -> Vec<PriceOverride> {
-    let nodes = node.sections("prices");
-    let named: Vec<At<String>> = nodes.iter().filter_map(|node| node.text("model")).collect();
-    unique(node, &named, "the price of", faults);
-    nodes.iter().filter_map(|node| price(node, faults)).collect()
-}
-
-fn price(node: &Node<'_>, faults: &mut Faults) -> Option<PriceOverride> {
-    let rate = |key| node.price(key).map(|price| price.value);
-    let (model, reason) = (node.text("model")?, node.text("reason").map(|reason| reason.value));
-    let model = names::model(node, &model, &Providers::new(), faults);
-    for key in ["input", "output"] {
-        if let Some(free) = node.price(key).filter(|price| price.value == TokenPrice::default() && reason.is_none()) {
-            let message = format!("the `{key}` price of `{model}` is 0 without a reason");
-            node.fault(faults, code::CONFLICT, &free.span, message, "add `reason = \"…\"`, such as `\"own hardware\"`");
-        }
+/// How old prices may be.
+fn ages(node: &Node<'_>, faults: &mut Faults) -> Ages {
+    let Some(node) = node.section("pricing") else { return Ages::DEFAULT };
+    let (warn, refuse) = (node.duration("warn_after"), node.duration("refuse_after"));
+    let refuse_after = refuse.as_ref().map_or(Ages::DEFAULT.refuse_after, |refuse| refuse.value);
+    let warn_after = warn.as_ref().map_or(Ages::DEFAULT.warn_after.min(refuse_after), |warn| warn.value);
+    if let Some(warn) = warn.filter(|warn| warn.value > refuse_after) {
+        let message = format!("`warn_after` is {}, longer than `refuse_after`", warn.value);
+        node.fault(faults, code::CONFLICT, &warn.span, message, format!("at most {refuse_after}"));
     }
-    if let Some(dear) = node.money("per_call").filter(|fee| fee.value > PER_CALL_MAX) {
-        let message = format!("`per_call` of `{model}` is {}", dear.value);
-        node.fault(
-            faults,
-            code::OUT_OF_RANGE,
-            &dear.span,
-            message,
-            format!("at most {PER_CALL_MAX}: dollars of one call"),
-        );
-    }
-    Some(PriceOverride {
-        input: rate("input")?,
-        output: rate("output")?,
-        cache_read: rate("cache_read"),
-        cache_write: rate("cache_write"),
-        per_call: node.money("per_call").map_or(Money::ZERO, |money| money.value),
-        context_tokens: node.count_u32("context_tokens").map(|count| count.value),
-        max_output_tokens: node.count_u32("max_output_tokens").map(|count| count.value),
-        declared: declared(node.source, &node.span_of("model")),
-        model,
-        reason,
-    })
+    let declared = refuse.map_or(Declared::Default, |refuse| declared(node.source, &refuse.span));
+    Ages { warn_after, refuse_after, declared }
 }
 
 fn budgets(node: &Node<'_>, faults: &mut Faults) -> Vec<Budget> {
@@ -463,7 +450,7 @@ fn budget(node: &Node<'_>, faults: &mut Faults) -> Option<Budget> {
         check_name(node, "a budget", name, faults);
     }
     let (scope, each) = (scope(node, faults), each(node, faults));
-    let time_zone = time_zone(node, faults);
+    let time_zone = names::time_zone(node, faults);
     let period = node.text("per").and_then(|word| period(&word.value));
     Some(Budget {
         name: BudgetName::from(name.as_ref()?.value.as_str()),
@@ -509,21 +496,6 @@ pub(crate) fn check_label(node: &Node<'_>, label: &At<String>, faults: &mut Faul
         let help = "expected 1 to 64 letters, digits, `_`, `-` and `.`, such as `tenant`";
         node.fault(faults, code::BAD_NAME, &label.span, message, help);
     }
-}
-
-fn time_zone(node: &Node<'_>, faults: &mut Faults) -> Option<jiff::tz::TimeZone> {
-    let Some(name) = node.text("time_zone") else { return Some(jiff::tz::TimeZone::UTC) };
-    let zone = jiff::tz::TimeZone::get(&name.value).ok();
-    if zone.is_none() {
-        let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
-        let near = crate::spec::fault::nearest(&name.value, known.iter().map(String::as_str));
-        let help = near.map_or_else(
-            || "expected an IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
-            |near| format!("did you mean `{near}`?"),
-        );
-        node.fault(faults, code::BAD_VALUE, &name.span, format!("no time zone `{}`", name.value), help);
-    }
-    zone
 }
 
 fn period(word: &str) -> Option<Period> {

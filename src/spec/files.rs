@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::spec::fault::{Fault, Source, code};
 
 /// The largest file of a project that is read.
-pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The most agents that a project may have, and the most tools.
 pub(crate) const FILES_MAX: usize = 1_000;
 /// The most entries of a folder that are looked at.

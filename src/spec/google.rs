@@ -70,7 +70,13 @@ fn versioned(node: &Node<'_>, base_url: String, faults: &mut Faults) -> String {
     match (own, named) {
         (_, Some(named)) if !VERSIONS.contains(&named.value.as_str()) => {
             let message = format!("`{}` is no version of Google's", named.value);
-            node.fault(faults, code::BAD_VALUE, &named.span, message, format!("expected one of `{}`", VERSIONS.join("`, `")));
+            node.fault(
+                faults,
+                code::BAD_VALUE,
+                &named.span,
+                message,
+                format!("expected one of `{}`", VERSIONS.join("`, `")),
+            );
             base_url
         }
         (Some(own), Some(named)) if own != named.value => {

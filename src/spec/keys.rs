@@ -3,6 +3,7 @@
 //! Invariant: a key that is not described here is refused, and one that is described is read.
 
 pub(crate) mod agent;
+pub(crate) mod price;
 pub(crate) mod project;
 pub(crate) mod stage;
 pub(crate) mod tool;
@@ -95,8 +96,6 @@ pub(crate) enum Kind {
     Value,
     /// A key that is set in another place; says where.
     Elsewhere(&'static str),
-    /// A later version brings it; says so in plain words.
-    Later(&'static str),
 }
 
 /// The longest length of time that a file may name: a year.

@@ -99,6 +99,7 @@ pub fn value(limits: &Limits, kind: LimitKind) -> Option<LimitValue> {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
         | LimitKind::RequestsPerMinute
@@ -151,6 +152,7 @@ fn set_count(limits: &mut Limits, kind: LimitKind, count: u64) {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
         | LimitKind::RequestsPerMinute
@@ -193,6 +195,7 @@ fn set_time(limits: &mut Limits, kind: LimitKind, time: Millis) {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
         | LimitKind::RequestsPerMinute
@@ -243,6 +246,7 @@ fn read(node: &Node<'_>, kind: LimitKind) -> Option<At<LimitValue>> {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
         | LimitKind::RequestsPerMinute

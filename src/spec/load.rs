@@ -9,6 +9,7 @@ use crate::ids::AgentName;
 use crate::spec::fault::{Faults, Source, code, suggest};
 use crate::spec::files::{self, fault};
 use crate::spec::names::{self, Providers};
+use crate::spec::prices;
 use crate::spec::project::Project;
 use crate::spec::{agent, configuration, reader, tool};
 
@@ -180,7 +181,8 @@ impl Loader {
     fn open(folder: &Path, options: &LoadOptions) -> Self {
         let mut faults = Faults::new();
         let root = std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |root| files::clean(&root));
-        let (mut project, configuration) = read_configuration(&root, options.answering, &mut faults);
+        let (mut project, configuration) = read_configuration(&root, options, &mut faults);
+        project.imported = prices::imported(&root, &mut faults);
         if let Some(environment) = &options.environment {
             if !names::is_label_value(environment) {
                 let help = "expected 1 to 256 printable characters";
@@ -229,7 +231,7 @@ impl Loader {
     }
 }
 
-fn read_configuration(root: &Path, answering: Answering, faults: &mut Faults) -> (Project, Configuration) {
+fn read_configuration(root: &Path, options: &LoadOptions, faults: &mut Faults) -> (Project, Configuration) {
     let path = root.join(PROJECT_FILE);
     let bare = configuration::bare(root);
     if !path.exists() {
@@ -238,7 +240,8 @@ fn read_configuration(root: &Path, answering: Answering, faults: &mut Faults) ->
     let read = files::read(root, &path).map_err(|fault| faults.push(fault)).ok();
     let project = read.as_ref().and_then(|source: &Source| {
         let table = reader::parse(source, faults)?;
-        Some(configuration::resolve(root, source, &table, answering, faults))
+        let how = (options.answering, options.environment.as_deref());
+        Some(configuration::resolve(root, source, &table, how, faults))
     });
     project.map_or((bare, Configuration::Unreadable), |project| (project, Configuration::Whole))
 }

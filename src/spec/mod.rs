@@ -3,23 +3,28 @@
 //! One description of the keys (`keys.rs`) drives both the reader and the JSON Schemas, so that they can't drift apart.
 //! Every fault of every file is found in one pass and reported with its place ([`fault`]).
 //!
-//! Deliberately absent: prices (the price book checks that models have one), keys of providers, the network, and any
-//! clock.
+//! Deliberately absent: whether a model has a price (the price book checks it), keys of providers, the network, and any clock.
 
 mod accounts;
 mod agent;
+mod azure;
 mod configuration;
 pub mod documents;
 pub mod fault;
 mod files;
+pub mod flavour;
 pub(crate) mod google;
 mod json_schema;
 mod keys;
 pub mod limits;
+pub mod litellm;
 pub mod load;
 pub mod load_line;
 mod model;
 mod names;
+mod policy;
+mod price_file;
+pub mod prices;
 pub mod project;
 mod prompt;
 mod rates;

@@ -1,5 +1,7 @@
 //! The `[model]` table of an agent resolved into a [`ModelPlan`].
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::domain::ability::{Abilities, Reasons};
@@ -13,6 +15,8 @@ use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::limits::declared;
 use crate::spec::load::Configuration;
 use crate::spec::names;
+use crate::spec::policy::{self, Policy};
+use crate::spec::project::{AzureApi, Wire};
 use crate::spec::reader::{At, Node};
 
 /// The output cap of one call where the agent says nothing.
@@ -21,7 +25,7 @@ const MAX_OUTPUT_TOKENS: u32 = 2_048;
 const MIN_OUTPUT_TOKENS: u32 = 256;
 
 /// Fields of the wire that `extra` can't set: the runtime sets them, or they could bill what no reservation covers.
-const RESERVED: [(&str, &str); 30] = [
+const RESERVED: [(&str, &str); 37] = [
     ("model", "name it under `models`"),
     ("models", "name fallbacks under `models`: each attempt has a reservation of its own"),
     ("route", "name fallbacks under `models`: each attempt has a reservation of its own"),
@@ -52,11 +56,23 @@ const RESERVED: [(&str, &str); 30] = [
     ("plugins", "a provider's own plugins bill fees that no reservation covers"),
     ("prompt_cache_options", "the provider's `no_cache_writes` sets it"),
     ("prompt_cache_retention", "longer caching has another price"),
+    ("store", "the provider's `store` sets it"),
+    ("previous_response_id", "it brings in input that no reservation covers"),
+    ("conversation", "it brings in input that no reservation covers"),
+    ("context_management", "it runs a model at the provider that no reservation covers"),
+    ("background", "an answer that is fetched later isn't supported by this version"),
+    ("background_options", "an answer that is fetched later isn't supported by this version"),
+    ("max_tool_calls", "the provider's own tools aren't supported by this version"),
 ];
 
+/// Fields that `extra` can't set for models that are asked by Responses, beside [`RESERVED`]: on other wires they are other
+/// servers' to take.
+const RESPONSES_RESERVED: [&str; 7] = ["input", "instructions", "text", "include", "prompt", "truncation", "reasoning"];
+
 /// The keys of `[model]` that a stage may have too.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "policy",
+    "quality",
     "models",
     "content_filter_fallbacks",
     "context_fallbacks",
@@ -69,6 +85,9 @@ const KEYS: [&str; 12] = [
     "stream",
     "extra",
 ];
+
+/// The ways to say which models: one of them.
+const WAYS: [&str; 3] = ["models", "policy", "quality"];
 
 /// Resolves `[model]`; `None` where it is missing or names no model.
 pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<ModelPlan> {
@@ -89,6 +108,7 @@ pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults:
     let plan = overlay(&node, base, surroundings, faults);
     let plan = choice?.over(plan, &node);
     check_asking(&node, &plan, surroundings, faults);
+    check_wire(&node, &plan, surroundings, faults);
     check_tools(agent, &plan, surroundings, faults);
     Some(plan)
 }
@@ -106,7 +126,7 @@ pub(crate) fn of_stage(
         }
         return None;
     }
-    let names_models = node.has("policy") || node.has("models");
+    let names_models = WAYS.iter().any(|way| node.has(way));
     let choice = names_models.then(|| choice(node, surroundings, faults));
     let plan = overlay(node, agents?.clone(), surroundings, faults);
     let plan = match choice {
@@ -114,6 +134,7 @@ pub(crate) fn of_stage(
         None => plan,
     };
     check_asking(node, &plan, surroundings, faults);
+    check_wire(node, &plan, surroundings, faults);
     check_tools(node, &plan, surroundings, faults);
     Some(plan)
 }
@@ -125,15 +146,59 @@ fn abilities<'a>(
 ) -> impl Iterator<Item = (&'a ModelName, Abilities)> {
     let downgrade = plan.downgrade.iter().flat_map(|downgrade| &downgrade.candidates);
     let models = plan.candidates.iter().chain(&plan.after_filter).chain(&plan.after_overflow).chain(downgrade);
-    let stated = &surroundings.project.models;
-    models.map(move |model| (model, Abilities::of(model, PriceBook::builtin().first_of(model), stated.get(model))))
+    let project = surroundings.project;
+    models.map(move |model| {
+        let provider = project.providers.get(&model.provider());
+        let served = provider.map_or_else(|| model.clone(), |provider| provider.served(model));
+        let row = PriceBook::builtin().first_of(&served);
+        (model, Abilities::of(&served, row, project.models.get(model)))
+    })
+}
+
+/// The wire that a model is asked by, where its provider is known.
+fn speaks_responses(model: &ModelName, surroundings: &Surroundings<'_>) -> bool {
+    let provider = surroundings.project.providers.get(&model.provider());
+    provider.is_some_and(|provider| match provider.wire {
+        Wire::OpenAiResponses => true,
+        Wire::AzureOpenAi => provider.azure.as_ref().is_some_and(|azure| azure.api == AzureApi::Responses),
+        Wire::OpenAiChat | Wire::Anthropic | Wire::VertexAnthropic | Wire::Gemini | Wire::Vertex => false,
+    })
+}
+
+/// Reports settings that the wire of a model doesn't have.
+fn check_wire(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
+    let asked = |(model, _): &(&ModelName, Abilities)| speaks_responses(model, surroundings);
+    let Some((model, _)) = abilities(plan, surroundings).find(asked) else { return };
+    let settings = [("stop", !plan.sampling.stop.is_empty()), ("seed", plan.sampling.seed.is_some())];
+    for (key, _) in settings.into_iter().filter(|(_, set)| *set) {
+        let at = [key, "models", "policy", "quality"].into_iter().find(|key| node.has(key)).unwrap_or(key);
+        let message = format!("`{model}` is asked by OpenAI's Responses, which have no `{key}`");
+        node.fault(
+            faults,
+            code::CONFLICT,
+            &node.key_span(at),
+            message,
+            format!("leave `{key}` out, or name another model"),
+        );
+    }
+    for key in RESPONSES_RESERVED.into_iter().filter(|key| plan.sampling.extra.contains_key(*key)) {
+        let at = if node.has("extra") { node.pointed("extra", &format!("/{key}")) } else { node.span.clone() };
+        let message = format!("`extra` can't set `{key}` for `{model}`");
+        node.fault(
+            faults,
+            code::CONFLICT,
+            &at,
+            message,
+            "the runtime sets it, or it would change what a call can cost",
+        );
+    }
 }
 
 /// Reports settings that a model is known to refuse: of what it may be asked, the first one counts.
 fn check_asking(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
     let mut refuse = |key: &str, ability: &str, refuses: &dyn Fn(&Abilities) -> bool| {
         let Some((model, _)) = abilities(plan, surroundings).find(|(_, able)| refuses(able)) else { return };
-        let at = [key, "models", "policy"].into_iter().find(|key| node.has(key)).unwrap_or(key);
+        let at = [key, "models", "policy", "quality"].into_iter().find(|key| node.has(key)).unwrap_or(key);
         let message = format!("`{model}` takes no `{key}`");
         let help = format!(
             "leave `{key}` out, or name another model; if it does take it, say `{ability}` for it under `[[models]]`"
@@ -211,19 +276,22 @@ impl Choice {
 }
 
 fn choice(node: &Node<'_>, surroundings: &Surroundings<'_>, faults: &mut Faults) -> Option<Choice> {
-    let has = (node.has("policy"), node.has("models"));
-    if has == (true, true) {
-        let message = "`models` and `policy` are both there".to_owned();
-        node.fault(faults, code::CONFLICT, &node.key_span("models"), message, "keep one of them");
+    let ways: Vec<&str> = WAYS.into_iter().filter(|way| node.has(way)).collect();
+    if let [first, second, ..] = ways.as_slice() {
+        let message = format!("`{first}` and `{second}` are both there");
+        node.fault(faults, code::CONFLICT, &node.key_span(first), message, "keep one of them");
     }
-    if has == (false, false) {
+    if ways.is_empty() {
         let message = "`[model]` names no model".to_owned();
-        let help = "add `policy = \"…\"`, or `models = [\"provider/model\"]`";
+        let help = "add `policy = \"…\"`, `quality = \"…\"`, or `models = [\"provider/model\"]`";
         node.fault(faults, code::MISSING_KEY, &node.span, message, help);
     }
-    let listed = has.1.then(|| names::models(node, "models", &surroundings.providers, faults));
+    let listed = node.has("models").then(|| names::models(node, "models", &surroundings.providers, faults));
     if let Some(name) = node.text("policy") {
         return of_policy(node, &name, surroundings, faults);
+    }
+    if let Some(tier) = node.text("quality") {
+        return of_quality(node, &tier, surroundings, faults);
     }
     let candidates = listed.filter(|models| !models.is_empty())?;
     let declared = declared(node.source, &node.key_span("models"));
@@ -251,11 +319,46 @@ fn of_policy(
         }
         return None;
     };
+    chosen(policy, policies)
+}
+
+/// The lowest policy that is good enough for a tier of quality.
+fn of_quality(
+    node: &Node<'_>,
+    tier: &At<String>,
+    surroundings: &Surroundings<'_>,
+    faults: &mut Faults,
+) -> Option<Choice> {
+    let project = surroundings.project;
+    if surroundings.configuration != Configuration::Whole {
+        return None;
+    }
+    let quality = policy::quality(node, tier, &project.qualities, faults)?;
+    let (message, help) = match policy::for_quality(&project.policies, quality.rank) {
+        Ok(Some(policy)) => return chosen(policy, &project.policies),
+        Ok(None) => (
+            format!("no policy is good for the quality `{}`", quality.name),
+            "give a policy of `plimsoll.toml` that `quality`, or list `models`".to_owned(),
+        ),
+        Err(several) => (
+            format!("several policies are equally good for the quality `{}`", quality.name),
+            format!("name one with `policy`: {}", several.join(", ")),
+        ),
+    };
+    node.fault(faults, code::CONFLICT, &tier.span, message, help);
+    None
+}
+
+fn chosen(policy: &Policy, policies: &BTreeMap<PolicyName, Policy>) -> Option<Choice> {
     if policy.models.is_empty() {
         return None;
     }
-    let target = policy.downgrade.as_ref().and_then(|to| policies.get(to));
-    let downgrade = target.map(|to| DowngradePlan { policy: to.name.clone(), candidates: to.models.clone() });
+    let target = policy.downgrade.as_ref().and_then(|to| Some((to, policies.get(&to.to)?)));
+    let downgrade = target.map(|(how, to)| DowngradePlan {
+        policy: to.name.clone(),
+        candidates: to.models.clone(),
+        rules: how.rules.clone(),
+    });
     let policy = policy.clone();
     Some(Choice {
         policy: Some(policy.name),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{ModelName, ProviderName};
-use crate::spec::fault::{Faults, code, suggest};
+use crate::spec::fault::{Faults, code, nearest, suggest};
 use crate::spec::project::ProviderConfig;
 use crate::spec::reader::{At, Node};
 
@@ -38,7 +38,7 @@ pub(crate) fn is_variable(text: &str) -> bool {
 }
 
 /// True for `provider/model`.
-fn is_model(text: &str) -> bool {
+pub(crate) fn is_model(text: &str) -> bool {
     text.len() <= MODEL_CHARS_MAX
         && text.split_once('/').is_some_and(|(provider, model)| is_name(provider) && !model.is_empty())
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
@@ -72,6 +72,14 @@ pub(crate) fn model(node: &Node<'_>, name: &At<String>, providers: &Providers, f
         let known = providers.keys().map(ProviderName::as_str);
         let message = format!("no provider `{}` is configured", model.provider());
         node.fault(faults, code::UNKNOWN_NAME, &name.span, message, suggest(model.provider().as_str(), known, ""));
+    } else if let Some(azure) = providers.get(&model.provider()).and_then(|provider| provider.azure.as_ref())
+        && !azure.deployments.contains_key(model.model())
+    {
+        let provider = model.provider();
+        let message = format!("`{provider}` has no deployment `{}`: nobody knows what it costs", model.model());
+        let otherwise = format!("add `[providers.{provider}.deployments.{}]` with `model` and `scope`", model.model());
+        let help = suggest(model.model(), azure.deployments.keys().map(String::as_str), &otherwise);
+        node.fault(faults, code::UNKNOWN_NAME, &name.span, message, help);
     }
     model
 }
@@ -92,6 +100,22 @@ pub(crate) fn unique(node: &Node<'_>, names: &[At<String>], what: &str, faults: 
             node.fault(faults, code::DUPLICATE, &name.span, message, "name it once");
         }
     }
+}
+
+/// The time zone of a table; UTC where it names none.
+pub(crate) fn time_zone(node: &Node<'_>, faults: &mut Faults) -> Option<jiff::tz::TimeZone> {
+    let Some(name) = node.text("time_zone") else { return Some(jiff::tz::TimeZone::UTC) };
+    let zone = jiff::tz::TimeZone::get(&name.value).ok();
+    if zone.is_none() {
+        let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
+        let near = nearest(&name.value, known.iter().map(String::as_str));
+        let help = near.map_or_else(
+            || "expected an IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        node.fault(faults, code::BAD_VALUE, &name.span, format!("no time zone `{}`", name.value), help);
+    }
+    zone
 }
 
 #[cfg(test)]

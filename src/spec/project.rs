@@ -7,13 +7,16 @@ use crate::domain::ability::{Abilities, Stated};
 use crate::domain::account::{Account, Accounts};
 use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::Budget;
-use crate::domain::limits::{Declared, Limits};
-use crate::domain::pricing::{Factor, PriceBook};
+use crate::domain::limits::Limits;
+use crate::domain::policy::Approvals;
+use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
 use crate::domain::rate::RateLimit;
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
-use crate::units::{Millis, Money, TokenPrice};
+pub use crate::spec::policy::{Downgrade, Policy, Quality};
+use crate::spec::prices::Imported;
+use crate::units::Millis;
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]
@@ -28,8 +31,16 @@ pub struct Project {
     pub providers: BTreeMap<ProviderName, ProviderConfig>,
     /// Model policies, by their key.
     pub policies: BTreeMap<PolicyName, Policy>,
-    /// Prices over the built-in book, in the order of the file.
-    pub prices: Vec<PriceOverride>,
+    /// Models that are denied, in the project's environment.
+    pub approvals: Approvals,
+    /// The tiers of quality, the lowest first.
+    pub qualities: Vec<String>,
+    /// Prices over the built-in book and the imported ones, in the order of the file.
+    pub prices: Vec<PriceRow>,
+    /// Prices that were imported over the built-in book.
+    pub imported: Imported,
+    /// How old prices may be.
+    pub ages: Ages,
     /// What the project says of models, whichever provider has them.
     pub models: BTreeMap<ModelName, Stated>,
     /// Budgets, in the order of the file.
@@ -42,50 +53,6 @@ pub struct Project {
     pub defaults: Limits,
     /// What no agent's limits may exceed.
     pub ceilings: Ceilings,
-}
-
-/// A model policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Its key under `[policies]`.
-    pub name: PolicyName,
-    /// What the business may expect of it.
-    pub quality: Option<String>,
-    /// Approved models: the first is primary, the rest are fallbacks.
-    pub models: Vec<ModelName>,
-    /// Who may take over what a content filter or a refusal stopped.
-    pub content_filter_fallbacks: Vec<ModelName>,
-    /// Who takes over, after `models`, where a request was too long.
-    pub context_fallbacks: Vec<ModelName>,
-    /// The policy to fall to when money runs short.
-    pub downgrade: Option<PolicyName>,
-    /// Where it was declared.
-    pub declared: Declared,
-}
-
-/// A price over the built-in book.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PriceOverride {
-    /// The model.
-    pub model: ModelName,
-    /// Of input tokens.
-    pub input: TokenPrice,
-    /// Of output tokens, reasoning included.
-    pub output: TokenPrice,
-    /// Of input read from a cache.
-    pub cache_read: Option<TokenPrice>,
-    /// Of input written to a cache.
-    pub cache_write: Option<TokenPrice>,
-    /// Of each call, beside the tokens.
-    pub per_call: Money,
-    /// The model's window.
-    pub context_tokens: Option<u32>,
-    /// The model's largest output.
-    pub max_output_tokens: Option<u32>,
-    /// Why this is the price; there is one where a price is 0.
-    pub reason: Option<String>,
-    /// Where it was declared.
-    pub declared: Declared,
 }
 
 /// How a provider is reached.
@@ -111,6 +78,8 @@ pub struct ProviderConfig {
     pub inference_geo: Option<String>,
     /// What the project says of this provider's models.
     pub models: BTreeMap<ModelName, Stated>,
+    /// How Azure is reached, where this is Azure.
+    pub azure: Option<Azure>,
     /// Its accounts beside its own key, in the order of the file.
     pub accounts: Vec<ProviderAccount>,
     /// True where a run that no account is for is refused, instead of being paid by the provider's own key.
@@ -133,8 +102,8 @@ impl ProviderConfig {
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
         match self.wire {
-            Wire::OpenAiChat => self.openai_factor(),
-            Wire::Anthropic | Wire::Gemini => None,
+            Wire::OpenAiChat | Wire::OpenAiResponses => self.openai_factor(),
+            Wire::AzureOpenAi | Wire::Anthropic | Wire::Gemini => None,
             // Every location but the global one costs more, where the model's row says so (PROVIDERS §5).
             Wire::Vertex => priced_location(&self.base_url).map(|_| Factor::VertexNonGlobalEndpoint),
             Wire::VertexAnthropic => self
@@ -180,8 +149,107 @@ impl ProviderConfig {
     /// What one of its models can do, as far as anybody says.
     #[must_use]
     pub fn abilities(&self, model: &ModelName) -> Abilities {
-        Abilities::of(model, PriceBook::builtin().first_of(model), self.models.get(model))
+        let served = self.served(model);
+        Abilities::of(&served, PriceBook::builtin().first_of(&served), self.models.get(model))
     }
+
+    /// The model that answers where this one is asked: Azure's base model of a deployment, else the model itself.
+    #[must_use]
+    pub fn served(&self, model: &ModelName) -> ModelName {
+        let deployment = self.azure.as_ref().and_then(|azure| azure.deployments.get(model.model()));
+        deployment.map_or_else(|| model.clone(), |deployment| deployment.scope.names(&deployment.model).base)
+    }
+
+    /// The name that the price of a deployment is known by; `None` for what is none.
+    #[must_use]
+    pub fn priced_as(&self, model: &ModelName) -> Option<ModelName> {
+        let deployment = self.azure.as_ref()?.deployments.get(model.model())?;
+        Some(deployment.scope.names(&deployment.model).priced)
+    }
+}
+
+/// How Azure `OpenAI` is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Azure {
+    /// The version of classic deployments' API, such as `2024-10-21`; `None` for the v1 path, which has none.
+    pub api_version: Option<String>,
+    /// Which of `OpenAI`'s wires its deployments are asked by.
+    pub api: AzureApi,
+    /// What the key is.
+    pub auth: AzureAuth,
+    /// The base model and the scope of each deployment: what it costs.
+    pub deployments: BTreeMap<String, Deployment>,
+}
+
+/// Which of `OpenAI`'s wires Azure is asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureApi {
+    /// Chat completions.
+    Chat,
+    /// Responses.
+    Responses,
+}
+
+/// What Azure is shown. Never both: the one that isn't meant could be the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureAuth {
+    /// A key of the resource, in the header `api-key`.
+    ApiKey,
+    /// A token of Entra, in `Authorization`.
+    Entra,
+}
+
+/// What stands behind the name of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// The base model, as replies name it: `gpt-6.1-sol`.
+    pub model: String,
+    /// Where it runs.
+    pub scope: DeploymentScope,
+}
+
+/// Where a deployment runs, which decides its price (PROVIDERS §4). One with provisioned throughput isn't billed by the
+/// token, and has no word here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeploymentScope {
+    /// Anywhere.
+    Global,
+    /// In the data zone of the United States.
+    DataZoneUs,
+    /// In the European data zone.
+    DataZoneEu,
+}
+
+impl DeploymentScope {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Global, Self::DataZoneUs, Self::DataZoneEu];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::DataZoneUs => "data-zone-us",
+            Self::DataZoneEu => "data-zone-eu",
+        }
+    }
+
+    /// What the price book calls the price of a base model here.
+    fn names(self, model: &str) -> DeploymentNames {
+        let zone = match self {
+            Self::Global => "",
+            Self::DataZoneUs => "us/",
+            Self::DataZoneEu => "eu/",
+        };
+        let name = |zone: &str| ModelName::from(format!("azure/{zone}{model}"));
+        DeploymentNames { base: name(""), priced: name(zone) }
+    }
+}
+
+/// What the price book calls a base model.
+struct DeploymentNames {
+    base: ModelName,
+    priced: ModelName,
 }
 
 /// What Google's hosts end with, and Vertex's host of no place in particular.
@@ -196,11 +264,6 @@ pub(crate) fn host(url: &str) -> Option<&str> {
     authority.split(':').next()
 }
 
-/// True for OpenAI's own hosts.
-pub(crate) fn is_openai(url: &str) -> bool {
-    host(url).is_some_and(|host| host == "api.openai.com" || host.ends_with(OPENAI_REGIONAL))
-}
-
 /// True for Azure's hosts.
 pub(crate) fn is_azure(url: &str) -> bool {
     host(url).is_some_and(|host| host.ends_with(".azure.com"))
@@ -211,6 +274,10 @@ pub(crate) fn is_azure(url: &str) -> bool {
 pub enum Wire {
     /// OpenAI Chat Completions, and whatever speaks it.
     OpenAiChat,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Either of them at Azure.
+    AzureOpenAi,
     /// Anthropic Messages: its own API, and Claude on Foundry.
     Anthropic,
     /// Anthropic Messages on Vertex AI.
@@ -223,13 +290,23 @@ pub enum Wire {
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::OpenAiChat, Self::Anthropic, Self::VertexAnthropic, Self::Gemini, Self::Vertex];
+    pub const ALL: [Self; 7] = [
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::AzureOpenAi,
+        Self::Anthropic,
+        Self::VertexAnthropic,
+        Self::Gemini,
+        Self::Vertex,
+    ];
 
     /// Its word in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::OpenAiResponses => "openai-responses",
+            Self::AzureOpenAi => "azure-openai",
             Self::Anthropic => "anthropic",
             Self::VertexAnthropic => "vertex-anthropic",
             Self::Gemini => "gemini",
@@ -279,6 +356,43 @@ pub struct Quirks {
     pub stream_usage: bool,
     /// Send `prompt_cache_options: {mode: "explicit"}`: no cache writes are charged (OpenAI from gpt-5.6 on).
     pub no_cache_writes: bool,
+    /// Let the provider keep its answers: `store` of OpenAI Responses.
+    pub store: bool,
+    /// Where the server tells what it charged, beside the counts.
+    pub reported_cost: Option<ReportedCost>,
+}
+
+impl Quirks {
+    /// Those of `OpenAI` itself.
+    pub const OPENAI: Self = Self {
+        output_cap_field: OutputCapField::MaxCompletionTokens,
+        pin_service_tier: true,
+        stream_usage: true,
+        no_cache_writes: true,
+        store: false,
+        reported_cost: None,
+    };
+    /// Those of Azure, whose older versions refuse the fields that pin a price: bounds take the dearest there, unless the
+    /// project says that its deployments take them.
+    pub const AZURE: Self = Self { pin_service_tier: false, no_cache_writes: false, ..Self::OPENAI };
+    /// Those of a server that nobody knows: the fields that all take.
+    pub const COMPATIBLE: Self = Self {
+        output_cap_field: OutputCapField::MaxTokens,
+        pin_service_tier: false,
+        stream_usage: true,
+        no_cache_writes: false,
+        store: false,
+        reported_cost: None,
+    };
+}
+
+/// How a server tells what it charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportedCost {
+    /// `usage.cost`, a decimal of USD.
+    Usd,
+    /// `usage.cost_in_usd_ticks`, whole ticks of a ten-thousand-millionth of a dollar.
+    UsdTicks,
 }
 
 /// The field that caps the output.

@@ -16,17 +16,20 @@ use crate::units::Millis;
 /// The most rates of a project.
 const RATES_MAX: usize = 1_000;
 
-pub(crate) fn limits(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> Vec<RateLimit> {
+/// What models are checked against, and what the project configures: with `--sim` those differ.
+type Around<'a> = (&'a Providers, &'a Providers);
+
+pub(crate) fn limits(node: &Node<'_>, around: Around<'_>, faults: &mut Faults) -> Vec<RateLimit> {
     let nodes = node.sections("rates");
     if nodes.len() > RATES_MAX {
         let message = format!("the project has {} rates", nodes.len());
         node.fault(faults, code::TOO_MANY, &node.span_of("rates"), message, format!("at most {RATES_MAX}"));
     }
-    nodes.iter().map(|node| limit(node, providers, faults)).collect()
+    nodes.iter().map(|node| limit(node, around, faults)).collect()
 }
 
-fn limit(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> RateLimit {
-    let (scope, each) = (scope(node, providers, faults), each(node, faults));
+fn limit(node: &Node<'_>, around: Around<'_>, faults: &mut Faults) -> RateLimit {
+    let (scope, each) = (scope(node, around, faults), each(node, faults));
     let number = |key| node.count_u32(key).and_then(|count| NonZeroU32::new(count.value));
     let (requests, tokens) = (number("requests_per_minute"), number("tokens_per_minute"));
     let concurrent = number("concurrent");
@@ -38,13 +41,13 @@ fn limit(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> RateLim
     RateLimit { scope, each, requests, tokens, concurrent, declared: declared(node.source, &node.span) }
 }
 
-fn scope(node: &Node<'_>, providers: &Providers, faults: &mut Faults) -> BTreeMap<String, String> {
+fn scope(node: &Node<'_>, (known, configured): Around<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
     let mut scope = BTreeMap::new();
     for (word, value) in node.texts_by_name("scope") {
         match word.value.as_str() {
-            "provider" => check_provider(node, &value, providers, faults),
-            "model" => drop(names::model(node, &value, providers, faults)),
-            "account" => check_account(node, &value, providers, faults),
+            "provider" => check_provider(node, &value, known, faults),
+            "model" => drop(names::model(node, &value, known, faults)),
+            "account" => check_account(node, &value, configured, faults),
             _ => check_label(node, &word, faults),
         }
         if !is_label_value(&value.value) {

@@ -302,10 +302,6 @@ impl<'a> Node<'a> {
     }
 
     fn check_value(&self, key: &str, kind: &Kind, value: &'a Spanned<DeValue<'a>>, faults: &mut Faults) {
-        if let Kind::Later(instead) = kind {
-            let message = format!("`{}` is not supported by this version", self.path_of(key));
-            return self.fault(faults, code::UNSUPPORTED, &self.key_span(key), message, *instead);
-        }
         if let Kind::Elsewhere(place) = kind {
             let message = format!("`{}` can't be set {}", key, self.place());
             return self.fault(faults, code::CONFLICT, &self.key_span(key), message, *place);
@@ -321,7 +317,7 @@ impl<'a> Node<'a> {
             Kind::Texts { .. } | Kind::TextsOrText { .. } => {}
             Kind::Count { .. } | Kind::Integer | Kind::Number { .. } | Kind::Money | Kind::Price => {}
             Kind::Duration { .. } | Kind::Durations { .. } | Kind::Instant | Kind::TextsByName => {}
-            Kind::JsonSchema | Kind::Json | Kind::Value | Kind::Later(_) | Kind::Elsewhere(_) => {}
+            Kind::JsonSchema | Kind::Json | Kind::Value | Kind::Elsewhere(_) => {}
         }
     }
 }
@@ -362,9 +358,7 @@ fn read(kind: &Kind, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Parsed, 
         Kind::JsonSchema | Kind::Json => reading.nested().and_then(|_| to_json(value)).map(Parsed::Json),
         Kind::Value if value.get_ref().as_str().is_some() => reading.text().map(Value::String).map(Parsed::Json),
         Kind::Value => reading.text_or_table().and_then(|_| to_json(value)).map(Parsed::Json),
-        Kind::Later(instead) | Kind::Elsewhere(instead) => {
-            Err(reading.problem(code::UNSUPPORTED, String::new(), instead.to_owned()))
-        }
+        Kind::Elsewhere(place) => Err(reading.problem(code::CONFLICT, String::new(), place.to_owned())),
     }
 }
 

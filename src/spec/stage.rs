@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::domain::limits::Limits;
-use crate::domain::plan::{CallPlan, ModelPlan, OnError, Plan, StageKind, StagePlan, ToolPlan};
+use crate::domain::plan::{CachePlan, CallPlan, ModelPlan, OnError, Plan, StageKind, StagePlan, ToolPlan};
 use crate::domain::template::sole_expression;
 use crate::ids::{AgentName, StageName, ToolName};
-use crate::spec::agent::Surroundings;
+use crate::spec::agent::{self, Surroundings};
 use crate::spec::fault::{Faults, code, suggest};
 use crate::spec::json_schema;
 use crate::spec::keys::stage::{KEYS_NEEDED, KEYS_OF_KINDS, STAGES_MAX};
@@ -174,7 +174,13 @@ impl Stage<'_> {
             limits: limits.map(|limits| Box::new(limits.limits)),
             cost,
             history: self.history(),
+            cache: self.cache(),
         })
+    }
+
+    /// Of a map, what is said of each item.
+    fn cache(&self) -> Option<CachePlan> {
+        agent::cache(&self.node).or_else(|| agent::cache(&self.node.section("each")?))
     }
 
     fn kind(&self, names: &Names, faults: &mut Faults) -> Option<StageKind> {

@@ -11,9 +11,11 @@ use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Dimensions, Rollup, RollupKey, RollupMore};
+use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
+use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
+use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
 use crate::store::read;
@@ -38,6 +40,8 @@ pub(crate) struct Books {
     /// Entries of the audit log of this group.
     audit: Vec<AuditEntry>,
     audit_next: u64,
+    /// Answers that are kept.
+    answers: Answers,
     bytes: usize,
 }
 
@@ -45,7 +49,7 @@ pub(crate) struct Books {
 pub(crate) struct OpenRun {
     /// Shared with readers, who see it as of the last commit: what changes it makes one of its own.
     summary: Arc<RunSummary>,
-    dimensions: Dimensions,
+    counted: Counted,
     stored: Stored,
     /// Events of this group, as stored: the last of the log.
     pending: Vec<Vec<u8>>,
@@ -80,9 +84,9 @@ pub(crate) struct Published {
 }
 
 impl OpenRun {
-    fn new(summary: RunSummary, dimensions: Dimensions) -> Self {
+    fn new(summary: RunSummary, counted: Counted) -> Self {
         let (summary, pending) = (Arc::new(summary), Vec::new());
-        Self { summary, dimensions, stored: Stored::Nothing, pending, money: None, holds_money: false }
+        Self { summary, counted, stored: Stored::Nothing, pending, money: None, holds_money: false }
     }
 
     /// A run as its log tells it.
@@ -93,7 +97,7 @@ impl OpenRun {
             return Err(read::headless(run));
         };
         let stored = if summary.state.is_ended() { Stored::Ended } else { Stored::Open };
-        Ok(Self { stored, ..Self::new(summary, Dimensions::of(created)) })
+        Ok(Self { stored, ..Self::new(summary, Counted::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -115,7 +119,9 @@ impl OpenRun {
 
 impl Books {
     pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, Box<OpenRun>>) -> Result<Self, StoreError> {
-        let audit_next = read::audit_next(&*reader.view()?)?;
+        let view = reader.view()?;
+        let (audit_next, answers) = (read::audit_next(&*view)?, Answers::load(&*view)?);
+        drop(view);
         Ok(Self {
             reader,
             runs,
@@ -126,6 +132,7 @@ impl Books {
             new_plans: Vec::new(),
             audit: Vec::new(),
             audit_next,
+            answers,
             bytes: 0,
         })
     }
@@ -150,13 +157,16 @@ impl Books {
         let seq = if let Event::Created(created) = &event {
             self.refuse_twice(run)?;
             let summary = RunSummary::start(run, at, created);
-            let dimensions = Dimensions::of(created);
-            self.runs.insert(run, Box::new(OpenRun::new(summary, dimensions)));
+            let counted = Counted::of(created);
+            self.runs.insert(run, Box::new(OpenRun::new(summary, counted)));
             0
         } else {
             self.fetch(run)?;
             self.fold(run, at, &event)?
         };
+        if let Event::Settled(settled) = &event {
+            self.answers.keep(at, settled)?;
+        }
         let recorded = Recorded { seq, at, event };
         let content =
             serde_json::to_vec(&recorded).map_err(|error| StoreError::unwritable(&keys::event(run, seq), &error))?;
@@ -226,6 +236,7 @@ impl Books {
                 published.open.push(open.summary.clone());
             }
         }
+        self.answers.write(&mut batch);
         self.write_rollups(&mut batch)?;
         Ok((batch, published))
     }
@@ -246,7 +257,7 @@ impl Books {
             }
             Ok(())
         };
-        rollup::fold(&open.summary, &open.dimensions, at, event, &mut row)?;
+        rollup::fold(&open.summary, &open.counted, at, event, &mut row)?;
         let seq = open.summary.events;
         Arc::make_mut(&mut open.summary).apply(at, event);
         Ok(seq)
@@ -289,12 +300,20 @@ impl Books {
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
             let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
-            let record = match (thread, more) {
-                (None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
-                (Some(thread), None) => codec::seal_compact(&place, &(&key, &row.rollup, thread))?,
-                // No thread has an empty name.
-                (thread, Some(more)) => {
-                    codec::seal_compact(&place, &(&key, &row.rollup, thread.unwrap_or_default(), more))?
+            let caches = RollupCaches::of(&row.rollup);
+            let tightness = Some(&row.rollup.tightness).filter(|tightness| **tightness != Tightness::default());
+            // Each part needs those before it; no thread has an empty name.
+            let name = thread.unwrap_or_default();
+            let record = match (thread, more, caches, tightness) {
+                (None, None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
+                (Some(_), None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name))?,
+                (_, Some(more), None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name, more))?,
+                (_, more, Some(_), None) => {
+                    codec::seal_compact(&place, &(&key, &row.rollup, name, more.unwrap_or_default(), caches))?
+                }
+                (_, more, _, Some(tightness)) => {
+                    let of = (&key, &row.rollup, name, more.unwrap_or_default(), caches, tightness);
+                    codec::seal_compact(&place, &of)?
                 }
             };
             batch.put(place, record);

@@ -79,7 +79,8 @@ pub struct Migration {
 /// changes, but who doesn't know them can't read such logs. So has format 3: usage that contradicts itself, blocks that only
 /// a provider understands, reasons to stop, and rollups with more behind the row. Format 4 writes less: of an open run no
 /// summary, and no place in the list by state (the records of money list the open runs); the log of one that ended takes the
-/// place of its first record.
+/// place of its first record. It has answers that are kept and facts of caches, and still more behind the rows: what
+/// caches did, and how tight bounds were, of runs that are made from here on.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, apply: |_| Ok(()) },
     Migration { from: 2, apply: |_| Ok(()) },

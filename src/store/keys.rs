@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::event::RunState;
+use crate::domain::event::{AnswerKey, RunState};
 use crate::domain::rollup::{Day, Dimensions};
 use crate::ids::{AgentName, BudgetName, PlanHash, PriceId, RunId};
 use crate::store::engine::Span;
@@ -41,10 +41,12 @@ pub enum Table {
     ByKey = 0x42,
     /// The audit log: number.
     Audit = 0x50,
+    /// Answers that are kept: what names the request.
+    Answer = 0x60,
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 14] = [
+    const ALL: [(Self, &'static str); 15] = [
         (Self::Meta, "the store's head"),
         (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
@@ -59,6 +61,7 @@ impl Table {
         (Self::ByLabel, "the index by label"),
         (Self::ByKey, "the index by key"),
         (Self::Audit, "the audit log's entry"),
+        (Self::Answer, "the kept answer"),
     ];
 
     /// Its byte.
@@ -142,6 +145,16 @@ pub(crate) fn frozen(price: &PriceId) -> Vec<u8> {
 
 pub(crate) fn audit(number: u64) -> Vec<u8> {
     key(Table::Audit, &[&number.to_be_bytes()])
+}
+
+pub(crate) fn answer(key: &AnswerKey) -> Vec<u8> {
+    self::key(Table::Answer, &[&key.0])
+}
+
+/// What names the request of a kept answer.
+pub(crate) fn answer_of(key: &[u8]) -> Option<AnswerKey> {
+    let (_, name) = key.split_first()?;
+    Some(AnswerKey(name.try_into().ok()?))
 }
 
 /// The number of an audit entry's key.
@@ -246,7 +259,9 @@ pub fn describe(key: &[u8]) -> String {
         Table::Audit => {
             audit_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))
         }
-        Table::Budget | Table::Frozen | Table::Ring | Table::Rollup | Table::ByKey => format!("{name} (key {})", hex()),
+        Table::Budget | Table::Frozen | Table::Ring | Table::Rollup | Table::ByKey | Table::Answer => {
+            format!("{name} (key {})", hex())
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! damaged is refused, and nothing is written to it.
 //! Deliberately absent: any decision (the ledger decides), retention by time, and a second writer.
 
+mod answers;
 mod books;
 mod codec;
 pub mod engine;
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::audit::{Act, AuditEntry, Freeze, Freezes};
-use crate::domain::event::{AccountKey, Recorded};
+use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
@@ -49,6 +50,7 @@ use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
 use crate::units::Timestamp;
 
+pub use crate::store::answers::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
 pub use crate::store::error::StoreError;
 pub use crate::store::read::{RUNS_MAX, RunFilter};
 pub use crate::store::verify::Verified;
@@ -303,6 +305,22 @@ impl Store {
     /// When a record is damaged.
     pub fn accounts(&self) -> Result<Vec<(AccountKey, Account)>, StoreError> {
         read::accounts(&*self.shared()?.reader.view()?)
+    }
+
+    /// One budget account; `None` where nothing was ever placed on it.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn budget(&self, key: &AccountKey) -> Result<Option<Account>, StoreError> {
+        read::budget(&*self.shared()?.reader.view()?, key)
+    }
+
+    /// An answer that is kept; its time may be up.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn answer(&self, key: &AnswerKey) -> Result<Option<KeptAnswer>, StoreError> {
+        read::answer(&*self.shared()?.reader.view()?, key)
     }
 
     /// Every open reservation.

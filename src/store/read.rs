@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::domain::audit::AuditEntry;
-use crate::domain::event::{AccountKey, Created, Event, Labels, Recorded, RunState};
+use crate::domain::event::{AccountKey, AnswerKey, Created, Event, KeptAnswer, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold, RunMoney};
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{Day, Rollup, RollupKey, RollupMore};
+use crate::domain::rollup::{Day, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, RunId};
 use crate::store::codec;
@@ -195,8 +195,15 @@ fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreErro
     let (thread, rest): (Arc<str>, &[u8]) = codec::middle_compact(key, rest)?;
     of.1.thread = Some(thread).filter(|thread| !thread.is_empty());
     if !rest.is_empty() {
-        let more: RollupMore = codec::end_compact(key, rest)?;
+        let (more, rest): (RollupMore, &[u8]) = codec::middle_compact(key, rest)?;
         more.add_to(&mut rollup);
+        if !rest.is_empty() {
+            let (caches, rest): (Option<RollupCaches>, &[u8]) = codec::middle_compact(key, rest)?;
+            rollup.caches = caches.unwrap_or_default();
+            if !rest.is_empty() {
+                rollup.tightness = codec::end_compact(key, rest)?;
+            }
+        }
     }
     Ok((of, rollup))
 }
@@ -263,6 +270,12 @@ pub(crate) fn budget(view: &dyn View, account: &AccountKey) -> Result<Option<Acc
         return Ok(Some(value));
     }
     Err(StoreError::Record { what: keys::describe(&key), why: format!("it is of {found}") })
+}
+
+/// An answer that is kept.
+pub(crate) fn answer(view: &dyn View, key: &AnswerKey) -> Result<Option<KeptAnswer>, StoreError> {
+    let place = keys::answer(key);
+    view.get(&place)?.map(|record| codec::open_json(&place, &record)).transpose()
 }
 
 /// The run that last took a caller's key.

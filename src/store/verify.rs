@@ -7,7 +7,7 @@ use crate::domain::event::{
     AccountKey, Call, ChildEnded, CostSource, Created, Ended, Event, Parent, Purpose, Recorded, Reserved,
 };
 use crate::domain::ledger::Account;
-use crate::domain::rollup::{self, Day, Dimensions, Rollup, RollupKey};
+use crate::domain::rollup::{self, Counted, Day, Rollup, RollupKey};
 use crate::domain::summary::RunSummary;
 use crate::ids::{PriceId, ReservationId, RunId, StageName};
 use crate::store::engine::{Reader, View};
@@ -176,10 +176,10 @@ impl Audit {
             return Err(StoreError::damaged(format!("the log of run {run} doesn't begin with its creation")));
         };
         let mut summary = RunSummary::start(run, *at, created);
-        let dimensions = Dimensions::of(created);
+        let counted = Counted::of(created);
         for recorded in rest {
             let rollups = &mut self.rollups;
-            rollup::fold::<StoreError>(&summary, &dimensions, recorded.at, &recorded.event, &mut |key, change| {
+            rollup::fold::<StoreError>(&summary, &counted, recorded.at, &recorded.event, &mut |key, change| {
                 change(rollups.entry(key).or_default());
                 Ok(())
             })?;

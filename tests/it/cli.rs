@@ -2,6 +2,7 @@
 
 mod cassette;
 pub(crate) mod desk;
+mod prices;
 mod signals;
 
 use desk::Desk;

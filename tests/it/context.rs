@@ -71,6 +71,8 @@ fn plan(tokens: u64, history: u64, tool_output: u64) -> ContextPlan {
         overflow: Overflow::Trim,
         declared: Declared::At { file: "agents/a.toml".to_owned(), line: 24 },
         summary_model: None,
+        cache: plimsoll::domain::caching::CacheMode::Off,
+        cache_ttl: plimsoll::domain::message::CacheTtl::Short,
     }
 }
 

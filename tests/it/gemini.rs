@@ -10,7 +10,7 @@ use plimsoll::domain::message::{
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
-use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
@@ -24,18 +24,14 @@ fn config() -> ProviderConfig {
         base_url: "https://generativelanguage.googleapis.com/v1".into(),
         key: KeySource::Env("GEMINI_API_KEY".into()),
         headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxTokens,
-            pin_service_tier: false,
-            stream_usage: true,
-            no_cache_writes: false,
-        },
+        quirks: Quirks::COMPATIBLE,
         api_version: None,
         betas: Vec::new(),
         inference_geo: None,
         models: BTreeMap::new(),
         accounts: Vec::new(),
         strict: false,
+        azure: None,
     }
 }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod agents;
+mod caching;
+mod chain;
 mod cli;
 mod context;
 mod each;
@@ -11,6 +13,7 @@ mod fan_out;
 mod floors;
 mod gemini;
 mod gemini_runs;
+mod kept;
 mod kill;
 mod ledger;
 mod licences;
@@ -18,7 +21,9 @@ mod limits;
 mod live_store;
 mod long_talk;
 mod map;
+mod openai_wires;
 mod people;
+mod policies;
 mod pricing;
 mod provider;
 mod proxy;

@@ -1,9 +1,10 @@
 //! The price book against a slow reading of the same facts, and its bounds against its costs.
 
 mod bounds;
+mod invoice;
 
 use plimsoll::domain::pricing::{
-    CacheWrites, CustomPrice, Factor, PriceBook, PriceRow, PricingError, ServiceTier, Terms, Usage,
+    CacheWrites, During, Factor, PriceBook, PriceRow, PricingError, Rates, Served, ServiceTier, Terms, Usage, midnight,
 };
 use plimsoll::ids::{ModelName, PriceId, ProviderName};
 use plimsoll::units::{Money, Timestamp, TokenPrice, Tokens};
@@ -33,7 +34,8 @@ fn every_fact_becomes_a_row_with_an_id_of_its_own() {
     let rows: Vec<_> = PriceBook::builtin().rows().collect();
     assert_eq!(rows.len(), facts["rows"].as_array().expect("rows").len());
     for row in rows {
-        assert_eq!(PriceBook::builtin().find(&row.model, NOW), Some(row));
+        let at = row.valid_to.map_or(NOW, |end| Timestamp(end.0 - 1));
+        assert_eq!(PriceBook::builtin().find(&row.model, at), Some(row));
         assert_eq!(PriceBook::builtin().find_version(&row.id), Some(row));
         assert!(row.id.as_str().starts_with(&format!("{}@2026-11-23#", row.model)), "{}", row.id);
     }
@@ -118,53 +120,36 @@ fn an_answering_model_has_its_own_price_or_none() {
     assert_eq!(book.find(&ModelName::from("openai/gpt-5-mini-2025-08-07"), NOW), None);
 }
 
-fn custom(input: &str, output: &str, reason: Option<&str>) -> Result<PriceRow, PricingError> {
-    PriceRow::custom(CustomPrice {
-        model: ModelName::from("openai/gpt-5-mini"),
-        input: TokenPrice::parse_per_million(input).expect("a price"),
-        output: TokenPrice::parse_per_million(output).expect("a price"),
-        cache_read: None,
-        cache_write: None,
-        per_call: Money::ZERO,
-        context_window: None,
-        max_output: None,
-        reason: reason.map(str::to_owned),
-        source: "plimsoll.toml:31".to_owned(),
-    })
+fn stated(model: &str, input: &str, output: &str) -> PriceRow {
+    let price = |text| TokenPrice::parse_per_million(text).expect("a price");
+    let rates = Rates { input: price(input), output: price(output), ..Rates::default() };
+    PriceRow::stated(ModelName::from(model), rates, "plimsoll.toml:31".to_owned())
+}
+
+fn custom(input: &str, output: &str) -> PriceRow {
+    stated("openai/gpt-5-mini", input, output)
 }
 
 #[test]
-fn a_projects_price_stands_over_the_book_and_zero_needs_a_reason() {
-    let dear = custom("3", "9", None).expect("a price");
+fn a_projects_price_stands_over_the_book_whose_versions_are_still_found() {
+    let dear = custom("3", "9");
     let book = PriceBook::builtin().with_overrides(vec![dear.clone()]);
     let found = book.find(&dear.model, NOW).expect("a price");
     assert_eq!(found.price.rates.input.usd_per_million(), "3");
-    assert_eq!(book.find_version(&row("openai/gpt-5-mini").id), None);
+    let below = row("openai/gpt-5-mini");
+    assert_eq!(book.find_version(&below.id), Some(below), "what an attempt pinned");
+    assert!(book.rows().all(|row| row.id != below.id), "and no call uses");
     assert!(found.id.as_str().starts_with("openai/gpt-5-mini@project#"), "{}", found.id);
-    assert_ne!(found.id, custom("3.1", "9", None).expect("a price").id);
-    for reason in [None, Some(" ")] {
-        assert!(matches!(custom("0", "0", reason), Err(PricingError::ZeroWithoutReason { .. })));
-    }
-    let free = custom("0", "0", Some("own hardware")).expect("a price");
+    assert_ne!(found.id, custom("3.1", "9").id);
+    let free = custom("0", "0");
     assert_eq!(free.cost(&usage(9, 9, 9, 9), Some("whatever")), Ok(Money::ZERO));
     assert_eq!(free.output_within(Tokens(1_000), Money::ZERO), Some(u32::MAX));
 }
 
 /// A project's price with a fee for each call.
 fn with_fee(input: &str, output: &str, per_call: u64) -> PriceRow {
-    PriceRow::custom(CustomPrice {
-        model: ModelName::from("local/metered"),
-        input: TokenPrice::parse_per_million(input).expect("a price"),
-        output: TokenPrice::parse_per_million(output).expect("a price"),
-        cache_read: None,
-        cache_write: None,
-        per_call: Money::from_pico(per_call.into()),
-        context_window: None,
-        max_output: None,
-        reason: Some("billed by the call".to_owned()),
-        source: "plimsoll.toml:31".to_owned(),
-    })
-    .expect("a price")
+    let plain = stated("local/metered", input, output);
+    PriceRow { per_call: Money::from_pico(per_call.into()), ..plain }.with_id()
 }
 
 #[test]
@@ -186,17 +171,59 @@ fn a_call_costs_its_fee_beside_its_tokens() {
 
 #[test]
 fn prices_begin_and_end() {
-    let mut old = custom("1", "1", None).expect("a price");
-    old.valid_to = Some(Timestamp(100));
-    let mut new = custom("2", "2", None).expect("a price");
-    new.valid_from = Some(Timestamp(100));
-    new.valid_to = Some(Timestamp(200));
+    let old = PriceRow { valid_to: Some(Timestamp(100)), ..custom("1", "1") }.with_id();
+    let new =
+        PriceRow { valid_from: Some(Timestamp(100)), valid_to: Some(Timestamp(200)), ..custom("2", "2") }.with_id();
+    assert!(!old.overlaps(&new) && !new.overlaps(&old));
+    assert!(
+        custom("1", "1").overlaps(&new) && PriceRow { valid_to: Some(Timestamp(101)), ..old.clone() }.overlaps(&new)
+    );
+    assert_eq!(old.id, custom("1", "1").id, "when a version ends is no part of its name");
+    assert_ne!(new.id, custom("2", "2").id, "when it begins is");
     let model = old.model.clone();
     let book = PriceBook::of([old, new]);
     let input = |at| book.find(&model, Timestamp(at)).map(|row| row.price.rates.input.usd_per_million());
     assert_eq!(input(99).as_deref(), Some("1"));
     assert_eq!(input(100).as_deref(), Some("2"));
     assert_eq!(input(200), None);
+}
+
+#[test]
+fn no_built_in_model_has_two_prices_at_once_or_a_time_without_one() {
+    let rows: Vec<_> = PriceBook::builtin().rows().collect();
+    for pair in rows.windows(2) {
+        let [before, after] = pair else { continue };
+        assert!(!before.overlaps(after), "{}", before.model);
+        assert!(before.model != after.model || before.valid_to == after.valid_from, "{}", before.model);
+    }
+    let versions = |model: &str| PriceBook::builtin().versions_of(&ModelName::from(model)).count();
+    assert_eq!(["openai/gpt-5.6-sol", "anthropic/claude-sonnet-5-5", "openai/gpt-5-mini"].map(versions), [3, 2, 1]);
+    let at = |date: &str| midnight(date).expect("a date");
+    let input = |date| {
+        PriceBook::builtin().find(&ModelName::from("openai/gpt-5.6-sol"), at(date)).expect("a price").price.rates.input
+    };
+    assert_eq!(["2026-08-21", "2026-09-01", "2026-11-23"].map(|date| input(date).usd_per_million()), ["5", "4", "5"]);
+}
+
+#[test]
+fn rates_follow_the_hour_and_the_bound_is_the_dearest() {
+    let flash = row("deepseek/deepseek-flash");
+    let used = usage(1_000, 200, 0, 100);
+    // A Monday; 00:00-01:00, 04:00-06:00 and from 10:00 on are cheaper.
+    let minute = |minute: u64| Timestamp(NOW.0 + minute * 60_000);
+    let cost = |from, to| {
+        let served = Served { during: Some(During { from: minute(from), to: minute(to) }), ..Served::default() };
+        flash.cost_as(&used, served).expect("a cost").pico()
+    };
+    let (peak, off_peak) =
+        (1_000 * 300_000 + 200 * 6_000 + 100 * 1_200_000, 1_000 * 150_000 + 200 * 3_000 + 100 * 600_000);
+    assert_eq!((cost(0, 0), cost(59, 59), cost(60, 60), cost(239, 239)), (off_peak, off_peak, peak, peak));
+    assert_eq!((cost(240, 241), cost(600, 600 + 13 * 60)), (off_peak, off_peak));
+    assert_eq!((cost(59, 60), cost(239, 240)), (peak, peak), "nobody knows which minute counts");
+    assert_eq!(cost(0, 400), peak, "a long call met the dear hours between");
+    assert_eq!(cost(5 * 1_440, 6 * 1_440 + 59), off_peak, "a weekend");
+    assert_eq!(flash.cost(&used, None).expect("a cost").pico(), peak, "an hour that nobody knows");
+    assert_eq!(flash.worst_case(Tokens(1_200), 100).pico(), 1_200 * 300_000 + 100 * 1_200_000);
 }
 
 #[test]
@@ -277,7 +304,8 @@ proptest! {
     #[test]
     fn cost_equals_a_slow_reading_of_the_facts(used in any_usage()) {
         let facts: Value = serde_json::from_str(FACTS).expect("the facts are JSON");
-        for fact in facts["rows"].as_array().expect("rows") {
+        let holds = |fact: &&Value| fact.get("valid_to").is_none();
+        for fact in facts["rows"].as_array().expect("rows").iter().filter(holds) {
             let found = row(fact["model"].as_str().expect("a name"));
             prop_assert_eq!(found.cost(&used, None).ok().map(Money::pico), slow_cost(fact, &used), "{}", found.model);
         }

@@ -1,5 +1,7 @@
 //! What goes out on OpenAI's chat wire, byte for byte. Calls need a permit, so their tests live beside the code.
 
+mod responses;
+
 use std::collections::BTreeMap;
 
 use plimsoll::domain::ability::Stated;
@@ -9,7 +11,7 @@ use plimsoll::domain::message::{
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
-use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
@@ -25,23 +27,14 @@ fn openai() -> ProviderConfig {
         api_version: None,
         betas: Vec::new(),
         inference_geo: None,
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxCompletionTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: true,
-        },
+        quirks: Quirks::OPENAI,
         models: BTreeMap::new(),
+        azure: None,
     }
 }
 
 fn local() -> ProviderConfig {
-    let quirks = Quirks {
-        output_cap_field: OutputCapField::MaxTokens,
-        pin_service_tier: false,
-        stream_usage: false,
-        no_cache_writes: false,
-    };
+    let quirks = Quirks { stream_usage: false, ..Quirks::COMPATIBLE };
     ProviderConfig { quirks, ..openai() }
 }
 

@@ -70,6 +70,7 @@ fn reply() -> AnswerResult {
         stop: StopReason::End,
         usage: Some(Usage { input: Tokens(20), output: Tokens(5), ..Usage::default() }),
         mismatch: None,
+        charged: None,
         raw_usage: None,
         response_model: None,
         service_tier: None,

@@ -1,6 +1,8 @@
 //! Runs judged again from their logs: planted differences are found, each where it is. That runs of every kind are decided
 //! the same is asked of each world's store (`World::verify`) and at the end of each voyage.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "each change is of one kind of event")]
+
 use plimsoll::domain::event::{Call, Event, StageEnd};
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::PriceBook;

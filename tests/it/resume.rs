@@ -283,6 +283,8 @@ fn given_up(run: RunId) -> Op {
         source: CostSource::Reported,
         usage: None,
         mismatch: None,
+        charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

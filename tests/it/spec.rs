@@ -1,7 +1,9 @@
 //! Files of a project: what loads, and how each fault is told.
 
+mod azure;
 mod faults;
 mod google;
+mod policies;
 mod project_faults;
 mod provider_keys;
 mod stage_faults;
@@ -284,7 +286,9 @@ fn a_regional_host_has_its_quirks_and_its_factor() {
 #[test]
 fn a_wire_is_read_by_its_word() {
     for wire in Wire::ALL {
-        let text = format!("[providers.a]\nwire = \"{}\"\nbase_url = \"https://host\"\n", wire.name());
+        let deployment = "[providers.a.deployments.x]\nmodel = \"gpt-5-mini\"\nscope = \"global\"\n";
+        let more = if wire == Wire::AzureOpenAi { deployment } else { "" };
+        let text = format!("[providers.a]\nwire = \"{}\"\nbase_url = \"https://host\"\n{more}", wire.name());
         let folder = project(&[("plimsoll.toml", &text)]);
         let project = load_configuration(folder.path(), &options()).expect("a good file");
         assert_eq!(project.providers[&"a".into()].wire, wire);

@@ -104,7 +104,7 @@ impl Deciding<'_> {
         let (sim, project) = (self.how.books.sim, self.project);
         session.serve();
         if !self.how.quiet {
-            session.tell_of_simulation(self.context.output, choice);
+            session.tell_of_costs(self.context.output, choice);
         }
         let run = match &self.asked {
             // Its holder took the decision, and has gone before the run was over.

@@ -1,11 +1,16 @@
 //! `check`: each agent's limits with where they were declared, its load line, what binds it, and what is doubtful.
 
+mod caching;
+pub(super) mod lints;
 mod stages;
 
 use serde::Serialize;
 
+use self::caching::Outlook;
+use self::lints::{Against, Told, Warning, code, lints};
 use self::stages::{BelowRow, StageRow};
 use super::Context;
+use crate::cli::aged::{REFRESH, aged_of};
 use crate::cli::arguments::CheckArguments;
 use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
 use crate::cli::errors::CliError;
@@ -30,9 +35,15 @@ pub(super) fn check(context: &Context<'_>, arguments: &CheckArguments) -> Result
     let survey = survey(context, arguments.agent.as_deref())?;
     let (book, now) = (price_book(&survey.project)?, clock().now());
     let frozen = frozen_or_told(context, &survey.project, false).unwrap_or_default();
-    let report = |plan| {
+    let told = Told::by_store(context, &survey.project, survey.plans.keys());
+    let report = |plan: &Plan| {
         let mut report = AgentReport::of(plan, &book, now);
         report.warnings.extend(frozen_warnings(plan, &book, now, &frozen));
+        let (approvals, stored) = (&survey.project.approvals, told.of(&plan.agent));
+        report.warnings.extend(lints(plan, &Against { approvals, book: &book, now, stored }));
+        report.prompt_cache = caching::outlooks(plan, &survey.project, &book, now);
+        let aged = aged_of(plan, &book, &survey.project.ages, now).into_iter();
+        report.warnings.extend(aged.map(|message| Warning::new(code::OLD_PRICE, message, REFRESH)));
         report
     };
     let reports: Vec<AgentReport> = survey.plans.values().map(report).collect();
@@ -43,7 +54,8 @@ pub(super) fn check(context: &Context<'_>, arguments: &CheckArguments) -> Result
         let width = context.output.data_width();
         reports.iter().try_for_each(|report| context.output.data(&report.describe(width)))?;
     }
-    let exit = if survey.faults.is_empty() { Exit::Finished } else { Exit::Usage };
+    let doubtful = arguments.strict && reports.iter().any(|report| !report.warnings.is_empty());
+    let exit = if survey.faults.is_empty() && !doubtful { Exit::Finished } else { Exit::Usage };
     if !survey.faults.is_empty() {
         context.output.report(&CliError::Faults(survey.faults));
     } else if reports.is_empty() {
@@ -93,8 +105,11 @@ struct AgentReport {
     /// The agents that it calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<BelowRow>,
+    /// Whether providers are asked to keep the beginnings of requests, and why, stage by stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompt_cache: Vec<Outlook>,
     limits: Vec<LimitRow>,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 #[derive(Serialize)]
@@ -171,6 +186,7 @@ impl AgentReport {
             stages: stages::stages(plan),
             answer_from: plan.result_stage().filter(|_| plan.is_workflow()).map(|stage| stage.id.clone()),
             agents: stages::below(plan, &|below| load_line_of(below, book, now).amount),
+            prompt_cache: Vec::new(),
             limits: SETTABLE.into_iter().map(|kind| LimitRow::of(&plan.limits, kind)).collect(),
             warnings,
         }
@@ -190,6 +206,7 @@ impl AgentReport {
             AtLimit::Stop => "  at a limit it ends at once".to_owned(),
         });
         lines.extend(self.answer_from.iter().map(|stage| format!("  answer     from stage {stage}")));
+        lines.extend(self.prompt_cache.iter().filter_map(Outlook::in_words));
         lines.extend(self.warnings.iter().map(|warning| format!("  warning: {warning}")));
         let mut parts = vec![format!("{}\n", lines.join("\n"))];
         if !self.stages.is_empty() {
@@ -225,7 +242,7 @@ impl AgentReport {
 }
 
 /// What will run, and still is doubtful.
-fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
+fn warnings(plan: &Plan, line: &LoadLine) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let none_is_left = plan.model.candidates.iter().all(|model| line.unpriced.contains(model));
     if !line.unpriced.is_empty() {
@@ -236,9 +253,8 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
             false => "and are passed over",
         };
         let names = names.join(", ");
-        warnings.push(format!(
-            "{names} without a price: such calls are refused, {rest}; add `[[prices]]` to plimsoll.toml"
-        ));
+        let message = format!("{names} without a price: such calls are refused, {rest}");
+        warnings.push(Warning::new(code::NO_PRICE, message, "add `[[prices]]` to plimsoll.toml"));
     }
     warnings.extend(documents_warnings(plan));
     if plan.limits.at_limit == AtLimit::Land {
@@ -247,14 +263,16 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
         let dearest = line.worst_call.as_ref().map_or(Money::ZERO, |call| call.cost);
         if line.landing >= cost {
             let landing = line.landing;
-            warnings.push(format!(
-                "the last answer may need {landing}, all of `cost` = {cost}: no other call has room; raise `cost`, lower `landing_tokens` or write `at_limit = \"stop\"`"
-            ));
+            let message = format!("the last answer may need {landing}, all of `cost` = {cost}: no other call has room");
+            let help = "raise `cost`, lower `landing_tokens` or write `at_limit = \"stop\"`";
+            warnings.push(Warning::new(code::LANDING, message, help));
         } else if plan.is_workflow() && line.landing.plus(dearest) > cost {
             let landing = line.landing;
-            warnings.push(format!(
-                "the dearest call may need {dearest}, and {landing} is kept back for the last answer: more than `cost` = {cost}; raise `cost`, or lower `max_output_tokens` or the context's `tokens`"
-            ));
+            let message = format!(
+                "the dearest call may need {dearest}, and {landing} is kept back for the last answer: more than `cost` = {cost}"
+            );
+            let help = "raise `cost`, or lower `max_output_tokens` or the context's `tokens`";
+            warnings.push(Warning::new(code::LANDING, message, help));
         }
     }
     warnings.extend(stages::warnings(plan));
@@ -262,34 +280,41 @@ fn warnings(plan: &Plan, line: &LoadLine) -> Vec<String> {
 }
 
 /// Patterns that match no file now, and documents that a run would be refused for.
-fn documents_warnings(plan: &Plan) -> Vec<String> {
+fn documents_warnings(plan: &Plan) -> Vec<Warning> {
     let Some(DocumentsPlan::Files { folder, patterns }) = &plan.documents else { return Vec::new() };
     let nothing = |pattern: &String| {
         let found = documents::matching(folder, std::slice::from_ref(pattern));
         let is_empty = found.is_ok_and(|found| found.is_empty());
-        is_empty.then(|| format!("`[documents]`: no file matches `{pattern}`"))
+        let message = format!("`[documents]`: no file matches `{pattern}`");
+        is_empty.then(|| Warning::new(code::DOCUMENTS, message, "mend the pattern, or put files there"))
     };
-    let mut warnings: Vec<String> = patterns.iter().filter_map(nothing).collect();
-    warnings.extend(documents::read(folder, patterns).err().map(|fault| format!("no run can start: {fault}")));
+    let mut warnings: Vec<Warning> = patterns.iter().filter_map(nothing).collect();
+    let unread = documents::read(folder, patterns).err();
+    warnings.extend(unread.map(|fault| {
+        let message = format!("no run can start: {fault}");
+        Warning::new(code::DOCUMENTS, message, "mend the file, or take it out of the patterns")
+    }));
     if plan.context.documents == Tokens::ZERO {
-        warnings.push("`context.documents` = 0: none of `[documents]` is ever sent".to_owned());
+        let message = "`context.documents` = 0: none of `[documents]` is ever sent";
+        warnings.push(Warning::new(code::DOCUMENTS, message, "raise it, or take `[documents]` out"));
     }
     warnings
 }
 
 /// Models that will be refused because a bill above its reservation froze their price.
-pub(super) fn frozen_warnings(plan: &Plan, book: &PriceBook, now: Timestamp, frozen: &[FrozenRow]) -> Vec<String> {
+pub(super) fn frozen_warnings(plan: &Plan, book: &PriceBook, now: Timestamp, frozen: &[FrozenRow]) -> Vec<Warning> {
     let models = plan.models();
     let of_model = |model| {
         let row = book.find(model, now)?;
         let frozen = frozen.iter().find(|frozen| frozen.price == row.id)?;
-        Some(format!("the price of {model} is frozen {}; its calls are refused: {MEND}", frozen.why()))
+        let message = format!("the price of {model} is frozen {}: its calls are refused", frozen.why());
+        Some(Warning::new(code::FROZEN_PRICE, message, MEND))
     };
     models.into_iter().filter_map(of_model).collect()
 }
 
 /// Instructions that can't fit a landing: then a run that meets a limit ends without an answer (LEDGER rule 6).
-fn landing_warning(plan: &Plan) -> Option<String> {
+fn landing_warning(plan: &Plan) -> Option<Warning> {
     let room = Tokens(plan.limits.landing_tokens.into());
     let system = Message::System { text: plan.prompt.system.clone() };
     if message_bytes(&system) <= room {
@@ -301,9 +326,10 @@ fn landing_warning(plan: &Plan) -> Option<String> {
         encoding.map_or_else(|| message_bytes(&system), |encoding| Counter::new().message_tokens(encoding, &system));
     (size > room).then(|| {
         let system = count(size.0, "token");
-        format!(
-            "the system text may have {system}, more than `landing_tokens` = {room}: a run that meets a limit would end without an answer; raise `landing_tokens`, or shorten the prompt"
-        )
+        let message = format!(
+            "the system text may have {system}, more than `landing_tokens` = {room}: a run that meets a limit would end without an answer"
+        );
+        Warning::new(code::LANDING, message, "raise `landing_tokens`, or shorten the prompt")
     })
 }
 
@@ -328,28 +354,28 @@ mod tests {
     #[test]
     fn a_model_without_a_price_is_warned_of() {
         let report = report_of(|plan| plan.model.candidates = vec!["local/unknown".into()]);
-        assert!(report.warnings[0].contains("local/unknown without a price"), "{:?}", report.warnings);
-        assert!(report.warnings[0].contains("no run can start"), "{:?}", report.warnings);
+        assert!(report.warnings[0].to_string().contains("local/unknown without a price"), "{:?}", report.warnings);
+        assert!(report.warnings[0].to_string().contains("no run can start"), "{:?}", report.warnings);
     }
 
     #[test]
     fn instructions_that_cannot_land_are_warned_of() {
         let report = report_of(|plan| plan.prompt.system = "word ".repeat(6_000));
         assert!(
-            report.warnings.iter().any(|warning| warning.contains("`landing_tokens` = 4,000")),
+            report.warnings.iter().any(|warning| warning.to_string().contains("`landing_tokens` = 4,000")),
             "{:?}",
             report.warnings
         );
         // Many bytes, few tokens.
         let report = report_of(|plan| plan.prompt.system = "understanding ".repeat(500));
-        assert_eq!(report.warnings, [] as [String; 0]);
+        assert_eq!(report.warnings, []);
     }
 
     #[test]
     fn a_landing_that_leaves_no_room_is_warned_of() {
         let report = report_of(|plan| plan.limits.cost = Money::from_micro(1));
         assert!(
-            report.warnings.iter().any(|warning| warning.contains("no other call has room")),
+            report.warnings.iter().any(|warning| warning.to_string().contains("no other call has room")),
             "{:?}",
             report.warnings
         );

@@ -69,16 +69,46 @@ fn dimensions(given: &[String]) -> Result<Vec<Dimension>, CliError> {
 fn render(table: &CostTable) -> Table {
     let dimensions = table.by.iter().map(|dimension| Column::text(heading(*dimension)));
     let sums = ["COST", "UNKNOWN", "RETRIES", "RUNS ENDED", "CALLS", "ATTEMPTS", "TOKENS IN", "OUT", "AVG TIME"];
-    let mut text = Table::new(dimensions.chain(sums.map(Column::number)));
+    let saved = Saved::of(&table.total);
+    let columns = dimensions.chain(sums.into_iter().chain(saved.headings()).map(Column::number));
+    let mut text = Table::new(columns);
+    let sums = |sums: &CostSums| cells(sums).into_iter().chain(saved.cells(sums)).collect::<Vec<_>>();
     for row in &table.rows {
-        text.push(values(row).into_iter().chain(cells(&row.sums)));
+        text.push(values(row).into_iter().chain(sums(&row.sums)));
     }
     let mut last: Vec<String> = table.by.iter().map(|_| String::new()).collect();
     if let Some(first) = last.first_mut() {
         "total".clone_into(first);
     }
-    text.push(last.into_iter().chain(cells(&table.total)));
+    text.push(last.into_iter().chain(sums(&table.total)));
     text
+}
+
+/// What caches did, where they did anything: a column for each kind.
+#[derive(Clone, Copy)]
+struct Saved {
+    by_answers: bool,
+    by_providers: bool,
+}
+
+impl Saved {
+    fn of(total: &CostSums) -> Self {
+        Self { by_answers: total.cache_hits > 0, by_providers: !total.cache_saved_usd.is_zero() }
+    }
+
+    fn headings(self) -> impl Iterator<Item = &'static str> {
+        let answers = self.by_answers.then_some(["HITS", "AVOIDED"]).into_iter().flatten();
+        answers.chain(self.by_providers.then_some("CACHE SAVED"))
+    }
+
+    fn cells(self, sums: &CostSums) -> impl Iterator<Item = String> {
+        let answers = self.by_answers.then(|| [grouped(sums.cache_hits), some(sums.avoided_usd)]).into_iter().flatten();
+        answers.chain(self.by_providers.then(|| some(sums.cache_saved_usd)))
+    }
+}
+
+fn some(amount: Money) -> String {
+    if amount.is_zero() { "-".to_owned() } else { amount.to_string() }
 }
 
 const fn heading(dimension: Dimension) -> &'static str {
@@ -106,7 +136,6 @@ fn values(row: &CostRow) -> Vec<String> {
 
 fn cells(sums: &CostSums) -> [String; 9] {
     let input = sums.tokens.input.plus(sums.tokens.cache_read).plus(sums.tokens.cache_write);
-    let some = |amount: Money| if amount.is_zero() { "-".to_owned() } else { amount.to_string() };
     [
         sums.settled_usd.to_string(),
         some(sums.unknown_usd) + if sums.mismatched > 0 { "*" } else { "" },

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::arguments::RunArguments;
 use crate::cli::commands::check::frozen_warnings;
+use crate::cli::commands::check::lints::Warning;
 use crate::cli::commands::prices::FrozenRow;
 use crate::cli::commands::run::sim_choice;
 use crate::cli::errors::{CliError, Problem, code};
@@ -23,7 +24,7 @@ struct DryRunDocument<'a> {
     plan_hash: PlanHash,
     plan: &'a Plan,
     first_call: &'a DryRun,
-    warnings: &'a [String],
+    warnings: &'a [Warning],
 }
 
 pub(super) fn dry_run(
@@ -88,6 +89,7 @@ fn describe(plan: &Plan, dry: &DryRun) -> Result<String, CliError> {
     }));
     lines.extend(dry.cuts.iter().map(|cut| format!("cut               {} tokens: {}", cut.tokens, cut.what)));
     lines.extend(dry.request.as_ref().map(|request| format!("output cap        {} tokens", request.max_output_tokens)));
+    lines.extend(dry.prompt_cache.map(|choice| format!("prompt cache      {choice}")));
     lines.push(format!("worst case        {}", dry.worst_case));
     lines.push(format!("landing reserve   {}", dry.landing_reserve));
     if let Some(wire) = &dry.wire {

@@ -1,8 +1,13 @@
-//! `prices list|show|frozen|unfreeze`.
+//! `prices list|show|diff|import|bounds|frozen|unfreeze`.
 
+mod bounds;
+mod diff;
 mod frozen;
+mod import;
+mod show;
 
 use super::Context;
+use crate::cli::aged::age_warnings;
 use crate::cli::arguments::{BooksArguments, PricesCommand};
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
@@ -10,7 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::project::{clock, configuration, price_book};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::domain::pricing::{PriceBook, PriceRow, Rates};
+use crate::domain::pricing::{Ages, PriceBook, PriceRow};
 use crate::spec::project::Project;
 use crate::units::TokenPrice;
 
@@ -23,7 +28,10 @@ pub(super) const MEND: &str =
 pub(super) fn prices(context: &Context<'_>, command: &PricesCommand) -> Result<Exit, CliError> {
     match command {
         PricesCommand::List { part, json, books } => list(context, part.as_deref(), *json, *books),
-        PricesCommand::Show { model, json, books } => show(context, model, *json, *books),
+        PricesCommand::Show { model, at, json, books } => show::show(context, model, at.as_deref(), *json, *books),
+        PricesCommand::Diff(arguments) => diff::diff(context, arguments),
+        PricesCommand::Import(arguments) => import::import(context, arguments),
+        PricesCommand::Bounds(arguments) => bounds::bounds(context, arguments),
         PricesCommand::Frozen(arguments) => frozen::frozen(context, arguments),
         PricesCommand::Unfreeze(arguments) => frozen::unfreeze(context, arguments),
     }
@@ -36,6 +44,11 @@ fn book(context: &Context<'_>) -> Result<PriceBook, CliError> {
         Err(error) if context.project.is_some() => Err(error),
         Err(_) => Ok(PriceBook::builtin().clone()),
     }
+}
+
+/// How old prices may be.
+fn ages(context: &Context<'_>) -> Ages {
+    configuration(context.project, true).map_or(Ages::DEFAULT, |project| project.ages)
 }
 
 /// The frozen rows; `None` where they can't be told, which is said. Prices are shown all the same.
@@ -75,6 +88,7 @@ fn list(context: &Context<'_>, part: Option<&str>, json: bool, books: BooksArgum
         if !frozen.is_empty() {
             context.output.talk(&format!("a frozen price is refused; {MEND}"));
         }
+        age_warnings(&rows, &ages(context), now).iter().for_each(|warning| context.output.talk(warning));
     }
     Ok(Exit::Finished)
 }
@@ -136,22 +150,6 @@ fn source(row: &PriceRow) -> String {
     if row.retrieved == "project" { row.source.clone() } else { format!("{}, read {}", row.source, row.retrieved) }
 }
 
-fn show(context: &Context<'_>, model: &str, json: bool, books: BooksArguments) -> Result<Exit, CliError> {
-    let book = book(context)?;
-    let rows: Vec<&PriceRow> = book.rows().filter(|row| row.id.is_named(model)).collect();
-    if rows.is_empty() {
-        return Err(unknown(&book, model));
-    }
-    let frozen = frozen_rows(context, books)?;
-    if json {
-        context.output.json(&document(&rows, frozen))?;
-    } else {
-        let frozen = frozen.unwrap_or_default();
-        rows.iter().try_for_each(|row| context.output.data(&describe(row, frozen_row(row, &frozen))))?;
-    }
-    Ok(Exit::Finished)
-}
-
 fn unknown(book: &PriceBook, model: &str) -> CliError {
     let names: Vec<&str> = book.rows().map(|row| row.model.as_str()).collect();
     // A name without its provider is near none of them, and means one all the same.
@@ -166,51 +164,13 @@ fn unknown(book: &PriceBook, model: &str) -> CliError {
     Problem::usage(code::MODEL, format!("there is no price for `{}`", one_line(model, 80))).help(help).into()
 }
 
-fn describe(row: &PriceRow, frozen: Option<&FrozenRow>) -> String {
-    let mut lines = vec![row.id.to_string()];
-    lines.extend(frozen.map(|frozen| format!("  FROZEN              {}\n  to mend it          {MEND}", frozen.why())));
-    lines.push("  USD per 1,000,000 tokens".to_owned());
-    lines.push(format!("  ordinary            {}", rates(&row.price.rates)));
-    lines.extend(row.price.long.as_ref().map(|long| format!("  above {:<13} {}", long.above, rates(&long.rates))));
-    lines.extend(
-        (!row.per_call.is_zero()).then(|| format!("  each call           {}, beside its tokens", row.per_call)),
-    );
-    for (name, tier) in &row.service_tiers {
-        lines.push(format!("  tier {name:<14} {}", rates(&tier.rates)));
-        lines.extend(tier.long.as_ref().map(|long| format!("    above {:<11} {}", long.above, rates(&long.rates))));
-    }
-    lines.extend(row.context_window.map(|window| format!("  window              {window} tokens")));
-    lines.extend(
-        row.max_output.map(|output| format!("  longest output      {} tokens", crate::units::grouped(output.into()))),
-    );
-    lines.extend(row.valid_from.map(|from| format!("  holds from          {from}")));
-    lines.extend(row.valid_to.map(|to| format!("  holds until         {to}")));
-    lines.push(format!("  source              {}", source(row)));
-    lines.extend(row.reason.as_ref().map(|reason| format!("  reason              {}", one_line(reason, 200))));
-    lines.extend(row.notes.iter().map(|note| format!("  note                {}", one_line(note, 200))));
-    lines.join("\n")
-}
-
-fn rates(rates: &Rates) -> String {
-    format!(
-        "input {}, cached {}, written {}, output {}",
-        rates.input.usd_per_million(),
-        rate(rates.cache_read),
-        rate(rates.cache_write),
-        rates.output.usd_per_million()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_price_is_described_with_its_source() {
+    fn a_price_is_listed_with_its_source() {
         let row = PriceBook::builtin().rows().find(|row| row.model.as_str() == "openai/gpt-5-mini").expect("a price");
-        let text = describe(row, None);
-        assert!(text.contains("input 0.25"), "{text}");
-        assert!(text.contains("source"), "{text}");
         let line = table(&[row], &[]).render(None);
         assert!(line.lines().nth(1).expect("a row").starts_with("openai/gpt-5-mini"), "{line}");
     }

@@ -6,12 +6,13 @@ use super::Context;
 use crate::cli::arguments::TraceArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{configuration, is_simulated, price_book, price_rows};
+use crate::cli::project::{configuration, is_simulated, project_rows};
 use crate::cli::render::text::{count, one_line};
 use crate::cli::{books, remote};
 use crate::domain::pricing::PriceBook;
 use crate::ids::RunId;
 use crate::runtime::replay::{self, Difference, Same, TreeLog};
+use crate::spec::load::Answering;
 use crate::spec::project::Project;
 
 /// The most characters of a difference that are shown; `--json` has all.
@@ -45,10 +46,8 @@ pub(super) fn replay(context: &Context<'_>, arguments: &TraceArguments) -> Resul
 
 /// The prices in force where the run was made.
 fn book(project: &Project, sim: bool) -> Result<PriceBook, CliError> {
-    if is_simulated(project, sim) {
-        return Ok(PriceBook::builtin().with_overrides(price_rows(project)?));
-    }
-    price_book(project)
+    let answering = if is_simulated(project, sim) { Answering::Simulated } else { Answering::Configured };
+    Ok(PriceBook::builtin().with_overrides(project_rows(project, answering)?))
 }
 
 fn told(log: &TreeLog, judged: Result<&Same, &Difference>) -> String {
@@ -65,6 +64,9 @@ fn told(log: &TreeLog, judged: Result<&Same, &Difference>) -> String {
                 count(same.events, "event"),
             )
         }
-        Err(difference) => format!("differs: {}\n", one_line(&difference.to_string(), SHOWN_CHARS_MAX)),
+        Err(difference) => {
+            let told = if difference.untold { "" } else { "differs: " };
+            format!("{told}{}\n", one_line(&difference.to_string(), SHOWN_CHARS_MAX))
+        }
     }
 }

@@ -83,7 +83,7 @@ fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, te
         };
         session.serve();
         if !arguments.quiet {
-            session.tell_of_simulation(context.output, &choice);
+            session.tell_of_costs(context.output, &choice);
             books::tell_of_expired(session.runtime.store(), context.output);
         }
         let run = books::find(session.runtime.store(), project, arguments.books.sim, text)?;
@@ -265,7 +265,7 @@ fn all(context: &Context<'_>, arguments: &ResumeArguments, project: &Project) ->
         let mut session = Session::open(project, BTreeMap::new(), &choice)?;
         session.serve();
         if !arguments.quiet {
-            session.tell_of_simulation(context.output, &choice);
+            session.tell_of_costs(context.output, &choice);
             books::tell_of_expired(session.runtime.store(), context.output);
         }
         let runs = resumable(&session.runtime, arguments.in_flight)?;

@@ -17,6 +17,7 @@ use crate::cli::render;
 use crate::cli::session::{Session, SimChoice, block_on};
 use crate::domain::event::{Event, RunState};
 use crate::domain::plan::Plan;
+use crate::domain::policy::PRIORITY;
 use crate::domain::report::Trace;
 use crate::runtime::{NewRun, Observer, Progress};
 use crate::spec::project::Project;
@@ -24,7 +25,9 @@ use crate::spec::project::Project;
 pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exit, CliError> {
     let nobody_bills = arguments.books.sim || arguments.cassette.is_some();
     let (project, plan) = project::agent(context.project, &arguments.agent, nobody_bills)?;
-    let labels = project::labels_in(&arguments.label, arguments.thread.as_deref(), DerivedLabels::Refused)?;
+    let priority = arguments.priority.iter().map(|priority| format!("{PRIORITY}={priority}"));
+    let given: Vec<String> = arguments.label.iter().cloned().chain(priority).collect();
+    let labels = project::labels_in(&given, arguments.thread.as_deref(), DerivedLabels::Refused)?;
     if !arguments.dry_run && !project::is_simulated(&project, nobody_bills) {
         project::keys_are_there(&project, &plan)?;
     }
@@ -89,7 +92,7 @@ fn one(
         let mut session = Session::open(project, project::only(plan), &choice)?;
         session.serve();
         if quiet == Quiet::No {
-            session.tell_of_simulation(context.output, &choice);
+            session.tell_of_costs(context.output, &choice);
         }
         // From here on only the watch may talk: a live line that others write beside leaves pieces of itself.
         let watch = Watch::new(context.output, Some(limits), if arguments.events { Quiet::Yes } else { quiet });

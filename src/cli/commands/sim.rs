@@ -6,7 +6,7 @@ use super::Context;
 use crate::cli::arguments::SimArguments;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
-use crate::cli::project::configuration;
+use crate::cli::project::{configuration, sim_deployments, sim_prices};
 use crate::cli::session::{Signals, block_on, scenario};
 use crate::sim::{Sim, SimOptions};
 
@@ -17,7 +17,8 @@ pub(super) fn sim(context: &Context<'_>, arguments: &SimArguments) -> Result<Exi
         listen: arguments.listen,
         scenario: scenario(arguments.scenario.as_deref())?,
         invoice: arguments.invoice.clone(),
-        prices: project.as_ref().map(crate::cli::project::sim_prices).unwrap_or_default(),
+        prices: project.as_ref().map(sim_prices).unwrap_or_default(),
+        deployments: project.as_ref().map(sim_deployments).unwrap_or_default(),
         ..SimOptions::default()
     };
     block_on(async {

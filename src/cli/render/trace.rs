@@ -3,10 +3,11 @@
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::domain::event::{
-    AccountKey, BoundMethod, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd, WaitEnd,
+    AccountKey, BoundMethod, CacheFacts, CacheHit, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd,
+    WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::pricing::{Factor, Fee, Fees, Mismatch};
+use crate::domain::pricing::{Charged, Factor, Fee, Fees, Mismatch};
 use crate::domain::rate::RateKind;
 use crate::domain::report::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
@@ -318,6 +319,9 @@ fn details(attempt: &AttemptLine) -> Vec<String> {
         lines.extend(model_details(model));
     }
     lines.extend(attempt.usage_mismatch.as_ref().map(contradiction));
+    let charged = |charged: &Charged| format!("THE PROVIDER SAYS {charged}, and {} is booked", attempt.cost_usd);
+    lines.extend(attempt.charged_usd.as_ref().map(charged));
+    lines.extend(caches(&attempt.cache));
     match &attempt.gave {
         None => {}
         Some(Gave::Failure(why)) => lines.push(failure(why)),
@@ -329,6 +333,16 @@ fn details(attempt: &AttemptLine) -> Vec<String> {
         Some(Gave::Reply(reply)) => lines.extend(said(reply)),
     }
     lines
+}
+
+fn caches(cache: &CacheFacts) -> impl Iterator<Item = String> {
+    let hit = cache.hit.map(|hit| {
+        let CacheHit { from, at, avoided, .. } = hit;
+        format!("nobody was asked: the answer of run {} at {at}, which cost {avoided}, is given again", from.run)
+    });
+    let kept = cache.kept.map(|kept| format!("kept until {}, for the same request", kept.until));
+    let saved = (!cache.saved.is_zero()).then(|| format!("the provider's cache saved {}", cache.saved));
+    hit.into_iter().chain(kept).chain(saved)
 }
 
 fn contradiction(mismatch: &Mismatch) -> String {

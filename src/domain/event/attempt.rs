@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AccountKey, Place};
+use super::{AccountKey, CacheFacts, Place};
 use crate::domain::limits::Refusal;
 use crate::domain::message::{Assistant, Pots, StopReason};
-use crate::domain::pricing::{Factors, Mismatch, Usage};
+use crate::domain::policy::DowngradeWhy;
+use crate::domain::pricing::{Charged, Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
 use crate::ids::{AccountName, ModelName, PriceId, ReservationId, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
@@ -129,6 +130,9 @@ pub struct ModelCall {
     /// Why this model and not the first: a fallback or a downgrade, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
+    /// Why the models of the policy's `downgrade` were asked, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgraded: Option<DowngradeWhy>,
 }
 
 /// An upper bound of input tokens.
@@ -190,6 +194,9 @@ pub struct Settled {
     /// What contradicts itself in that usage: the bill is the whole reservation then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<Mismatch>,
+    /// What the provider says that it charged: a check beside the bill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
     /// The usage as the provider sent it, at most [`RAW_USAGE_BYTES_MAX`] of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_usage: Option<Value>,
@@ -200,6 +207,9 @@ pub struct Settled {
     pub first_token: Option<Millis>,
     /// What it gave.
     pub outcome: Outcome,
+    /// What caches had to do with it.
+    #[serde(default, skip_serializing_if = "CacheFacts::is_none")]
+    pub cache: CacheFacts,
 }
 
 /// The most JSON of a provider's usage that is kept; of a longer one its beginning, as text.

@@ -77,8 +77,11 @@ impl Ledger {
             }
             Event::Parked(parked) => self.with_root_itself(run, |open| open.state = parked.state),
             Event::InFlightResolved(_) => self.with_root_itself(run, |open| open.state = RunState::Interrupted),
-            Event::Settled(_)
-            | Event::Voided(_)
+            Event::Settled(settled) => {
+                let avoided = settled.cache.hit.map_or(Money::ZERO, |hit| hit.avoided);
+                self.with_root(run, |open| open.avoided = open.avoided.plus(avoided));
+            }
+            Event::Voided(_)
             | Event::CallRefused(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_)
@@ -149,6 +152,7 @@ impl Ledger {
             holds: BTreeSet::new(),
             tree: vec![run],
             cancelled: false,
+            avoided: Money::ZERO,
         };
         self.runs.insert(run, Box::new(open));
         self.refresh_path(run);
@@ -169,7 +173,8 @@ impl Ledger {
     /// Raises or lowers the landing reserve and moves the budgets where the root's own attempt says so. A child's attempt
     /// names the reserve as it stands, and a new period is in the root's log.
     fn track_reserved(&mut self, run: RunId, reserved: &Reserved) {
-        if matches!(reserved.call, Call::Model(_)) {
+        // An answer that was kept says nothing of what the next call may cost.
+        if matches!(reserved.call, Call::Model(_)) && !reserved.amount.is_zero() {
             self.with_root(run, |open| open.bound = reserved.amount);
         }
         self.with_root_itself(run, |open| {
@@ -198,7 +203,7 @@ impl Ledger {
         open.landing = None;
         open.state = ended.state.into();
         if ended.state == EndState::Finished {
-            let agent = open.agent.clone();
+            let (agent, cost) = (open.agent.clone(), cost.plus(open.avoided));
             self.rings.entry(agent.clone()).or_default().push(cost);
             self.dirty_rings.insert(agent);
         }

@@ -222,6 +222,8 @@ struct OpenRun {
     tree: Vec<RunId>,
     /// True where it was asked to end: nothing more is placed.
     cancelled: bool,
+    /// What its kept answers would have cost: a run like it may have to ask.
+    avoided: Money,
 }
 
 impl OpenRun {

@@ -187,6 +187,8 @@ fn settled_unknown(hold: &Hold) -> Event {
         source: CostSource::Unknown,
         usage: None,
         mismatch: None,
+        charged: None,
+        cache: crate::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

@@ -40,6 +40,14 @@ pub enum CacheTtl {
     Long,
 }
 
+impl CacheTtl {
+    /// True for the shorter time.
+    #[must_use]
+    pub const fn is_short(&self) -> bool {
+        matches!(self, Self::Short)
+    }
+}
+
 /// Where a beginning ends that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -9,7 +9,7 @@ use super::{ModelPlan, Plan, PromptPlan};
 use crate::domain::event::Place;
 use crate::domain::limits::Limits;
 use crate::ids::{AgentName, ModelName, StageName, ToolName};
-use crate::units::Money;
+use crate::units::{Millis, Money};
 
 /// The one stage of an agent without `[[stage]]`.
 const IMPLICIT_STAGE: &str = "main";
@@ -40,6 +40,19 @@ pub struct StagePlan {
     /// there was such a thing lack it, and their runs go on without.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub history: bool,
+    /// How its answers are kept and given again; `None`: they aren't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CachePlan>,
+}
+
+/// How the answers of a stage are kept and given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachePlan {
+    /// How long an answer is given again.
+    pub ttl: Millis,
+    /// True where runs of every tenant are given it; else each value of the label `tenant` has answers of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share: bool,
 }
 
 impl StagePlan {
@@ -55,6 +68,7 @@ impl StagePlan {
             limits: None,
             cost: None,
             history: false,
+            cache: None,
         }
     }
 }

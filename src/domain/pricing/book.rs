@@ -6,19 +6,21 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use crate::domain::pricing::{
-    Capability, Factor, Fee, LongContext, PriceRow, PricingError, Rates, Served, TierPrice, Usage,
+    Capability, Factor, Fee, LongContext, OffPeak, PriceRow, PricingError, Rates, Served, TierPrice, Usage, midnight,
 };
 use crate::ids::{ModelName, PriceId, ProviderName};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
-/// Facts about prices, with their source and the date on which it was read. For `gpt-5.6` and `gpt-5.6-sol` they hold the
-/// list rate: the cheaper promotional one was promised only through 2026-11-21, and a bound takes the dearer of the two.
+/// Facts about prices, with their source and the date on which it was read. Where a price changed, each of its versions has
+/// its dates; where it isn't known until when a cheaper one held, the dearer one holds.
 const FACTS: &str = include_str!("price_facts.json");
 
 /// Price rows by model. Cheap to share, never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceBook {
     rows: BTreeMap<ModelName, Vec<PriceRow>>,
+    /// Rows that others stand over: no call is priced by them any more, and their versions are still found.
+    replaced: Vec<PriceRow>,
 }
 
 impl PriceBook {
@@ -32,7 +34,11 @@ impl PriceBook {
         BOOK.get_or_init(|| {
             let facts: Facts = serde_json::from_str(FACTS).expect("a test reads the built-in facts");
             let Facts { source, retrieved, rows } = facts;
-            Self::of(rows.into_iter().map(|row| row.resolve(&source, &retrieved)))
+            let book = Self::of(rows.into_iter().map(|row| row.resolve(&source, &retrieved)));
+            // These facts once had no fees: what was pinned then keeps its name.
+            let before = book.rows().filter(|row| !row.fees.is_empty());
+            let replaced = before.map(|row| PriceRow { fees: BTreeMap::new(), ..row.clone() }.with_id()).collect();
+            Self { replaced, ..book }
         })
     }
 
@@ -46,11 +52,13 @@ impl PriceBook {
         book
     }
 
-    /// This book with the project's prices over it. A model that has one keeps none of the built-in rows.
+    /// This book with other prices over it. A model that has one keeps none of the rows below, but for their versions.
     #[must_use]
     pub fn with_overrides(&self, rows: Vec<PriceRow>) -> Self {
         let mut book = self.clone();
-        book.rows.extend(Self::of(rows).rows);
+        for (model, rows) in Self::of(rows).rows {
+            book.replaced.extend(book.rows.insert(model, rows).into_iter().flatten());
+        }
         book
     }
 
@@ -63,7 +71,8 @@ impl PriceBook {
         let mut book = self.clone();
         for (_, rows) in book.rows.iter_mut().filter(|(model, _)| model.provider() == *provider) {
             for row in rows.iter_mut().filter(|row| row.multipliers.contains_key(&factor)) {
-                *row = row.multiplied(factor)?;
+                let multiplied = row.multiplied(factor)?;
+                book.replaced.push(std::mem::replace(row, multiplied));
             }
         }
         Ok(book)
@@ -75,31 +84,50 @@ impl PriceBook {
         self.rows.get(model)?.iter().find(|row| row.is_valid_at(now))
     }
 
+    /// All rows of a model, whenever they hold.
+    pub fn versions_of(&self, model: &ModelName) -> impl Iterator<Item = &PriceRow> {
+        self.rows.get(model).into_iter().flatten()
+    }
+
     /// The first row of a model, whenever it holds: what its source says of the model itself.
     #[must_use]
     pub fn first_of(&self, model: &ModelName) -> Option<&PriceRow> {
         self.rows.get(model)?.first()
     }
 
-    /// A price by its version: what an attempt pinned.
+    /// A price by its version: what an attempt pinned, also where other prices stand over it by now.
     #[must_use]
     pub fn find_version(&self, id: &PriceId) -> Option<&PriceRow> {
-        self.rows.get(&id.model()?)?.iter().find(|row| row.id == *id)
+        let held = self.rows.get(&id.model()?).into_iter().flatten();
+        held.chain(&self.replaced).find(|row| row.id == *id)
     }
 
     /// The price of the model that a response says answered, `pinned` being the row of the model that was asked (LEDGER
-    /// rule 5). The asked model's own dated snapshot has its price; any other model must have a row of its own.
+    /// rule 5). The asked model's own dated snapshot has its price; any other model must have a row of its own. Behind the
+    /// project's word for a model the reply names what it stands for, and another one has its price in the same zone.
     #[must_use]
     pub fn find_answering<'a>(&'a self, pinned: &'a PriceRow, answering: &str, now: Timestamp) -> Option<&'a PriceRow> {
-        if answering == pinned.model.model() {
+        let (family, asked) = match &pinned.stands_for {
+            None => pinned.model.as_str().split_once('/')?,
+            Some(priced) => priced.as_str().rsplit_once('/')?,
+        };
+        if answering == asked || answering == pinned.model.model() {
             return Some(pinned);
         }
-        let named = |model: &str| ModelName::from(format!("{}/{model}", pinned.model.provider()));
+        let named = |model: &str| ModelName::from(format!("{family}/{model}"));
         if let Some(row) = self.find(&named(answering), now) {
             return Some(row);
         }
         let base = without_date(answering)?;
-        if base == pinned.model.model() { Some(pinned) } else { self.find(&named(base), now) }
+        if base == asked { Some(pinned) } else { self.find(&named(base), now) }
+    }
+
+    /// The rows of a model as the price of `model`, the project's word for what the book knows as `priced`. None where
+    /// nobody knows that price.
+    #[must_use]
+    pub fn standing_for(&self, model: &ModelName, of: &ModelName, priced: &ModelName) -> Vec<PriceRow> {
+        let rows = self.rows.get(of).into_iter().flatten();
+        rows.map(|row| row.standing_for(model.clone(), priced.clone())).collect()
     }
 
     /// What an attempt cost, `pinned` being the row of the model that was asked; `None` where nobody knows: the model that
@@ -162,6 +190,10 @@ struct Facts {
 #[serde(deny_unknown_fields)]
 struct Fact {
     model: ModelName,
+    #[serde(default)]
+    valid_from: Option<String>,
+    #[serde(default)]
+    valid_to: Option<String>,
     context: Tokens,
     max_output: u32,
     rates: RatesFact,
@@ -175,6 +207,8 @@ struct Fact {
     #[serde(default)]
     fees: BTreeMap<Fee, Money>,
     #[serde(default)]
+    off_peak: Vec<OffPeakFact>,
+    #[serde(default)]
     capabilities: BTreeSet<Capability>,
     #[serde(default)]
     notes: Vec<String>,
@@ -186,6 +220,14 @@ struct TierFact {
     rates: RatesFact,
     #[serde(default)]
     long: Option<LongFact>,
+}
+
+/// Other rates in some hours. What it leaves out is charged as its input.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OffPeakFact {
+    hours: Vec<String>,
+    rates: RatesFact,
 }
 
 #[derive(Deserialize)]
@@ -229,25 +271,39 @@ impl LongFact {
 impl Fact {
     fn resolve(self, source: &str, retrieved: &str) -> PriceRow {
         let rates = self.rates.rates().with_documented_defaults();
+        let date = |text: Option<String>| text.map(|text| midnight(&text).expect("a test reads the built-in facts"));
+        let price = TierPrice { rates, long: self.long.map(|long| over(self.rates, long)) };
+        let off_peak = self.off_peak.into_iter().map(|hours| hours.resolve().of_every_length(&price)).collect();
         let row = PriceRow {
             id: PriceId::from(""),
             model: self.model,
-            price: TierPrice { rates, long: self.long.map(|long| over(self.rates, long)) },
+            stands_for: None,
+            price,
             per_call: Money::ZERO,
             service_tiers: self.service_tiers.into_iter().map(|(name, tier)| (name, tier.resolve())).collect(),
             multipliers: self.multipliers.into_iter().map(|(name, factor)| (name, basis_points(factor))).collect(),
             fees: self.fees,
+            off_peak,
             context_window: Some(self.context),
             max_output: Some(self.max_output),
-            valid_from: None,
-            valid_to: None,
+            valid_from: date(self.valid_from),
+            valid_to: date(self.valid_to),
             source: source.to_owned(),
             retrieved: retrieved.to_owned(),
+            confirmed: None,
             reason: None,
             capabilities: self.capabilities,
             notes: self.notes,
         };
         row.with_id()
+    }
+}
+
+impl OffPeakFact {
+    fn resolve(self) -> OffPeak {
+        let hours = self.hours.iter().map(|text| text.parse().expect("a test reads the built-in facts"));
+        let rates = self.rates.rates().with_documented_defaults();
+        OffPeak { hours: hours.collect(), price: TierPrice { rates, long: None } }
     }
 }
 

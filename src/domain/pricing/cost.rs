@@ -1,6 +1,8 @@
 //! The exact cost of a call after it was made, from what the provider reports.
 
-use crate::domain::pricing::{Class, Factors, Fee, PriceRow, PricingError, Rates, TierPrice, Usage};
+use std::collections::BTreeSet;
+
+use crate::domain::pricing::{Class, During, Factors, Fee, PriceRow, PricingError, Rates, TierPrice, Usage};
 use crate::units::{Money, TokenPrice, Tokens};
 
 /// What servers call the ordinary service tier. `on_demand` is Groq's word.
@@ -17,6 +19,8 @@ pub struct Served<'a> {
     pub tier: Option<&'a str>,
     /// Factors on every rate, but for those of the endpoint, which the row has already.
     pub factors: Factors,
+    /// When, for rates that depend on the hour; `None` where that isn't known: the dearest hour counts then.
+    pub during: Option<During>,
 }
 
 impl PriceRow {
@@ -25,7 +29,7 @@ impl PriceRow {
     /// # Errors
     /// As [`PriceRow::cost_as`].
     pub fn cost(&self, usage: &Usage, service_tier: Option<&str>) -> Result<Money, PricingError> {
-        self.cost_as(usage, Served { tier: service_tier, factors: Factors::NONE })
+        self.cost_as(usage, Served { tier: service_tier, ..Served::default() })
     }
 
     /// The exact cost of a billed call: the call itself, its tokens, and the units beside them. The service tier first,
@@ -40,11 +44,13 @@ impl PriceRow {
         if self.is_free() {
             return Ok(Money::ZERO);
         }
-        let tier = self.tier(served.tier)?;
-        let rates = self.multiplied_rates(*self.rates(tier, usage.input_total())?, served.factors)?;
-        usage.classes().into_iter().try_fold(beside, |sum, (class, count)| {
-            self.class_cost(class, count, rates.of(class)).map(|cost| sum.plus(cost))
-        })
+        let mut costs = self.tiers(served)?.into_iter().map(|tier| self.tokens_cost(tier, usage, served.factors));
+        costs.try_fold(Money::ZERO, |dearest, cost| cost.map(|cost| dearest.max(cost))).map(|cost| cost.plus(beside))
+    }
+
+    fn tokens_cost(&self, tier: &TierPrice, usage: &Usage, factors: Factors) -> Result<Money, PricingError> {
+        let rates = self.multiplied_rates(*self.rates(tier, usage.input_total())?, factors)?;
+        usage.classes().into_iter().map(|(class, count)| self.class_cost(class, count, rates.of(class))).sum()
     }
 
     fn multiplied_rates(&self, rates: Rates, factors: Factors) -> Result<Rates, PricingError> {
@@ -54,16 +60,35 @@ impl PriceRow {
         })
     }
 
-    fn tier(&self, reported: Option<&str>) -> Result<&TierPrice, PricingError> {
-        match reported {
-            None => Ok(&self.price),
-            Some(tier) if ORDINARY_TIERS.contains(&tier) => Ok(&self.price),
-            Some(tier) if tier == ECHOED_TIER && self.service_tiers.is_empty() => Ok(&self.price),
-            Some(tier) => self.service_tiers.get(tier).ok_or_else(|| PricingError::UnknownServiceTier {
-                price: self.id.clone(),
-                tier: tier.chars().take(64).collect(),
-            }),
+    /// What was charged; several where the call met hours with different rates.
+    fn tiers(&self, served: Served<'_>) -> Result<Vec<&TierPrice>, PricingError> {
+        match served.tier {
+            None => Ok(self.ordinary(served.during)),
+            Some(tier) if ORDINARY_TIERS.contains(&tier) => Ok(self.ordinary(served.during)),
+            Some(tier) if tier == ECHOED_TIER && self.service_tiers.is_empty() => Ok(self.ordinary(served.during)),
+            Some(tier) => match self.service_tiers.get(tier) {
+                Some(price) => Ok(vec![price]),
+                None => Err(PricingError::UnknownServiceTier {
+                    price: self.id.clone(),
+                    tier: tier.chars().take(64).collect(),
+                }),
+            },
         }
+    }
+
+    /// What the ordinary tier charges in each of these hours.
+    fn ordinary(&self, during: Option<During>) -> Vec<&TierPrice> {
+        let other = |at| self.off_peak.iter().position(|off_peak| off_peak.is_at(at));
+        let met: BTreeSet<Option<usize>> = match during {
+            _ if self.off_peak.is_empty() => [None].into(),
+            Some(during) => during.minutes().map(other).collect(),
+            None => (0..self.off_peak.len()).map(Some).chain([None]).collect(),
+        };
+        let price = |place: Option<usize>| match place {
+            None => Some(&self.price),
+            Some(place) => self.off_peak.get(place).map(|off_peak| &off_peak.price),
+        };
+        met.into_iter().filter_map(price).collect()
     }
 
     /// The rates of a request with this much input. Over the threshold all of it is at the long rates.

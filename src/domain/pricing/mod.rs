@@ -5,9 +5,13 @@
 //! Deliberately absent: floats, clocks, and any guess. What has no price is refused. Batch prices and audio tokens are
 //! absent too: no wire of ours can cause them.
 
+mod age;
 mod book;
+mod charged;
 mod cost;
+mod diff;
 mod factor;
+mod hours;
 mod usage;
 mod worst_case;
 
@@ -16,15 +20,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::caching::CachePrices;
+use crate::domain::message::CacheTtl;
 use crate::domain::plan::hex;
 use crate::ids::{ModelName, PriceId};
 use crate::units::{Money, Timestamp, TokenPrice, Tokens};
 
+pub use age::{Age, Ages, midnight};
 pub use book::PriceBook;
+pub use charged::Charged;
 pub use cost::Served;
+pub use diff::{Change, Kind, Term, changes, factor_text};
 pub use factor::{Factor, Factors};
+pub use hours::{During, Hours, HoursError, OffPeak};
 pub use usage::{Class, Fee, Fees, Mismatch, Tally, Unbelievable, Usage, believed};
 pub use worst_case::{CacheWrites, CallBound, ServiceTier, Terms};
+
+/// What stands for the day on which a price was read where the project states it without one.
+pub const STATED: &str = "project";
 
 /// One version of one model's price. Serialises as `prices` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +46,9 @@ pub struct PriceRow {
     pub id: PriceId,
     /// The model, as `provider/model`.
     pub model: ModelName,
+    /// The name that this is the price of, where the model's name is only the project's word for it: Azure's deployments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<ModelName>,
     /// What is charged where the provider serves the ordinary tier.
     pub price: TierPrice,
     /// What each billed call is charged beside its tokens, in every tier; no factor of `multipliers` applies to it.
@@ -47,18 +63,24 @@ pub struct PriceRow {
     /// What a unit beside the tokens is charged; no factor of `multipliers` applies to it. One that isn't here has no price.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fees: BTreeMap<Fee, Money>,
+    /// Other rates of the ordinary tier in some hours of the week. No hour is in two of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub off_peak: Vec<OffPeak>,
     /// The longest input that the model takes.
     pub context_window: Option<Tokens>,
     /// The longest output that the model gives.
     pub max_output: Option<u32>,
     /// The price holds from here on; `None` for always.
     pub valid_from: Option<Timestamp>,
-    /// The price ends before this; `None` for never.
+    /// The price ends before this; `None` for never. That is often learned later: it is no part of the version's name.
     pub valid_to: Option<Timestamp>,
     /// Where the price is from: a table, or file and line of the project.
     pub source: String,
     /// The date on which the source was read, `project` for a price of the project.
     pub retrieved: String,
+    /// The day on which the source was last seen to say the same, if not the day it was read; no part of the version's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<String>,
     /// Why the price is what it is; a price of zero has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -89,7 +111,7 @@ pub struct LongContext {
 }
 
 /// A rate for each class of tokens, in USD per 1,000,000. `None` is unknown, never free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rates {
     /// Fresh input.
     pub input: TokenPrice,
@@ -118,7 +140,8 @@ impl Rates {
 
     /// Fills what the source leaves out, as it documents: cached input and writes then cost what input costs. A longer
     /// write beside a known shorter one stays unknown, since it is dearer wherever both are published.
-    fn with_documented_defaults(self) -> Self {
+    #[must_use]
+    pub fn with_documented_defaults(self) -> Self {
         let no_writes = self.cache_write.is_none() && self.cache_write_long.is_none();
         let write = |rate: Option<TokenPrice>| if no_writes { Some(self.input) } else { rate };
         Self {
@@ -220,12 +243,6 @@ pub enum PricingError {
         /// The count.
         count: Tokens,
     },
-    /// A price of zero that nobody explains.
-    #[error("the price of `{model}` is 0 without a `reason`; add one, such as `reason = \"own hardware\"`")]
-    ZeroWithoutReason {
-        /// The model.
-        model: ModelName,
-    },
     /// A unit beside the tokens that the row has no price for.
     #[error("`{price}` has no price for a `{fee}`; don't allow it, or add a price")]
     NoFee {
@@ -244,67 +261,32 @@ pub enum PricingError {
     },
 }
 
-/// A price that a project sets for a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomPrice {
-    /// The model, as `provider/model`.
-    pub model: ModelName,
-    /// Price of fresh input.
-    pub input: TokenPrice,
-    /// Price of output.
-    pub output: TokenPrice,
-    /// Price of cached input; `None` charges it as input.
-    pub cache_read: Option<TokenPrice>,
-    /// Price of cache writes; `None` charges them as input.
-    pub cache_write: Option<TokenPrice>,
-    /// Price of each call, beside its tokens.
-    pub per_call: Money,
-    /// The longest input that the model takes.
-    pub context_window: Option<Tokens>,
-    /// The longest output that the model gives.
-    pub max_output: Option<u32>,
-    /// Why; required for a price of zero.
-    pub reason: Option<String>,
-    /// File and line: `plimsoll.toml:31`.
-    pub source: String,
-}
-
 impl PriceRow {
-    /// A row for a price that the project sets.
-    ///
-    /// # Errors
-    /// A price of zero for input or output without a reason.
-    pub fn custom(price: CustomPrice) -> Result<Self, PricingError> {
-        let zero = price.input.pico() == 0 || price.output.pico() == 0;
-        if zero && price.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
-            return Err(PricingError::ZeroWithoutReason { model: price.model });
-        }
-        let rates = Rates {
-            input: price.input,
-            output: price.output,
-            cache_read: price.cache_read,
-            cache_write: price.cache_write,
-            cache_write_long: None,
-        };
+    /// A row with nothing but what tokens cost, as a project states it: `retrieved` is `project`.
+    #[must_use]
+    pub fn stated(model: ModelName, rates: Rates, source: String) -> Self {
         let row = Self {
             id: PriceId::from(""),
-            model: price.model,
+            model,
+            stands_for: None,
             price: TierPrice { rates: rates.with_documented_defaults(), long: None },
-            per_call: price.per_call,
+            per_call: Money::ZERO,
             service_tiers: BTreeMap::new(),
             multipliers: BTreeMap::new(),
             fees: BTreeMap::new(),
-            context_window: price.context_window,
-            max_output: price.max_output,
+            off_peak: Vec::new(),
+            context_window: None,
+            max_output: None,
             valid_from: None,
             valid_to: None,
-            source: price.source,
-            retrieved: "project".to_owned(),
-            reason: price.reason,
+            source,
+            retrieved: STATED.to_owned(),
+            confirmed: None,
+            reason: None,
             capabilities: BTreeSet::new(),
             notes: Vec::new(),
         };
-        Ok(row.with_id())
+        row.with_id()
     }
 
     /// This row with every rate multiplied, such as by `residency_eu` where the provider is reached at its European host.
@@ -319,9 +301,18 @@ impl PriceRow {
         for tier in row.service_tiers.values_mut() {
             *tier = tier.times(basis_points).ok_or_else(fail)?;
         }
+        for off_peak in &mut row.off_peak {
+            off_peak.price = off_peak.price.times(basis_points).ok_or_else(fail)?;
+        }
         row.multipliers.remove(&factor);
         row.notes.push(format!("multiplied by `{}`", factor.name()));
         Ok(row.with_id())
+    }
+
+    /// This row as the price of `model`, the project's word for what the price book knows as `priced`.
+    #[must_use]
+    pub fn standing_for(&self, model: ModelName, priced: ModelName) -> Self {
+        Self { model, stands_for: Some(priced), ..self.clone() }.with_id()
     }
 
     fn no_factor(&self, factor: Factor) -> PricingError {
@@ -345,6 +336,17 @@ impl PriceRow {
         self.valid_from.is_none_or(|from| from <= now) && self.valid_to.is_none_or(|to| now < to)
     }
 
+    /// What a token of a request's beginning costs, kept for so long or not, by the ordinary rates.
+    #[must_use]
+    pub const fn cache_prices(&self, ttl: CacheTtl) -> CachePrices {
+        let Rates { input, cache_read, cache_write, cache_write_long, .. } = self.price.rates;
+        let write = match ttl {
+            CacheTtl::Short => cache_write,
+            CacheTtl::Long => cache_write_long,
+        };
+        CachePrices { input, read: cache_read, write }
+    }
+
     /// True where nothing ever costs anything, the call itself included.
     #[must_use]
     pub fn is_free(&self) -> bool {
@@ -354,7 +356,8 @@ impl PriceRow {
         };
         let tier = |tier: &TierPrice| free(&tier.rates) && tier.long.as_ref().is_none_or(|long| free(&long.rates));
         let beside = self.per_call.is_zero() && self.fees.values().all(|price| price.is_zero());
-        beside && tier(&self.price) && self.service_tiers.values().all(tier)
+        let off_peak = self.off_peak.iter().all(|off_peak| tier(&off_peak.price));
+        beside && off_peak && tier(&self.price) && self.service_tiers.values().all(tier)
     }
 
     /// True where the model is known to be able to; false where it isn't known.
@@ -363,10 +366,23 @@ impl PriceRow {
         self.capabilities.contains(&capability)
     }
 
-    /// Names the version after its content, so that two different prices can't share an id.
-    fn with_id(mut self) -> Self {
-        self.id = PriceId::from("");
-        let content = serde_json::to_vec(&self).expect("a price row has string keys only");
+    /// True where both hold at some moment.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let before = |end: Option<Timestamp>, start: Option<Timestamp>| {
+            end.is_some_and(|end| start.is_some_and(|start| end <= start))
+        };
+        self.model == other.model
+            && !before(self.valid_to, other.valid_from)
+            && !before(other.valid_to, self.valid_from)
+    }
+
+    /// Names the version after its content, so that two different prices can't share an id. When it ends, and when it was
+    /// last confirmed, is learned later and stays out of it.
+    #[must_use]
+    pub fn with_id(mut self) -> Self {
+        let named = Self { id: PriceId::from(""), valid_to: None, confirmed: None, ..self.clone() };
+        let content = serde_json::to_vec(&named).expect("a price row has string keys only");
         let hash = hex(&Sha256::digest(content)[..4]);
         self.id = PriceId::from(format!("{}@{}#{hash}", self.model, self.retrieved));
         self

@@ -1,8 +1,8 @@
 //! The worst case of a call before it is made, and what fits into a room of money.
 //!
 //! Everything takes the dearest rate that a call inside its bounds can reach: of fresh, cached and written input, of the
-//! long-context rates where the bound crosses their threshold, of every service tier where none is pinned, and times every
-//! factor that a reply may report. What each call costs beside its tokens comes on top.
+//! long-context rates where the bound crosses their threshold, of every service tier where none is pinned, of every hour of the
+//! week, and times every factor that a reply may report. What each call costs beside its tokens comes on top.
 
 use crate::domain::message::CacheTtl;
 use crate::domain::pricing::{Factor, Factors, Fees, PriceRow, PricingError, Rates, TierPrice};
@@ -152,7 +152,9 @@ impl PriceRow {
 
     /// The dearest rates of input and output that a call with at most this much input can meet.
     fn dearest(&self, input: Tokens, terms: Terms) -> Dearest {
-        let ordinary = dearest_of(&self.price, &self.price, input, terms.cache_writes);
+        let hours = self.off_peak.iter().map(|off_peak| &off_peak.price).chain([&self.price]);
+        let each = hours.map(|price| dearest_of(price, &self.price, input, terms.cache_writes));
+        let ordinary = each.reduce(Dearest::or).unwrap_or_default();
         match terms.service_tier {
             ServiceTier::Pinned => ordinary,
             ServiceTier::Any => {
@@ -175,7 +177,7 @@ const FAMILIES: [&[Factor]; 5] = [
 const WHOLE: u32 = 10_000;
 
 /// The dearest rates that can apply.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Dearest {
     input: TokenPrice,
     output: TokenPrice,

@@ -175,6 +175,15 @@ pub struct CostSums {
     /// Attempts whose reported usage contradicts itself; their money is a part of `unknown_usd`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub mismatched: u64,
+    /// Steps that were answered by what was kept, at no cost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_hits: u64,
+    /// What the answers that were given again had cost.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub avoided_usd: Money,
+    /// What input that providers' caches held would have cost more, fresh. What writing it cost is in `settled_usd`.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub cache_saved_usd: Money,
 }
 
 impl CostTable {
@@ -216,6 +225,9 @@ impl CostSums {
             latency_ms: rollup.latency.0.checked_div(rollup.over).map(Millis),
             ended: rollup.ended.clone(),
             mismatched: rollup.mismatched,
+            cache_hits: rollup.caches.hits,
+            avoided_usd: rollup.caches.avoided,
+            cache_saved_usd: rollup.caches.saved,
         }
     }
 }
@@ -223,6 +235,10 @@ impl CostSums {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+fn is_nothing(amount: &Money) -> bool {
+    amount.is_zero()
 }
 
 fn add(sum: &mut Rollup, other: &Rollup) {
@@ -236,6 +252,7 @@ fn add(sum: &mut Rollup, other: &Rollup) {
     sum.latency = sum.latency.plus(other.latency);
     sum.over += other.over;
     sum.mismatched += other.mismatched;
+    sum.caches = sum.caches.plus(other.caches);
     for (state, count) in &other.ended {
         *sum.ended.entry(*state).or_default() += count;
     }

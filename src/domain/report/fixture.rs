@@ -85,6 +85,8 @@ pub(crate) fn plan() -> Arc<Plan> {
             overflow: Overflow::Trim,
             declared: Declared::Default,
             summary_model: None,
+            cache: crate::domain::caching::CacheMode::Off,
+            cache_ttl: crate::domain::message::CacheTtl::Short,
         },
         tools: BTreeMap::from([(tool.name.clone(), tool)]),
         stages: vec![StagePlan::new(
@@ -94,6 +96,7 @@ pub(crate) fn plan() -> Arc<Plan> {
         agents: BTreeMap::new(),
         output_from: None,
         documents: None,
+        priority: None,
     })
 }
 
@@ -174,6 +177,8 @@ impl Log {
             source,
             usage,
             mismatch: None,
+            charged: None,
+            cache: crate::domain::event::CacheFacts::default(),
             raw_usage: None,
             latency,
             first_token,
@@ -220,6 +225,7 @@ pub(crate) fn model_call(purpose: Purpose) -> Call {
         remark: None,
         sums_up: None,
         instead: None,
+        downgraded: None,
     })
 }
 

@@ -12,13 +12,14 @@ use super::growth::Growth;
 use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels, Outcome, Place,
-    Purpose, Recorded, Spent, StageEnd, WaitEnd,
+    AccountKey, CacheFacts, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels,
+    Outcome, Place, Purpose, Recorded, Spent, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{Factors, Fees, Mismatch};
+use crate::domain::policy::DowngradeWhy;
+use crate::domain::pricing::{Charged, Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AccountName, AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
@@ -320,6 +321,9 @@ pub struct AttemptLine {
     /// What contradicts itself in the usage that the provider reported; the whole reservation is booked then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_mismatch: Option<Mismatch>,
+    /// What the provider says that it charged, where that isn't what it cost here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged_usd: Option<Charged>,
     /// Units that are billed beside the tokens.
     #[serde(default, skip_serializing_if = "Fees::is_none")]
     pub fees: Fees,
@@ -331,6 +335,9 @@ pub struct AttemptLine {
     pub first_token_ms: Option<Millis>,
     /// What it gave; null while it is in flight.
     pub gave: Option<Gave>,
+    /// What caches had to do with it.
+    #[serde(default, skip_serializing_if = "CacheFacts::is_none")]
+    pub cache: CacheFacts,
 }
 
 /// How the cost of an attempt is known.
@@ -395,6 +402,9 @@ pub struct ModelLine {
     pub cuts: Vec<Cut>,
     /// Why this model and not the first.
     pub instead: Option<String>,
+    /// Why the models of the policy's `downgrade` were asked, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgraded: Option<DowngradeWhy>,
     /// What the runtime asked beside the conversation.
     pub remark: Option<String>,
 }

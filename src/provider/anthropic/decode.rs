@@ -13,8 +13,8 @@ use super::usage;
 use crate::domain::message::{Assistant, Form, Opaque, Reply, StopReason, ToolCall};
 use crate::domain::pricing::Usage;
 use crate::ids::{ModelName, ToolName};
+use crate::provider::CALLS_MAX;
 use crate::provider::fault::Broken;
-use crate::provider::openai_chat::CALLS_MAX;
 
 /// The most content blocks of one answer that are kept in memory.
 pub(super) const BLOCKS_MAX: usize = 4 * CALLS_MAX;
@@ -210,6 +210,7 @@ impl Draft {
             stop,
             usage,
             mismatch,
+            charged: None,
             response_model: self.model,
             service_tier: self.usage.get("service_tier").and_then(Value::as_str).map(clipped),
             factors: usage::factors(&self.usage),

@@ -150,6 +150,7 @@ impl Draft {
             stop,
             usage,
             mismatch,
+            charged: None,
             raw_usage: self.raw_usage,
             response_model,
             service_tier,

@@ -7,16 +7,15 @@
 use serde_json::Value;
 
 use crate::domain::message::{Assistant, Opaque, Reply, StopReason, ToolCall};
-use crate::domain::pricing::{Factors, Tally, Usage, believed};
+use crate::domain::pricing::{Factors, Tally};
 use crate::ids::ToolName;
 use crate::provider::fault::Broken;
+use crate::provider::openai::usage::{CHAT, usage};
+use crate::provider::openai::{CALLS_MAX, NAME_CHARS_MAX, at, name, text};
 use crate::provider::told::Told;
-use crate::units::Tokens;
 
-/// The most tool calls of one answer that are kept in memory.
-pub const CALLS_MAX: usize = 256;
-/// The longest name or id that is taken from a provider.
-const NAME_CHARS_MAX: usize = 256;
+/// Where servers put their counts; Groq has a field of its own for those of a stream.
+const USAGE_PLACES: [&[&str]; 2] = [&["usage"], &["x_groq", "usage"]];
 
 /// Reads a whole answer. `call_id` begins the ids of tool calls that come without one.
 pub(super) fn whole(body: &[u8], call_id: &str) -> Result<Reply, Broken> {
@@ -71,8 +70,8 @@ impl Draft {
         for (field, kept) in
             [("model", &mut self.model), ("service_tier", &mut self.service_tier), ("id", &mut self.id)]
         {
-            if let Some(text) = document.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()) {
-                *kept = Some(text.chars().take(NAME_CHARS_MAX).collect());
+            if let Some(word) = name(document.get(field)) {
+                *kept = Some(word);
             }
         }
         let before = self.text.len();
@@ -106,7 +105,7 @@ impl Draft {
 
     /// The usage, if it is whole and can be believed.
     pub(super) fn usage(&self) -> Option<Tally> {
-        self.raw_usage.as_ref().filter(|_| self.usage_is_last).and_then(usage)
+        self.raw_usage.as_ref().filter(|_| self.usage_is_last).and_then(|raw| usage(raw, &CHAT))
     }
 
     /// The reply, whatever is missing of it.
@@ -127,6 +126,7 @@ impl Draft {
             stop,
             usage,
             mismatch,
+            charged: None,
             raw_usage: self.raw_usage,
             response_model: self.model,
             service_tier: self.service_tier,
@@ -147,8 +147,8 @@ impl Draft {
         self.output_seen |= !(self.text.is_empty() && self.refusal.is_empty() && self.calls.is_empty())
             || self.reasoning.iter().any(|(_, text)| !text.is_empty())
             || !self.blocks.is_empty();
-        if let Some(finish) = choice.get("finish_reason").and_then(Value::as_str).filter(|word| !word.is_empty()) {
-            self.finish = Some(finish.chars().take(NAME_CHARS_MAX).collect());
+        if let Some(finish) = name(choice.get("finish_reason")) {
+            self.finish = Some(finish);
         }
         Ok(())
     }
@@ -212,9 +212,7 @@ impl Draft {
     }
 
     fn absorb_usage(&mut self, document: &Value) {
-        let told = document.get("usage").filter(|usage| usage.is_object());
-        // Groq puts the usage of a stream into a field of its own.
-        let told = told.or_else(|| at(document, &["x_groq", "usage"]).filter(|usage| usage.is_object()));
+        let told = USAGE_PLACES.iter().find_map(|place| at(document, place).filter(|usage| usage.is_object()));
         if let Some(raw) = told {
             self.raw_usage = Some(raw.clone());
             // A count before the finish is one of those that grow with each chunk (`vLLM`).
@@ -260,17 +258,8 @@ fn first_choice(document: &Value) -> Option<&Value> {
     choices.iter().find(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
 }
 
-/// What lies under these fields, one in the other. `Value::pointer` does the same and copies each name twice.
-fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, field| value.get(field))
-}
-
 fn add(text: &mut String, piece: Option<&Value>) {
     text.push_str(self::text(piece));
-}
-
-fn text(value: Option<&Value>) -> &str {
-    value.and_then(Value::as_str).unwrap_or_default()
 }
 
 fn stop_reason(finish: Option<&str>, has_calls: bool, has_refusal: bool) -> StopReason {
@@ -286,128 +275,10 @@ fn stop_reason(finish: Option<&str>, has_calls: bool, has_refusal: bool) -> Stop
     }
 }
 
-/// Usage in disjoint classes (PROVIDERS §8): cached and written tokens are parts of the prompt, reasoning is one of the
-/// completion. `None` for what can't be read: a count that is missing, no whole number, negative or huge, or no prompt at
-/// all. Counts that contradict each other are a mismatch beside the classes.
-pub(super) fn usage(raw: &Value) -> Option<Tally> {
-    let count = |path: &[&str]| believed(at(raw, path)).ok();
-    let (prompt, completion) = (count(&["prompt_tokens"])??, count(&["completion_tokens"])??);
-    let written = count(&["prompt_tokens_details", "cache_write_tokens"])?.unwrap_or_default();
-    let reasoning = count(&["completion_tokens_details", "reasoning_tokens"])?.unwrap_or_default();
-    let total = count(&["total_tokens"])?;
-    if prompt == Tokens::ZERO {
-        return None;
-    }
-    let mut tally = Tally::default();
-    let cached = cached(raw, prompt, &mut tally)?;
-    // No part is more than its whole, so that garbage in a part is no bill beyond the provider's own counts.
-    let cached = tally.part("cached_tokens", cached, prompt);
-    let written = tally.part("cache_write_tokens", written, prompt.left_after(cached));
-    let output = output(prompt, completion, reasoning, total);
-    let input = tally.rest("prompt_tokens", prompt, &[cached, written]);
-    let reasoning = tally.part("reasoning_tokens", reasoning, output);
-    tally.usage = Usage { input, cache_read: cached, cache_write: written, output, reasoning, ..Usage::default() };
-    tally.hold_against("total_tokens", total);
-    Some(tally)
-}
-
-/// Cache reads: OpenAI's detail, or `DeepSeek`'s hits, whose misses must be the rest.
-fn cached(raw: &Value, prompt: Tokens, tally: &mut Tally) -> Option<Tokens> {
-    let count = |path: &[&str]| believed(at(raw, path)).ok();
-    let (detail, hits) = (count(&["prompt_tokens_details", "cached_tokens"])?, count(&["prompt_cache_hit_tokens"])?);
-    let misses = count(&["prompt_cache_miss_tokens"])?;
-    if let Some((hits, misses)) = hits.zip(misses) {
-        tally.same("prompt_tokens", hits.plus(misses), Some(prompt));
-    }
-    Some(match (detail, hits) {
-        (Some(detail), hits) => tally.same("prompt_cache_hit_tokens", detail, hits),
-        (None, hits) => hits.unwrap_or_default(),
-    })
-}
-
-/// The billed output. Some servers count reasoning beside the completion and not inside: the total tells them.
-fn output(prompt: Tokens, completion: Tokens, reasoning: Tokens, total: Option<Tokens>) -> Tokens {
-    let both = completion.plus(reasoning);
-    if total == Some(prompt.plus(both)) { both } else { completion }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::pricing::Mismatch;
     use serde_json::json;
-
-    fn classes(raw: &Value) -> Option<[u64; 5]> {
-        let Tally { usage: u, mismatch } = usage(raw)?;
-        assert_eq!(mismatch, None, "{raw}");
-        Some([u.input.0, u.cache_read.0, u.cache_write.0, u.output.0, u.reasoning.0])
-    }
-
-    #[test]
-    fn usage_of_every_server_falls_into_disjoint_classes() {
-        let openai = json!({"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050,
-            "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 300, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 40, "rejected_prediction_tokens": 0}});
-        assert_eq!(classes(&openai), Some([100, 600, 300, 50, 40]));
-        let deepseek = json!({"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105,
-            "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36});
-        assert_eq!(classes(&deepseek), Some([36, 64, 0, 5, 0]));
-        let plain = json!({"prompt_tokens": 7, "completion_tokens": 0, "prompt_tokens_details": null});
-        assert_eq!(classes(&plain), Some([7, 0, 0, 0, 0]));
-        let beside = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 35,
-            "completion_tokens_details": {"reasoning_tokens": 20}});
-        assert_eq!(classes(&beside), Some([10, 0, 0, 25, 20]));
-    }
-
-    #[test]
-    fn usage_that_cannot_be_is_none() {
-        for raw in [
-            json!({}),
-            json!({"prompt_tokens": 5}),
-            json!({"completion_tokens": 5}),
-            json!({"prompt_tokens": 0, "completion_tokens": 0}),
-            json!({"prompt_tokens": -5, "completion_tokens": 5}),
-            json!({"prompt_tokens": 5.0, "completion_tokens": 5}),
-            json!({"prompt_tokens": "5", "completion_tokens": 5}),
-            json!({"prompt_tokens": 5, "completion_tokens": 1_000_000_001u64}),
-            json!({"prompt_tokens": 5, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": -1}}),
-        ] {
-            assert_eq!(usage(&raw), None, "{raw}");
-        }
-    }
-
-    #[test]
-    fn usage_that_contradicts_itself_is_kept_and_says_so() {
-        let mismatch = |raw: &Value| {
-            let tally = usage(raw).expect("usage");
-            let Mismatch { what, counted, told } = tally.mismatch.expect("a mismatch");
-            assert!(tally.usage.total() <= Tokens(10), "{raw}: no part is more than its whole");
-            (what, counted.0, told.0)
-        };
-        let five = |more: Value| {
-            let mut raw = json!({"prompt_tokens": 5, "completion_tokens": 5});
-            raw.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-            raw
-        };
-        let rows = [
-            (json!({"prompt_tokens_details": {"cached_tokens": 6}}), ("cached_tokens", 5, 6)),
-            (
-                json!({"prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3}}),
-                ("cache_write_tokens", 2, 3),
-            ),
-            (json!({"completion_tokens_details": {"reasoning_tokens": 6}}), ("reasoning_tokens", 5, 6)),
-            (json!({"total_tokens": 11}), ("total_tokens", 10, 11)),
-            (json!({"total_tokens": 4}), ("total_tokens", 10, 4)),
-            (json!({"prompt_cache_hit_tokens": 2, "prompt_cache_miss_tokens": 2}), ("prompt_tokens", 4, 5)),
-            (
-                json!({"prompt_cache_hit_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}),
-                ("prompt_cache_hit_tokens", 5, 4),
-            ),
-        ];
-        for (more, (what, counted, told)) in rows {
-            assert_eq!(mismatch(&five(more.clone())), (what.to_owned(), counted, told), "{more}");
-        }
-    }
 
     #[test]
     fn why_a_model_stopped_is_told_and_unknown_words_are_kept() {

@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
-use super::schema;
 use crate::domain::message::{
     Assistant, File, Form, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use crate::ids::ModelName;
+use crate::provider::openai::{BREAKPOINT, forbids_cache_writes, fragments, joined, strict};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
@@ -53,9 +53,6 @@ const OWN_FIELDS: &[&str] = &[
     "plugins",
 ];
 
-/// The first model generation that charges for cache writes, as major and minor number (PROVIDERS §1).
-const CACHE_WRITES_CHARGED_SINCE: (u32, u32) = (5, 6);
-
 /// The body of a request, as it goes out.
 ///
 /// # Errors
@@ -66,42 +63,8 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     }
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments = fragments(config, request);
-    let model = serde_json::to_string(request.model.model()).expect("a text is JSON");
-    Ok(joined(&model, &fragments, &rest))
-}
-
-/// The messages as the wire has them, with marks where this wire and model know them.
-fn fragments<'a>(config: &ProviderConfig, request: &'a Request) -> Vec<Cow<'a, str>> {
-    let marks = request.cache.as_ref().filter(|_| forbids_cache_writes(config, request));
-    let one = |(index, message): (usize, &'a Sent)| {
-        let with_mark = marks.filter(|marks| marks.after_message(index)).and_then(|_| marked(message));
-        with_mark.map_or_else(|| fragment(message, &request.model), Cow::Owned)
-    };
-    request.messages.iter().enumerate().map(one).collect()
-}
-
-/// What comes before the model's name.
-const MODEL: &[u8] = br#"{"model":"#;
-/// What comes between the model's name and the messages.
-const MESSAGES: &[u8] = br#","messages":["#;
-
-/// The messages and all the rest as one object. The messages are the bulk of a request, and most of them went out before.
-fn joined(model: &str, fragments: &[Cow<'_, str>], rest: &[u8]) -> Vec<u8> {
-    let length = fragments.iter().map(|fragment| fragment.len() + 1).sum::<usize>();
-    let mut body = Vec::with_capacity(length + rest.len() + model.len() + MODEL.len() + MESSAGES.len() + 1);
-    body.extend_from_slice(MODEL);
-    body.extend_from_slice(model.as_bytes());
-    body.extend_from_slice(MESSAGES);
-    for (index, fragment) in fragments.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(fragment.as_bytes());
-    }
-    body.extend_from_slice(b"],");
-    body.extend_from_slice(rest.get(1..).unwrap_or_default());
-    body
+    let fragments = fragments(config, request, marked, fragment);
+    Ok(joined(request.model.model(), "messages", &fragments, &rest))
 }
 
 /// True of a field that decides the price, and of one that the agent file sets by its own key.
@@ -160,7 +123,7 @@ impl Body<'_> {
 
     fn output<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         if let Some(output) = &self.request.output {
-            let strict = schema::is_strict(&output.schema);
+            let strict = strict::is_strict(&output.schema);
             let format = json!({"name": output.name, "schema": output.schema, "strict": strict});
             map.serialize_entry("response_format", &json!({"type": "json_schema", "json_schema": format}))?;
         }
@@ -210,24 +173,6 @@ impl Body<'_> {
     }
 }
 
-/// True where nothing is written to a cache, and charged, but what marks ask for: for 30 minutes, as this wire has it.
-fn forbids_cache_writes(config: &ProviderConfig, request: &Request) -> bool {
-    config.quirks.no_cache_writes && charges_cache_writes(request.model.model())
-}
-
-/// True of gpt-5.6 and later. Earlier ones, and other families, refuse the field that says so.
-fn charges_cache_writes(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    let name = name.strip_prefix("ft:").unwrap_or(name);
-    let Some(version) = name.strip_prefix("gpt-") else { return false };
-    let version = version.split(['-', ':']).next().unwrap_or_default();
-    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-    match (major.parse(), minor.parse()) {
-        (Ok(major), Ok(minor)) => (major, minor) >= CACHE_WRITES_CHARGED_SINCE,
-        _ => false,
-    }
-}
-
 /// A message as the wire has it, encoded when it first goes out.
 fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
     message.fragment(Form::OpenAiChat, model, |message| encoded(message).into_boxed_str())
@@ -236,7 +181,7 @@ fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
 /// A message with a mark at its end; `None` for those that have no place for one. Its tokens are the same without.
 fn marked(message: &Message) -> Option<String> {
     let part = |text: &str| {
-        let part = json!({"type": "text", "text": text, "prompt_cache_breakpoint": {"mode": "explicit"}});
+        let part = json!({"type": "text", "text": text, BREAKPOINT: {"mode": "explicit"}});
         (!text.is_empty()).then(|| json!([part]))
     };
     let marked = match message {
@@ -354,21 +299,4 @@ struct DeclaredFunction<'a> {
     name: &'a str,
     description: &'a str,
     parameters: &'a Value,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cache_writes_are_charged_since_5_6() {
-        for model in ["gpt-5.6", "gpt-5.6-sol", "gpt-5.10", "gpt-6", "gpt-6.1-astra", "openai/gpt-6", "ft:gpt-5.6:acme"]
-        {
-            assert!(charges_cache_writes(model), "{model}");
-        }
-        for model in ["gpt-5", "gpt-5.5-mini", "gpt-5-mini", "gpt-4o", "gpt-oss-120b", "o3", "qwen", "gpt-", "gpt-x.6"]
-        {
-            assert!(!charges_cache_writes(model), "{model}");
-        }
-    }
 }

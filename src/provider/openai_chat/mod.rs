@@ -1,25 +1,24 @@
 //! OpenAI's Chat Completions, and whatever speaks it: Ollama, `vLLM`, llama.cpp, `OpenRouter`, Groq, `DeepSeek`, …
 //!
-//! Invariant: what failed is unbilled only by [`errors::evidence`].
+//! Invariant: what failed is unbilled only by [`evidence`].
 //! Deliberately absent: retries, fallbacks and prices. They are decided in the domain.
 
 mod decode;
 mod encode;
-mod errors;
-mod schema;
 mod stream;
 
 use reqwest::Url;
 
-pub use self::decode::CALLS_MAX;
 use self::stream::Stream;
 use super::ProviderError;
 use super::dialect::{Dialect, Reader};
 use super::evidence::{Billing, Facts};
 use super::exchange::{base_url, below};
 use super::fault::Broken;
+use super::openai::evidence::evidence;
 use crate::domain::message::{Reply, Request};
-use crate::spec::project::ProviderConfig;
+use crate::domain::pricing::Charged;
+use crate::spec::project::{ProviderConfig, ReportedCost};
 
 /// Chat completions at one address.
 #[derive(Debug)]
@@ -48,23 +47,36 @@ impl Dialect for OpenAiChat {
     }
 
     fn whole(&self, _request: &Request, call_id: &str, body: &[u8]) -> Result<Reply, Broken> {
-        decode::whole(body, call_id)
+        Ok(with_charge(decode::whole(body, call_id)?, self.config.quirks.reported_cost))
     }
 
     fn reader(&self, _request: &Request, call_id: String) -> Box<dyn Reader> {
-        Box::new(ChatReader { stream: Stream::default(), call_id })
+        let cost = self.config.quirks.reported_cost;
+        Box::new(ChatReader { stream: Stream::default(), call_id, cost })
     }
 
     fn evidence(&self, facts: &Facts) -> Billing {
-        errors::evidence(facts)
+        evidence(facts)
     }
 }
 
-/// A stream, and the beginning of the ids of its calls.
+/// The reply with what the server says that it charged, where it says so in its usage.
+fn with_charge(mut reply: Reply, cost: Option<ReportedCost>) -> Reply {
+    let told = |field: &str| reply.raw_usage.as_ref()?.get(field)?.as_number();
+    reply.charged = match cost {
+        Some(ReportedCost::Usd) => told("cost").and_then(Charged::usd),
+        Some(ReportedCost::UsdTicks) => told("cost_in_usd_ticks").and_then(Charged::ticks),
+        None => None,
+    };
+    reply
+}
+
+/// A stream, the beginning of the ids of its calls, and where its cost stands.
 #[derive(Debug)]
 struct ChatReader {
     stream: Stream,
     call_id: String,
+    cost: Option<ReportedCost>,
 }
 
 impl Reader for ChatReader {
@@ -89,6 +101,6 @@ impl Reader for ChatReader {
     }
 
     fn end(self: Box<Self>, why: &str) -> Result<Reply, Broken> {
-        self.stream.end(&self.call_id, why)
+        Ok(with_charge(self.stream.end(&self.call_id, why)?, self.cost))
     }
 }

@@ -52,6 +52,7 @@ impl Dialect for Toy {
             stop: StopReason::End,
             usage: None,
             mismatch: None,
+            charged: None,
             raw_usage: None,
             response_model: None,
             service_tier: None,

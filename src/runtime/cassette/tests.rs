@@ -51,6 +51,7 @@ fn a_line_reads_back_as_it_was_written() {
         stop: StopReason::End,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: Some(json!({"prompt_tokens": 1})),
         response_model: None,
         service_tier: None,

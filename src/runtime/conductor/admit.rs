@@ -61,6 +61,11 @@ impl Conductor {
             Prepared::Later(until) if self.sleep_until(until).await => return Box::pin(self.admit()).await,
             Prepared::Later(_) => return Ok(Flow::Wait),
         };
+        let keep = self.keep_of(self.root().id, intent, &draft);
+        if keep.as_ref().and_then(|keep| self.kept(keep)).is_some() {
+            // Nobody is asked: the answer is there once the run is admitted.
+            return self.admit_with_nothing(intent.purpose).await;
+        }
         match self.judge_first(intent, &draft) {
             Ok(()) => {}
             Err(_) if draft.can_tighten && !self.effort(&self.key(self.root().id, intent)).tight => {
@@ -88,7 +93,7 @@ impl Conductor {
         let first = Some(Box::new(ReserveAsk { reserved: draft.reserved.clone(), lower, wait_until: None }));
         let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
         let work = Work::Model(Box::new(draft.request));
-        let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten, hold };
+        let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten, keep, hold };
         self.pending = BTreeMap::from([(pending.reserved.reservation, Box::new(pending))]);
         let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
@@ -134,7 +139,11 @@ impl Conductor {
 
     /// Asks to go on where the next thing isn't a model call: tools of a turn, or a landing.
     pub(super) async fn admit_without_call(&mut self) -> Result<Flow, RuntimeError> {
-        let landing = self.landing_reserve(Purpose::Turn);
+        self.admit_with_nothing(Purpose::Turn).await
+    }
+
+    async fn admit_with_nothing(&mut self, purpose: Purpose) -> Result<Flow, RuntimeError> {
+        let landing = self.landing_reserve(purpose);
         // A landing takes its reserve's place, and needs nothing beside it.
         let bound = landing.as_ref().filter(|_| self.root().lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
         self.admit_by_landing(landing, bound).await

@@ -71,11 +71,11 @@ impl Conductor {
     }
 
     pub(super) fn downgrade(&mut self, key: &Key) -> Option<Stance> {
-        let stance = self.effort(key).stance;
+        let stance = self.effort(key).stands();
         policy::downgrade(self.model_of(key), stance)
     }
 
-    fn model_of(&self, (run, place): &Key) -> &ModelPlan {
+    pub(super) fn model_of(&self, (run, place): &Key) -> &ModelPlan {
         let plan = &self.tree.run(*run).unwrap_or(self.root()).plan;
         place.as_ref().map_or(&plan.model, |place| plan.call_of(place).model)
     }

@@ -1,6 +1,6 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
-use super::{Conductor, Flow};
+use super::{Conductor, Flow, InFlight};
 use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, Reserved, RunState};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
@@ -70,10 +70,12 @@ impl Conductor {
         };
         let drained = tokio::time::timeout(STOP_DRAIN.duration(), drain).await.is_ok();
         if !drained {
-            for in_flight in std::mem::take(&mut self.in_flight).into_values() {
-                let reserved = &in_flight.reserved;
+            for InFlight { reserved, .. } in std::mem::take(&mut self.in_flight).into_values() {
                 let run = reserved.reservation.run;
-                self.note(run, settle::broken_off(reserved, "the run was asked to stop, and the answer took too long"));
+                self.note(
+                    run,
+                    settle::broken_off(&reserved, "the run was asked to stop, and the answer took too long"),
+                );
             }
         }
         failpoint::reach("run.stop");
@@ -147,11 +149,11 @@ mod tests {
 
     /// An attempt that doesn't even hear of the stop.
     fn replace_by_deaf(conductor: &mut Conductor) -> Box<Reserved> {
-        let (_, in_flight) = conductor.in_flight.pop_first().expect("a call");
-        let reserved = Box::new(in_flight.reserved.clone());
+        let (_, flying) = conductor.in_flight.pop_first().expect("a call");
+        let reserved = flying.reserved.clone();
         conductor.tasks = tokio::task::JoinSet::new();
         let deaf = conductor.tasks.spawn(std::future::pending());
-        conductor.in_flight.insert(deaf.id(), in_flight);
+        conductor.in_flight.insert(deaf.id(), flying);
         reserved
     }
 

@@ -8,6 +8,7 @@ mod admit;
 mod child;
 mod concede;
 mod ends;
+mod kept;
 mod rates;
 mod step;
 mod waiting;
@@ -33,6 +34,7 @@ use crate::rates::Hold;
 use crate::store::NoticeCommitted;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
+use kept::Keep;
 use rates::RateWaits;
 use step::arguments_of;
 
@@ -59,7 +61,7 @@ pub(crate) struct Conductor {
     notices: mpsc::Receiver<Box<NoticeCommitted>>,
     tasks: JoinSet<Done>,
     /// What each task was granted, should it break down.
-    in_flight: BTreeMap<task::Id, Box<InFlight>>,
+    in_flight: BTreeMap<task::Id, InFlight>,
     cancel: watch::Sender<bool>,
     /// What people ask of the tree.
     requests: mpsc::Receiver<Box<Request>>,
@@ -95,13 +97,16 @@ struct Pending {
     key: Key,
     /// True where counting tokens would give a tighter bound.
     can_tighten: bool,
+    /// How its answer is kept, where its stage wants it.
+    keep: Option<Keep>,
     /// What it has taken of the rates.
     hold: Option<Hold>,
 }
 
-/// What a task was granted.
+/// What a task was granted, how its answer is kept, and what it has taken of the rates.
 struct InFlight {
-    reserved: Reserved,
+    reserved: Box<Reserved>,
+    keep: Option<Keep>,
     hold: Option<Hold>,
 }
 
@@ -395,7 +400,7 @@ impl Conductor {
                 let observer = self.observer_of(&pending.key);
                 hold.iter_mut().for_each(Hold::send);
                 let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
-                self.in_flight.insert(task.id(), Box::new(InFlight { reserved: *reserved, hold }));
+                self.in_flight.insert(task.id(), InFlight { reserved, keep: pending.keep, hold });
             }
             Work::Tool(call) => {
                 if self.is_own_call(&reserved) {
@@ -404,7 +409,7 @@ impl Conductor {
                 let Some(plan) = self.tool_at(&reserved, &call.name) else { return };
                 let arguments = arguments_of(&call.arguments);
                 let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
-                self.in_flight.insert(task.id(), Box::new(InFlight { reserved: *reserved, hold: None }));
+                self.in_flight.insert(task.id(), InFlight { reserved, keep: None, hold: None });
             }
         }
     }
@@ -428,9 +433,8 @@ impl Conductor {
                 (error.id(), None)
             }
         };
-        let Some(in_flight) = self.in_flight.remove(&id) else { return };
-        let InFlight { reserved, hold } = *in_flight;
-        let fact = match done {
+        let Some(InFlight { reserved, keep, hold }) = self.in_flight.remove(&id) else { return };
+        let mut fact = match done {
             None => settle::broken_off(&reserved, "the attempt broke down; this is a fault of plimsoll"),
             Some(Done::Model(answer)) => {
                 if let Some(hold) = hold {
@@ -442,6 +446,9 @@ impl Conductor {
         };
         let run = reserved.reservation.run;
         let is_model = matches!(reserved.call, Call::Model(_));
+        if let (Some(keep), Call::Model(call)) = (&keep, &reserved.call) {
+            self.note_kept(&mut fact, keep, call.max_output_tokens);
+        }
         if is_model && !settle::is_reply(&fact) && run == self.root().id {
             (self.observer)(Progress::TextDiscarded { run });
         }

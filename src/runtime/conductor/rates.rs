@@ -174,7 +174,7 @@ impl Conductor {
         }
     }
 
-    fn end_rate_wait(&mut self, key: &Key, run: RunId) {
+    pub(super) fn end_rate_wait(&mut self, key: &Key, run: RunId) {
         if let Some(wait) = self.rate_waits.list.remove(key) {
             let waited = self.now().since(wait.since);
             self.note(run, Event::RateWaitEnded(RateWaitEnded { place: wait.place, waited }));

@@ -3,11 +3,13 @@
 //! Facts and asks of all lanes ride together, numbered in the order in which the run wants them (LEDGER rule 16). Free
 //! builtins run at once where nothing is asked for before them.
 
+use super::kept::Keep;
 use super::rates::RatePass;
 use super::{Conductor, Flow, Key, Pending, Talk, Work};
 use crate::domain::event::{Call, CallRefusal, CallRefused, Event, Place, Purpose, Reserved, StageEnd, StageEnded};
 use crate::domain::ledger::{Ask, ReserveAsk, Short};
 use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::policy::DowngradeWhy;
 use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
 use crate::gate::{Beside, Circumstances, Draft, Effort, Passage, Prepared, Rendered};
@@ -61,6 +63,8 @@ enum Taken {
     Waits,
     /// What was asked for before it comes first; then it comes again, alone.
     Halt,
+    /// The same, and it needn't wait for what comes of that.
+    Next,
     Left(Flow),
 }
 
@@ -71,7 +75,7 @@ impl Conductor {
             self.begin_children(intents);
             return Ok(Flow::On);
         }
-        let (mut asked, mut moved, mut whole) = (Asked::default(), false, true);
+        let (mut asked, mut moved, mut again, mut whole) = (Asked::default(), false, false, true);
         let mut waiting: BTreeMap<RunId, u32> = BTreeMap::new();
         self.rate_waits.begin_look();
         for (run, mut intent) in intents {
@@ -88,6 +92,10 @@ impl Conductor {
                     whole = false;
                     break;
                 }
+                Taken::Next => {
+                    (again, whole) = (true, false);
+                    break;
+                }
                 Taken::Left(flow) => return Ok(flow),
             }
         }
@@ -95,7 +103,14 @@ impl Conductor {
             self.rate_waits.end_look();
         }
         match asked.list.is_empty() {
-            false => self.ask(asked).await,
+            false => {
+                let flying = self.in_flight.len() + asked.list.len();
+                match self.ask(asked).await? {
+                    // Where one of them has no money yet, what comes after it waits too.
+                    Flow::Wait if again && self.in_flight.len() == flying => Ok(Flow::On),
+                    flow @ (Flow::On | Flow::Wait | Flow::Leave) => Ok(flow),
+                }
+            }
             true if moved => Ok(Flow::On),
             true => {
                 self.submit(vec![]).await?;
@@ -136,13 +151,9 @@ impl Conductor {
     async fn take_model(&mut self, run: RunId, intent: &ModelIntent, asked: &mut Asked) -> Result<Taken, RuntimeError> {
         let refused = match self.prepare(run, intent, asked.beside(run)) {
             Ok(Prepared::Ready(draft)) => match self.judge_tokens(run, intent, &draft, asked) {
-                Ok(()) => match self.pass_rates(run, intent, &draft) {
-                    RatePass::Now(hold) => {
-                        self.push_model(run, intent, *draft, hold, asked);
-                        return Ok(Taken::On);
-                    }
-                    RatePass::Waits => return Ok(Taken::Waits),
-                    RatePass::Refused(refusal) => Refused { node: NodeRef::Run(run), refusal },
+                Ok(()) => match self.take_ready(run, intent, *draft, asked) {
+                    Ok(taken) => return Ok(taken),
+                    Err(refusal) => Refused { node: NodeRef::Run(run), refusal },
                 },
                 Err(_) if draft.can_tighten && !self.effort(&self.key(run, intent)).tight => {
                     // Counting may show that there is room.
@@ -166,6 +177,39 @@ impl Conductor {
             Ok(Prepared::GiveUp(error)) | Err(error) => return self.give_up(run, intent, error, asked).await,
         };
         self.refused(intent, refused, asked).await
+    }
+
+    /// A call that may be judged is asked for once its rates let it, unless what it would be answered is known: that needs
+    /// none of them.
+    ///
+    /// # Errors
+    /// Its rates would have to be waited for longer than there is time.
+    fn take_ready(
+        &mut self,
+        run: RunId,
+        intent: &ModelIntent,
+        draft: Draft,
+        asked: &mut Asked,
+    ) -> Result<Taken, Box<Refusal>> {
+        let keep = self.keep_of(run, intent, &draft);
+        let kept = keep.as_ref().and_then(|keep| Some((keep, self.kept(keep)?)));
+        match kept {
+            // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
+            Some(_) if !asked.list.is_empty() => Ok(Taken::Next),
+            Some((keep, kept)) => {
+                self.end_rate_wait(&self.key(run, intent), run);
+                self.answer_again(run, intent, draft, keep, kept);
+                Ok(Taken::Moved)
+            }
+            None => match self.pass_rates(run, intent, &draft) {
+                RatePass::Now(hold) => {
+                    self.push_model(run, intent, draft, keep, hold, asked);
+                    Ok(Taken::On)
+                }
+                RatePass::Waits => Ok(Taken::Waits),
+                RatePass::Refused(refusal) => Err(refusal),
+            },
+        }
     }
 
     /// No model is left to try.
@@ -226,12 +270,20 @@ impl Conductor {
             let rendered = self.render(&key)?;
             self.talks.insert(key.clone(), Talk { rendered, effort: Effort::default() });
         }
+        let rule = self.rule_for(run, &key);
+        self.effort(&key).rule = rule;
         let Talk { rendered, effort } = self.talks.get(&key).unwrap_or(&self.own);
         let run = self.tree.run(run).unwrap_or(self.tree.root());
         let (gate, now) = (&self.shared.gate, self.now());
         let closed = gate.closed(run, rendered.model(run), now);
         let with = Circumstances { effort, beside, closed: &closed, now };
         Ok(gate.appraiser().prepare(run, rendered, intent, with))
+    }
+
+    /// The rule of its policy that sends a conversation to cheaper models now.
+    fn rule_for(&self, run: RunId, key: &Key) -> Option<DowngradeWhy> {
+        let labels = &self.tree.run(run).unwrap_or(self.tree.root()).labels;
+        self.shared.rule(self.model_of(key), labels, self.now())
     }
 
     fn render(&mut self, (id, place): &Key) -> Result<Rendered, String> {
@@ -285,7 +337,15 @@ impl Conductor {
         self.later = Some(self.later.map_or(until, |later| later.min(until)));
     }
 
-    fn push_model(&mut self, run: RunId, intent: &ModelIntent, draft: Draft, hold: Option<Hold>, asked: &mut Asked) {
+    fn push_model(
+        &mut self,
+        run: RunId,
+        intent: &ModelIntent,
+        draft: Draft,
+        keep: Option<Keep>,
+        hold: Option<Hold>,
+        asked: &mut Asked,
+    ) {
         let key = self.key(run, intent);
         let effort = self.effort(&key).clone();
         // Nobody waits for the money of a summary: what was to be summed up is cut instead.
@@ -298,7 +358,7 @@ impl Conductor {
         };
         let can_tighten = draft.can_tighten;
         let work = Work::Model(Box::new(draft.request));
-        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten, hold }, ask);
+        asked.push(&self.tree, Pending { reserved: draft.reserved, work, key, can_tighten, keep, hold }, ask);
     }
 
     /// True for the call of a `tool` stage, which no model asks for.
@@ -344,8 +404,8 @@ impl Conductor {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
             let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));
             let ask = ReserveAsk { reserved: reserved.clone(), lower: None, wait_until };
-            let pending =
-                Pending { reserved, work: Work::Tool(intent.call), key: (id, None), can_tighten: false, hold: None };
+            let (work, key) = (Work::Tool(intent.call), (id, None));
+            let pending = Pending { reserved, work, key, can_tighten: false, keep: None, hold: None };
             asked.push(&self.tree, pending, ask);
             return false;
         };

@@ -4,11 +4,11 @@
 
 use super::look::{Look, same_refusal, same_time_limit};
 use super::{Player, WRITE_TIME_MAX};
-use crate::domain::event::{AccountKey, BoundMethod, Call, ModelCall, Place, Purpose, Reserved};
+use crate::domain::event::{AccountKey, BoundMethod, Call, Event, ModelCall, Place, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Overflow;
-use crate::domain::policy::{self, Stance};
+use crate::domain::policy::{self, DowngradeWhy, Stance};
 use crate::domain::pricing::PriceBook;
 use crate::domain::run::{Intent, ModelIntent, Run, ToolIntent};
 use crate::gate::{Beside, Circumstances, Closed, Draft, Effort, Prepared, Rendered};
@@ -133,8 +133,14 @@ impl Player<'_> {
         let by_tokens = recorded.is_some_and(|call| call.bound.method == BoundMethod::Tokens);
         let trims: &[bool] = if run.plan.context.overflow == Overflow::Summarise { &[false, true] } else { &[false] };
         let downgraded = policy::downgrade(plan, Stance::Approved);
+        // What a rule was judged by, budgets and the time of day, is data from outside.
+        let why = recorded.and_then(|call| call.downgraded.clone());
+        let rule = why.filter(|why| *why != DowngradeWhy::ShortOfMoney);
         let stances: Vec<Stance> = std::iter::once(Stance::Approved).chain(downgraded).collect();
-        let models = |stance| policy::candidates(plan, stance).to_vec();
+        let models = |stance| {
+            let stance = if rule.is_some() { Stance::Downgraded } else { stance };
+            policy::candidates(plan, stance).to_vec()
+        };
         let mut efforts = Vec::new();
         for stance in &stances {
             let others =
@@ -148,6 +154,7 @@ impl Player<'_> {
                 for tight in [by_tokens, !by_tokens] {
                     efforts.extend(trims.iter().map(|trim| Effort {
                         stance: *stance,
+                        rule: rule.clone(),
                         tight,
                         trim: *trim,
                         frozen: frozen.clone(),
@@ -222,7 +229,21 @@ impl Player<'_> {
         if !lowers(&mut asked, draft.lower, was.max_output_tokens) {
             return false;
         }
+        if self.is_answered_again(recorded) {
+            // What is kept is data from outside, and costs nothing.
+            let Reserved { landing, time_limit, .. } = *recorded;
+            return Reserved { amount: Money::ZERO, landing, budgets: None, time_limit, ..asked } == *recorded;
+        }
         self.is_placed(asked, recorded)
+    }
+
+    /// Whether a call was answered by what was kept of an earlier one.
+    fn is_answered_again(&self, recorded: &Reserved) -> bool {
+        let mut log = self.log.logs.get(&recorded.reservation.run).into_iter().flatten();
+        log.any(|fact| {
+            matches!(&fact.event, Event::Settled(settled)
+                if settled.reservation == recorded.reservation && settled.cache.hit.is_some())
+        })
     }
 
     /// Whether these limits of tokens leave room for a call.
@@ -324,23 +345,31 @@ impl Player<'_> {
     }
 
     fn says_no_with(&mut self, look: &Look, run: RunId, intent: &ModelIntent, no: No<'_>) -> bool {
-        self.ways(run, intent, None).iter().any(|way| {
-            match (self.prepared(run, intent, way, look.now, true), no) {
-                (Ok(Prepared::Refused(now)), No::Refusal(refusal)) => same_refusal(refusal, &now),
-                (Ok(Prepared::GiveUp(now)) | Err(now), No::Error(error)) => now == error,
-                (Ok(Prepared::Ready(draft)), No::Refusal(refusal)) => match self.judge_tokens(run, intent, &draft) {
-                    Err(now) => same_refusal(refusal, &now),
-                    Ok(()) => self.own_says_no(&draft.reserved, Some(draft.lower), refusal),
-                },
-                (Ok(Prepared::Ready(_) | Prepared::Later(_) | Prepared::Refused(_)), _) => false,
-                (Ok(Prepared::GiveUp(_)) | Err(_), No::Refusal(_)) => false,
-            }
+        self.ways(run, intent, None).iter().any(|way| match (self.prepared(run, intent, way, look.now, true), no) {
+            (Ok(Prepared::Refused(now)), No::Refusal(refusal)) => same_refusal(refusal, &now),
+            (Ok(Prepared::GiveUp(now)) | Err(now), No::Error(error)) => now == error,
+            (Ok(Prepared::Ready(draft)), No::Refusal(refusal)) => match self.judge_tokens(run, intent, &draft) {
+                Err(now) => same_refusal(refusal, &now),
+                Ok(()) => self.own_says_no(&draft.reserved, Some(draft.lower), refusal),
+            },
+            (Ok(Prepared::Ready(_) | Prepared::Later(_) | Prepared::Refused(_)), _) => false,
+            (Ok(Prepared::GiveUp(_)) | Err(_), No::Refusal(_)) => false,
         })
     }
 
     fn own_says_no(&self, asked: &Reserved, lower: Option<Lower>, refusal: &Refusal) -> bool {
-        let judged = self.own.judge(asked, lower, |key| self.declared(key));
-        judged.is_err_and(|refusals| refusals.contains(refusal))
+        let says_no = |lower| {
+            let judged = self.own.judge(asked, lower, |key| self.declared(key));
+            judged.is_err_and(|refusals| refusals.contains(refusal))
+        };
+        // A shared budget may have had no room for the lower call either; then the account that was short first is told.
+        says_no(lower) || (self.shares_budgets() && says_no(None))
+    }
+
+    /// Whether the tree counts on budgets that others share.
+    fn shares_budgets(&self) -> bool {
+        let mut log = self.log.logs.get(&self.log.root).into_iter().flatten();
+        log.any(|recorded| matches!(&recorded.event, Event::Admitted(admitted) if !admitted.budgets.is_empty()))
     }
 
     /// Where the cap of an account of the tree is declared.
@@ -388,8 +417,7 @@ fn lowers(asked: &mut Reserved, lower: Lower, output: u32) -> bool {
 
 /// True for a no of what others share: budgets, prices that are frozen, the queue, rates and breakers.
 pub(super) fn is_of_shared(refusal: &Refusal) -> bool {
-    is_of_rates(refusal.limit)
-        || matches!(refusal.limit, LimitKind::Budget | LimitKind::FrozenPrice | LimitKind::Queue)
+    is_of_rates(refusal.limit) || matches!(refusal.limit, LimitKind::Budget | LimitKind::FrozenPrice | LimitKind::Queue)
 }
 
 fn is_of_rates(limit: LimitKind) -> bool {

@@ -23,6 +23,8 @@ pub struct Difference {
     pub log: String,
     /// What is decided now.
     pub now: String,
+    /// True where it is no proof: several runs of the tree wrote at the same time, in more orders than were tried.
+    pub untold: bool,
 }
 
 impl Difference {
@@ -33,6 +35,7 @@ impl Difference {
             at_ms: None,
             log: why.to_owned(),
             now: "nothing can be decided from it".into(),
+            untold: false,
         })
     }
 
@@ -52,12 +55,15 @@ impl Difference {
     }
 
     fn at(run: RunId, seq: u32, at: Timestamp) -> Self {
-        Self { run, event: Some(seq), at_ms: Some(at.0), log: String::new(), now: String::new() }
+        Self { run, event: Some(seq), at_ms: Some(at.0), log: String::new(), now: String::new(), untold: false }
     }
 }
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.untold {
+            f.write_str("can't be told: several runs wrote at the same time, in more orders than are tried; of one, ")?;
+        }
         match self.event {
             Some(event) => write!(f, "event {event} of run {}: the log says {}; now: {}", self.run, self.log, self.now),
             None => write!(f, "run {}: {}; {}", self.run, self.log, self.now),

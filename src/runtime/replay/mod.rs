@@ -69,7 +69,10 @@ pub fn desk(project: &Project, book: PriceBook, simulated: bool) -> Appraiser {
     let terms = project.providers.iter().map(|(name, config)| (name.clone(), terms_of(config)));
     let terms = Arc::new(terms.collect());
     let known = if simulated { Providers::Any(terms) } else { Providers::Configured(terms) };
-    Appraiser::new(Arc::new(book), known).with_accounts(payers_of(project))
+    Appraiser::new(Arc::new(book), known)
+        .with_approvals(project.approvals.clone())
+        .with_ages(project.ages.clone())
+        .with_accounts(payers_of(project))
 }
 
 /// Judges a tree again, with the book and the terms that a desk has.
@@ -81,7 +84,7 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
     let mut player = Player::new(log, desk, &checks)?;
     let mut crossroads: VecDeque<Crossroads<'_>> = VecDeque::new();
     let (mut tries, mut furthest): (u32, Option<(u64, Box<Difference>)>) = (0, None);
-    let mut skip = 0;
+    let (mut skip, mut all_tried) = (0, true);
     loop {
         let heads = player.heads();
         let Some(head) = heads.first() else { return Ok(player.same) };
@@ -93,6 +96,7 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
                     crossroads.push_back(Crossroads { player, skip: taken + 1 });
                     if crossroads.len() > CROSSROADS_MAX {
                         crossroads.pop_front();
+                        all_tried = false;
                     }
                 }
                 skip = 0;
@@ -105,7 +109,8 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
                 tries += 1;
                 // Several runs wrote at the same time: perhaps another went first.
                 let Some(back) = crossroads.pop_back().filter(|_| tries <= TRIES_MAX) else {
-                    return Err(furthest.map(|(_, difference)| difference).unwrap_or_else(|| no_order(log.root)));
+                    let difference = furthest.map_or_else(|| no_order(log.root), |(_, difference)| difference);
+                    return Err(Box::new(Difference { untold: !all_tried || tries > TRIES_MAX, ..*difference }));
                 };
                 (player, skip) = (back.player, back.skip);
             }

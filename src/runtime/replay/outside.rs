@@ -2,7 +2,7 @@
 
 use super::Player;
 use crate::domain::event::{CostSource, Decision, Event, Outcome, PersonAnswered, Recorded, Reserved, Settled};
-use crate::domain::pricing::Served;
+use crate::domain::pricing::{During, Served};
 use crate::domain::run::NOBODY;
 use crate::ids::RunId;
 use crate::runtime::settle::{Told, bill};
@@ -46,13 +46,17 @@ impl Player<'_> {
     }
 
     fn bill(&self, reserved: &Reserved, settled: &Settled, at: Timestamp) -> (Money, CostSource) {
+        if settled.cache.hit.is_some() {
+            return (Money::ZERO, CostSource::Reported);
+        }
         match &settled.outcome {
             Outcome::Reply { response_model, service_tier, factors, .. } => {
+                let during = During { from: Timestamp(at.0.saturating_sub(settled.latency.0)), to: at };
                 let told = Told {
                     usage: settled.usage.as_ref(),
                     mismatch: settled.mismatch.as_ref(),
                     answering: response_model.as_deref(),
-                    served: Served { tier: service_tier.as_deref(), factors: *factors },
+                    served: Served { tier: service_tier.as_deref(), factors: *factors, during: Some(during) },
                 };
                 bill(self.desk.book(), reserved, &told, at)
             }

@@ -16,12 +16,17 @@ use crate::sim::invoice::Billed;
 use crate::units::Millis;
 
 pub(crate) mod anthropic;
+mod azure;
 pub(crate) mod fields;
 pub(crate) mod gemini;
 pub(crate) mod openai_chat;
+mod openai_responses;
 
 /// Every wire; the first whose door a path is, answers.
-static DIALECTS: [&dyn Dialect; 5] = [
+static DIALECTS: [&dyn Dialect; 8] = [
+    &azure::Azure::Chat,
+    &azure::Azure::Responses,
+    &openai_responses::OpenAiResponses,
     &openai_chat::OpenAiChat,
     &anthropic::Anthropic,
     &anthropic::VertexAnthropic,
@@ -30,8 +35,8 @@ static DIALECTS: [&dyn Dialect; 5] = [
 ];
 
 /// Their paths, for whoever asks for another.
-pub(crate) const PATHS: &str =
-    "/v1/chat/completions, /v1/messages, /v1/models/MODEL:generateContent (and below /v1/publishers/google)";
+pub(crate) const PATHS: &str = "/v1/chat/completions, /v1/responses (both also below /azure/openai), /v1/messages and \
+    /v1/models/MODEL:generateContent (also below /v1/publishers/google)";
 
 /// What a path and its query ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,8 +161,11 @@ mod tests {
 
     #[test]
     fn refusals_are_free_and_failed_work_is_not() {
-        // Google's two have a table of their own.
-        for wire in DIALECTS.into_iter().filter(|wire| !matches!(format!("{wire:?}").as_str(), "Api" | "Vertex")) {
+        // Google's two and Azure have tables of their own.
+        let is_other = |wire: &&dyn Dialect| {
+            !matches!(format!("{wire:?}").as_str(), "Api" | "Vertex") && wire.id_header() != azure::ID_HEADER
+        };
+        for wire in DIALECTS.into_iter().filter(is_other) {
             let cost = |fault: Fault| wire.error_cost(&WireError::of(wire, fault, "no"), Billed::Input);
             for fault in [Fault::RateLimit, Fault::Quota, Fault::Unauthorized, Fault::ContextLength, Fault::Overloaded]
             {

@@ -2,6 +2,7 @@
 
 use super::stage::STAGE;
 use super::{AGENT_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
+use crate::domain::policy::Priority;
 use crate::units::Millis;
 
 /// The most models that a policy or an agent may name.
@@ -58,13 +59,45 @@ pub(crate) static AGENT: Section = Section {
             "Stages of a workflow, in parallel where none needs the other; without any the agent is one loop",
         ),
         optional("documents", Kind::Table(&DOCUMENTS), "Documents that go with the input, the best first"),
+        optional(
+            "cache",
+            Kind::Table(&CACHE),
+            "Keep the answers of an agent without stages, and give them again to the same request; off by default",
+        ),
+        optional(
+            "priority",
+            Kind::Choice { now: &Priority::NAMES, later: &[] },
+            "How much its runs matter, unless the caller says: low, normal (the default) or high; a label of its runs",
+        ),
+    ],
+};
+
+/// `[cache]` of an agent without stages, and of a stage.
+pub(crate) static CACHE: Section = Section {
+    doc: "Answers that are kept and given again to exactly the same request, without a call",
+    fields: &[
+        super::required(
+            "ttl",
+            Kind::Duration { min: Millis::from_secs(1), max: TIME_MAX },
+            "How long an answer is given again, such as `\"1h\"`",
+        ),
+        optional(
+            "share",
+            Kind::Boolean,
+            "Give it to runs of every tenant; by default each value of the label `tenant` has answers of its own",
+        ),
     ],
 };
 
 static MODEL: Section = Section {
     doc: "Which models are approved, in what order, and how they are asked",
     fields: &[
-        optional("policy", Kind::Text, "A policy of `plimsoll.toml`; or name `models`"),
+        optional("policy", Kind::Text, "A policy of `plimsoll.toml`; or name `models`, or a `quality`"),
+        optional(
+            "quality",
+            Kind::Text,
+            "A tier of quality: the lowest policy of `plimsoll.toml` that is good enough is taken",
+        ),
         optional(
             "models",
             Kind::Texts { min: 1, max: MODELS_MAX },
@@ -141,6 +174,16 @@ static CONTEXT: Section = Section {
             "documents",
             Kind::Count { min: 0, max: TOKENS_MAX },
             "Tokens of documents; a quarter of `tokens` by default where there is `[documents]`",
+        ),
+        optional(
+            "cache",
+            Kind::Choice { now: &["auto", "on", "off"], later: &[] },
+            "Whether providers are asked to keep the beginning of a request: `auto` (where it pays within a run, the default), `on` or `off`",
+        ),
+        optional(
+            "cache_ttl",
+            Kind::Choice { now: &["short", "long"], later: &[] },
+            "How long they keep it: `short` (minutes, the default) or `long` (an hour and more, at a dearer write)",
         ),
         optional(
             "overflow",

@@ -1,7 +1,11 @@
 //! The keys of `plimsoll.toml`.
 
+use crate::domain::policy::Priority;
+use crate::spec::flavour;
+
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
-use super::{AGENT_LIMITS, CEILING_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional, required};
+use super::price::PRICE;
+use super::{AGENT_LIMITS, CEILING_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, optional, required};
 use crate::units::Millis;
 
 /// The words of `per`.
@@ -18,7 +22,9 @@ pub(crate) static PROJECT: Section = Section {
             "How each provider is reached, by the name that models begin with",
         ),
         optional("policies", Kind::TablesByName(&POLICY), "Model policies that agents name"),
+        optional("denied", Kind::Tables(&DENIED), "Models that nobody may ask, whatever agent or policy names them"),
         optional("prices", Kind::Tables(&PRICE), "Prices over the built-in book, USD for 1,000,000 tokens"),
+        optional("pricing", Kind::Table(&PRICING), "How old prices may be"),
         optional("models", Kind::Tables(&MODEL), "What models can do, over what is known of them"),
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
         optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
@@ -39,6 +45,11 @@ static HEAD: Section = Section {
             "environment",
             Kind::Text,
             "The `environment` label of all runs; `PLIMSOLL_ENVIRONMENT` goes before it; `development` by default",
+        ),
+        optional(
+            "qualities",
+            Kind::Texts { min: 1, max: 16 },
+            "Tiers of quality, the lowest first; `basic`, `standard` and `high` by default",
         ),
         optional("store", Kind::Text, "The folder of the store, relative to this file; `.plimsoll` by default"),
     ],
@@ -88,16 +99,40 @@ static ACCOUNT: Section = Section {
     ],
 };
 
+static PRICING: Section = Section {
+    doc: "How old prices may be, counted from the day on which they were read",
+    fields: &[
+        optional(
+            "warn_after",
+            Kind::Duration { min: Millis::from_secs(86_400), max: TIME_MAX },
+            "A price that is older is warned of; `45d` by default",
+        ),
+        optional(
+            "refuse_after",
+            Kind::Duration { min: Millis::from_secs(86_400), max: TIME_MAX },
+            "A price that is older is used for no call; `366d` by default",
+        ),
+    ],
+};
+
 static PROVIDER: Section = Section {
     doc: "How a provider is reached",
     fields: &[
         required(
             "wire",
             Kind::Choice {
-                now: &["openai-chat", "anthropic", "vertex-anthropic", "gemini", "vertex"],
-                later: &["openai-responses", "azure-openai"],
+                now: &[
+                    "openai-chat",
+                    "openai-responses",
+                    "azure-openai",
+                    "anthropic",
+                    "vertex-anthropic",
+                    "gemini",
+                    "vertex",
+                ],
+                later: &[],
             },
-            "The wire format: `openai-chat`, which most servers speak, `anthropic`, `vertex-anthropic`, `gemini`, or `vertex`",
+            "The wire format: `openai-chat`, which most servers speak, or a provider's own",
         ),
         optional(
             "base_url",
@@ -124,9 +159,14 @@ static PROVIDER: Section = Section {
             "Refuse runs that no account is for, instead of paying for them by the provider's own key; false by default",
         ),
         optional(
+            "flavour",
+            Kind::Choice { now: &flavour::NAMES, later: &[] },
+            "Which server it is, for what it does differently; known by the host where that is a service's own",
+        ),
+        optional(
             "output_cap_field",
             Kind::Choice { now: &["max_completion_tokens", "max_tokens"], later: &[] },
-            "The request's field for the output cap; `max_completion_tokens` for OpenAI, else `max_tokens`",
+            "The request's field for the output cap; `max_completion_tokens` for OpenAI and Azure, else `max_tokens`",
         ),
         optional(
             "pin_service_tier",
@@ -136,7 +176,7 @@ static PROVIDER: Section = Section {
         optional(
             "api_version",
             Kind::Text,
-            "The version asked for: Anthropic's is `2023-06-01` by default (from `2026-10-21` on keys are bearer tokens), Google's `v1`",
+            "The version asked for: Anthropic's is `2023-06-01` by default (from `2026-10-21` on keys are bearer tokens), Google's `v1`; Azure's is that of classic deployments, such as `2024-10-21`",
         ),
         optional("betas", Kind::Texts { min: 1, max: 16 }, "Anthropic: features that are named in `anthropic-beta`"),
         optional(
@@ -144,11 +184,43 @@ static PROVIDER: Section = Section {
             Kind::Choice { now: &["global", "us"], later: &[] },
             "Anthropic: where requests are served; `global` by default, `us` has prices of its own",
         ),
-        optional("stream_usage", Kind::Boolean, "Ask for usage at the end of a stream; true by default"),
+        optional(
+            "stream_usage",
+            Kind::Boolean,
+            "Ask for usage at the end of a stream; true, but for servers that tell it unasked",
+        ),
         optional(
             "no_cache_writes",
             Kind::Boolean,
             "Ask that no cache writes be charged, where the model knows it; true for OpenAI, else false",
+        ),
+        optional("store", Kind::Boolean, "Let the provider keep answers (`openai-responses`); false by default"),
+        optional(
+            "deployments",
+            Kind::TablesByName(&DEPLOYMENT),
+            "Azure: what stands behind each deployment, by its name, which is the model's name here",
+        ),
+        optional(
+            "api",
+            Kind::Choice { now: &["chat", "responses"], later: &[] },
+            "Azure: which of OpenAI's wires; `chat` by default",
+        ),
+        optional(
+            "auth",
+            Kind::Choice { now: &["api-key", "entra"], later: &[] },
+            "Azure: whether the key is a resource's key or a token of Entra; `api-key` by default",
+        ),
+    ],
+};
+
+static DEPLOYMENT: Section = Section {
+    doc: "What stands behind an Azure deployment, which decides its price",
+    fields: &[
+        required("model", Kind::Text, "The base model, such as `gpt-6.1-sol`"),
+        required(
+            "scope",
+            Kind::Choice { now: &["global", "data-zone-us", "data-zone-eu"], later: &["regional", "provisioned"] },
+            "Where it runs: global, data-zone-us or data-zone-eu",
         ),
     ],
 };
@@ -163,43 +235,72 @@ static POLICY: Section = Section {
         ),
         CONTENT_FILTER_FALLBACKS,
         CONTEXT_FALLBACKS,
-        optional("quality", Kind::Text, "What the business may expect of it, such as `standard`"),
+        optional(
+            "quality",
+            Kind::Text,
+            "The tier that it is good for, one of the project's `qualities`; agents may ask for one",
+        ),
+        optional("owner", Kind::Text, "Who may change it; told where a model is refused"),
+        optional(
+            "environments",
+            Kind::TablesByName(&ENVIRONMENT),
+            "What an environment leaves of it: an environment only narrows",
+        ),
         optional("downgrade", Kind::Table(&DOWNGRADE), "Where to go when money runs short"),
     ],
 };
 
-static DOWNGRADE: Section = Section {
-    doc: "Where to go when money runs short",
+static ENVIRONMENT: Section = Section {
+    doc: "What an environment leaves of a policy",
     fields: &[
-        required("to", Kind::Text, "The policy to fall to when a call's money isn't there"),
         optional(
-            "at",
-            Kind::Later("leave `at` out: the downgrade comes when a call's money isn't there"),
-            "A share of the budget at which to downgrade comes with a later version",
+            "models",
+            Kind::Texts { min: 1, max: MODELS_MAX },
+            "Those of the policy's `models` that are approved here",
+        ),
+        optional(
+            "content_filter_fallbacks",
+            Kind::Texts { min: 0, max: MODELS_MAX },
+            "Those of the policy's `content_filter_fallbacks` that are approved here",
+        ),
+        optional(
+            "context_fallbacks",
+            Kind::Texts { min: 0, max: MODELS_MAX },
+            "Those of the policy's `context_fallbacks` that are approved here",
         ),
     ],
 };
 
-static PRICE: Section = Section {
-    doc: "The price of a model, USD for 1,000,000 tokens",
+static DENIED: Section = Section {
+    doc: "Models that nobody may ask; a run that would ask one is refused before the call",
     fields: &[
-        required("model", Kind::Text, "The model as `provider/model`"),
-        required("input", Kind::Price, "Input tokens"),
-        required("output", Kind::Price, "Output tokens, reasoning included"),
+        required("model", Kind::Text, "The model as `provider/model`, or the beginning of several such as `groq/*`"),
+        optional("environments", Kind::Texts { min: 1, max: 64 }, "Where it is denied; everywhere by default"),
+        optional("reason", Kind::Text, "Why"),
+        optional("owner", Kind::Text, "Who may change it"),
+    ],
+};
+
+static DOWNGRADE: Section = Section {
+    doc: "Where to go when money runs short, and when to go there earlier; each rule is enough for itself",
+    fields: &[
+        required("to", Kind::Text, "The policy to fall to when a call's money isn't there"),
         optional(
-            "cache_read",
-            Kind::Price,
-            "Input tokens read from a cache; without it a call that reads some has no price",
+            "at",
+            Kind::Text,
+            "A share of the tightest budget, settled and held, such as `\"90%\"`: from there on",
         ),
-        optional("cache_write", Kind::Price, "Input tokens written to a cache"),
         optional(
-            "per_call",
-            Kind::Money,
-            "Dollars of each billed call, beside its tokens, such as `\"$0.002\"`; nothing by default",
+            "priority",
+            Kind::Choice { now: &Priority::NAMES, later: &[] },
+            "Runs of this priority or a lower one, whatever the budget",
         ),
-        optional("context_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's window"),
-        optional("max_output_tokens", Kind::Count { min: 1, max: TOKENS_MAX }, "The model's largest output"),
-        optional("reason", Kind::Text, "Why this is the price; a price of 0 needs one"),
+        optional(
+            "hours",
+            Kind::Texts { min: 1, max: 16 },
+            "Parts of the day such as `\"20:00-06:00\"`, whatever the budget",
+        ),
+        optional("time_zone", Kind::Text, "IANA time zone that `hours` are read in; `UTC` by default"),
     ],
 };
 

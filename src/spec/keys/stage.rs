@@ -1,6 +1,6 @@
 //! The keys of `[[stage]]` and of `[stage.each]`, and which kind of stage has which.
 
-use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX, PROMPT, TOOLS_MAX};
+use super::agent::{CACHE, CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX, PROMPT, TOOLS_MAX};
 use super::{COUNT_MAX, Field, Kind, LIMITS, Section, join, optional, required};
 
 /// The most stages of an agent.
@@ -8,19 +8,21 @@ pub(crate) const STAGES_MAX: usize = 64;
 
 /// `[[stage]]`.
 pub(crate) static STAGE: Section =
-    Section { doc: "A stage of the workflow", fields: &join::<10, 21, 31>(OF_STAGE, OF_WORK) };
+    Section { doc: "A stage of the workflow", fields: &join::<10, 23, 33>(OF_STAGE, OF_WORK) };
 
 /// `[stage.each]`.
 pub(crate) static EACH: Section =
-    Section { doc: "What a `map` does with one item", fields: &join::<2, 21, 23>(OF_EACH, OF_WORK) };
+    Section { doc: "What a `map` does with one item", fields: &join::<2, 23, 25>(OF_EACH, OF_WORK) };
 
 /// `limits` of a stage.
 static STAGE_LIMITS: Section =
     Section { doc: "Limits of the stage, inside the agent's", fields: &join::<24, 2, 26>(stage_limits(), OF_RUNS) };
 
 /// The keys that only some kinds of stage have, and those kinds.
-pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 25] = [
+pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 27] = [
     ("policy", TALKING),
+    ("quality", TALKING),
+    ("cache", TALKING),
     ("models", TALKING),
     ("content_filter_fallbacks", TALKING),
     ("context_fallbacks", TALKING),
@@ -101,8 +103,18 @@ const OF_EACH: [Field; 2] = [
 ];
 
 /// The keys of the work itself: of a stage, or of one item.
-const OF_WORK: [Field; 21] = [
-    optional("policy", Kind::Text, "A policy of `plimsoll.toml`, instead of the agent's models; or name `models`"),
+const OF_WORK: [Field; 23] = [
+    optional(
+        "policy",
+        Kind::Text,
+        "A policy of `plimsoll.toml`, instead of the agent's models; or name `models`, or a `quality`",
+    ),
+    optional(
+        "cache",
+        Kind::Table(&CACHE),
+        "Keep its answers, and give them again to the same request: the agent's `[cache]` holds for none of a workflow's stages",
+    ),
+    optional("quality", Kind::Text, "A tier of quality: the lowest policy that is good enough is taken"),
     optional(
         "models",
         Kind::Texts { min: 1, max: MODELS_MAX },

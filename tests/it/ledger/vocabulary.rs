@@ -103,6 +103,7 @@ pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpo
             remark: None,
             sums_up: None,
             instead: None,
+            downgraded: None,
         }),
     }
 }
@@ -204,6 +205,8 @@ pub(super) fn settled(reservation: ReservationId, bill: Money, source: CostSourc
         source,
         usage: None,
         mismatch: None,
+        charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis::ZERO,
         first_token: None,

@@ -23,8 +23,7 @@ repeat = \"forever\"
 text = \"It was shipped.\"
 ";
 const AGENT: &str = "[model]\nmodels = [\"openai/gpt-5-mini\"]\n[limits]\nmodel_call_time = \"60s\"\n[prompt]\nuser = \"{{ input }}\"\n";
-const BUDGET: &str =
-    "[[budgets]]\nname = \"all-time\"\ncap = \"$5\"\nper = \"total\"\n[[rates]]\nconcurrent = 64\n";
+const BUDGET: &str = "[[budgets]]\nname = \"all-time\"\ncap = \"$5\"\nper = \"total\"\n[[rates]]\nconcurrent = 64\n";
 
 /// Whose books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

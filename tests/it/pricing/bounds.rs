@@ -14,12 +14,12 @@ use proptest::test_runner::TestRunner;
 
 use super::row;
 
-const CASES: u32 = 2_000;
+pub(super) const CASES: u32 = 2_000;
 const TIERS: [&str; 2] = ["flex", "priority"];
 const MAY_BE_REPORTED: [Factor; 3] = [Factor::InferenceGeoUs, Factor::SpeedFast, Factor::ResidencyEu];
 const UNITS: [Fee; 3] = [Fee::WebSearch, Fee::Maps, Fee::Other];
 
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("PLIMSOLL_PRICE_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(CASES)
 }
 
@@ -122,7 +122,8 @@ fn no_bill_inside_its_bounds_is_above_its_reservation() {
     runner
         .run(&(any_row(), any_call()), |(row, call)| {
             let Ok(bound) = row.bound_with(Tokens(call.input), call.terms, call.allowed) else { return Ok(()) };
-            let Ok(bill) = row.cost_as(&call.usage, Served { tier: call.tier, factors: call.factors }) else {
+            let Ok(bill) = row.cost_as(&call.usage, Served { tier: call.tier, factors: call.factors, during: None })
+            else {
                 return Ok(());
             };
             let most = bound.worst_case(call.max_output);
@@ -151,7 +152,7 @@ fn factors_multiply_and_units_come_on_top() {
         ..Usage::default()
     };
     let cost = |factors: &[Factor]| {
-        let served = Served { tier: Some("standard"), factors: factors.iter().copied().collect() };
+        let served = Served { tier: Some("standard"), factors: factors.iter().copied().collect(), during: None };
         row.cost_as(&used, served).expect("a cost").pico()
     };
     let (tokens, searches) = (1_000 * 4_000_000 + 100 * 20_000_000, 30_000_000_000);
@@ -173,7 +174,7 @@ fn what_has_no_price_has_neither_a_bound_nor_a_cost() {
     assert!(no_fee(row.cost(&Usage { fees: fetched, ..Usage::default() }, None).expect_err("no price")));
     let wild = Usage { fees: Fees::NONE.with(Fee::WebSearch, 1_000_001), ..Usage::default() };
     assert!(matches!(row.cost(&wild, None), Err(PricingError::Unbelievable { class: "web_search", .. })));
-    let strange = Served { tier: None, factors: Factors::NONE.with(Factor::Unknown) };
+    let strange = Served { factors: Factors::NONE.with(Factor::Unknown), ..Served::default() };
     assert!(matches!(row.cost_as(&Usage::default(), strange), Err(PricingError::Multiplier { .. })));
     let other = Usage { other: Tokens(1), ..Usage::default() };
     assert!(matches!(row.cost(&other, None), Err(PricingError::NoRate { class: "other", .. })));

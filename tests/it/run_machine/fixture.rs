@@ -40,6 +40,8 @@ pub(super) fn settled(reservation: ReservationId, source: CostSource, usage: Opt
         source,
         usage,
         mismatch: None,
+        charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: None,
         latency: Millis(1),
         first_token: None,
@@ -74,6 +76,7 @@ pub(super) fn model_call(purpose: Purpose, input: u64, output: u64, remark: Opti
         remark,
         sums_up: None,
         instead: None,
+        downgraded: None,
     }
 }
 
@@ -190,11 +193,14 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             overflow: Overflow::Trim,
             declared: Declared::Default,
             summary_model: None,
+            cache: plimsoll::domain::caching::CacheMode::Off,
+            cache_ttl: plimsoll::domain::message::CacheTtl::Short,
         },
         tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
         stages,
         agents: BTreeMap::new(),
         output_from: None,
         documents: None,
+        priority: None,
     }
 }

@@ -103,7 +103,7 @@ agents/a.toml:1:1: `model` is missing at the top level
 agents/a.toml:1:1: `[model]` names no model
   1 | [model]
     | ^^^^^^^
-  help: add `policy = "…"`, or `models = ["provider/model"]`
+  help: add `policy = "…"`, `quality = "…"`, or `models = ["provider/model"]`
 
 ## bad model names
 agents/a.toml:2:1: `models` and `policy` are both there

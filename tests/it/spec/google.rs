@@ -58,10 +58,10 @@ fn places_that_cannot_be_are_told() {
         ("wire = \"openai-chat\"", "`base_url` is missing"),
         (
             "wire = \"openai-chat\"\nbase_url = \"https://h/v1\"\nlocation = \"eu\"",
-            "`location` means nothing on the wire `openai-chat`",
+            "`location` says nothing on the wire `openai-chat`",
         ),
-        ("wire = \"gemini\"\nstream_usage = true", "`stream_usage` means nothing on the wire `gemini`"),
-        ("wire = \"gemini\"\nproject = \"acme\"", "`project` is a key of Vertex AI"),
+        ("wire = \"gemini\"\nstream_usage = true", "`stream_usage` says nothing on the wire `gemini`"),
+        ("wire = \"gemini\"\nproject = \"acme\"", "`project` says nothing on the wire `gemini`"),
         ("wire = \"gemini\"\nservice_account = \"k.json\"", "the Gemini API takes an API key"),
         ("wire = \"gemini\"\nbase_url = \"https://h/v1\"\napi_version = \"v1beta\"", "`base_url` ends with `v1`"),
         ("wire = \"vertex\"\nproject = \"acme\"", "`project` without `location`"),
@@ -69,7 +69,7 @@ fn places_that_cannot_be_are_told() {
         ("wire = \"vertex\"\nmetadata_server = \"http://127.0.0.1:9\"", "a token is of a `project`"),
         ("wire = \"vertex\"\nproject = \"a/b\"\nlocation = \"eu\"", "`a/b` is no project of Google's"),
         ("wire = \"vertex\"\nproject = \"acme\"\nlocation = \"..\"", "`..` is no location of Google's"),
-        ("wire = \"vertex\"\napi_version = \"v2\"", "`api_version`"),
+        ("wire = \"vertex\"\napi_version = \"v2\"", "`v2` is no version of Google's"),
     ];
     for (keys, expected) in rows {
         let told = faults(&[("plimsoll.toml", &provider(keys))]);

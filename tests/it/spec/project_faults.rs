@@ -1,6 +1,6 @@
 //! How each fault of `plimsoll.toml`, and between files, is told.
 
-use plimsoll::spec::load::survey_project;
+use plimsoll::spec::load::{load_configuration, survey_project};
 
 use super::{MODEL, faults, options, project};
 
@@ -49,11 +49,6 @@ plimsoll.toml:2:9: the store `postgres://…` is not supported by this version
   help: name a folder, such as `.plimsoll`
 
 ## a bad provider
-plimsoll.toml:2:8: `wire = "anthropic"` is not supported by this version
-  2 | wire = "anthropic"
-    |        ^^^^^^^^^^^
-  help: supported: `openai-chat`, `gemini`, `vertex`
-
 plimsoll.toml:3:12: `base_url` holds credentials
   3 | base_url = ******************
     |            ^^^^^^^^^^^^^^^^^^
@@ -65,10 +60,10 @@ plimsoll.toml:4:11: `key_env` is no name of an environment variable
   help: name the variable that holds the key, such as `OPENAI_API_KEY`
 
 ## wires that are none
-plimsoll.toml:2:8: `antropic` is no value of `wire`
-  2 | wire = "antropic"
-    |        ^^^^^^^^^^
-  help: did you mean `anthropic`? this version doesn't support it; expected one of `openai-chat`, `gemini`, `vertex`
+plimsoll.toml:2:8: `gemni` is no value of `wire`
+  2 | wire = "gemni"
+    |        ^^^^^^^
+  help: did you mean `gemini`?
 
 plimsoll.toml:5:8: `openai-caht` is no value of `wire`
   5 | wire = "openai-caht"
@@ -78,7 +73,7 @@ plimsoll.toml:5:8: `openai-caht` is no value of `wire`
 plimsoll.toml:8:8: `smoke` is no value of `wire`
   8 | wire = "smoke"
     |        ^^^^^^^
-  help: expected one of `openai-chat`, `gemini`, `vertex`
+  help: expected one of `openai-chat`, `openai-responses`, `azure-openai`, `anthropic`, `vertex-anthropic`, `gemini`, `vertex`
 
 ## secrets in the file
 plimsoll.toml:3:12: `base_url` has a query or a fragment
@@ -101,11 +96,6 @@ plimsoll.toml:2:11: no provider `opnai` is configured
   2 | models = ["opnai/x"]
     |           ^^^^^^^^^
   help: did you mean `openai`?
-
-plimsoll.toml:3:15: `policies.a.downgrade.at` is not supported by this version
-  3 | downgrade = { at = "90%", to = "b" }
-    |               ^^
-  help: leave `at` out: the downgrade comes when a call's money isn't there
 
 plimsoll.toml:3:32: no policy `b`
   3 | downgrade = { at = "90%", to = "b" }
@@ -131,7 +121,7 @@ plimsoll.toml:4:10: `0.0000001` has more than 6 decimals
 plimsoll.toml:9:12: `per_call` of `a/c` is $2000.00
   9 | per_call = "$2000"
     |            ^^^^^^^
-  help: at most $1000.00: dollars of one call
+  help: at most $1000.00: dollars of one call, or of one unit
 
 plimsoll.toml:14:12: `per_call` can't be a number with a point
   14 | per_call = 0.5
@@ -312,4 +302,100 @@ plimsoll.toml:4:10: `images` can't be a whole number
 "#);
     let over = "[[models]]\nmodel = \"anthropic/claude-opus-5-5\"\nsampling = true\n";
     assert_eq!(told(&sampling, over), "", "the project's word stands over the book");
+}
+
+/// Everything that a price may have, and everything that is wrong with it, told at once.
+#[test]
+fn faults_of_prices_are_told_all_at_once() {
+    let bad = r#"
+[pricing]
+warn_after = "90d"
+refuse_after = "30d"
+[[prices]]
+model = "a/b"
+input = "1"
+output = "2"
+long = { input = "2" }
+service_tiers.flex = { input = "1" }
+multipliers = { residency_eu = "1.1", moon = "2", speed_fast = "0.00001", inference_geo_us = "1.0001" }
+fees = { web_search = "ten", moon = "$1", maps = "$5000" }
+off_peak = [{ hours = ["22:00-06:00", "mon 01:00-03:00"], input = "1", output = "1" }, { hours = ["02:00-04:00"], input = "1", output = "1" }]
+valid_from = 2026-11-02T00:00:00Z
+valid_to = 2026-11-01T00:00:00Z
+retrieved = "soon"
+[[prices]]
+model = "a/c"
+input = "0.000001"
+output = "2"
+multipliers = { speed_fast = "1.1" }
+valid_to = 2026-11-02T00:00:00Z
+[[prices]]
+model = "a/c"
+input = "1"
+output = "2"
+valid_from = 2026-11-01T00:00:00Z
+valid_to = 2026-11-03T00:00:00Z
+[[prices]]
+model = "a/c"
+input = "1"
+output = "2"
+valid_from = 2026-11-04T00:00:00Z
+"#;
+    let told = configuration(bad);
+    for said in [
+        "`warn_after` is 90d, longer than `refuse_after`",
+        "`above` is missing",
+        "`output` is missing",
+        "no factor `moon`",
+        "`0.00001` is no factor",
+        "no unit `moon`",
+        "`ten` is no decimal amount",
+        "`maps` is $5000.00",
+        "`22:00-06:00` is no hours of a day",
+        "`02:00-04:00` and `mon 01:00-03:00` have hours in common",
+        "`valid_to` is 2026-11-01T00:00:00.000Z, not after `valid_from`",
+        "`retrieved` is no day",
+        "`speed_fast` doesn't leave whole pico-dollars of each rate",
+        "`a/c` has two prices for the same time",
+        "`a/c` has no price from 2026-11-03T00:00:00.000Z to 2026-11-04T00:00:00.000Z",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+}
+
+#[test]
+fn a_price_may_have_all_that_a_provider_bills_by() {
+    let good = r#"
+[[prices]]
+model = "a/b"
+input = "1"
+output = "2"
+cache_write_long = "4"
+cache_write = "3"
+long = { above = 1_000, input = "2" }
+service_tiers.flex = { input = "0.5", output = "1", long = { above = 1_000, output = "1.5" } }
+multipliers = { residency_eu = "1.1" }
+fees = { web_search = "$0.01" }
+off_peak = [{ hours = ["mon-fri 16:30-24:00"], input = "0.5", output = "1" }]
+valid_from = 2026-11-02T00:00:00Z
+retrieved = "2026-11-01"
+source = "a contract"
+"#;
+    let folder = project(&[("plimsoll.toml", good)]);
+    let project = load_configuration(folder.path(), &options()).map_err(|faults| faults.to_string()).expect("no fault");
+    let [row] = project.prices.as_slice() else { panic!("one price") };
+    let usd = |rate: Option<plimsoll::units::TokenPrice>| rate.expect("a rate").usd_per_million();
+    let long = row.price.long.as_ref().expect("long inputs");
+    assert_eq!(
+        (usd(Some(long.rates.input)), usd(Some(long.rates.output)), usd(long.rates.cache_write)),
+        ("2".into(), "2".into(), "3".into())
+    );
+    assert_eq!(usd(row.price.rates.cache_read), "1", "as input");
+    let flex = &row.service_tiers["flex"];
+    assert_eq!(flex.rates.cache_read, None, "in another tier nobody knows");
+    assert_eq!(usd(Some(flex.long.as_ref().expect("long inputs").rates.input)), "0.5");
+    let off_peak = &row.off_peak[0].price;
+    assert_eq!(off_peak.long.as_ref().expect("every length").rates, off_peak.rates);
+    assert_eq!((row.source.as_str(), row.retrieved.as_str()), ("a contract", "2026-11-01"));
+    assert!(row.id.as_str().starts_with("a/b@2026-11-01#"), "{}", row.id);
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{
-    AccountKey, Admitted, BoundMethod, Call, CostSource, Created, EVENT_VERSION, EndState, Ended, Event, InputBound,
-    Landing, ModelCall, Outcome, Purpose, Recorded, Reserved, Settled, StepKey, Voided,
+    AccountKey, Admitted, AnswerKey, BoundMethod, CacheFacts, CacheHit, Call, CostSource, Created, EVENT_VERSION,
+    EndState, Ended, Event, InputBound, KeptAs, Landing, ModelCall, Outcome, Purpose, Recorded, Reserved, Settled,
+    StepKey, Voided,
 };
 use plimsoll::domain::ledger::{LedgerPolicy, Op};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
@@ -118,6 +119,7 @@ pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: 
         remark: None,
         sums_up: None,
         instead: None,
+        downgraded: None,
     });
     Event::Reserved(Box::new(Reserved {
         reservation: ReservationId { run, number },
@@ -139,6 +141,8 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
         source: CostSource::Reported,
         usage: Some(usage),
         mismatch: None,
+        charged: None,
+        cache: plimsoll::domain::event::CacheFacts::default(),
         raw_usage: Some(serde_json::json!({"prompt_tokens": 100, "completion_tokens": 20})),
         latency: Millis(812),
         first_token: None,
@@ -151,6 +155,29 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
             request_id: None,
         },
     }))
+}
+
+const KEY: AnswerKey = AnswerKey([7; 32]);
+
+/// A settlement whose answer is kept, and that a provider's cache made cheaper.
+pub(super) fn kept(run: RunId, number: u32) -> Event {
+    let Event::Settled(mut settled) = settled(run, number, 5_000, "the order is on its way") else {
+        unreachable!("a settlement")
+    };
+    let kept = Some(KeptAs { key: KEY, until: Timestamp(START.0 + 3_600_000) });
+    settled.cache = CacheFacts { saved: Money::from_micro(11), kept, hit: None };
+    Event::Settled(settled)
+}
+
+/// The same answer, given again.
+pub(super) fn hit(run: RunId, number: u32) -> Event {
+    let Event::Settled(mut settled) = settled(run, number, 0, "the order is on its way") else {
+        unreachable!("a settlement")
+    };
+    let from = ReservationId { run, number: 1 };
+    let hit = CacheHit { key: KEY, from, at: START, avoided: Money::from_micro(5_000) };
+    settled.cache = CacheFacts { hit: Some(hit), ..CacheFacts::default() };
+    Event::Settled(settled)
 }
 
 /// A settlement whose usage contradicts itself, with what rollups of before had no room for.

@@ -177,6 +177,12 @@ fn fill(store: &Store) {
         let facts = vec![reserved(told, 1, 1, 1, 5_000), thoughtful(told), reserved(told, 2, 2, 1, 5_000)];
         submit(store, told, facts).await;
         submit(store, told, vec![contradicting(told, 2), released(told), ended()]).await;
+        // What format 4 brought.
+        let again = run_at(4_000, 1);
+        submit(store, again, vec![created("triage", &[("thread", "ticket-7")], None), admitted(again)]).await;
+        let facts = vec![reserved(again, 1, 1, 1, 5_000), kept(again, 1), reserved(again, 2, 2, 1, 0), hit(again, 2)];
+        submit(store, again, facts).await;
+        submit(store, again, vec![released(again), ended()]).await;
     });
 }
 

@@ -24,7 +24,6 @@ use super::crew::{Crew, lock};
 use super::dice::Dice;
 use super::draw::{BudgetDraw, End, Sheet, TOOLS, tool_file};
 use super::judge::Judge;
-use crate::world::price_row;
 use life::{Life, Outcome};
 
 /// Draws of one seed until the project has no fault: an agent may be drawn that could never begin.
@@ -237,7 +236,7 @@ fn edition(sheet: &Sheet, agents: &[String]) -> Option<Edition> {
             return None;
         }
     };
-    let prices: Vec<PriceRow> = project.prices.iter().map(price_row).collect();
+    let prices: Vec<PriceRow> = project.prices.clone();
     let book = PriceBook::of(prices.clone());
     let worst = |model: &ModelName, input, output| Some(book.find(model, sheet.start)?.worst_case(input, output));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();

@@ -303,6 +303,7 @@ fn speak(dice: &mut Dice, request: &Request) -> Reply {
         stop,
         usage: None,
         mismatch: None,
+        charged: None,
         raw_usage: None,
         response_model: None,
         service_tier: None,

@@ -9,7 +9,7 @@ use plimsoll::domain::message::{
 };
 use plimsoll::ids::{ModelName, ProviderName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
-use plimsoll::spec::project::{KeySource, OutputCapField, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
@@ -22,18 +22,14 @@ pub(super) fn config(wire: Wire) -> ProviderConfig {
         base_url: "https://api.anthropic.com/v1".into(),
         key: KeySource::None,
         headers: BTreeMap::new(),
-        quirks: Quirks {
-            output_cap_field: OutputCapField::MaxTokens,
-            pin_service_tier: true,
-            stream_usage: true,
-            no_cache_writes: false,
-        },
+        quirks: Quirks { pin_service_tier: true, ..Quirks::COMPATIBLE },
         api_version: None,
         betas: Vec::new(),
         inference_geo: None,
         models: BTreeMap::new(),
         accounts: Vec::new(),
         strict: false,
+        azure: None,
     }
 }
 

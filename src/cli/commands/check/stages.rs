@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::LimitRow;
+use super::lints::{Warning, code};
 use crate::cli::render::table::{Column, Table};
 use crate::domain::limits::{LimitKind, Limits};
 use crate::domain::plan::{Approval, Builtin, OnError, Plan, StageKind, StagePlan, ToolKind};
@@ -159,18 +160,18 @@ fn asks_a_person(plan: &Plan, lane: &StageKind) -> bool {
 }
 
 /// What will run, and may well meet a limit: a map of more items than there are calls, an agent that no model can choose.
-pub(super) fn warnings(plan: &Plan) -> Vec<String> {
+pub(super) fn warnings(plan: &Plan) -> Vec<Warning> {
     let maps = plan.stages.iter().filter_map(|stage| map_warning(stage, plan.limits_of(&stage.id)));
     let offered = plan.tools.values().filter_map(|tool| {
         let ToolKind::Agent { agent } = &tool.kind else { return None };
         let silent = plan.agents.get(agent).is_some_and(|plan| plan.description.is_empty());
-        silent
-            .then(|| format!("agent `{agent}` has no `description`: a model that may call it can't know what it does"))
+        let message = format!("agent `{agent}` has no `description`: a model that may call it can't know what it does");
+        silent.then(|| Warning::new(code::NO_DESCRIPTION, message, "add `description = \"…\"` to its file"))
     });
     maps.chain(offered).collect()
 }
 
-fn map_warning(stage: &StagePlan, limits: &Limits) -> Option<String> {
+fn map_warning(stage: &StagePlan, limits: &Limits) -> Option<Warning> {
     let StageKind::Map { each, on_error: OnError::Fail, .. } = &stage.kind else { return None };
     let (kind, most) = match **each {
         StageKind::Model { .. } | StageKind::Loop { .. } => {
@@ -183,10 +184,9 @@ fn map_warning(stage: &StagePlan, limits: &Limits) -> Option<String> {
     let kind = if most == limits.steps && kind != LimitKind::Children { LimitKind::Steps } else { kind };
     let items = limits.items;
     (items > most).then(|| {
-        format!(
-            "stage `{}` may have {items} items, more than `{kind}` = {most} allows: raise `{kind}`, lower `items`, or let items fail with `on_error = \"continue\"`",
-            stage.id
-        )
+        let message = format!("stage `{}` may have {items} items, more than `{kind}` = {most} allows", stage.id);
+        let help = format!("raise `{kind}`, lower `items`, or let items fail with `on_error = \"continue\"`");
+        Warning::new(code::ITEMS, message, help)
     })
 }
 

@@ -99,7 +99,7 @@ pub(super) fn each(
         let mut session = Session::open(project, project::only(Plan::clone(&plan)), &choice)?;
         session.serve();
         if !arguments.quiet {
-            session.tell_of_simulation(context.output, &choice);
+            session.tell_of_costs(context.output, &choice);
         }
         let bar = Bar::new(context.output, lines.count, arguments.quiet);
         let mut batch = Batch {

@@ -6,8 +6,8 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitEnded, Recorded, Reserved, Settled, StageEnd,
-    StageEnded, Voided, WaitEnd,
+    CacheFacts, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitEnded, Recorded, Reserved,
+    Settled, StageEnd, StageEnded, Voided, WaitEnd,
 };
 use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
@@ -126,11 +126,13 @@ impl Fold {
             cost_state: CostState::Open,
             tokens: None,
             usage_mismatch: None,
+            charged_usd: None,
             fees: Fees::NONE,
             time_limit_ms: reserved.time_limit,
             latency_ms: None,
             first_token_ms: None,
             gave: None,
+            cache: CacheFacts::default(),
         };
         let number = reserved.step.step;
         let next = self.timeline.len();
@@ -159,6 +161,7 @@ impl Fold {
                 pots: call.pots,
                 cuts: call.cuts.clone(),
                 instead: call.instead.clone(),
+                downgraded: call.downgraded.clone(),
                 remark: call.remark.clone(),
             }),
             Call::Tool { call_id, tool, idempotent, arguments, .. } => AttemptCall::Tool(ToolLine {
@@ -187,10 +190,12 @@ impl Fold {
         };
         attempt.tokens = settled.usage.as_ref().map(TokenDocument::from);
         attempt.usage_mismatch.clone_from(&settled.mismatch);
+        attempt.charged_usd = settled.charged.clone().filter(|charged| !charged.is(settled.bill));
         attempt.fees = settled.usage.map_or(Fees::NONE, |usage| usage.fees);
         attempt.latency_ms = Some(settled.latency);
         attempt.first_token_ms = settled.first_token;
         attempt.gave = Some(Gave::of(&settled.outcome));
+        attempt.cache = settled.cache;
         *step = step.plus(settled.bill);
     }
 

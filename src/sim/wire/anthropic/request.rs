@@ -221,10 +221,10 @@ fn text_of(block: &Value, here: &str) -> Result<String, BadRequest> {
 }
 
 fn texts(content: &Value, here: &str) -> Result<String, BadRequest> {
-    match content {
-        Value::String(text) => Ok(text.clone()),
-        other => blocks(other).iter().map(|block| text_of(block, here)).collect(),
+    if let Value::String(text) = content {
+        return Ok(text.clone());
     }
+    blocks(content).iter().map(|block| text_of(block, here)).collect()
 }
 
 fn file_tokens(block: &Value, here: &str) -> Result<u64, BadRequest> {
@@ -368,8 +368,8 @@ fn check_closed(schema: &Value) -> Result<(), BadRequest> {
     }
     let of_objects = ["properties", "$defs"].into_iter().filter_map(|word| fields.get(word)?.as_object());
     let of_lists = ["anyOf", "allOf"].into_iter().filter_map(|word| fields.get(word)?.as_array());
-    let inner = of_objects.flat_map(Map::values).chain(of_lists.flatten()).chain(fields.get("items"));
-    inner.map(check_closed).collect()
+    let mut inner = of_objects.flat_map(Map::values).chain(of_lists.flatten()).chain(fields.get("items"));
+    inner.try_for_each(check_closed)
 }
 
 fn check_sampling(fields: &Map<String, Value>, model: &str) -> Result<(), BadRequest> {

@@ -28,7 +28,6 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
     let tools = read_tools(fields)?;
     let stream = flag(fields, "stream")?.unwrap_or(false);
     check_sampling(fields, model)?;
-    let explicit = fields.get("prompt_cache_options").and_then(|options| options.get("mode"));
     Ok(Chat {
         choice: read_choice(fields, &tools)?,
         parallel_calls: read_parallel(fields, &tools)?,
@@ -38,9 +37,24 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
         choices: whole(fields, "n", 1..=CHOICES_MAX)?.unwrap_or(1),
         stream,
         include_usage: read_include_usage(fields, stream)?,
-        caching: if explicit == Some(&Value::from("explicit")) { Caching::ReadOnly } else { Caching::ByItself },
+        caching: read_caching(fields),
         ..Chat::new(model, read_messages(fields)?)
     })
+}
+
+/// What the client asks of the cache: `explicit` keeps what its marks say, and nothing where there is none.
+fn read_caching(fields: &Map<String, Value>) -> Caching {
+    let mode = fields.get("prompt_cache_options").and_then(|options| options.get("mode"));
+    if mode != Some(&Value::from("explicit")) {
+        return Caching::ByItself;
+    }
+    let is_marked = |message: &Value| {
+        let mut parts = message.get("content").and_then(Value::as_array).into_iter().flatten();
+        parts.any(|part| part.get("prompt_cache_breakpoint").is_some())
+    };
+    let messages = fields.get("messages").and_then(Value::as_array);
+    let last = messages.and_then(|messages| messages.iter().rposition(is_marked));
+    last.map_or(Caching::ReadOnly, |at| Caching::Marked { messages: at + 1, long: false })
 }
 
 fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadRequest> {

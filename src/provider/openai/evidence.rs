@@ -1,29 +1,32 @@
-//! Which errors of this wire prove that nothing was billed: LEDGER rule 4.
+//! Which errors of OpenAI's wires prove that nothing was billed: LEDGER rule 4. Chat completions and Responses are answered
+//! by the same hosts, so that one table holds for both; Azure has rows of its own.
 //!
-//! Sources are PROVIDERS.md's: §7 (servers), §10 (classes), as of 2026-11-23.
+//! Sources are PROVIDERS.md's: §4 (Azure), §7 (servers), §10 (classes), as of 2026-11-23.
 
 use crate::domain::retry::ErrorClass as Class;
 use crate::provider::evidence::{Billing, Facts, Host};
 
-/// LEDGER rule 4 for this wire, row by row. What no row names is unknown.
-pub(super) fn evidence(facts: &Facts) -> Billing {
-    let own_error = facts.provider_body && facts.host == Host::Other;
+/// LEDGER rule 4, row by row. What no row names is unknown.
+pub(in crate::provider) fn evidence(facts: &Facts) -> Billing {
     match facts.status {
         // Never dispatched: no connection, no TLS, no key, refused by our own checks, or ended before the body was
         // asked for. Nobody can bill what they never read.
         _ if !facts.sent => Billing::Unbilled,
-        // "401, 403, 429": refused at the door; Azure says itself that 401 and 429 aren't charged (§4).
-        Some(401 | 403 | 429) => Billing::Unbilled,
-        // "400, 402, 404, 409, 413 with the provider's error body, except on Azure": refused before the model ran.
-        // Azure charges a 400 of its content filter or input limit (§4). Without the provider's body it may come from
-        // a gateway that gave up on an upstream which did the work.
-        Some(400 | 402 | 404 | 409 | 413) if own_error => Billing::Unbilled,
+        // Azure says itself that 401 and 429 aren't charged, and that processing is without a 200: a 400 of its content
+        // filter or input limit, a 408 (§4). Nothing it says frees a 403, nor an overload.
+        Some(401 | 429) => Billing::Unbilled,
+        _ if facts.host == Host::Azure => Billing::Unknown,
+        // "401, 403, 429": refused at the door.
+        Some(403) => Billing::Unbilled,
+        // "400, 402, 404, 409, 413 with the provider's error body": refused before the model ran. Without the provider's
+        // body it may come from a gateway that gave up on an upstream which did the work.
+        Some(400 | 402 | 404 | 409 | 413) if facts.provider_body => Billing::Unbilled,
         // "overload (529, or 503 of an overload type) with its body before any output" (§10).
         Some(503 | 529) if facts.class == Class::Overloaded && facts.provider_body && !facts.output_seen => {
             Billing::Unbilled
         }
         // "All else": time-out after dispatch, cut stream, an error inside a 200, 408, 422 (the model may have run:
-        // Groq, Mistral), 498, 499, other 5xx, redirects, Azure's other 4xx, a 4xx without a provider's body.
+        // Groq, Mistral), 498, 499, other 5xx, redirects, a 4xx without a provider's body.
         Some(_) | None => Billing::Unknown,
     }
 }
@@ -70,12 +73,13 @@ mod tests {
 
     #[test]
     fn azure_bills_errors() {
-        for status in [400, 402, 404, 409, 413] {
-            assert_eq!(evidence(&Facts { host: Host::Azure, ..facts(Some(status)) }), Billing::Unknown, "{status}");
+        for status in 100..=600 {
+            let expected = if matches!(status, 401 | 429) { Billing::Unbilled } else { Billing::Unknown };
+            let busy = Facts { class: Class::Overloaded, host: Host::Azure, ..facts(Some(status)) };
+            assert_eq!(evidence(&busy), expected, "{status}");
         }
-        for status in [401, 429] {
-            assert_eq!(evidence(&Facts { host: Host::Azure, ..facts(Some(status)) }), Billing::Unbilled, "{status}");
-        }
+        let never_left = Facts { sent: false, host: Host::Azure, ..facts(Some(400)) };
+        assert_eq!(evidence(&never_left), Billing::Unbilled);
     }
 
     #[test]

@@ -29,7 +29,7 @@ const DEPTH_MAX: u8 = 10;
 
 /// True where `schema` is an object at its root, every object lists all its properties as required and allows no
 /// others, and no keyword is beyond the strict subset.
-pub(super) fn is_strict(schema: &Value) -> bool {
+pub(in crate::provider) fn is_strict(schema: &Value) -> bool {
     schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none() && fits(schema, 0)
 }
 
