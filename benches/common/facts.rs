@@ -67,7 +67,13 @@ pub(crate) fn created() -> Created {
 pub(crate) fn start(run: RunId) -> Op {
     let landing = Landing { reservation: ReservationId { run, number: 0 }, amount: Money::from_micro(900) };
     let first = ReserveAsk { reserved: reserved(run, FIRST_CALL), lower: None, wait_until: None };
-    let admit = AdmitAsk { landing: Some(landing), bound: WORST, first: Some(Box::new(first)), provisional: false };
+    let admit = AdmitAsk {
+        landing: Some(landing),
+        bound: WORST,
+        first: Some(Box::new(first)),
+        first_waits: false,
+        provisional: false,
+    };
     Op { run, events: vec![(run, Event::Created(created()))], asks: vec![Ask::Admit(admit)], plan: None }
 }
 

@@ -106,6 +106,12 @@ impl Permit {
         let reservation = ReservationId { run: RunId::from_bits(1), number: 0 };
         Self { reservation, worst_case: Money::from_micro(10_000), time_limit, first_token_limit, account: None }
     }
+
+    /// The same, paid by an account.
+    #[cfg(test)]
+    pub(crate) fn paid_by(self, account: &str) -> Self {
+        Self { account: Some(account.into()), ..self }
+    }
 }
 
 /// A granted attempt: its event, and the permit to make it.

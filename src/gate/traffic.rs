@@ -9,7 +9,7 @@ use super::Gate;
 use super::prepare::Appraiser;
 use crate::clock::Clock;
 use crate::domain::account::NoAccount;
-use crate::domain::event::{Call, Labels, Reserved};
+use crate::domain::event::{Call, Labels, Purpose, Reserved};
 use crate::domain::plan::ModelPlan;
 use crate::domain::rate::CallTokens;
 use crate::domain::retry::{self, Exit, Tried};
@@ -44,7 +44,8 @@ impl Gate {
         let Call::Model(call) = &reserved.call else { return None };
         let tokens = CallTokens { input: call.bound.tokens.0, output: call.max_output_tokens.into() };
         let (model, account) = (call.model.clone(), call.account.clone());
-        let asking = Asking { model, account, labels: run.labels.clone(), tokens, wake };
+        let last_try = call.purpose == Purpose::Landing;
+        let asking = Asking { model, account, labels: run.labels.clone(), tokens, last_try, wake };
         Some(self.traffic.rates.ask(asking, self.traffic.clock.now()))
     }
 

@@ -180,10 +180,8 @@ impl Endpoint {
         mut response: reqwest::Response,
     ) -> Fault {
         let status = response.status().as_u16();
-        let refused = key.filter(|_| status == 401);
-        if let Some(key) = refused {
-            self.payer(attempt.account.as_ref()).keys.forget(&key.secret);
-        }
+        let keys = &self.payer(attempt.account.as_ref()).keys;
+        let stale_key = key.is_some_and(|key| status == 401 && keys.forget(key));
         let header = |name: &HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         // Only the host is shown: what follows it may be for its owner only.
         let location = header(&LOCATION)
@@ -201,7 +199,6 @@ impl Endpoint {
         let location = location.filter(|_| (300..400).contains(&status));
         let told = self.dialect.told(&body);
         let retry_after = retry_after.or(told.retry_after);
-        let stale_key = refused.is_some_and(|key| key.kept);
         Fault::Refused(Box::new(Refused { status, told, retry_after, location, stale_key }))
     }
 

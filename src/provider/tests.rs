@@ -1,5 +1,6 @@
 //! Calls over a real socket: what goes out, what comes back, and what the ledger is told.
 
+mod accounts;
 mod anthropic;
 mod azure;
 mod bounds;

@@ -46,6 +46,9 @@ pub struct Asking {
     pub labels: Labels,
     /// The most tokens that it may use.
     pub tokens: CallTokens,
+    /// The last try of its run: it heeds the project's rates, and neither breakers nor what its provider says. If it doesn't
+    /// go now it never will, and a no costs nothing.
+    pub last_try: bool,
     /// Woken where there is news of it.
     pub wake: Arc<Notify>,
 }
@@ -195,7 +198,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// True where nothing was counted for it, and so nothing grows old.
+    /// True where nothing was counted for it and no breaker hears of it: nothing of it grows old.
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.rates.lock().is_free(self.id)

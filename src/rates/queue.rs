@@ -10,6 +10,8 @@ pub(super) struct LineKey {
     pub(super) tenant: String,
     pub(super) model: ModelName,
     pub(super) account: Option<AccountName>,
+    /// It heeds the project's rates only.
+    pub(super) last_try: bool,
     /// The limits that they count on, by number, each with the value.
     pub(super) counts: Vec<(usize, String)>,
 }

@@ -98,7 +98,13 @@ impl State {
         let counts = self.counts.iter().enumerate();
         let counts = counts.filter_map(|(index, count)| Some((index, count.limit.count_of(&caller)?))).collect();
         let tenant = asking.labels.get("tenant").cloned().unwrap_or_default();
-        let line = LineKey { tenant, model: asking.model.clone(), account: asking.account.clone(), counts };
+        let line = LineKey {
+            tenant,
+            model: asking.model.clone(),
+            account: asking.account.clone(),
+            last_try: asking.last_try,
+            counts,
+        };
         let id = self.next_id;
         self.next_id += 1;
         self.queue.push(&line, id);
@@ -201,11 +207,12 @@ impl State {
         let breakers = whose(&line.model, line.account.as_ref()).into_iter();
         let breakers = breakers.filter(|whose| self.breakers.contains_key(whose)).map(Need::Breaker);
         let route = (line.model.clone(), line.account.clone());
-        let own = self.own.contains_key(&route).then(|| Need::Provider(route));
+        let own = self.own.contains_key(&route).then_some(Need::Provider(route));
+        let of_others = breakers.chain(own).filter(|_| !line.last_try);
         let counts = line.counts.iter().flat_map(|(index, value)| {
             self.counts[*index].kinds().map(|kind| Need::Count(*index, kind, value.clone()))
         });
-        breakers.chain(own).chain(counts).collect()
+        of_others.chain(counts).collect()
     }
 
     /// What is in a call's way now.
@@ -236,9 +243,12 @@ impl State {
         }
     }
 
-    /// True where a call counts on no limit.
+    /// True where a call counts on no limit, and tries no breaker for others.
     pub(super) fn is_free(&self, id: u64) -> bool {
-        self.taken.get(&id).is_none_or(|taken| taken.line.counts.is_empty())
+        self.taken.get(&id).is_none_or(|taken| {
+            let breakers = whose(&taken.line.model, taken.line.account.as_ref());
+            taken.line.counts.is_empty() && !breakers.iter().any(|whose| self.breakers.contains_key(whose))
+        })
     }
 
     /// True where there was such a call.

@@ -37,6 +37,7 @@ fn asking(tenant: &str, model: &str, tokens: u64) -> Asking {
         account: None,
         labels: Labels::from([("tenant".to_owned(), tenant.to_owned())]),
         tokens: CallTokens { input: tokens, output: 0 },
+        last_try: false,
         wake: Arc::default(),
     }
 }
@@ -216,6 +217,29 @@ fn a_breaker_opens_and_one_call_goes_first() {
     probe.done(&works(1), at(10_500));
     assert!(second.look(at(10_500)).is_ok());
     assert_eq!(rates.standing(at(10_500)).breakers, []);
+}
+
+#[test]
+fn a_last_try_heeds_the_rates_only() {
+    let rates = rates(vec![limit(&[], 0, 0, 1)]);
+    let used = Used { retry_after: Some(Millis(30_000)), ..failed(ErrorClass::RateLimited) };
+    call(&rates, &used, at(0));
+    let last_try = || Asking { last_try: true, ..asking("t", MODEL, 1) };
+    let (_behind, wait) = waits(&rates, "t", 1, at(30_000 - 1));
+    assert_eq!(wait.refusal.limit, LimitKind::ProviderRate);
+    let Pass::Now(hold) = rates.ask(last_try(), at(30_000 - 1)) else { panic!("a no costs nothing") };
+    let Pass::Waits(_, wait) = rates.ask(last_try(), at(30_000 - 1)) else { panic!("one at once") };
+    assert_eq!(wait.refusal.limit, LimitKind::Concurrent);
+    drop(hold);
+}
+
+/// What waits for money or its turn may not keep the one try that a breaker lets through.
+#[test]
+fn a_call_that_tries_for_others_grows_old() {
+    let rates = rates(vec![]);
+    assert!(now(&rates, "t", 1, at(0)).is_free());
+    (0..5).for_each(|_| call(&rates, &failed(ErrorClass::Server), at(0)));
+    assert!(!now(&rates, "t", 1, at(10_000)).is_free());
 }
 
 #[test]

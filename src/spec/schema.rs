@@ -100,7 +100,8 @@ mod tests {
     use super::*;
 
     /// The files that read values: each key must stand there as it is read.
-    const READERS: [&str; 13] = [
+    const READERS: [&str; 15] = [
+        include_str!("accounts.rs"),
         include_str!("azure.rs"),
         include_str!("agent.rs"),
         include_str!("model.rs"),
@@ -112,6 +113,7 @@ mod tests {
         include_str!("policy.rs"),
         include_str!("prices.rs"),
         include_str!("prompt.rs"),
+        include_str!("rates.rs"),
         include_str!("stage.rs"),
         include_str!("workflow.rs"),
     ];

@@ -271,8 +271,13 @@ fn hoarder(run: RunId) -> Op {
         },
     };
     let first = ReserveAsk { reserved, lower: None, wait_until: None };
-    let ask =
-        AdmitAsk { landing: None, bound: Money::from_micro(99_000), first: Some(Box::new(first)), provisional: false };
+    let ask = AdmitAsk {
+        landing: None,
+        bound: Money::from_micro(99_000),
+        first: Some(Box::new(first)),
+        first_waits: false,
+        provisional: false,
+    };
     Op { run, events: vec![(run, Event::Created(created))], asks: vec![Ask::Admit(ask)], plan: None }
 }
 

@@ -93,11 +93,17 @@ fn voyages_keep_every_invariant() {
         let tale = sail(seed, None);
         if let Some(what) = &tale.broken {
             println!("PLIMSOLL_SEED={seed}: {}", what.chars().take(300).collect::<String>());
+            if one.is_some() {
+                println!("{}", tale.log);
+            }
             first.get_or_insert_with(|| wreck(seed, &tale, what));
             continue;
         }
         if one.is_some() {
             println!("{}", tale.log);
+        }
+        if tale.seen.contains_key("new period below") {
+            println!("RARE {seed}");
         }
         for (what, count) in &tale.seen {
             *seen.entry(what).or_default() += count;

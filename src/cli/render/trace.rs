@@ -130,8 +130,8 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
             };
             vec![format!("{how}: {asked_usd} asked of {account}")]
         }
-        TimelineEntry::RateWaited { place, refusal, until, waited_ms, .. } => {
-            vec![rate_waited(place, refusal, *until, *waited_ms)]
+        TimelineEntry::RateWaited { place, refusal, until, waited_ms, refused, .. } => {
+            vec![rate_waited((place, refusal), *until, *waited_ms, refused.as_deref())]
         }
         TimelineEntry::Landing { refusal, .. } => vec![format!("landing: {refusal}")],
         TimelineEntry::LandingReleased { why, .. } => vec![format!("landing reserve given back: {why}")],
@@ -187,7 +187,12 @@ fn stage_ended(place: &Place, end: StageEnd, refusal: Option<&Refusal>, error: O
 }
 
 /// `waited 1.2s for anthropic tokens/min: limit …`.
-fn rate_waited(place: &Place, refusal: &Refusal, until: Option<Timestamp>, waited: Option<Millis>) -> String {
+fn rate_waited(
+    (place, refusal): (&Place, &Refusal),
+    until: Option<Timestamp>,
+    waited: Option<Millis>,
+    refused: Option<&Refusal>,
+) -> String {
     let at = if place.stage.as_str() == "main" { String::new() } else { format!("stage {place}  ") };
     let how = match (waited, until) {
         (Some(waited), _) => format!("waited {waited} for"),
@@ -202,7 +207,8 @@ fn rate_waited(place: &Place, refusal: &Refusal, until: Option<Timestamp>, waite
         None if refusal.limit == LimitKind::Breaker => format!("the breaker of {subject}"),
         None => "its turn".to_owned(),
     };
-    format!("{at}{how} {what}: {}", refusal.observed)
+    let (vain, observed) = refused.map_or(("", &refusal.observed), |refused| (" in vain", &refused.observed));
+    format!("{at}{how} {what}{vain}: {observed}")
 }
 
 fn admitted(landing: Money, budgets: &[AccountKey]) -> String {

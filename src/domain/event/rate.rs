@@ -31,4 +31,7 @@ pub struct RateWaitEnded {
     pub place: Place,
     /// How long it waited.
     pub waited: Millis,
+    /// Why it didn't go in the end: the wait would take longer than there is time for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Box<Refusal>>,
 }

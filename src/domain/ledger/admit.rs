@@ -127,7 +127,7 @@ impl Ledger {
         });
         let budgets = self.runs.get(&queued.run).map(|open| open.current().to_vec()).unwrap_or_default();
         self.append(decision, queued.run, Event::Admitted(Admitted { budgets, landing }));
-        let first = first.map(|first| self.grant(decision, *first));
+        let first = first.filter(|_| !queued.ask.first_waits).map(|first| self.grant(decision, *first));
         Notice::Admitted(first)
     }
 

@@ -69,6 +69,8 @@ pub struct AdmitAsk {
     pub bound: Money,
     /// The first call, if it is ready.
     pub first: Option<Box<ReserveAsk>>,
+    /// True where the first call waits for rate limits: it is judged as if it could go now, and reserved once it can.
+    pub first_waits: bool,
     /// True where a tighter ask follows if this one can't start at once: then the run takes no place in the queue, so
     /// that no news of this ask can cross the next one.
     pub provisional: bool,

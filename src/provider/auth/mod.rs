@@ -116,11 +116,21 @@ impl Keys {
         }
     }
 
-    /// The provider refused this key: the next request gets a new one. One that was renewed meanwhile stays.
-    pub(crate) fn forget(&self, refused: &Secret) {
+    /// The provider refused this key: true where the next request gets another, since this one was kept, or its file holds
+    /// another by now. One that was renewed meanwhile stays.
+    pub(crate) fn forget(&self, refused: &Key) -> bool {
         let mut kept = self.lock();
-        if kept.token.get().is_some_and(|token| token.secret == *refused) {
+        if kept.token.get().is_some_and(|token| token.secret == refused.secret) {
             *kept = Arc::default();
+        }
+        match &self.source {
+            KeySource::File(path) => self.read_file(path).is_ok_and(|secret| secret != refused.secret),
+            KeySource::None
+            | KeySource::Env(_)
+            | KeySource::Command(_)
+            | KeySource::TokenCommand { .. }
+            | KeySource::ServiceAccount(_)
+            | KeySource::MetadataServer(_) => refused.kept,
         }
     }
 

@@ -28,9 +28,9 @@ async fn a_commands_key_is_kept_until_it_is_refused() {
     for expected in ["1", "1"] {
         assert_eq!(key_of(&keys).await.expect("a key"), Some(Secret::from(expected)));
     }
-    keys.forget(&Secret::from("another"));
+    keys.forget(&Key { secret: Secret::from("another"), kept: true });
     assert_eq!(key_of(&keys).await.expect("a key"), Some(Secret::from("1")), "one that was renewed meanwhile stays");
-    keys.forget(&Secret::from("1"));
+    assert!(keys.forget(&Key { secret: Secret::from("1"), kept: true }), "another is got");
     assert_eq!(key_of(&keys).await.expect("a key"), Some(Secret::from("2")));
 }
 

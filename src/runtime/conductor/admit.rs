@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::kept::Keep;
 use super::rates::RatePass;
 use super::{Conductor, Flow, Pending, Talk, Work};
 use crate::domain::event::{Call, Landing, Purpose, Reserved, RunState};
@@ -9,11 +10,27 @@ use crate::domain::ledger::{AdmitAsk, Ask, ReserveAsk};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, Next};
 use crate::failpoint;
-use crate::gate::{Beside, Passage, Prepared};
+use crate::gate::{Beside, Draft, Passage, Prepared};
 use crate::rates::Hold;
 use crate::runtime::RuntimeError;
 use crate::runtime::progress::Progress;
 use crate::units::Money;
+
+/// Whether the first call's rates are asked before the run is admitted.
+#[derive(Clone, Copy)]
+enum RatesToStart {
+    Ask,
+    /// They will be once it runs.
+    Wait,
+}
+
+/// The first call of a run that asks to start.
+enum FirstCall {
+    /// Its rates are there.
+    Goes { landing: Option<Landing>, keep: Option<Keep>, hold: Option<Hold> },
+    /// It waits for its rates once the run is admitted.
+    Waits,
+}
 
 impl Conductor {
     pub(super) async fn admit(&mut self) -> Result<Flow, RuntimeError> {
@@ -40,8 +57,12 @@ impl Conductor {
         }
     }
 
-    /// Asks to start with the first call at hand: its reservation rides in the same write.
+    /// Asks to start with the first call at hand: its reservation rides in the same write, unless it waits for rates.
     pub(super) async fn admit_with(&mut self, intent: &ModelIntent) -> Result<Flow, RuntimeError> {
+        self.admit_with_call(intent, RatesToStart::Ask).await
+    }
+
+    async fn admit_with_call(&mut self, intent: &ModelIntent, rates: RatesToStart) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(intent.purpose);
         let draft = match self.prepare_after_landing(intent, landing.as_ref()).unwrap_or_else(Prepared::GiveUp) {
             Prepared::Ready(draft) => draft,
@@ -75,23 +96,39 @@ impl Conductor {
             // A stage has no room for it: it is stopped once its run goes on.
             Err(_) => return self.admit_without_call().await,
         }
-        let hold = match self.rates_to_admit(intent, &draft) {
-            RatePass::Now(hold) => hold,
-            RatePass::Refused(refusal) if self.root().state == RunState::Queued => {
-                return self.stop_before_start(*refusal).await;
-            }
-            // It waits, or lands, once it runs.
-            RatePass::Refused(_) | RatePass::Waits => return self.admit_before_call(draft.reserved.amount).await,
+        let pass = match rates {
+            RatesToStart::Ask => self.rates_to_admit(intent, &draft),
+            RatesToStart::Wait => RatePass::Waits,
         };
-        let is_free = hold.as_ref().is_none_or(Hold::is_free);
-        let can_tighten = draft.can_tighten;
-        let bound = draft.reserved.amount;
+        match pass {
+            RatePass::Now(hold) => self.ask_to_start(intent, *draft, FirstCall::Goes { landing, keep, hold }).await,
+            RatePass::Waits => self.ask_to_start(intent, *draft, FirstCall::Waits).await,
+            RatePass::Refused(refusal) if self.root().state == RunState::Queued => {
+                self.stop_before_start(*refusal).await
+            }
+            RatePass::Refused(_) => self.admit_without_call().await,
+        }
+    }
+
+    async fn ask_to_start(
+        &mut self,
+        intent: &ModelIntent,
+        draft: Draft,
+        call: FirstCall,
+    ) -> Result<Flow, RuntimeError> {
+        let (first_waits, landing, keep, hold) = match call {
+            FirstCall::Goes { landing, keep, hold } => (false, landing, keep, hold),
+            // It may be the last one: until it goes, the run can land without it.
+            FirstCall::Waits => (true, self.landing_reserve(Purpose::Turn), None, None),
+        };
+        let (can_tighten, bound) = (draft.can_tighten, draft.reserved.amount);
+        let is_fresh = hold.as_ref().is_none_or(Hold::is_free);
         // In the order of LEDGER rule 9: a tighter bound, then the downgrade, and only then fewer output tokens.
         let key = self.key(self.root().id, intent);
         let lower = !can_tighten && self.downgrade(&key).is_none();
         let lower = lower.then_some(draft.lower);
         let first = Some(Box::new(ReserveAsk { reserved: draft.reserved.clone(), lower, wait_until: None }));
-        let ask = AdmitAsk { landing, bound, first, provisional: can_tighten };
+        let ask = AdmitAsk { landing, bound, first, first_waits, provisional: can_tighten || !is_fresh };
         let work = Work::Model(Box::new(draft.request));
         let pending = Pending { reserved: draft.reserved, work, key: key.clone(), can_tighten, keep, hold };
         self.pending = BTreeMap::from([(pending.reserved.reservation, Box::new(pending))]);
@@ -103,10 +140,10 @@ impl Conductor {
                 self.pending.clear();
                 Box::pin(self.admit_with(intent)).await
             }
-            // What it took of the rates would be old by the time that it starts.
-            Some(Passage::Queued) if !is_free => {
+            // What it took of the rates would be old by the time that it starts: it gives that back, and waits for it then.
+            Some(Passage::Queued) if !is_fresh => {
                 self.pending.clear();
-                self.admit_before_call(bound).await
+                Box::pin(self.admit_with_call(intent, RatesToStart::Wait)).await
             }
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
@@ -146,18 +183,8 @@ impl Conductor {
         let landing = self.landing_reserve(purpose);
         // A landing takes its reserve's place, and needs nothing beside it.
         let bound = landing.as_ref().filter(|_| self.root().lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
-        self.admit_by_landing(landing, bound).await
-    }
-
-    /// Asks to start, or to go on, before the first call may be asked for: it will need so much.
-    async fn admit_before_call(&mut self, bound: Money) -> Result<Flow, RuntimeError> {
-        let landing = self.landing_reserve(Purpose::Turn);
-        self.admit_by_landing(landing, bound).await
-    }
-
-    async fn admit_by_landing(&mut self, landing: Option<Landing>, bound: Money) -> Result<Flow, RuntimeError> {
-        let passages =
-            self.submit(vec![Ask::Admit(AdmitAsk { landing, bound, first: None, provisional: false })]).await?;
+        let ask = AdmitAsk { landing, bound, first: None, first_waits: false, provisional: false };
+        let passages = self.submit(vec![Ask::Admit(ask)]).await?;
         match passages.into_iter().next() {
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),

@@ -23,6 +23,9 @@ impl Conductor {
             return self.end_without_landing().await;
         }
         if short.own_tree {
+            // What it had of the rates is free for others meanwhile, and none of the tree's calls asks for it again before.
+            self.short_within = true;
+            self.rate_waits.leave_queue();
             return Ok(Flow::Wait);
         }
         let key = &pending.key;

@@ -79,6 +79,8 @@ pub(crate) struct Conductor {
     queued: bool,
     /// Calls that wait for rate limits.
     rate_waits: RateWaits,
+    /// The money of a call is with attempts of its own tree: nothing is asked of the rates until one of them is over.
+    short_within: bool,
 }
 
 /// Whose conversation it is: a place's, or the run's own: of a single loop, and of a landing.
@@ -159,6 +161,7 @@ impl Conductor {
             wait_until: None,
             queued: false,
             rate_waits: RateWaits::default(),
+            short_within: false,
         }
     }
 
@@ -434,6 +437,7 @@ impl Conductor {
             }
         };
         let Some(InFlight { reserved, keep, hold }) = self.in_flight.remove(&id) else { return };
+        self.short_within = false;
         let mut fact = match done {
             None => settle::broken_off(&reserved, "the attempt broke down; this is a fault of plimsoll"),
             Some(Done::Model(answer)) => {

@@ -112,21 +112,27 @@ impl Conductor {
         };
         match pass {
             Pass::Now(hold) => {
-                self.end_rate_wait(&key, run);
+                self.end_rate_wait(&key, run, None);
                 RatePass::Now(Some(hold))
             }
             Pass::Waits(ticket, wait) => match self.too_long(run, intent, &wait) {
-                Some(refusal) => {
-                    self.end_rate_wait(&key, run);
-                    RatePass::Refused(Box::new(refusal))
-                }
+                Some(refusal) => self.give_rates_up(&key, run, (intent, call), refusal),
                 None => {
-                    self.wait_for_rates(key, run, call, intent, (ticket, wait));
+                    self.wait_for_rates(key, run, (intent, call), (ticket, wait));
                     RatePass::Waits
                 }
             },
-            Pass::Full(refusal) => RatePass::Refused(Box::new(refusal)),
+            Pass::Full(refusal) => self.give_rates_up(&key, run, (intent, call), refusal),
         }
+    }
+
+    /// Nothing else tells why a landing has no answer: its wait is told even where it ends as it begins.
+    fn give_rates_up(&mut self, key: &Key, run: RunId, of: (&ModelIntent, &ModelCall), refusal: Refusal) -> RatePass {
+        if of.0.purpose == Purpose::Landing {
+            self.begin_rate_wait(key, run, of, &Wait { refusal: refusal.clone(), until: None });
+        }
+        self.end_rate_wait(key, run, Some(&refusal));
+        RatePass::Refused(Box::new(refusal))
     }
 
     /// What a first call takes of the rates, where the run is to be admitted with it.
@@ -151,33 +157,35 @@ impl Conductor {
         &mut self,
         key: Key,
         run: RunId,
-        call: &ModelCall,
-        intent: &ModelIntent,
+        (intent, call): (&ModelIntent, &ModelCall),
         (ticket, wait): (Ticket, Wait),
     ) {
-        let (now, place) = (self.now(), intent.step.place());
-        let time_up = now.after(self.time_for_rates(run, intent));
-        let is_new = !self.rate_waits.list.contains_key(&key);
-        let waiting = self.rate_waits.list.entry(key).or_insert_with(|| RateWait {
-            since: now,
-            place: place.clone(),
-            ticket: None,
-            until: None,
-            wanted: true,
-        });
-        waiting.until = Some(wait.until.map_or(time_up, |until| until.min(time_up)));
-        waiting.ticket = Some((ticket, call.model.clone(), call.account.clone(), tokens_of(call)));
-        if is_new {
-            let (model, account) = (call.model.clone(), call.account.clone());
-            let began = RateWaitBegan { place, model, account, refusal: wait.refusal, until: wait.until };
-            self.note(run, Event::RateWaitBegan(Box::new(began)));
+        let time_up = self.now().after(self.time_for_rates(run, intent));
+        self.begin_rate_wait(&key, run, (intent, call), &wait);
+        if let Some(waiting) = self.rate_waits.list.get_mut(&key) {
+            waiting.until = Some(wait.until.map_or(time_up, |until| until.min(time_up)));
+            waiting.ticket = Some((ticket, call.model.clone(), call.account.clone(), tokens_of(call)));
         }
     }
 
-    pub(super) fn end_rate_wait(&mut self, key: &Key, run: RunId) {
+    /// The wait of a call that doesn't wait yet begins.
+    fn begin_rate_wait(&mut self, key: &Key, run: RunId, (intent, call): (&ModelIntent, &ModelCall), wait: &Wait) {
+        if self.rate_waits.list.contains_key(key) {
+            return;
+        }
+        let (since, place) = (self.now(), intent.step.place());
+        let waits = RateWait { since, place: place.clone(), ticket: None, until: None, wanted: true };
+        self.rate_waits.list.insert(key.clone(), waits);
+        let (model, account, until) = (call.model.clone(), call.account.clone(), wait.until);
+        let began = RateWaitBegan { place, model, account, refusal: wait.refusal.clone(), until };
+        self.note(run, Event::RateWaitBegan(Box::new(began)));
+    }
+
+    /// The wait of a call is over, if it waited: it goes, or can't be waited for any longer.
+    pub(super) fn end_rate_wait(&mut self, key: &Key, run: RunId, refused: Option<&Refusal>) {
         if let Some(wait) = self.rate_waits.list.remove(key) {
-            let waited = self.now().since(wait.since);
-            self.note(run, Event::RateWaitEnded(RateWaitEnded { place: wait.place, waited }));
+            let (waited, refused) = (self.now().since(wait.since), refused.cloned().map(Box::new));
+            self.note(run, Event::RateWaitEnded(RateWaitEnded { place: wait.place, waited, refused }));
         }
     }
 

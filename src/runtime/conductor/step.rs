@@ -197,7 +197,7 @@ impl Conductor {
             // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
             Some(_) if !asked.list.is_empty() => Ok(Taken::Next),
             Some((keep, kept)) => {
-                self.end_rate_wait(&self.key(run, intent), run);
+                self.end_rate_wait(&self.key(run, intent), run, None);
                 self.answer_again(run, intent, draft, keep, kept);
                 Ok(Taken::Moved)
             }

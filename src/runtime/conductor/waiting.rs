@@ -39,7 +39,7 @@ impl Conductor {
                     None => Ok(Flow::Wait),
                 }
             }
-            () = rates.notified() => Ok(Flow::On),
+            () = rates.notified(), if !self.short_within => Ok(Flow::On),
             () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
             Some(request) = self.requests.recv() => {

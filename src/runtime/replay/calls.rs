@@ -304,8 +304,12 @@ impl Player<'_> {
         })
     }
 
-    /// Whether a landing call is one that can be made: it fits, and where no reserve is kept for it nobody shares its budgets.
+    /// Whether a landing call is one that can be made: it fits, its rates didn't say no, and where no
+    /// reserve is kept for it nobody shares its budgets.
     pub(super) fn lands_now(&mut self, look: &Look, intent: &ModelIntent) -> bool {
+        if self.landing_refused {
+            return false;
+        }
         let (root, is_kept) = (self.log.root, self.tree.root().landing.is_some());
         let way = Way { effort: Effort::default(), closed: Closed::new() };
         match self.prepared(root, intent, &way, look.now, true) {

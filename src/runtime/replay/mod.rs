@@ -150,6 +150,8 @@ struct Player<'a> {
     open: BTreeMap<ReservationId, &'a Reserved>,
     /// Where calls of each run wait for rates, and so are made after what comes behind them.
     rate_waits: BTreeMap<RunId, Vec<Place>>,
+    /// The rates said no to the landing.
+    landing_refused: bool,
     /// What was last decided and isn't all written; and whether nothing came from outside since.
     look: Look,
     is_fresh: bool,
@@ -194,6 +196,7 @@ impl<'a> Player<'a> {
             places: BTreeMap::from([(root, 1)]),
             open: BTreeMap::new(),
             rate_waits: BTreeMap::new(),
+            landing_refused: false,
             look: Look::default(),
             is_fresh: false,
             queued: Look::default(),
@@ -231,14 +234,19 @@ impl<'a> Player<'a> {
         self.log.logs.get(&run)?.get(*self.places.get(&run)?)
     }
 
-    /// The next events of all runs that were written first; of what stands together the one that comes next.
+    /// The next events of all runs that were written first; of what stands together the one that comes next. A wait for
+    /// rates matters to its own run only, so that it may come before what others wrote at the same time.
     fn heads(&mut self) -> Vec<(RunId, &'a Recorded)> {
         if let Some(next) = self.next.take().and_then(|run| Some((run, self.head(run)?))) {
             return vec![next];
         }
         let heads = || self.places.keys().filter_map(|run| Some((*run, self.head(*run)?)));
         let at = heads().map(|(_, recorded)| recorded.at).min();
-        heads().filter(|(_, recorded)| Some(recorded.at) == at).collect()
+        let first: Vec<_> = heads().filter(|(_, recorded)| Some(recorded.at) == at).collect();
+        match first.iter().find(|(_, recorded)| is_rate_wait(&recorded.event)) {
+            Some(wait) => vec![*wait],
+            None => first,
+        }
     }
 
     /// Folds one of the next events, after `skip` others that could be: a decision that is taken now, else what came from
@@ -348,6 +356,7 @@ impl<'a> Player<'a> {
             Event::Interrupted(_) | Event::Parked(_) => {
                 self.talks.clear();
                 self.rate_waits.clear();
+                self.landing_refused = false;
             }
             Event::RateWaitBegan(began) => self.rate_waits.entry(run).or_default().push(began.place.clone()),
             // Once it may go, all is judged again.
@@ -356,6 +365,7 @@ impl<'a> Player<'a> {
                 if let Some(index) = waits.iter().position(|place| *place == ended.place) {
                     waits.remove(index);
                 }
+                self.landing_refused |= ended.refused.is_some() && self.tree.root().lands.is_some();
                 self.is_fresh = false;
             }
             Event::PersonAnswered(_) | Event::InFlightResolved(_) | Event::CancelRequested(_) => self.is_fresh = false,
@@ -370,6 +380,10 @@ impl<'a> Player<'a> {
             | Event::PeriodMoved(_) => {}
         }
     }
+}
+
+fn is_rate_wait(event: &Event) -> bool {
+    matches!(event, Event::RateWaitBegan(_) | Event::RateWaitEnded(_))
 }
 
 /// True for what isn't decided by the core but told to it.

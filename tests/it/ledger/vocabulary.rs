@@ -194,6 +194,7 @@ pub(super) fn admit(landing: Option<(ReservationId, Money)>, first: ReserveAsk) 
         landing: landing.map(|(reservation, amount)| Landing { reservation, amount }),
         bound: first.reserved.amount,
         first: Some(Box::new(first)),
+        first_waits: false,
         provisional: false,
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
 use crate::domain::report::standing::Peaks;
 use crate::ids::ReservationId;
-use crate::units::{Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp};
 
 /// The timeline while it grows.
 #[derive(Default)]
@@ -75,6 +75,7 @@ impl Fold {
                 refusal: began.refusal.clone(),
                 until: began.until,
                 waited_ms: None,
+                refused: None,
             }),
             Event::RateWaitEnded(ended) => self.end_rate_wait(ended),
             Event::LandingBegan(began) => {
@@ -258,14 +259,14 @@ impl Fold {
         }
     }
 
+    /// One that took no time isn't told: the call asked again at once, with less.
     fn end_rate_wait(&mut self, ended: &RateWaitEnded) {
-        for entry in self.timeline.iter_mut().rev() {
-            if let TimelineEntry::RateWaited { place, waited_ms: waited @ None, .. } = entry
-                && *place == ended.place
-            {
-                *waited = Some(ended.waited);
-                return;
-            }
+        let is_it = |entry: &TimelineEntry| matches!(entry, TimelineEntry::RateWaited { place, waited_ms: None, .. } if *place == ended.place);
+        let Some(index) = self.timeline.iter().rposition(is_it) else { return };
+        if ended.waited == Millis::ZERO && ended.refused.is_none() {
+            self.timeline.remove(index);
+        } else if let Some(TimelineEntry::RateWaited { waited_ms, refused, .. }) = self.timeline.get_mut(index) {
+            (*waited_ms, *refused) = (Some(ended.waited), ended.refused.clone());
         }
     }
 
