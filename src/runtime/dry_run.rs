@@ -61,7 +61,7 @@ impl Runtime {
             let rendered = match &place {
                 Some(place) => Rendered::at(&run, &known.forms, place),
                 None => Rendered::of(&known.plan, known.forms.own.clone(), &created.input)
-                    .map(|rendered| rendered.with_documents(created.documents.clone())),
+                    .map(|rendered| rendered.with_input_of(&run)),
             };
             let goes_on = |rendered: Rendered| {
                 let stage = place.as_ref().map(|place| &place.stage);

@@ -29,6 +29,7 @@ mod fault;
 mod google;
 mod invoice;
 mod material;
+mod picture;
 mod rates;
 mod scenario;
 mod schema;

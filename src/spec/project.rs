@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::domain::ability::{Abilities, Stated};
+use crate::domain::message::Media;
+use crate::domain::vision::tokens_max;
+use crate::units::Tokens;
 use crate::domain::budget::Budget;
 use crate::domain::limits::Limits;
 use crate::domain::policy::Approvals;
@@ -117,6 +120,12 @@ impl ProviderConfig {
     pub fn abilities(&self, model: &ModelName) -> Abilities {
         let served = self.served(model);
         Abilities::of(&served, PriceBook::builtin().first_of(&served), self.models.get(model))
+    }
+
+    /// The most tokens that a file of this kind counts for one of its models; `None` where nobody says.
+    #[must_use]
+    pub fn file_tokens(&self, model: &ModelName, media: Media) -> Option<Tokens> {
+        tokens_max(&self.served(model), media, self.models.get(model))
     }
 
     /// The model that answers where this one is asked: Azure's base model of a deployment, else the model itself.

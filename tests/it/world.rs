@@ -277,7 +277,7 @@ impl Told {
 }
 
 pub(crate) fn new_run(labels: Labels) -> NewRun {
-    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None }
+    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None, files: vec![] }
 }
 
 fn load(folder: &Path, answering: Answering) -> (Project, BTreeMap<AgentName, Plan>) {

@@ -31,7 +31,7 @@ pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use growth::Growth;
 pub use standing::LimitStanding;
 pub use trace::{
-    AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,
+    AttemptCall, AttemptLine, ChildLine, CostState, FileLine, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,
     Trace,
 };
 

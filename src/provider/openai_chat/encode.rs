@@ -14,7 +14,7 @@ use crate::domain::message::{
     Assistant, File, Form, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use crate::ids::ModelName;
-use crate::provider::openai::{BREAKPOINT, forbids_cache_writes, fragments, joined, strict};
+use crate::provider::openai::{BREAKPOINT, Words, forbids_cache_writes, fragments, joined, strict};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
@@ -63,7 +63,7 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     }
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments = fragments(config, request, marked, fragment);
+    let fragments = fragments(config, request, &Words { plain: fragment, marked, part: text_part });
     Ok(joined(request.model.model(), "messages", &fragments, &rest))
 }
 
@@ -178,12 +178,18 @@ fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
     message.fragment(Form::OpenAiChat, model, |message| encoded(message).into_boxed_str())
 }
 
+/// A text as a part of a message, with a mark behind it or not.
+fn text_part(text: &str, marked: bool) -> Value {
+    let mut part = json!({"type": "text", "text": text});
+    if marked && !text.is_empty() {
+        part[BREAKPOINT] = json!({"mode": "explicit"});
+    }
+    part
+}
+
 /// A message with a mark at its end; `None` for those that have no place for one. Its tokens are the same without.
 fn marked(message: &Message) -> Option<String> {
-    let part = |text: &str| {
-        let part = json!({"type": "text", "text": text, BREAKPOINT: {"mode": "explicit"}});
-        (!text.is_empty()).then(|| json!([part]))
-    };
+    let part = |text: &str| (!text.is_empty()).then(|| json!([text_part(text, true)]));
     let marked = match message {
         Message::System { text } => json!({"role": "system", "content": part(text)?}),
         Message::User { text } => json!({"role": "user", "content": part(text)?}),
@@ -199,7 +205,7 @@ fn encoded(message: &Message) -> String {
     let text = match message {
         Message::System { text } => serde_json::to_string(&Plain { role: "system", content: text }),
         Message::User { text } => serde_json::to_string(&Plain { role: "user", content: text }),
-        Message::File(file) => serde_json::to_string(&file_body(file)),
+        Message::File(file) => serde_json::to_string(&file_part(file)),
         Message::Assistant(said) => serde_json::to_string(&AssistantBody::from(said)),
         Message::Tool(answer) => serde_json::to_string(&AnswerBody::from(answer)),
     };
@@ -212,14 +218,13 @@ struct Plain<'a> {
     content: &'a str,
 }
 
-/// An image with its detail pinned, which bounds what it counts (PROVIDERS §13), or a document.
-fn file_body(file: &File) -> Value {
-    let part = if file.media().is_image() {
+/// A part of a message: an image with its detail pinned, which bounds what it counts (PROVIDERS §13), or a document.
+fn file_part(file: &File) -> Value {
+    if file.media().is_image() {
         json!({"type": "image_url", "image_url": {"url": file.data_url(), "detail": "high"}})
     } else {
         json!({"type": "file", "file": {"filename": file.name(), "file_data": file.data_url()}})
-    };
-    json!({"role": "user", "content": [part]})
+    }
 }
 
 #[derive(Serialize)]

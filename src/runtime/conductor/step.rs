@@ -262,7 +262,7 @@ impl Conductor {
             }
             Some(place) => Rendered::at(run, &agent.forms, place),
             None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
-                .map(|rendered| rendered.with_documents(run.documents.clone())),
+                .map(|rendered| rendered.with_input_of(run)),
         };
         rendered.map_err(|error| format!("its prompt can't be rendered: {error}"))
     }
