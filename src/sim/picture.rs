@@ -89,6 +89,13 @@ pub(crate) fn tokens(model: &str, media: &str, data: &str, look: Look) -> Option
     Some(counting.of(width, height, look))
 }
 
+/// Tokens that a file in base64 counts where it is looked at as closely as the runtime asks for; `None` where it is none that a
+/// model could be shown. For tests that hold it against the runtime's bound.
+#[must_use]
+pub fn file_tokens(model: &str, media: &str, data: &str) -> Option<u64> {
+    tokens(model, media, data, if model.starts_with("gemini-2") { Look::Medium } else { Look::High })
+}
+
 /// The media type and the data of an address that holds a file.
 pub(crate) fn of_url(url: &str) -> Option<(&str, &str)> {
     url.strip_prefix("data:")?.split_once(";base64,")

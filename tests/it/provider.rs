@@ -154,18 +154,24 @@ fn tools_can_be_shown_and_forbidden() {
 }
 
 #[test]
-fn files_are_user_messages_of_their_own() {
+fn files_and_the_text_behind_them_are_one_user_message() {
     let file =
         |name: &str, media| Message::File(File::new(name, media, "iVBORw0KGgo=", Tokens(765)).expect("a file")).into();
-    let messages = vec![file("a.png", Media::Png), file("b.pdf", Media::Pdf)];
-    let sent = body(&openai(), &Request { messages, ..request("openai/gpt-5-mini") });
+    let text = Message::User { text: "What is it?".into() }.into();
+    let messages = vec![file("a.png", Media::Png), file("b.pdf", Media::Pdf), text, file("c.png", Media::Png)];
+    let cache = Some(CacheMarks { ttl: CacheTtl::Short, ends: vec![CacheEnd::Message(2)] });
+    let sent = body(&openai(), &Request { messages, cache, ..request("openai/gpt-6.1-sol") });
     let image = json!({"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "high"});
     let document = json!({"filename": "b.pdf", "file_data": "data:application/pdf;base64,iVBORw0KGgo="});
     assert_eq!(
         sent["messages"],
         json!([
+            {"role": "user", "content": [
+                {"type": "image_url", "image_url": image},
+                {"type": "file", "file": document},
+                {"type": "text", "text": "What is it?", "prompt_cache_breakpoint": {"mode": "explicit"}},
+            ]},
             {"role": "user", "content": [{"type": "image_url", "image_url": image}]},
-            {"role": "user", "content": [{"type": "file", "file": document}]},
         ])
     );
 }

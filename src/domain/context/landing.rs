@@ -100,8 +100,9 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
 
 /// True where instructions and input fit with all files of the input.
 fn files_fit(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> bool {
-    let method = if sizer.fixed_tokens().is_some() { BoundMethod::Tokens } else { BoundMethod::Bytes };
-    draft.files.is_empty() || Telling { draft, parts: &[], measure: Measure { sizer, method } }.size(0) <= room.tokens
+    let fit = |method| Telling { draft, parts: &[], measure: Measure { sizer, method } }.size(0) <= room.tokens;
+    let by_tokens = || sizer.fixed_tokens().is_some() && fit(BoundMethod::Tokens);
+    draft.files.is_empty() || fit(BoundMethod::Bytes) || by_tokens()
 }
 
 fn name_of(file: &Message) -> &str {
