@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::domain::message::{Message, Request, Sent};
+use crate::domain::message::{CacheMarks, Message, Request, Sent};
 use crate::ids::ModelName;
 use crate::spec::project::ProviderConfig;
 
@@ -43,44 +43,24 @@ pub(super) fn forbids_cache_writes(config: &ProviderConfig, request: &Request) -
     config.quirks.no_cache_writes && charges_cache_writes(config.served(&request.model).model())
 }
 
-/// How a wire writes messages.
-pub(super) struct Words<'a> {
-    /// A message; of a file its part alone.
-    pub(super) plain: fn(&'a Sent, &ModelName) -> Cow<'a, str>,
-    /// A message with a mark at its end; `None` for those that have no place for one.
-    pub(super) marked: fn(&Message) -> Option<String>,
-    /// A user's text as one part of several, with a mark behind it or not.
-    pub(super) part: fn(&str, bool) -> Value,
+/// The marks of a request, where a wire and its model know them.
+pub(super) fn marks<'a>(config: &ProviderConfig, request: &'a Request) -> Option<&'a CacheMarks> {
+    request.cache.as_ref().filter(|_| forbids_cache_writes(config, request))
 }
 
-/// The messages as a wire has them, with marks where it and the model know them. Files and the user's text behind them are
-/// one message: some servers refuse two of one speaker in a row.
-pub(super) fn fragments<'a>(config: &ProviderConfig, request: &'a Request, words: &Words<'a>) -> Vec<Cow<'a, str>> {
-    let marks = request.cache.as_ref().filter(|_| forbids_cache_writes(config, request));
-    let is_marked = |index: usize| marks.is_some_and(|marks| marks.after_message(index));
-    let plain = |message: &'a Sent| (words.plain)(message, &request.model);
-    let (mut fragments, mut files) = (Vec::with_capacity(request.messages.len()), Vec::new());
-    for (index, message) in request.messages.iter().enumerate() {
-        match &**message {
-            Message::File(_) => files.push(plain(message)),
-            Message::User { text } if !files.is_empty() => {
-                let text = (words.part)(text, is_marked(index)).to_string();
-                fragments.push(user_message(std::mem::take(&mut files), Some(text)));
-            }
-            Message::User { .. } | Message::System { .. } | Message::Assistant(_) | Message::Tool(_) => {
-                fragments.extend((!files.is_empty()).then(|| user_message(std::mem::take(&mut files), None)));
-                let with_mark = is_marked(index).then(|| (words.marked)(message)).flatten();
-                fragments.push(with_mark.map_or_else(|| plain(message), Cow::Owned));
-            }
-        }
-    }
-    fragments.extend((!files.is_empty()).then(|| user_message(files, None)));
-    fragments
-}
-
-fn user_message<'a>(files: Vec<Cow<'_, str>>, text: Option<String>) -> Cow<'a, str> {
-    let parts: Vec<Cow<'_, str>> = files.into_iter().chain(text.map(Cow::Owned)).collect();
-    Cow::Owned(format!(r#"{{"role":"user","content":[{}]}}"#, parts.join(",")))
+/// The messages as a wire has them, with marks where it and the model know them.
+pub(super) fn fragments<'a>(
+    config: &ProviderConfig,
+    request: &'a Request,
+    marked: fn(&Message) -> Option<String>,
+    plain: fn(&'a Sent, &ModelName) -> Cow<'a, str>,
+) -> Vec<Cow<'a, str>> {
+    let marks = marks(config, request);
+    let one = |(index, message): (usize, &'a Sent)| {
+        let with_mark = marks.filter(|marks| marks.after_message(index)).and_then(|_| marked(message));
+        with_mark.map_or_else(|| plain(message, &request.model), Cow::Owned)
+    };
+    request.messages.iter().enumerate().map(one).collect()
 }
 
 /// A body: the model, the conversation under `field`, and `rest`, an object that isn't empty. The conversation is the bulk

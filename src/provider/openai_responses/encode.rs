@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::domain::ability::Reasons;
 use crate::domain::message::{Assistant, File, Form, Message, Opaque, Request, Sent, ToolChoice, ToolDefinition};
 use crate::ids::ModelName;
-use crate::provider::openai::{BREAKPOINT, Words, forbids_cache_writes, fragments, joined, strict};
+use crate::provider::openai::{BREAKPOINT, forbids_cache_writes, fragments, joined, strict};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::ProviderConfig;
 
@@ -74,7 +74,7 @@ pub(super) fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u
     }
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments = fragments(config, request, &Words { plain: fragment, marked, part: text_part });
+    let fragments = fragments(config, request, marked, fragment);
     Ok(joined(request.model.model(), "input", &fragments, &rest))
 }
 
@@ -162,18 +162,12 @@ fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
     message.fragment(Form::OpenAiResponses, model, |message| encoded(message, model).into_boxed_str())
 }
 
-/// A text as a part of a message, with a mark behind it or not.
-fn text_part(text: &str, marked: bool) -> Value {
-    let mut part = json!({"type": "input_text", "text": text});
-    if marked && !text.is_empty() {
-        part[BREAKPOINT] = json!({"mode": "explicit"});
-    }
-    part
-}
-
 /// A message with a mark at its end; `None` for those that have no place for one. Its tokens are the same without.
 fn marked(message: &Message) -> Option<String> {
-    let part = |text: &str| (!text.is_empty()).then(|| json!([text_part(text, true)]));
+    let part = |text: &str| {
+        let part = json!({"type": "input_text", "text": text, BREAKPOINT: {"mode": "explicit"}});
+        (!text.is_empty()).then(|| json!([part]))
+    };
     let marked = match message {
         Message::System { text } => json!({"role": "system", "content": part(text)?}),
         Message::User { text } => json!({"role": "user", "content": part(text)?}),
@@ -189,7 +183,7 @@ fn encoded(message: &Message, model: &ModelName) -> String {
     let text = match message {
         Message::System { text } => serde_json::to_string(&Plain { role: "system", content: text }),
         Message::User { text } => serde_json::to_string(&Plain { role: "user", content: text }),
-        Message::File(file) => serde_json::to_string(&file_part(file)),
+        Message::File(file) => serde_json::to_string(&file_item(file)),
         Message::Assistant(said) => return said_items(said, model).join(","),
         Message::Tool(answer) => serde_json::to_string(&AnswerItem {
             r#type: "function_call_output",
@@ -221,13 +215,14 @@ struct CallItem<'a> {
     arguments: &'a str,
 }
 
-/// A part of a message: an image with its detail pinned, which bounds what it counts (PROVIDERS §13), or a document.
-fn file_part(file: &File) -> Value {
-    if file.media().is_image() {
+/// An image with its detail pinned, which bounds what it counts (PROVIDERS §13), or a document.
+fn file_item(file: &File) -> Value {
+    let part = if file.media().is_image() {
         json!({"type": "input_image", "image_url": file.data_url(), "detail": "high"})
     } else {
         json!({"type": "input_file", "filename": file.name(), "file_data": file.data_url()})
-    }
+    };
+    json!({"role": "user", "content": [part]})
 }
 
 /// What the model said as items, each block of reasoning in front of what it led to. A refusal goes back as text.

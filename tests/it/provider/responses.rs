@@ -111,17 +111,15 @@ fn reasoning_goes_back_unchanged_in_front_of_what_it_led_to() {
 }
 
 #[test]
-fn files_and_the_text_behind_them_are_one_item_or_refused() {
+fn files_are_items_of_their_own_or_refused() {
     let file = |name: &str, media| File::new(name, media, "iVBORw0KGgo=", Tokens(765)).expect("a file");
-    let files = [file("a.png", Media::Png), file("b.pdf", Media::Pdf)].map(|file| Message::File(file).into());
-    let text = Message::User { text: "What is it?".into() }.into();
-    let messages: Vec<_> = files.into_iter().chain([text]).collect();
+    let messages =
+        vec![Message::File(file("a.png", Media::Png)).into(), Message::File(file("b.pdf", Media::Pdf)).into()];
     let sent = body(&responses(), &Request { messages: messages.clone(), ..request("openai/gpt-5-mini") });
     let image = json!({"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=", "detail": "high"});
     let document =
         json!({"type": "input_file", "filename": "b.pdf", "file_data": "data:application/pdf;base64,iVBORw0KGgo="});
-    let text = json!({"type": "input_text", "text": "What is it?"});
-    assert_eq!(sent["input"], json!([{"role": "user", "content": [image, document, text]}]));
+    assert_eq!(sent["input"], json!([{"role": "user", "content": [image]}, {"role": "user", "content": [document]}]));
     let blind = Stated { images: Some(false), ..Stated::default() };
     let config = ProviderConfig { models: BTreeMap::from([("openai/gpt-5-mini".into(), blind)]), ..responses() };
     let refused = encode(&config, &Request { messages, ..request("openai/gpt-5-mini") });
