@@ -163,7 +163,6 @@ impl ModelName {
 /// True for what a dated snapshot adds to a model's name.
 fn is_date(rest: &str) -> bool {
     let digits = |date: &str| date.chars().filter(char::is_ascii_digit).count();
-    rest.strip_prefix('-').is_some_and(|date| {
-        digits(date) == 8 && (date.len() == 8 || date.len() == 10 && date.split('-').count() == 3)
-    })
+    rest.strip_prefix('-')
+        .is_some_and(|date| digits(date) == 8 && (date.len() == 8 || date.len() == 10 && date.split('-').count() == 3))
 }

@@ -98,7 +98,9 @@ mod tests {
         assert_eq!(image("openai/gpt-5-mini-2025-08-07"), Some(4_082));
         assert_eq!(image("vertex/claude-haiku-4-5@20251001"), Some(1_685));
         assert_eq!(image("openrouter/google/gemini-3.8-flash"), Some(1_152));
-        for other in ["openai/gpt-5-huge", "openai/gpt-6", "groq/openai/gpt-oss-20b", "local/claude-2", "google/gemini-4-argon"] {
+        for other in
+            ["openai/gpt-5-huge", "openai/gpt-6", "groq/openai/gpt-oss-20b", "local/claude-2", "google/gemini-4-argon"]
+        {
             assert_eq!(image(other), None, "{other}");
         }
     }

@@ -128,7 +128,8 @@ impl Runtime {
 
 /// A request as people see it: a note stands in the place of each file's bytes.
 fn without_files(mut wire: serde_json::Value, request: &Request) -> serde_json::Value {
-    let files = request.messages.iter().filter_map(|sent| if let Message::File(file) = &**sent { Some(file) } else { None });
+    let files =
+        request.messages.iter().filter_map(|sent| if let Message::File(file) = &**sent { Some(file) } else { None });
     let notes: Vec<(&str, String)> =
         files.map(|file| (file.data(), format!("<{} bytes in base64>", grouped(file.bytes())))).collect();
     if !notes.is_empty() {

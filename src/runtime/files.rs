@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{RuntimeError, Runtime};
+use super::{Runtime, RuntimeError};
 use crate::domain::event::Created;
 use crate::domain::message::{FILES_BYTES_MAX, FILES_MAX, File, GivenFile};
 use crate::domain::plan::Plan;
@@ -54,8 +54,12 @@ impl Readers {
         }
         config.file_tokens(model, media).ok_or_else(|| {
             (
-                format!("`{model}` may be asked, and nobody knows how many tokens `{name}` ({media_name}) counts there"),
-                format!("say the most that one can count as `{key}` of `{model}` under `[[models]]`, or name other models"),
+                format!(
+                    "`{model}` may be asked, and nobody knows how many tokens `{name}` ({media_name}) counts there"
+                ),
+                format!(
+                    "say the most that one can count as `{key}` of `{model}` under `[[models]]`, or name other models"
+                ),
             )
         })
     }

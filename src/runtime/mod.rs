@@ -564,12 +564,7 @@ impl Runtime {
         labels
     }
 
-    fn render(
-        &self,
-        agent: Arc<Agent>,
-        created: &Created,
-        run: &Run,
-    ) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
+    fn render(&self, agent: Arc<Agent>, created: &Created, run: &Run) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
         let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
         let rendered = rendered.with_input_of(run).with_earlier(self.earlier(created)?);

@@ -37,9 +37,9 @@ mod serve;
 mod tariff;
 mod wire;
 
+pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
 /// What a file counts at a simulated provider.
 pub use picture::file_tokens;
-pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
 pub use rates::{Counts, PriceError, Rate, Rates, Serving, SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
 

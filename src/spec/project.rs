@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::domain::ability::{Abilities, Stated};
-use crate::domain::message::Media;
-use crate::domain::vision::tokens_max;
-use crate::units::Tokens;
 use crate::domain::budget::Budget;
 use crate::domain::limits::Limits;
+use crate::domain::message::Media;
 use crate::domain::policy::Approvals;
 use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
+use crate::domain::vision::tokens_max;
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
 pub use crate::spec::policy::{Downgrade, Policy, Quality};
 use crate::spec::prices::Imported;
 use crate::units::Millis;
+use crate::units::Tokens;
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]

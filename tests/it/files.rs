@@ -28,8 +28,10 @@ tokens = 40_000
 [limits]
 cost = "$1"
 "#;
-const LOOK: &str = "description = 'Looks'\nkind = 'command'\ncommand = ['echo', 'there it is']\n[input]\ntype = 'object'\n";
-const TALK: &str = "key = 'k'\n[[reply]]\ntool_calls = [{ name = 'look', arguments = {} }]\n[[reply]]\ntext = 'A cat.'\n";
+const LOOK: &str =
+    "description = 'Looks'\nkind = 'command'\ncommand = ['echo', 'there it is']\n[input]\ntype = 'object'\n";
+const TALK: &str =
+    "key = 'k'\n[[reply]]\ntool_calls = [{ name = 'look', arguments = {} }]\n[[reply]]\ntext = 'A cat.'\n";
 
 /// Each wire, with a model that sees images.
 const PROVIDERS: &str = r#"
@@ -186,7 +188,9 @@ async fn a_file_larger_than_the_context_is_refused_by_that_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_landing_has_the_files_where_they_fit_and_else_their_names() {
     let agent = |room: u32| {
-        format!("tools = ['look']\n[model]\nmodels = ['openai/gpt-5-mini']\n[limits]\ncost = '$1'\nsteps = 3\nlanding_tokens = {room}\n")
+        format!(
+            "tools = ['look']\n[model]\nmodels = ['openai/gpt-5-mini']\n[limits]\ncost = '$1'\nsteps = 3\nlanding_tokens = {room}\n"
+        )
     };
     let scenario = "[[reply]]\ntool_calls = [{ name = 'look', arguments = {} }]\n[[reply]]\ntext = 'A cat.'\n";
     for (room, fits) in [(8_000, true), (3_000, false)] {

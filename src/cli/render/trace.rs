@@ -9,8 +9,8 @@ use crate::domain::event::{
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::{Charged, Factor, Fee, Fees, Mismatch};
 use crate::domain::report::{
-    AttemptCall, AttemptLine, ChildLine, CostState, FileLine, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
-    StepLine, TimelineEntry, TokenDocument, Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, FileLine, Gave, Growth, LimitStanding, ModelLine, ReplyLine,
+    RunDocument, StepLine, TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
 use crate::units::{Millis, Money, Tokens, grouped};

@@ -114,7 +114,11 @@ fn all_answered(open: &[&str], index: usize) -> Result<(), BadRequest> {
 pub(crate) fn file_tokens(model: &str, url: Option<&str>, detail: Option<&str>, at: &str) -> Result<u64, BadRequest> {
     let look = Look::of(detail).ok_or_else(|| BadRequest::at(at, "the detail is `auto`, `low` or `high`"))?;
     let file = url.and_then(picture::of_url);
-    let (media, data) = file.ok_or_else(|| BadRequest::at(at, "the simulator takes files as `data:` addresses only"))?;
+    let (media, data) =
+        file.ok_or_else(|| BadRequest::at(at, "the simulator takes files as `data:` addresses only"))?;
     let tokens = picture::tokens(model, media, data, look);
-    tokens.ok_or_else(|| BadRequest { code: Some("invalid_image_format"), ..BadRequest::at(at, "this is no file that the model reads") })
+    tokens.ok_or_else(|| BadRequest {
+        code: Some("invalid_image_format"),
+        ..BadRequest::at(at, "this is no file that the model reads")
+    })
 }

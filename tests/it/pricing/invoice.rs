@@ -7,12 +7,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll::domain::pricing::{
-    CacheWrites, During, Factor, Factors, Fee, Fees, PriceBook, PriceRow, Served, ServiceTier, Terms, Usage,
-};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plimsoll::domain::message::Media;
+use plimsoll::domain::pricing::{
+    CacheWrites, During, Factor, Factors, Fee, Fees, PriceBook, PriceRow, Served, ServiceTier, Terms, Usage,
+};
 use plimsoll::domain::vision::tokens_max;
 use plimsoll::sim::{Counts, Rates, Serving, file_tokens};
 use plimsoll::units::{Timestamp, Tokens};
@@ -96,23 +96,25 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         ([unit(), unit(), unit(), unit()], length(), [part(), part(), part()]),
         (output, spare, when, prop::collection::vec(side_lengths(), 0..4)),
     )
-        .prop_map(|((indexes, writes, pinned, may, apply), (units, prompt, parts), (output, spare, when, images))| Drawn {
-            row: indexes.0,
-            writes,
-            pinned,
-            tier: indexes.1,
-            endpoint: indexes.2,
-            may,
-            apply,
-            units,
-            prompt,
-            parts,
-            output,
-            spare,
-            images,
-            minute: when.0,
-            minutes: when.1,
-        })
+        .prop_map(
+            |((indexes, writes, pinned, may, apply), (units, prompt, parts), (output, spare, when, images))| Drawn {
+                row: indexes.0,
+                writes,
+                pinned,
+                tier: indexes.1,
+                endpoint: indexes.2,
+                may,
+                apply,
+                units,
+                prompt,
+                parts,
+                output,
+                spare,
+                images,
+                minute: when.0,
+                minutes: when.1,
+            },
+        )
 }
 
 impl Drawn {
@@ -235,7 +237,9 @@ fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseEr
     let terms = Terms { cache_writes: drawn.writes, service_tier, factors: may, ..Terms::default() };
 
     // What is reserved.
-    let bound = row.bound_with(Tokens(counts.prompt + seen_at_most + drawn.spare.0), terms, fees.0).expect("every unit has a price");
+    let bound = row
+        .bound_with(Tokens(counts.prompt + seen_at_most + drawn.spare.0), terms, fees.0)
+        .expect("every unit has a price");
     let reserved = bound.worst_case(max_output + drawn.spare.1);
 
     // What the provider bills, at some minute of the call.

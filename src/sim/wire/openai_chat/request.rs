@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
-use crate::sim::wire::fields::{file_tokens, check_answers, check_name, check_strict, flag, object, required_text, whole};
+use crate::sim::wire::fields::{
+    check_answers, check_name, check_strict, file_tokens, flag, object, required_text, whole,
+};
 
 /// The most tools in a request.
 const TOOLS_MAX: usize = 128;
