@@ -1,6 +1,9 @@
 //! The trace of one run: everything that it did, what each attempt cost, and what each limit stood at.
 
+mod file;
 mod fold;
+
+pub use file::FileLine;
 
 use std::sync::Arc;
 
@@ -16,14 +19,14 @@ use crate::domain::event::{
     Outcome, Place, Purpose, Recorded, Spent, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{File, Media, Pots, StopReason, ToolCall};
+use crate::domain::message::{Pots, StopReason, ToolCall};
 use crate::domain::plan::Plan;
 use crate::domain::policy::DowngradeWhy;
 use crate::domain::pricing::{Charged, Factors, Fees, Mismatch};
 use crate::domain::retry::Failure;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, ModelName, PlanHash, PriceId, RunId, StageName, ToolName};
-use crate::units::{Millis, Money, Timestamp, Tokens};
+use crate::units::{Millis, Money, Timestamp};
 use fold::Fold;
 
 /// One run, whole. As JSON: the run's document, and more.
@@ -64,33 +67,6 @@ pub struct Trace {
     pub timeline: Vec<TimelineEntry>,
     /// What each limit stood at.
     pub limits: Vec<LimitStanding>,
-}
-
-/// A file that goes with an input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileLine {
-    /// What the user calls it.
-    pub name: String,
-    /// What it is.
-    pub media: Media,
-    /// How many bytes it has.
-    pub bytes: u64,
-    /// Its SHA-256 in hexadecimal digits.
-    pub sha256: String,
-    /// The most tokens that any of the run's models counts for it: what is set aside in each request.
-    pub tokens_max: Tokens,
-}
-
-impl FileLine {
-    fn of(file: &File) -> Self {
-        Self {
-            name: file.name().to_owned(),
-            media: file.media(),
-            bytes: file.bytes(),
-            sha256: file.sha256().to_owned(),
-            tokens_max: file.tokens(),
-        }
-    }
 }
 
 /// One thing that happened.
