@@ -57,7 +57,7 @@ fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
     ProviderConfig { base_url: format!("{host}/{}{door}", config.name), ..config }
 }
 
-fn simulated_config(base_url: &str) -> ProviderConfig {
+pub(super) fn simulated_config(base_url: &str) -> ProviderConfig {
     ProviderConfig {
         name: ProviderName::from("simulated"),
         wire: Wire::OpenAiChat,

@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod answers;
+mod cancel;
 pub mod cassette;
 mod checks;
 mod conductor;
@@ -13,6 +14,7 @@ mod driving;
 mod dry_run;
 mod error;
 mod expiry;
+mod files;
 mod known;
 mod people;
 mod perform;
@@ -40,13 +42,14 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
+use crate::domain::event::{Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
+use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
 use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::report::RateTable;
-use crate::domain::run::{Intent, Next, Run, Tree};
+use crate::domain::run::{Run, Tree};
 use crate::failpoint;
 use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered, Traffic};
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
@@ -63,6 +66,7 @@ use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
 use expiry::Expiry;
+use files::Readers;
 use known::{live, payers_of, tools_of};
 use stop::Stop;
 
@@ -91,6 +95,8 @@ pub struct NewRun {
     pub labels: Labels,
     /// The caller's key for this run.
     pub key: Option<String>,
+    /// Files that go with the input.
+    pub files: Vec<GivenFile>,
 }
 
 /// Drives runs. Cheap to clone.
@@ -152,6 +158,8 @@ pub(crate) struct Shared {
     /// For the builtins that run at once.
     pub(crate) tools: ToolContext,
     pub(crate) checks: Checks,
+    /// Who reads files, and what they count there.
+    readers: Readers,
     agents: BTreeMap<AgentName, Arc<Agent>>,
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
@@ -254,6 +262,7 @@ impl Runtime {
             instants,
             tools,
             checks: Checks::default(),
+            readers: Readers::of(project),
             agents: plans.into_iter().map(|(name, plan)| (name, Arc::new(Agent::new(Arc::new(plan))))).collect(),
             load_lines: options.load_lines,
             environment: project.environment.clone(),
@@ -299,9 +308,9 @@ impl Runtime {
     fn begin(&self, new: &NewRun, observer: Observer) -> Result<(RunId, Driving), RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
         let entered = self.enter_new(run, &mut created)?;
-        let rendered = self.render(agent.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
+        let rendered = self.render(agent.clone(), &created, &state)?;
         let created = Some(Event::Created(created));
         Ok((run, self.driving(entered, Tree::of(state), rendered, observer, created)))
     }
@@ -321,12 +330,12 @@ impl Runtime {
         run: RunId,
         observer: Observer,
     ) -> Result<RunState, RuntimeError> {
-        let (tree, created) = self.load_tree(run)?;
+        let (tree, created) = self.load_tree_with(run, |created| self.fetch_files(run, created))?;
         let root = tree.root();
         if root.state.is_ended() {
             return Ok(root.state);
         }
-        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created)?;
+        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created, root)?;
         failpoint::reach("run.resume");
         self.driving(entered, tree, rendered, observer, None).await
     }
@@ -372,66 +381,6 @@ impl Runtime {
 
     fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, mpsc::Sender<Box<Request>>>> {
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
-    ///
-    /// # Errors
-    /// There is no such run, it is a sub-agent's, or the store can't write.
-    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
-        let Ok((_entered, _requests)) = self.enter(run) else {
-            let driven = self.driven().get(&run).cloned();
-            if let Some(driven) = driven {
-                // Whoever drives it may have left since: then it has ended, or nobody heard.
-                drop(driven.send(Box::new(Request::Cancel { reason: reason.to_owned() })).await);
-            }
-            return Ok(self.load(run)?.0.state);
-        };
-        let (tree, _) = self.load_tree(run)?;
-        if tree.root().state.is_ended() {
-            return Ok(tree.root().state);
-        }
-        let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
-        let events = self.ends_of(tree, vec![asked]);
-        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
-        Ok(RunState::Cancelled)
-    }
-
-    /// How a tree that nobody drives ends after these facts of its root: the deepest runs first.
-    fn ends_of(&self, mut tree: Tree, facts: Vec<Event>) -> Vec<(RunId, Event)> {
-        let (now, root) = (self.0.clock.now(), tree.root().id);
-        let mut events: Vec<(RunId, Event)> = facts.into_iter().map(|fact| (root, fact)).collect();
-        events.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
-        loop {
-            match tree.next(now, &self.0.checks) {
-                Next::Note(facts) => {
-                    facts.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
-                    events.extend(facts);
-                }
-                Next::Do(intents) => {
-                    let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
-                        Intent::End(ended) => Some((run, Event::Ended(ended))),
-                        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Refuse(_) | Intent::Land(_) => {
-                            None
-                        }
-                    });
-                    events.extend(ends);
-                    return events;
-                }
-                Next::Park(_) | Next::Wait | Next::Ended => return events,
-            }
-        }
-    }
-
-    /// Waits until nobody drives a run; at once where nobody does.
-    pub async fn let_go(&self, run: RunId) {
-        let Some(driven) = self.driven().get(&run).cloned() else { return };
-        driven.closed().await;
-    }
-
-    /// Asks every driven run to stop cleanly: what is in flight is drained, then the runs are `interrupted`.
-    pub fn request_stop(&self) {
-        self.0.stop.say();
     }
 
     /// Lifts the freeze of one price row, or of all rows of a model; says which. The audit log keeps who and why.
@@ -480,17 +429,26 @@ impl Runtime {
         load(self.store(), run)
     }
 
-    /// A root and every run below it that hasn't ended, as their logs tell them.
+    /// A root and every run below it that hasn't ended, as their logs tell them; without the bytes of its files.
     ///
     /// # Errors
     /// There is no such run, it hangs below another, or a log is damaged.
     pub fn load_tree(&self, root: RunId) -> Result<(Tree, Created), RuntimeError> {
-        let log = self.store().events(root)?;
-        let Some(first) = log.first() else { return Err(RuntimeError::NoSuchRun { run: root }) };
-        let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run: root }) };
+        self.load_tree_with(root, |_| Ok(()))
+    }
+
+    fn load_tree_with(
+        &self,
+        root: RunId,
+        complete: impl FnOnce(&mut Created) -> Result<(), RuntimeError>,
+    ) -> Result<(Tree, Created), RuntimeError> {
+        let mut log = self.store().events(root)?;
+        let Some(first) = log.first_mut() else { return Err(RuntimeError::NoSuchRun { run: root }) };
+        let Event::Created(created) = &mut first.event else { return Err(RuntimeError::DamagedLog { run: root }) };
         if let Some(parent) = &created.parent {
             return Err(RuntimeError::SubAgent { run: root, root: parent.root });
         }
+        complete(created)?;
         let created = created.clone();
         let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run: root })?;
         let mut log = Some(log);
@@ -538,6 +496,7 @@ impl Runtime {
             stage_caps: plan.stage_caps(),
             thread: None,
             documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
+            files: self.0.readers.files(plan, &new.files)?,
         };
         Ok((self.0.clock.run_id(), created, agent))
     }
@@ -559,10 +518,10 @@ impl Runtime {
         labels
     }
 
-    fn render(&self, agent: Arc<Agent>, created: &Created) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
+    fn render(&self, agent: Arc<Agent>, created: &Created, run: &Run) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
         let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
-        let rendered = rendered.with_documents(created.documents.clone()).with_earlier(self.earlier(created)?);
+        let rendered = rendered.with_input_of(run).with_earlier(self.earlier(created)?);
         Ok((agent, rendered))
     }
 

@@ -1,8 +1,10 @@
 //! The trace of one run: everything that it did, what each attempt cost, and what each limit stood at.
 
+mod file;
 mod fold;
 mod timeline;
 
+pub use file::FileLine;
 pub use timeline::{ChildLine, TimelineEntry};
 
 use std::sync::Arc;
@@ -52,6 +54,9 @@ pub struct Trace {
     pub simulated: bool,
     /// Its input.
     pub input: Value,
+    /// The files that go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileLine>,
     /// What it is expected to cost, where the agent says so.
     pub expected_usd: Option<Money>,
     /// Until when it waits for a person at most, where it does.
@@ -324,6 +329,7 @@ impl Trace {
             key: created.key.clone(),
             simulated: created.simulated,
             input: created.input.clone(),
+            files: created.files.iter().map(FileLine::of).collect(),
             expected_usd: created.expected,
             waits_until: None,
             refusal,

@@ -319,6 +319,16 @@ static MODEL: Section = Section {
         optional("images", Kind::Boolean, "It sees images"),
         optional("documents", Kind::Boolean, "It reads documents as files"),
         optional("sampling", Kind::Boolean, "It takes a temperature"),
+        optional(
+            "image_tokens",
+            Kind::Count { min: 1, max: COUNT_MAX },
+            "The most tokens that one image counts, where that isn't known: what is set aside for each",
+        ),
+        optional(
+            "document_tokens",
+            Kind::Count { min: 1, max: COUNT_MAX },
+            "The most tokens that one document counts: without it none is sent, since nobody else can know",
+        ),
     ],
 };
 
