@@ -57,7 +57,7 @@ pub struct Asking {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// The limit that says no for now.
-    pub refusal: Refusal,
+    pub refusal: Box<Refusal>,
     /// When it may go, if nobody else is in the way; `None` where that isn't known: others are before it, or calls must end.
     pub until: Option<Timestamp>,
 }

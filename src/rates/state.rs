@@ -161,7 +161,7 @@ impl State {
                     some = true;
                 } else {
                     let wait = longest(&blocks);
-                    blocked.extend(blocks.into_iter().map(|(need, wait)| (need, wait.refusal)));
+                    blocked.extend(blocks.into_iter().map(|(need, wait)| (need, *wait.refusal)));
                     self.set_wait(id, wait, looking);
                 }
             }
@@ -223,7 +223,7 @@ impl State {
                 Need::Provider(route) => told(route, self.own.get(route)?, tokens, now)?,
                 Need::Count(index, kind, value) => self.counts[*index].blocks(*kind, value, tokens, now)?,
             };
-            Some((need.clone(), Wait { refusal, until }))
+            Some((need.clone(), Wait { refusal: Box::new(refusal), until }))
         };
         needs.iter().filter_map(block).collect()
     }
@@ -388,7 +388,7 @@ fn in_turn() -> Refusal {
 /// Others are before it, and wait for this.
 fn behind(refusal: &Refusal) -> Wait {
     let observed = "calls before it wait for the same".to_owned();
-    Wait { refusal: Refusal { observed, ..refusal.clone() }, until: None }
+    Wait { refusal: Box::new(Refusal { observed, ..refusal.clone() }), until: None }
 }
 
 /// What is waited for the longest; what has no known end is longer than anything.

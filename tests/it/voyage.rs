@@ -29,7 +29,8 @@ use captain::{Tale, sail};
 use plimsoll::units::Money;
 
 /// What all voyages together come to, at least.
-const EVENTFUL: [&str; 22] = [
+const EVENTFUL: [&str; 23] = [
+    "rate wait",
     "landing",
     "wait",
     "unknown",
@@ -57,7 +58,7 @@ const EVENTFUL: [&str; 22] = [
 /// Voyages of an ordinary test run.
 const VOYAGES: u64 = 100;
 /// Seeds that come to what is too rare for the first ones: a new period below.
-const RARE: [u64; 1] = [217];
+const RARE: [u64; 1] = [252];
 /// Voyages that are told twice.
 const VOYAGES_TOLD_TWICE: u64 = 25;
 /// Each planted bug is found in fewer.
@@ -93,17 +94,11 @@ fn voyages_keep_every_invariant() {
         let tale = sail(seed, None);
         if let Some(what) = &tale.broken {
             println!("PLIMSOLL_SEED={seed}: {}", what.chars().take(300).collect::<String>());
-            if one.is_some() {
-                println!("{}", tale.log);
-            }
             first.get_or_insert_with(|| wreck(seed, &tale, what));
             continue;
         }
         if one.is_some() {
             println!("{}", tale.log);
-        }
-        if tale.seen.contains_key("new period below") {
-            println!("RARE {seed}");
         }
         for (what, count) in &tale.seen {
             *seen.entry(what).or_default() += count;

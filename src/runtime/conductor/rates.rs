@@ -129,7 +129,7 @@ impl Conductor {
     /// Nothing else tells why a landing has no answer: its wait is told even where it ends as it begins.
     fn give_rates_up(&mut self, key: &Key, run: RunId, of: (&ModelIntent, &ModelCall), refusal: Refusal) -> RatePass {
         if of.0.purpose == Purpose::Landing {
-            self.begin_rate_wait(key, run, of, &Wait { refusal: refusal.clone(), until: None });
+            self.begin_rate_wait(key, run, of, &Wait { refusal: Box::new(refusal.clone()), until: None });
         }
         self.end_rate_wait(key, run, Some(&refusal));
         RatePass::Refused(Box::new(refusal))
@@ -177,7 +177,7 @@ impl Conductor {
         let waits = RateWait { since, place: place.clone(), ticket: None, until: None, wanted: true };
         self.rate_waits.list.insert(key.clone(), waits);
         let (model, account, until) = (call.model.clone(), call.account.clone(), wait.until);
-        let began = RateWaitBegan { place, model, account, refusal: wait.refusal.clone(), until };
+        let began = RateWaitBegan { place, model, account, refusal: (*wait.refusal).clone(), until };
         self.note(run, Event::RateWaitBegan(Box::new(began)));
     }
 
@@ -210,7 +210,7 @@ impl Conductor {
         if left > Millis::ZERO && wait.until.is_none_or(|until| until.since(now) <= most) {
             return None;
         }
-        let mut refusal = wait.refusal.clone();
+        let mut refusal = (*wait.refusal).clone();
         refusal.observed = format!("{}; {most} {why}", refusal.observed);
         Some(refusal)
     }
@@ -250,6 +250,6 @@ fn of(failure: &Failure) -> (Sign, Option<ErrorClass>) {
     match sign(failure.class) {
         // Our own checks, before anything left.
         Sign::Works if failure.status.is_none() => (Sign::Nothing, None),
-        sign => (sign, Some(failure.class)),
+        sign @ (Sign::Works | Sign::Failed(_) | Sign::Spent | Sign::Nothing) => (sign, Some(failure.class)),
     }
 }

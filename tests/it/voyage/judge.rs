@@ -228,7 +228,7 @@ impl Judge {
                 known.wait = None;
                 known.state = RunState::Running;
             }
-            Event::RateWaitBegan(_) => self.saw("rate wait"),
+            Event::RateWaitBegan(began) => self.begin_rate_wait(run, began),
             Event::RateWaitEnded(_) => {}
             Event::LandingReleased(released) => self.release(run, released.reservation),
             Event::CancelRequested(_) => self.known(run).cancelled = true,

@@ -6,8 +6,8 @@ use super::{
     AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, StepLine, TimelineEntry, TokenDocument, ToolLine,
 };
 use crate::domain::event::{
-    CacheFacts, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitEnded, Recorded, Reserved,
-    Settled, StageEnd, StageEnded, Voided, WaitEnd,
+    CacheFacts, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitBegan, RateWaitEnded, Recorded,
+    Reserved, Settled, StageEnd, StageEnded, Voided, WaitBegan, WaitEnd,
 };
 use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
@@ -58,25 +58,9 @@ impl Fold {
                 call_id: refused.call_id.clone(),
                 reason: refused.why.clone(),
             }),
-            Event::WaitBegan(began) => self.timeline.push(TimelineEntry::Waited {
-                at,
-                account: began.account.clone(),
-                asked_usd: began.asked,
-                until: began.until,
-                waited_ms: None,
-                why: None,
-            }),
+            Event::WaitBegan(began) => self.begin_wait(at, began),
             Event::WaitEnded(ended) => self.end_wait(at, ended.why),
-            Event::RateWaitBegan(began) => self.timeline.push(TimelineEntry::RateWaited {
-                at,
-                place: began.place.clone(),
-                model: began.model.clone(),
-                account: began.account.clone(),
-                refusal: began.refusal.clone(),
-                until: began.until,
-                waited_ms: None,
-                refused: None,
-            }),
+            Event::RateWaitBegan(began) => self.begin_rate_wait(at, began),
             Event::RateWaitEnded(ended) => self.end_rate_wait(ended),
             Event::LandingBegan(began) => {
                 self.timeline.push(TimelineEntry::Landing { at, refusal: began.refusal.clone() });
@@ -257,6 +241,30 @@ impl Fold {
                 return;
             }
         }
+    }
+
+    fn begin_wait(&mut self, at: Timestamp, began: &WaitBegan) {
+        self.timeline.push(TimelineEntry::Waited {
+            at,
+            account: began.account.clone(),
+            asked_usd: began.asked,
+            until: began.until,
+            waited_ms: None,
+            why: None,
+        });
+    }
+
+    fn begin_rate_wait(&mut self, at: Timestamp, began: &RateWaitBegan) {
+        self.timeline.push(TimelineEntry::RateWaited {
+            at,
+            place: began.place.clone(),
+            model: began.model.clone(),
+            account: began.account.clone(),
+            refusal: began.refusal.clone(),
+            until: began.until,
+            waited_ms: None,
+            refused: None,
+        });
     }
 
     /// One that took no time isn't told: the call asked again at once, with less.

@@ -55,6 +55,8 @@ pub(super) struct StageBook {
     /// The items of a map.
     pub(super) items: Option<usize>,
     pub(super) begun: BTreeSet<u32>,
+    /// Items that waited for rates: those after them may begin before them.
+    pub(super) waited: BTreeSet<u32>,
     /// Items that are over, and the stage itself.
     pub(super) over: BTreeMap<Option<u32>, (StageEnd, Value)>,
 }

@@ -1,10 +1,10 @@
 //! Stages and items: each once, after what it needs, and with what its items gave in their order.
 
-use plimsoll::domain::event::{MapBegan, Place, StageEnd, StageEnded};
-use plimsoll::ids::RunId;
+use plimsoll::domain::event::{MapBegan, Place, RateWaitBegan, StageEnd, StageEnded};
+use plimsoll::ids::{ReservationId, RunId};
 use serde_json::Value;
 
-use super::Judge;
+use super::{Judge, Open};
 
 impl Judge {
     /// Something begins or goes on at a place: what its stage needs is over, and it isn't itself.
@@ -40,7 +40,20 @@ impl Judge {
         known.stage(&place.stage).began.get_or_insert(active);
     }
 
-    /// Items begin in their order, and as many at once as may.
+    /// Who waits for rates holds nothing.
+    pub(super) fn begin_rate_wait(&mut self, run: RunId, began: &RateWaitBegan) {
+        self.saw("rate wait");
+        let place = &began.place;
+        let holds = |(id, open): (&ReservationId, &Open)| {
+            id.run == run && open.price.is_some() && place.item.is_none() && open.stage.as_ref() == Some(&place.stage)
+        };
+        let held = self.open.iter().any(holds);
+        self.check(!held, || format!("(9) `{place}` of {run} waits for rates and holds money"));
+        let book = self.known(run).stage(&place.stage);
+        book.waited.extend(place.item);
+    }
+
+    /// Items begin in their order but for those that waited for rates, and as many at once as may.
     fn judge_map(&mut self, run: RunId, place: &Place) {
         let Some(item) = place.item else { return };
         let asks = self.has_open_asks(self.runs[&run].root);
@@ -49,7 +62,8 @@ impl Judge {
         let book = known.stage(&place.stage);
         let later = book.begun.range(item + 1..).find(|later| !book.over.contains_key(&Some(**later))).copied();
         let under_way = book.begun.iter().filter(|item| !book.over.contains_key(&Some(**item))).count();
-        self.check(later.is_none(), || format!("(16) `{place}` of {run} begins after item {later:?}"));
+        let has_waited = book.waited.contains(&item);
+        self.check(later.is_none() || has_waited, || format!("(16) `{place}` of {run} begins after item {later:?}"));
         self.check(asks || under_way <= most, || format!("(10) {under_way} items of `{place}` of {run} at once"));
     }
 
