@@ -217,7 +217,6 @@ impl Gate {
 
     /// A permit to ask a provider what a draft counts, which costs nothing by the provider's own word: there is nothing to
     /// reserve. Providers of which nobody says that aren't asked by it.
-    #[must_use]
     pub fn to_count(&self, draft: &Draft) -> Permit {
         let reservation = draft.reserved.reservation;
         Permit { reservation, worst_case: Money::ZERO, time_limit: COUNT_TIME_MAX, first_token_limit: COUNT_TIME_MAX }
