@@ -35,7 +35,7 @@ mod summary;
 mod traffic;
 
 pub use form::{Beside, Form, Forms, Rendered};
-pub use prepare::{Appraiser, Circumstances, Draft, Effort, Prepared, Providers};
+pub use prepare::{Appraiser, Circumstances, Counted, Draft, Effort, Prepared, Providers};
 pub use traffic::{Closed, Traffic};
 
 use std::sync::Arc;
@@ -48,6 +48,9 @@ use crate::domain::pricing::PriceBook;
 use crate::ids::{AccountName, ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
 use crate::units::{Millis, Money};
+
+/// The longest that a provider is waited for to count a request; then the runtime's own bound stands.
+pub const COUNT_TIME_MAX: Millis = Millis::from_secs(5);
 
 /// Proof that a worst case is reserved and on disk. A provider or tool takes it by value: one permit, one call.
 ///
@@ -228,6 +231,18 @@ impl Gate {
         Submitted { events: news.events, passages: vec![passage] }
     }
 
+    /// A permit to ask a provider what a draft counts, which costs nothing by the provider's own word: there is nothing to
+    /// reserve. Providers of which nobody says that aren't asked by it.
+    pub fn to_count(&self, draft: &Draft) -> Permit {
+        Permit {
+            reservation: draft.reserved.reservation,
+            worst_case: Money::ZERO,
+            time_limit: COUNT_TIME_MAX,
+            first_token_limit: COUNT_TIME_MAX,
+            account: account_of(&draft.reserved),
+        }
+    }
+
     /// A permit for a free, idempotent tool that runs in this process: there is nothing to reserve and nothing leaves,
     /// so its facts ride in the next write (LEDGER rule 3). `None` for any other tool.
     #[must_use]
@@ -267,9 +282,13 @@ fn mint(reserved: &Reserved, first_token_limit: Millis) -> Permit {
         worst_case: reserved.amount,
         time_limit: reserved.time_limit,
         first_token_limit,
-        account: match &reserved.call {
-            Call::Model(call) => call.account.clone(),
-            Call::Tool { .. } => None,
-        },
+        account: account_of(reserved),
+    }
+}
+
+fn account_of(reserved: &Reserved) -> Option<AccountName> {
+    match &reserved.call {
+        Call::Model(call) => call.account.clone(),
+        Call::Tool { .. } => None,
     }
 }

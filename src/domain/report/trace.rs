@@ -17,7 +17,7 @@ use super::growth::Growth;
 use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    CacheFacts, Created, Cut, Event, InputBound, Labels, Outcome, Place, Purpose, Recorded, Spent,
+    CacheFacts, Count, Created, Cut, Event, InputBound, Labels, Outcome, Place, Purpose, Recorded, Spent,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -196,6 +196,9 @@ pub struct ModelLine {
     /// Why the models of the policy's `downgrade` were asked, where they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downgraded: Option<DowngradeWhy>,
+    /// What the provider counted before, where the plan asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<Count>,
     /// What the runtime asked beside the conversation.
     pub remark: Option<String>,
 }
