@@ -11,7 +11,7 @@ use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::message::{Assistant, Reply, Request, StopReason};
 use plimsoll::domain::plan::ToolPlan;
 use plimsoll::domain::pricing::{Factors, Usage};
-use plimsoll::domain::rate::ToldRates;
+use plimsoll::domain::rate::{Measure, ToldRates, ToldWindow};
 use plimsoll::domain::report::{RateTable, TimelineEntry, Trace};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::gate::Permit;
@@ -36,6 +36,8 @@ struct Steady {
     clock: Mutex<Option<Clock>>,
     fails: Mutex<Vec<ErrorClass>>,
     asked: Mutex<Vec<(String, Option<String>, u64)>>,
+    /// What each answer says of the provider's own limits.
+    told: Mutex<ToldRates>,
     out: AtomicU64,
     most_out: AtomicU64,
 }
@@ -55,7 +57,13 @@ impl Answers for Steady {
                 AnswerResult::Unknown(Failure { class, status: Some(200), code: None, message, retry_after: None })
             });
             let reservation = permit.spend();
-            Answer { reservation, latency: Millis(1_000), first_token: None, rates: ToldRates::default(), result }
+            Answer {
+                reservation,
+                latency: Millis(1_000),
+                first_token: None,
+                rates: self.told.lock().expect("a lock").clone(),
+                result,
+            }
         })
     }
 
@@ -205,6 +213,49 @@ async fn a_wait_that_cant_end_in_time_is_refused_and_costs_nothing() {
     assert_eq!((state, refusal.limit), (RunState::Stopped, LimitKind::RequestsPerMinute));
     assert!(refusal.to_string().contains("there in 59") && refusal.to_string().contains("are left"), "{refusal}");
     assert!(stopped.counters.settled.is_zero() && port.calls().len() == 1);
+}
+
+/// What a call takes at most is counted, what it didn't use goes back: twelve fit where four would.
+#[tokio::test(start_paused = true)]
+async fn what_a_call_did_not_use_is_there_for_the_next() {
+    let port = port("[[rates]]\ntokens_per_minute = 10_000\n", AGENT, &MemoryDisk::default(), START);
+    for _ in 0..12 {
+        assert_eq!(port.run("a").await.1, RunState::Finished);
+    }
+    let (calls, table) = (port.calls(), port.runtime.rates());
+    assert_eq!(calls, (0..12).map(|second| second * 1_000).collect::<Vec<_>>());
+    // 12 calls of 25 tokens in as many seconds: all of them are back.
+    assert_eq!((table.rates[0].limit, table.rates[0].free, table.waiting), (LimitKind::TokensPerMinute, 1_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_says_that_it_takes_no_more_is_waited_for() {
+    let port = port("", AGENT, &MemoryDisk::default(), START);
+    let window = ToldWindow { limit: Some(60), remaining: 0, resets_in: Millis(60_000) };
+    *port.steady.told.lock().expect("a lock") = ToldRates(BTreeMap::from([(Measure::Requests, window)]));
+    assert_eq!(port.run("a").await.1, RunState::Finished);
+    *port.steady.told.lock().expect("a lock") = ToldRates::default();
+    let (run, state) = port.run("b").await;
+    assert_eq!((state, port.calls()), (RunState::Finished, vec![0, 2_000]), "one is back each second");
+    assert_eq!(port.waits(run), [(LimitKind::ProviderRate, Millis(1_000))]);
+}
+
+/// Nothing else would tell why the run has no last answer.
+#[tokio::test(start_paused = true)]
+async fn a_landing_that_the_rates_keep_from_going_says_so() {
+    let agent = format!("{AGENT}[limits]\nwall_time = '10s'\nmodel_calls = 2\nattempts = 2\n");
+    let port = port("[[rates]]\nrequests_per_minute = 1\n", &agent, &MemoryDisk::default(), START);
+    port.steady.fails.lock().expect("a lock").push(ErrorClass::Server);
+    let (run, state) = port.run("a").await;
+    assert_eq!((state, port.calls().len()), (RunState::Stopped, 1));
+    let log = port.log(run);
+    let refused = log.iter().find_map(|recorded| {
+        let Event::RateWaitEnded(ended) = &recorded.event else { return None };
+        ended.refused.as_ref()
+    });
+    assert_eq!(refused.expect("it says why").limit, LimitKind::RequestsPerMinute);
+    assert!(port.runtime.replay(run).expect("a log").is_ok(), "{log:?}");
+    port.runtime.store().verify().expect("the books are right");
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,8 +36,10 @@ pub(super) fn rates(context: &Context<'_>, arguments: &RatesArguments) -> Result
     let text = [rate_table(&table.rates), provider_table(&table.providers), breaker_table(&table.breakers)];
     let text: Vec<String> = text.into_iter().flatten().map(|table| table.render(output.data_width())).collect();
     output.data(&text.join("\n"))?;
-    if table.waiting > 0 {
-        output.talk(&format!("{} calls wait", table.waiting));
+    match table.waiting {
+        0 => {}
+        1 => output.talk("1 call waits"),
+        waiting => output.talk(&format!("{waiting} calls wait")),
     }
     Ok(Exit::Finished)
 }

@@ -1,10 +1,12 @@
-//! Accounts of one provider: each sends its own key and headers, and a key's file may be written anew at any time.
+//! Accounts of one provider: each sends its own key and headers, and a key's file may be written anew at any time; and what
+//! an answer's head says of the provider's own limits.
 
 use std::path::Path;
 
 use super::*;
 use crate::domain::account::Account;
 use crate::domain::event::Labels;
+use crate::domain::rate::Measure;
 use crate::spec::project::ProviderAccount;
 
 fn account(name: &str, key: KeySource, headers: &[(&str, &str)]) -> ProviderAccount {
@@ -89,4 +91,19 @@ async fn a_key_that_is_refused_while_it_is_rotated_is_tried_again() {
     let failure = unbilled(answered.result);
     assert_eq!(failure.class, ErrorClass::StaleKey);
     assert!(!failure.message.contains("sk-"), "{failure:?}");
+}
+
+/// Of an answer that went well, and of one that says no.
+#[tokio::test]
+async fn what_a_provider_says_of_its_limits_comes_up_with_the_answer() {
+    let lines =
+        ["x-ratelimit-limit-tokens: 1000", "x-ratelimit-remaining-tokens: 250", "x-ratelimit-reset-tokens: 45s"];
+    let lines: Vec<&str> = lines.into_iter().chain(["content-type: application/json"]).collect();
+    for status in ["200 OK", "429 Too Many Requests"] {
+        let server = Server::playing(vec![answer(status, &lines, SAID)]).await;
+        let told = call(&server, &request()).await.rates;
+        let window = told.0[&Measure::Tokens];
+        assert_eq!((window.limit, window.remaining, window.resets_in), (Some(1_000), 250, Millis(45_000)), "{status}");
+        assert_eq!(told.0.len(), 1);
+    }
 }
