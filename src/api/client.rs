@@ -30,7 +30,7 @@ const BASE: &str = "http://plimsoll/";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It says why.
-    #[error("{}", .0.message)]
+    #[error("{}", .0.detail)]
     Told(ErrorBody),
     /// It serves nobody (yet), or went away while it was asked.
     #[error("{holder} doesn't serve the store, or has ended: {why}")]

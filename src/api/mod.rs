@@ -12,22 +12,27 @@
 mod books;
 pub mod client;
 mod error;
+mod events;
+mod guest;
+mod intake;
 mod place;
 mod query;
 mod router;
 mod service;
 #[cfg(unix)]
 pub mod socket;
+pub mod tcp;
 mod types;
 
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
+pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub use query::{CostQuery, RunQuery};
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, router};
 pub use service::Service;
-pub use types::{AnswerRequest, CancelRequest, Health, REASON_CHARS_MAX, RunPage, RunRow, WAIT_TIME_MAX};
+pub use types::{AnswerRequest, CancelRequest, Health, REASON_CHARS_MAX, RunPage, RunRequest, RunRow, WAIT_TIME_MAX};
 
 /// The version of paths and types. Two programs of different versions don't guess at each other's words.
 pub const API_VERSION: u32 = 1;

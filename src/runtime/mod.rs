@@ -11,6 +11,7 @@ mod documents;
 mod downgrade;
 mod driving;
 mod dry_run;
+mod echo;
 mod error;
 mod expiry;
 mod known;
@@ -24,6 +25,7 @@ mod thread;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
+pub use echo::Heard;
 pub use error::RuntimeError;
 pub(crate) use known::terms_of;
 pub(crate) use people::Request;
@@ -34,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -60,6 +62,7 @@ use cassette::record::Recording;
 use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
+use echo::Echo;
 use expiry::Expiry;
 use known::{live, tools_of};
 use stop::Stop;
@@ -164,6 +167,8 @@ pub(crate) struct Shared {
     woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
+    /// Who listens to runs.
+    echo: Echo,
     pub(crate) stop: Stop,
 }
 
@@ -256,6 +261,7 @@ impl Runtime {
             drains: Mutex::default(),
             woken: Mutex::default(),
             expiry: Expiry::default(),
+            echo: Echo::default(),
             stop: Stop::new(stop),
         }));
         runtime.watch_waits(waits);
@@ -333,6 +339,7 @@ impl Runtime {
         created: Option<Event>,
     ) -> Driving {
         let id = tree.root().id;
+        let observer = self.0.echo.around(observer);
         let (hang_up, hung_up) = watch::channel(false);
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
@@ -414,6 +421,12 @@ impl Runtime {
                 Next::Park(_) | Next::Wait | Next::Ended => return events,
             }
         }
+    }
+
+    /// Hears of a run while this process drives it, from here on.
+    #[must_use]
+    pub fn listen(&self, run: RunId) -> broadcast::Receiver<Heard> {
+        self.0.echo.listen(run)
     }
 
     /// Waits until nobody drives a run; at once where nobody does.
