@@ -42,9 +42,14 @@ struct Piece<'a> {
     piece: &'a str,
 }
 
-/// What the kind of an event is called.
+/// What the kind of an event is called, where it stands in its line.
 #[derive(serde::Deserialize)]
 struct Kind {
+    event: Named,
+}
+
+#[derive(serde::Deserialize)]
+struct Named {
     kind: String,
 }
 
@@ -127,7 +132,7 @@ impl Listener {
 
 fn frame(run: RunId, recorded: &Recorded) -> Frame {
     let line = serde_json::to_string(&Line { run, recorded }).unwrap_or_default();
-    let kind = serde_json::from_str::<Kind>(&line).map(|line| line.kind).unwrap_or_default();
+    let kind = serde_json::from_str::<Kind>(&line).map(|line| line.event.kind).unwrap_or_default();
     Frame::default().id(recorded.seq.to_string()).event(kind).data(line)
 }
 
