@@ -159,7 +159,9 @@ pub enum ApiError {
     #[error("{0}")]
     Input(String),
     /// The key made another run.
-    #[error("this `Idempotency-Key` made run `{run}` from another input or other labels; send a new key for a new request")]
+    #[error(
+        "this `Idempotency-Key` made run `{run}` from another input or other labels; send a new key for a new request"
+    )]
     KeyReused {
         /// That run.
         run: RunId,
@@ -193,7 +195,9 @@ pub enum ApiError {
     #[error("the service is stopping and takes no runs in; ask again in {CLOSING_RETRY_SECONDS} s")]
     Closing,
     /// It doesn't take runs in.
-    #[error("the process that holds the store takes no runs in; start `plimsoll serve`, or wait until that process has ended")]
+    #[error(
+        "the process that holds the store takes no runs in; start `plimsoll serve`, or wait until that process has ended"
+    )]
     NoIntake,
     /// The store.
     #[error(transparent)]

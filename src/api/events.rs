@@ -69,7 +69,15 @@ impl Listener {
     /// Listens from an event on.
     pub(super) fn new(service: Service, run: RunId, next: u32, room: OwnedSemaphorePermit) -> Self {
         let heard = service.runtime().listen(run);
-        Self { service, run, next, heard, ready: [Frame::default().retry(RETRY.duration())].into(), ended: false, _room: room }
+        Self {
+            service,
+            run,
+            next,
+            heard,
+            ready: [Frame::default().retry(RETRY.duration())].into(),
+            ended: false,
+            _room: room,
+        }
     }
 
     /// The stream, until the run has ended.

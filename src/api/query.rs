@@ -181,7 +181,8 @@ pub(super) fn wait(query: Option<&str>) -> Result<Millis, ApiError> {
 
 /// The number of the first event that is wanted: behind `after=7`, or behind the last that a browser says it has.
 pub(super) fn first_event(query: Option<&str>, last: Option<&str>) -> Result<u32, ApiError> {
-    let behind = |name: &str, text: &str| parsed::<u32>(name, text, "an event's number").map(|last| last.saturating_add(1));
+    let behind =
+        |name: &str, text: &str| parsed::<u32>(name, text, "an event's number").map(|last| last.saturating_add(1));
     let mut first = 0;
     for (name, value) in pairs(query)? {
         match name.as_str() {

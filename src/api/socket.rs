@@ -130,7 +130,9 @@ impl Listener for Door {
                 return std::future::pending().await;
             };
             match self.listener.accept().await {
-                Ok((stream, _)) if is_from(&stream, self.owner) => return (Guest::new(stream, room, CONNECTION_TIME_MAX), ()),
+                Ok((stream, _)) if is_from(&stream, self.owner) => {
+                    return (Guest::new(stream, room, CONNECTION_TIME_MAX), ());
+                }
                 Ok(_) => tracing::warn!("another user asked at the store's socket, and was sent away"),
                 Err(error) => {
                     tracing::debug!(%error, "a connection could not be taken");

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::Listener;
-use axum::http::header;
 use reqwest::Url;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -38,7 +38,9 @@ const SECURITY: [(header::HeaderName, &str); 4] = [
 #[derive(Debug, thiserror::Error)]
 pub enum TcpError {
     /// Everybody could ask.
-    #[error("`{0}` can be reached from other machines, and nobody needs a key; listen on 127.0.0.1, behind what asks for one")]
+    #[error(
+        "`{0}` can be reached from other machines, and nobody needs a key; listen on 127.0.0.1, behind what asks for one"
+    )]
     Open(SocketAddr),
     /// The system refuses the address.
     #[error("can't listen on `{address}`: {error}; name another address with `--listen`")]

@@ -120,10 +120,12 @@ impl Intake {
         let Some(key) = new.key.clone() else { return self.make(&new).await.map(Taken::New) };
         let _mine = KeyInUse::of(self, (new.agent.clone(), key.clone()))?;
         let (runtime, agent) = (self.0.runtime.clone(), new.agent.clone());
-        let known = move || Ok::<_, StoreError>(match runtime.store().run_by_key(&agent, &key)? {
-            Some(run) => runtime.load(run).ok().map(|(_, created)| (run, created)),
-            None => None,
-        });
+        let known = move || {
+            Ok::<_, StoreError>(match runtime.store().run_by_key(&agent, &key)? {
+                Some(run) => runtime.load(run).ok().map(|(_, created)| (run, created)),
+                None => None,
+            })
+        };
         let known = tokio::task::spawn_blocking(known).await.map_err(|error| ApiError::Task(error.to_string()))??;
         match known {
             Some((run, created)) if created.input == new.input && is_same(&created.labels, &new.labels) => {

@@ -35,7 +35,8 @@ struct Line {
 
 impl Line {
     fn take(&mut self) -> Option<RunId> {
-        let behind = self.waiting.range::<String, _>((std::ops::Bound::Excluded(&self.last), std::ops::Bound::Unbounded));
+        let behind =
+            self.waiting.range::<String, _>((std::ops::Bound::Excluded(&self.last), std::ops::Bound::Unbounded));
         let next = behind.chain(self.waiting.iter()).next().map(|(tenant, _)| tenant.clone())?;
         let runs = self.waiting.get_mut(&next)?;
         let run = runs.pop_front();

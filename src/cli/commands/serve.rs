@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 use super::Context;
 use super::run::given_up;
-use crate::api::tcp::Tcp;
 use crate::api::IntakeOptions;
+use crate::api::tcp::Tcp;
 use crate::cli::arguments::ServeArguments;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -77,7 +77,9 @@ async fn until_stopped(
         // Without anybody who drives runs, nothing is worth being served.
         ended = &mut work => return Err(broken(ended)),
     }
-    context.output.talk("stopping: no run is taken in any more, and what goes on is finished first; once more to stop at once");
+    context
+        .output
+        .talk("stopping: no run is taken in any more, and what goes on is finished first; once more to stop at once");
     stop.send_replace(true);
     tokio::select! {
         ended = &mut work => worked(ended)?,

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::Value;
 
 use crate::cli::errors::{CliError, Problem, code};
-use crate::domain::label::{VALUE_CHARS_MAX, is_value};
 use crate::cli::render::text::one_line;
+use crate::domain::label::{VALUE_CHARS_MAX, is_value};
 use crate::domain::plan::Plan;
 
 /// Lines that wait for the line before them of their thread, while others are looked for behind them.
