@@ -224,9 +224,13 @@ impl From<RuntimeError> for ApiError {
             input @ (RuntimeError::Input { .. } | RuntimeError::Prompt { .. } | RuntimeError::Documents { .. }) => {
                 Self::Input(input.to_string())
             }
-            other @ (RuntimeError::Provider(_) | RuntimeError::Driven { .. } | RuntimeError::Task(_)) => {
-                Self::Runtime(other)
+            RuntimeError::Files { agent, fault, help } => {
+                Self::Input(format!("the files can't go to agent `{agent}`: {fault}; {help}"))
             }
+            other @ (RuntimeError::Provider(_)
+            | RuntimeError::Driven { .. }
+            | RuntimeError::FileMissing { .. }
+            | RuntimeError::Task(_)) => Self::Runtime(other),
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::units::Millis;
 
 /// The most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes of the body that makes a run: its 12 MiB of files are 16 in base64.
+pub const RUN_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// The longest that one request takes, its wait included.
 pub const REQUEST_TIME_MAX: Millis = Millis::from_secs(30);
 const _: () = assert!(WAIT_TIME_MAX.0 + READ_TIME_MAX.0 < REQUEST_TIME_MAX.0, "a wait leaves time for the answer");
@@ -38,7 +40,7 @@ pub fn router(service: Service) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
-        .route("/v1/runs", get(runs).post(start))
+        .route("/v1/runs", get(runs).merge(post(start).layer(DefaultBodyLimit::max(RUN_BYTES_MAX))))
         .route("/v1/runs/{run}", get(run))
         .route("/v1/runs/{run}/trace", get(trace))
         .route("/v1/runs/{run}/log", get(log))
@@ -114,13 +116,13 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// A body; what an empty one means is the type's default.
 fn body<T: DeserializeOwned + Default>(bytes: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
-    let bytes = taken(bytes)?;
+    let bytes = taken(bytes, BODY_BYTES_MAX)?;
     if bytes.is_empty() { Ok(T::default()) } else { read(&bytes) }
 }
 
-fn taken(bytes: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+fn taken(bytes: Result<Bytes, BytesRejection>, most: usize) -> Result<Bytes, ApiError> {
     bytes.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(BODY_BYTES_MAX),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(most),
         _ => ApiError::BadRequest(format!("the body can't be read: {}", rejection.body_text())),
     })
 }
@@ -145,7 +147,7 @@ async fn start(
     headers: HeaderMap,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let request: RunRequest = read(&taken(bytes)?)?;
+    let request: RunRequest = read(&taken(bytes, RUN_BYTES_MAX)?)?;
     let (taken, document) = service.start(&request, key(&headers)?).await?;
     let is_under_way = matches!(taken, Taken::New(_)) && request.wait.is_none();
     let status = if is_under_way { StatusCode::ACCEPTED } else { StatusCode::OK };

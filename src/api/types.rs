@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::ApiError;
 use crate::domain::event::{Decision, Labels, RunState, THREAD};
 use crate::domain::limits::LimitKind;
+use crate::domain::message::GivenFile;
 use crate::domain::policy::PRIORITY;
 use crate::domain::report::{CostDocument, TokenDocument};
 use crate::domain::run::Given;
@@ -122,6 +125,9 @@ pub struct RunRequest {
     /// Labels, such as `{"tenant": "acme"}`.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// Images and documents that go with the input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRequest>,
     /// The thread that it goes on with; the same as the label `thread`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<String>,
@@ -133,7 +139,36 @@ pub struct RunRequest {
     pub wait: Option<String>,
 }
 
+/// A file that goes with an input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRequest {
+    /// What the user calls it.
+    pub name: String,
+    /// Its bytes, in base64.
+    pub data: String,
+}
+
+impl FileRequest {
+    fn given(&self) -> Result<GivenFile, ApiError> {
+        let bad = |why: String| ApiError::BadRequest(why);
+        let shown: String = self.name.escape_debug().take(64).collect();
+        let bytes = STANDARD.decode(&self.data);
+        let bytes =
+            bytes.map_err(|_| bad(format!("the `data` of file `{shown}` isn't base64; encode its bytes so")))?;
+        GivenFile::of(&self.name, &bytes).map_err(|error| bad(error.to_string()))
+    }
+}
+
 impl RunRequest {
+    /// The files that it gives.
+    ///
+    /// # Errors
+    /// One that isn't base64, is too large, or is neither an image nor a document.
+    pub fn files(&self) -> Result<Vec<GivenFile>, ApiError> {
+        self.files.iter().map(FileRequest::given).collect()
+    }
+
     /// All labels that it gives.
     #[must_use]
     pub fn labels(&self) -> Labels {

@@ -25,3 +25,4 @@ pub mod run;
 pub mod summary;
 pub mod template;
 pub mod tightness;
+pub mod vision;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::error::ApiError;
 use super::types::RunRequest;
-use crate::domain::event::{Labels, RunState};
+use crate::domain::event::{Created, RunState};
 use crate::domain::label::{self, DERIVED};
 use crate::domain::policy::PRIORITY;
 use crate::domain::summary::RunSummary;
@@ -128,9 +128,7 @@ impl Intake {
         };
         let known = tokio::task::spawn_blocking(known).await.map_err(|error| ApiError::Task(error.to_string()))??;
         match known {
-            Some((run, created)) if created.input == new.input && is_same(&created.labels, &new.labels) => {
-                Ok(Taken::Known(run))
-            }
+            Some((run, created)) if is_same(&created, &new) => Ok(Taken::Known(run)),
             Some((run, _)) => Err(ApiError::KeyReused { run }),
             None => self.make(&new).await.map(Taken::New),
         }
@@ -307,13 +305,17 @@ fn new_run(request: &RunRequest, key: Option<String>) -> Result<NewRun, ApiError
         let message = format!("an `Idempotency-Key` has 1 to {KEY_CHARS_MAX} characters; send another");
         return Err(ApiError::BadRequest(message));
     }
-    Ok(NewRun { agent: request.agent.clone(), input: request.input.clone(), labels, key })
+    Ok(NewRun { agent: request.agent.clone(), input: request.input.clone(), labels, key, files: request.files()? })
 }
 
-/// True where a run's labels are those that were given, and what its agent and its project add.
-fn is_same(labels: &Labels, given: &Labels) -> bool {
-    let is_added = |name: &String| DERIVED.contains(&name.as_str()) || name == PRIORITY && !given.contains_key(name);
-    labels.iter().filter(|(name, _)| !is_added(name)).eq(given)
+/// True where a run was made of the same input, files and labels; its agent and its project add to those.
+fn is_same(created: &Created, given: &NewRun) -> bool {
+    let is_added =
+        |name: &String| DERIVED.contains(&name.as_str()) || name == PRIORITY && !given.labels.contains_key(name);
+    let files = created.files.iter().map(|file| (file.name(), file.sha256()));
+    created.input == given.input
+        && created.labels.iter().filter(|(name, _)| !is_added(name)).eq(&given.labels)
+        && files.eq(given.files.iter().map(|file| (file.name(), file.sha256())))
 }
 
 /// Until it turns true; at once where whoever could turn it is gone.
