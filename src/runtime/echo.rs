@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
-use super::{Observer, Progress};
+use super::{Observer, Progress, Runtime};
 use crate::ids::RunId;
 
 /// Calls that one who listens may be behind.
@@ -75,5 +75,13 @@ impl Echo {
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runtime {
+    /// Hears of a run while this process drives it, from here on.
+    #[must_use]
+    pub fn listen(&self, run: RunId) -> broadcast::Receiver<Heard> {
+        self.0.echo.listen(run)
     }
 }

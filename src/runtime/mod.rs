@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod answers;
+mod cancel;
 pub mod cassette;
 mod checks;
 mod conductor;
@@ -37,19 +38,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
+use crate::domain::event::{Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
 use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
-use crate::domain::run::{Intent, Next, Run, Tree};
+use crate::domain::run::{Run, Tree};
 use crate::failpoint;
 use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
@@ -380,61 +381,6 @@ impl Runtime {
 
     fn driven(&self) -> MutexGuard<'_, BTreeMap<RunId, mpsc::Sender<Box<Request>>>> {
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
-    ///
-    /// # Errors
-    /// There is no such run, it is a sub-agent's, or the store can't write.
-    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
-        let Ok((_entered, _requests)) = self.enter(run) else {
-            let driven = self.driven().get(&run).cloned();
-            if let Some(driven) = driven {
-                // Whoever drives it may have left since: then it has ended, or nobody heard.
-                drop(driven.send(Box::new(Request::Cancel { reason: reason.to_owned() })).await);
-            }
-            return Ok(self.load(run)?.0.state);
-        };
-        let (tree, _) = self.load_tree(run)?;
-        if tree.root().state.is_ended() {
-            return Ok(tree.root().state);
-        }
-        let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
-        let events = self.ends_of(tree, vec![asked]);
-        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
-        Ok(RunState::Cancelled)
-    }
-
-    /// How a tree that nobody drives ends after these facts of its root: the deepest runs first.
-    fn ends_of(&self, mut tree: Tree, facts: Vec<Event>) -> Vec<(RunId, Event)> {
-        let (now, root) = (self.0.clock.now(), tree.root().id);
-        let mut events: Vec<(RunId, Event)> = facts.into_iter().map(|fact| (root, fact)).collect();
-        events.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
-        loop {
-            match tree.next(now, &self.0.checks) {
-                Next::Note(facts) => {
-                    facts.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
-                    events.extend(facts);
-                }
-                Next::Do(intents) => {
-                    let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
-                        Intent::End(ended) => Some((run, Event::Ended(ended))),
-                        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Refuse(_) | Intent::Land(_) => {
-                            None
-                        }
-                    });
-                    events.extend(ends);
-                    return events;
-                }
-                Next::Park(_) | Next::Wait | Next::Ended => return events,
-            }
-        }
-    }
-
-    /// Hears of a run while this process drives it, from here on.
-    #[must_use]
-    pub fn listen(&self, run: RunId) -> broadcast::Receiver<Heard> {
-        self.0.echo.listen(run)
     }
 
     /// Waits until nobody drives a run; at once where nobody does.
