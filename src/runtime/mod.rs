@@ -414,6 +414,12 @@ impl Runtime {
         self.0.gate.store()
     }
 
+    /// Reads time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     /// The price book in force.
     #[must_use]
     pub fn prices(&self) -> &PriceBook {

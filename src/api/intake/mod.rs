@@ -8,9 +8,8 @@ mod queue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::error::ApiError;
@@ -63,6 +62,8 @@ struct Shared {
     pending: Mutex<BTreeMap<RunId, watch::Sender<()>>>,
     /// Keys whose requests are under way.
     keys: Mutex<BTreeSet<(AgentName, String)>>,
+    /// Runs that are being made, whether or not who asked still waits.
+    makes: Mutex<JoinSet<()>>,
     closed: AtomicBool,
     /// About how long a drive takes, in milliseconds.
     pace: AtomicU64,
@@ -98,6 +99,7 @@ impl Intake {
             came: Notify::new(),
             pending: Mutex::default(),
             keys: Mutex::default(),
+            makes: Mutex::default(),
             closed: AtomicBool::new(false),
             pace: AtomicU64::new(1_000),
         }))
@@ -111,8 +113,9 @@ impl Intake {
     /// another request, or the store can't write.
     pub async fn take(&self, request: &RunRequest, key: Option<String>) -> Result<Taken, ApiError> {
         let new = new_run(request, key)?;
-        let intake = self.clone();
-        let taken = tokio::spawn(async move { intake.take_in(new).await });
+        let (intake, (reply, taken)) = (self.clone(), oneshot::channel());
+        // Nobody may hear it any more.
+        self.makes().spawn(async move { reply.send(intake.take_in(new).await).map_or((), drop) });
         taken.await.map_err(|error| ApiError::Task(error.to_string()))?
     }
 
@@ -217,6 +220,8 @@ impl Intake {
             }
         }
         self.0.closed.store(true, Ordering::Release);
+        let mut makes = std::mem::take(&mut *self.makes());
+        while makes.join_next().await.is_some() {}
         let done = async { while drives.join_next().await.is_some() {} };
         if tokio::time::timeout(self.0.options.grace.duration(), done).await.is_err() {
             self.0.runtime.request_stop();
@@ -239,11 +244,12 @@ impl Intake {
     }
 
     async fn drive(&self, run: RunId) {
-        let began = Instant::now();
+        let clock = self.0.runtime.clock();
+        let began = clock.now();
         if let Err(error) = self.0.runtime.drive(run, silent()).await {
             tracing::error!(%run, %error, "a run can't go on; it stays as it is");
         }
-        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = clock.now().since(began).0;
         let pace = self.0.pace.load(Ordering::Relaxed);
         self.0.pace.store(pace.saturating_mul(7).saturating_add(took) / 8, Ordering::Relaxed);
         self.pending().remove(&run);
@@ -266,6 +272,12 @@ impl Intake {
         });
         let Ok(found) = listed.await else { return Ok(()) };
         found.map(|found| found.iter().for_each(|run| self.put(Place::of(&run.labels), run.id)))
+    }
+
+    fn makes(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let mut makes = self.0.makes.lock().unwrap_or_else(PoisonError::into_inner);
+        while makes.try_join_next().is_some() {}
+        makes
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Context;
 use super::run::given_up;
@@ -61,11 +62,10 @@ async fn until_stopped(
     let (stop, stop_answers) = (watch::Sender::new(false), watch::Sender::new(false));
     let intake = session.intake().cloned().ok_or_else(|| RuntimeError::Task("nothing takes runs in".to_owned()))?;
     let address = tcp.address();
-    let answers = tokio::spawn(tcp.serve(session.service(), stop_answers.subscribe()));
-    let mut work = tokio::spawn({
-        let stop = stop.subscribe();
-        async move { intake.work(stop).await }
-    });
+    let (mut answers, mut work) = (JoinSet::new(), JoinSet::new());
+    answers.spawn(tcp.serve(session.service(), stop_answers.subscribe()));
+    let stopped = stop.subscribe();
+    work.spawn(async move { intake.work(stopped).await });
     // A script waits for this line, and reads the address from it.
     context.output.data(&format!("http://{address}"))?;
     session.tell_of_costs(context.output, &choice);
@@ -75,19 +75,20 @@ async fn until_stopped(
     tokio::select! {
         () = signals.next() => {}
         // Without anybody who drives runs, nothing is worth being served.
-        ended = &mut work => return Err(broken(ended)),
+        ended = work.join_next() => return Err(broken(ended)),
     }
     context
         .output
         .talk("stopping: no run is taken in any more, and what goes on is finished first; once more to stop at once");
     stop.send_replace(true);
     tokio::select! {
-        ended = &mut work => worked(ended)?,
+        ended = work.join_next() => worked(ended)?,
         () = signals.next() => return Ok(given_up(context.output)),
     }
     stop_answers.send_replace(true);
-    if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answers).await.is_err() {
+    if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answers.join_next()).await.is_err() {
         tracing::warn!("somebody asked something that takes too long, and gets no answer");
+        answers.shutdown().await;
     }
     session.close().await;
     Ok(Exit::Finished)
@@ -101,9 +102,10 @@ fn options(arguments: &ServeArguments) -> IntakeOptions {
     }
 }
 
-type Ended = Result<Result<(), StoreError>, tokio::task::JoinError>;
+type Ended = Option<Result<Result<(), StoreError>, JoinError>>;
 
 fn worked(ended: Ended) -> Result<(), CliError> {
+    let Some(ended) = ended else { return Ok(()) };
     Ok(ended.map_err(|error| RuntimeError::Task(error.to_string()))??)
 }
 
