@@ -12,6 +12,7 @@ mod documents;
 mod downgrade;
 mod driving;
 mod dry_run;
+mod echo;
 mod error;
 mod expiry;
 mod files;
@@ -26,6 +27,7 @@ mod thread;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
+pub use echo::Heard;
 pub use error::RuntimeError;
 pub(crate) use known::terms_of;
 pub(crate) use people::Request;
@@ -65,6 +67,7 @@ use cassette::record::Recording;
 use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
+use echo::Echo;
 use expiry::Expiry;
 use files::Readers;
 use known::{live, payers_of, tools_of};
@@ -174,6 +177,8 @@ pub(crate) struct Shared {
     woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
+    /// Who listens to runs.
+    echo: Echo,
     pub(crate) stop: Stop,
 }
 
@@ -272,6 +277,7 @@ impl Runtime {
             drains: Mutex::default(),
             woken: Mutex::default(),
             expiry: Expiry::default(),
+            echo: Echo::default(),
             stop: Stop::new(stop),
         }));
         runtime.watch_waits(waits);
@@ -349,6 +355,7 @@ impl Runtime {
         created: Option<Event>,
     ) -> Driving {
         let id = tree.root().id;
+        let observer = self.0.echo.around(observer);
         let (hang_up, hung_up) = watch::channel(false);
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
@@ -407,6 +414,12 @@ impl Runtime {
     #[must_use]
     pub fn rates(&self) -> RateTable {
         self.0.gate.rates().standing(self.0.clock.now())
+    }
+
+    /// Reads time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// The price book in force.

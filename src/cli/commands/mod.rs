@@ -17,6 +17,7 @@ mod resume;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod sim;
 mod trace;
 
@@ -54,6 +55,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Budget(budget) => budget::budget(&context, budget),
         Command::Rates(rates) => rates::rates(&context, rates),
         Command::Prices(prices) => prices::prices(&context, prices),
+        Command::Serve(serve) => serve::serve(&context, serve),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),
         Command::Export(ExportCommand::Events { run, out, books }) => {
