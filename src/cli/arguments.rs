@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their options and their help.
 
+mod keys;
 mod prices;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use keys::{KeysArguments, KeysCommand};
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
 
 use crate::domain::policy::Priority;
@@ -130,6 +132,9 @@ that one takes the decision and goes on with the run.")]
     /// Take runs in over HTTP, drive them, and answer about them
     #[command(after_help = "Example:\n  plimsoll serve --listen 127.0.0.1:7700")]
     Serve(ServeArguments),
+    /// Make, list, rotate and revoke the keys of the service
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Serve the simulated provider, which speaks a real wire and keeps an invoice
     #[command(
         after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl"

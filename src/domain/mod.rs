@@ -4,6 +4,7 @@
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
 pub mod ability;
+pub mod access;
 pub mod audit;
 pub mod budget;
 pub mod builtin;

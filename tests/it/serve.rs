@@ -1,5 +1,7 @@
 //! The service over TCP: what is asked of it by whoever has only HTTP.
 
+mod access;
+
 use std::net::SocketAddr;
 
 use plimsoll::api::tcp::Tcp;
@@ -49,7 +51,7 @@ impl Served {
         let budgets = load_configuration(world.folder.path(), &LoadOptions::default()).expect("it loads").budgets;
         let intake = Intake::new(runtime.clone(), options);
         let service = Service::new(runtime, &budgets, Clock::system()).with_intake(intake.clone());
-        let tcp = Tcp::bind("127.0.0.1:0".parse().expect("an address")).await.expect("it binds");
+        let tcp = Tcp::bind("127.0.0.1:0".parse().expect("an address"), service.gatekeeper()).await.expect("it binds");
         let (address, stop, stop_answers) = (tcp.address(), watch::Sender::new(false), watch::Sender::new(false));
         let (mut work, mut answers) = (JoinSet::new(), JoinSet::new());
         let stopped = stop.subscribe();
