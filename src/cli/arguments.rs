@@ -89,8 +89,20 @@ and tools said is not.")]
     /// Judge a run again from its log: the same decisions, requests and bills?
     #[command(after_help = "\
 Folds a run and all below it, asks at each recorded decision what is decided there, prepares each
-model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.")]
-    Replay(TraceArguments),
+model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.
+
+With --limits, --prices or --models it tells where the run would have been stopped, or what it would
+have cost, still without a call: what models, tools and people said is taken as it was recorded.
+Exits 3 where a limit would have stopped it, and 1 where it would have failed.
+
+Examples:
+  plimsoll replay last
+  plimsoll replay last --limits cost=0.10usd,steps=4
+  plimsoll replay last --limits tighter.toml --json
+  plimsoll replay 01JD0Q --prices next-year.toml
+  plimsoll replay 01JD0Q --models openai/gpt-5-mini=openai/gpt-5-nano
+  plimsoll replay 01JD0Q --models openai/gpt-5-nano")]
+    Replay(ReplayArguments),
     /// Go on with interrupted runs
     #[command(after_help = "\
 Examples:
@@ -284,11 +296,33 @@ pub struct RunsArguments {
     pub json: bool,
 }
 
-/// See [`Command::Trace`] and [`Command::Replay`].
+/// See [`Command::Trace`].
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// The run: its id, the beginning of it, or `last`
     pub run: String,
+    /// Whose books.
+    #[command(flatten)]
+    pub books: BooksArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// See [`Command::Replay`].
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// The run: its id, the beginning of it, or `last`
+    pub run: String,
+    /// Other limits of the run: `KEY=VALUE` as under `[limits]`, or a file with `[limits]`; several with commas
+    #[arg(long, value_name = "KEY=VALUE|FILE", value_delimiter = ',')]
+    pub limits: Vec<String>,
+    /// Other prices: a file with `[[prices]]`, as in `plimsoll.toml`
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// Other models: `OLD=NEW`, or one in the place of all; several with commas
+    #[arg(long, value_name = "OLD=NEW|MODEL", value_delimiter = ',')]
+    pub models: Vec<String>,
     /// Whose books.
     #[command(flatten)]
     pub books: BooksArguments,

@@ -39,6 +39,7 @@ mod tokenize;
 mod tool;
 mod tree;
 mod voyage;
+mod what_if;
 mod wires;
 mod workflow;
 mod world;

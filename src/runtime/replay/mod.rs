@@ -17,9 +17,11 @@ mod judge;
 mod log;
 mod look;
 mod outside;
+mod what_if;
 
 pub use difference::Difference;
 pub use log::TreeLog;
+pub use what_if::{Change, Figures, Instead, Line, Stop, Verdict, WhatIf, WhatIfError, what_if};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
