@@ -45,7 +45,12 @@ pub fn prices(path: &Path, folder: &Path) -> Result<Vec<PriceRow>, Faults> {
     let node = Node::root(&source, &table, &STATED_PRICES, &mut faults);
     let rows = prices::rows(&node, &mut faults);
     if rows.is_empty() && faults.is_empty() {
-        faults.push(fault(folder, &path, "it has no price".into(), "write rows of `[[prices]]`, as in `plimsoll.toml`"));
+        faults.push(fault(
+            folder,
+            &path,
+            "it has no price".into(),
+            "write rows of `[[prices]]`, as in `plimsoll.toml`",
+        ));
     }
     faults.or(Some(rows))
 }
@@ -77,7 +82,8 @@ fn as_toml(pair: &str) -> String {
         Some(Kind::Money) => value.trim_end_matches("usd").trim_end_matches("USD").trim_end(),
         Some(_) | None => value,
     };
-    let is_bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let is_bare =
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let key = if is_bare { key.to_owned() } else { toml::Value::from(key).to_string() };
     format!("{key} = {}", toml::Value::from(plain))
 }
@@ -95,8 +101,12 @@ mod tests {
 
     #[test]
     fn pairs_are_read_as_an_agents_file_is() {
-        let limits = stated(&["cost=0.10usd", "steps=4", "wall_time=90s", "tokens=1_000", "at_limit=stop"]).expect("limits");
-        assert_eq!((limits.cost, limits.steps, limits.wall_time), (Money::from_micro(100_000), 4, Millis::from_secs(90)));
+        let limits =
+            stated(&["cost=0.10usd", "steps=4", "wall_time=90s", "tokens=1_000", "at_limit=stop"]).expect("limits");
+        assert_eq!(
+            (limits.cost, limits.steps, limits.wall_time),
+            (Money::from_micro(100_000), 4, Millis::from_secs(90))
+        );
         assert_eq!((limits.tokens, limits.model_calls), (Some(Tokens(1_000)), Limits::default().model_calls));
         assert_eq!(limits.declared(LimitKind::Cost).to_string(), "--limits:1");
         assert_eq!(stated(&["cost=$0.10"]).expect("a limit").cost, Money::from_micro(100_000));

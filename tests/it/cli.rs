@@ -311,7 +311,10 @@ fn prices_that_were_imported_and_replaced_still_tell_what_was_pinned() {
     desk.write("prices.toml", imported);
     desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
     // The project's own stands over it from now on.
-    desk.append("plimsoll.toml", "[[prices]]\nmodel = \"openai/gpt-5-mini\"\ninput = \"9\"\noutput = \"9\"\nreason = \"a test\"\n");
+    desk.append(
+        "plimsoll.toml",
+        "[[prices]]\nmodel = \"openai/gpt-5-mini\"\ninput = \"9\"\noutput = \"9\"\nreason = \"a test\"\n",
+    );
     desk.run(&["replay", "last"]).expect_code(0);
 }
 

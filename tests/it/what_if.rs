@@ -38,7 +38,9 @@ const TOOL: &str = "description = 'Does sums'\nkind = 'builtin'\nbuiltin = 'calc
 fn looped() -> Recipe {
     let words = "words of a model that thinks aloud. ".repeat(6);
     let turn = |number: usize| {
-        format!("[[reply]]\ntext = '{words}'\ntool_calls = [{{ name = 'calculate', arguments = {{ expression = '{number}+1' }} }}]\n")
+        format!(
+            "[[reply]]\ntext = '{words}'\ntool_calls = [{{ name = 'calculate', arguments = {{ expression = '{number}+1' }} }}]\n"
+        )
     };
     let turns: String = (0..4).map(turn).collect();
     Recipe::agent(LOOP)
@@ -133,8 +135,14 @@ async fn without_a_change_each_attempt_is_what_was_recorded() {
         let told = told(&recorded(&recipe).await, &Change::default());
         assert_eq!(told.verdict, Verdict::Same { state: RunState::Finished });
         assert!(told.lines.len() >= 5 && told.lines.iter().all(|line| line.recorded == line.would), "{told:#?}");
-        assert_eq!((told.would_usd, told.lines.last().and_then(|line| line.sum_usd)), (told.recorded_usd, Some(told.recorded_usd)));
-        assert_eq!(serde_json::from_str::<WhatIf>(&serde_json::to_string(&told).expect("JSON")).expect("it reads"), told);
+        assert_eq!(
+            (told.would_usd, told.lines.last().and_then(|line| line.sum_usd)),
+            (told.recorded_usd, Some(told.recorded_usd))
+        );
+        assert_eq!(
+            serde_json::from_str::<WhatIf>(&serde_json::to_string(&told).expect("JSON")).expect("it reads"),
+            told
+        );
     }
 }
 
@@ -185,9 +193,8 @@ fn attempts(world: &World, told: &Told) -> Vec<(String, Money, Money)> {
 
 fn told_attempts(told: &WhatIf) -> Vec<(String, Money, Money)> {
     let lines = told.lines.iter().filter(|line| !line.lands);
-    let mut all: Vec<_> = lines
-        .filter_map(|line| Some((line.place.clone(), line.would?.bound_usd, line.would?.cost_usd?)))
-        .collect();
+    let mut all: Vec<_> =
+        lines.filter_map(|line| Some((line.place.clone(), line.would?.bound_usd, line.would?.cost_usd?))).collect();
     all.sort();
     all
 }
@@ -258,7 +265,8 @@ async fn so_is_a_tree_whose_parts_run_side_by_side() {
 
 fn row(model: &str, input: &str, output: &str) -> PriceRow {
     let rate = |text| TokenPrice::parse_per_million(text).expect("a price");
-    let rates = Rates { input: rate(input), output: rate(output), cache_read: None, cache_write: None, cache_write_long: None };
+    let rates =
+        Rates { input: rate(input), output: rate(output), cache_read: None, cache_write: None, cache_write_long: None };
     PriceRow::stated(model.into(), rates, "a test".into()).with_id()
 }
 
@@ -266,11 +274,18 @@ fn row(model: &str, input: &str, output: &str) -> PriceRow {
 async fn other_prices_are_paid_for_the_tokens_that_were_used() {
     let log = recorded(&tree()).await;
     let row_of = |input, output| row("openai/gpt-5-mini", input, output);
-    let rates = PriceBook::builtin().find(&"openai/gpt-5-mini".into(), log.logs[&log.root][0].at).expect("a price").price.rates;
-    assert_eq!((rates.input, rates.output), (row_of("0.25", "2").price.rates.input, row_of("0.25", "2").price.rates.output));
+    let rates =
+        PriceBook::builtin().find(&"openai/gpt-5-mini".into(), log.logs[&log.root][0].at).expect("a price").price.rates;
+    assert_eq!(
+        (rates.input, rates.output),
+        (row_of("0.25", "2").price.rates.input, row_of("0.25", "2").price.rates.output)
+    );
     let change = Change { prices: vec![row_of("0.50", "4")], ..Change::default() };
     let told = told(&log, &change);
-    assert_eq!((told.verdict.clone(), told.would_usd), (Verdict::Same { state: RunState::Finished }, told.recorded_usd.times(2)));
+    assert_eq!(
+        (told.verdict.clone(), told.would_usd),
+        (Verdict::Same { state: RunState::Finished }, told.recorded_usd.times(2))
+    );
     for line in &told.lines {
         let (was, would) = (line.recorded.expect("it was"), line.would.expect("it would"));
         assert_eq!((would.cost_usd, would.unknown), (was.cost_usd.map(|cost| cost.times(2)), false), "{line:?}");
@@ -307,9 +322,9 @@ async fn other_models_are_bounded_and_priced_as_they_are_and_none_for_nothing() 
             assert!(line.instead.as_ref().is_some_and(|now| now.as_str() == model), "{line:?}");
             assert!(would.cost_usd.is_some_and(|cost| !cost.is_zero() && cost <= would.bound_usd), "{line:?}");
         }
-        let usage = log.logs[&log.root].iter().filter_map(|recorded| {
-            if let Event::Settled(settled) = &recorded.event { settled.usage } else { None }
-        });
+        let usage = log.logs[&log.root]
+            .iter()
+            .filter_map(|recorded| if let Event::Settled(settled) = &recorded.event { settled.usage } else { None });
         let rates = row.price.rates;
         let by_hand: Money =
             usage.map(|usage| rates.input.cost(usage.input_total()).plus(rates.output.cost(usage.output))).sum();

@@ -97,9 +97,7 @@ fn cannot_tell(error: WhatIfError) -> CliError {
     let help = error.help().to_owned();
     let problem = match &error {
         WhatIfError::NotAsked { .. } | WhatIfError::NoPrice { .. } => Problem::usage(code::MODEL, error.to_string()),
-        WhatIfError::Difference(_) => {
-            Problem::new(code::RUNTIME, one_line(&error.to_string(), SHOWN_CHARS_MAX))
-        }
+        WhatIfError::Difference(_) => Problem::new(code::RUNTIME, one_line(&error.to_string(), SHOWN_CHARS_MAX)),
         WhatIfError::Runtime(_) => Problem::new(code::RUNTIME, error.to_string()),
     };
     problem.help(help).into()

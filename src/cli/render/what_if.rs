@@ -32,7 +32,8 @@ pub fn what_if(told: &WhatIf, width: Option<u16>) -> String {
 
 /// Columns that say the same as those before them are left out.
 fn table(told: &WhatIf) -> Table {
-    let differs = told.lines.iter().any(|line| matches!((line.recorded, line.would), (Some(was), Some(is)) if was != is));
+    let differs =
+        told.lines.iter().any(|line| matches!((line.recorded, line.would), (Some(was), Some(is)) if was != is));
     let mut header = vec![Column::number("STEP"), Column::text("STAGE"), Column::text("CALL")];
     let figures: &[&str] = if differs { &["BOUND", "WOULD BE", "COST", "WOULD BE"] } else { &["BOUND", "COST"] };
     header.extend(figures.iter().map(|name| Column::number(name)));
@@ -88,14 +89,24 @@ fn notes(told: &WhatIf) -> Vec<String> {
 /// Where it would have gone another way, in plain words.
 fn closing(told: &WhatIf) -> String {
     let (was, would) = (told.recorded_usd, told.would_usd);
-    let unknown = if told.unknown_usd.is_zero() { String::new() } else { format!(", {} of it unknown", told.unknown_usd) };
+    let unknown =
+        if told.unknown_usd.is_zero() { String::new() } else { format!(", {} of it unknown", told.unknown_usd) };
     let costs = format!("it cost {was}, and would have cost {would}{unknown}");
     match &told.verdict {
-        Verdict::Same { state } => format!("would have come to the same end, {}: {costs}", state.name().replace('_', " ")),
+        Verdict::Same { state } => {
+            format!("would have come to the same end, {}: {costs}", state.name().replace('_', " "))
+        }
         Verdict::Stopped(stop) => stopped(told, stop),
         Verdict::Failed { before_step, error } => {
             let before = before_step.map_or(String::new(), |step| format!(" before step {step}"));
             format!("would have failed{before}: {}", one_line(error, TOLD_CHARS_MAX))
+        }
+        Verdict::GoesOn { stopped_by: Some(refusal), .. } if refusal.limit.is_shared() => {
+            let subject = refusal.subject.as_ref().map_or_else(String::new, |subject| format!(" ({subject})"));
+            format!(
+                "was stopped by `{}`{subject}, which others share and which is left out here: {costs} up to there",
+                refusal.limit
+            )
         }
         Verdict::GoesOn { stopped_by: Some(refusal), calls, bound_usd } => format!(
             "would not have been stopped by `limits.{}` {}: it goes on with a call of {calls} ({bound_usd} at most), and what \
@@ -125,7 +136,8 @@ fn stopped(told: &WhatIf, stop: &Stop) -> String {
     );
     let refusal = &stop.refusal;
     let needs = stop.needs_more_usd.map_or(String::new(), |more| format!(": it needs {more} more"));
-    let lands = stop.landing_usd.map_or_else(String::new, |most| format!("; a last answer would have cost {most} at most"));
+    let lands =
+        stop.landing_usd.map_or_else(String::new, |most| format!("; a last answer would have cost {most} at most"));
     format!(
         "{who} {before} by `limits.{}` {} ({}){needs}; it had cost {} by then{lands}",
         refusal.limit, refusal.value, refusal.observed, stop.spent_usd

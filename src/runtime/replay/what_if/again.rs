@@ -39,7 +39,12 @@ const REQUESTS_MAX: usize = 64;
 const DRIVES_MAX: usize = 10_000;
 
 /// Tells a tree again under a change, as far as it can be known.
-pub(super) fn again(log: &Arc<TreeLog>, created: &Created, desk: &Appraiser, change: &Change) -> Result<Told, RuntimeError> {
+pub(super) fn again(
+    log: &Arc<TreeLog>,
+    created: &Created,
+    desk: &Appraiser,
+    change: &Change,
+) -> Result<Told, RuntimeError> {
     let tell = || {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let tokio = tokio.map_err(|error| RuntimeError::Task(format!("can't start: {error}")))?;
@@ -47,13 +52,16 @@ pub(super) fn again(log: &Arc<TreeLog>, created: &Created, desk: &Appraiser, cha
     };
     // Its time is its own, and whoever asks may be inside another runtime.
     let told = std::thread::scope(|scope| scope.spawn(tell).join());
-    told.unwrap_or_else(|_| Err(RuntimeError::Task("telling the run again broke down; this is a fault of plimsoll".into())))
+    told.unwrap_or_else(|_| {
+        Err(RuntimeError::Task("telling the run again broke down; this is a fault of plimsoll".into()))
+    })
 }
 
 async fn tell(log: &Arc<TreeLog>, created: &Created, desk: &Appraiser, change: &Change) -> Result<Told, RuntimeError> {
     let clock = Clock::paused(began(log), 0);
     let live = Arc::new(Live::of(Record::of(log.clone()), !change.models.is_empty()));
-    let store = Store::open_memory_inline(&MemoryDisk::default(), LedgerPolicy::default(), clock.clone(), live.clone())?;
+    let store =
+        Store::open_memory_inline(&MemoryDisk::default(), LedgerPolicy::default(), clock.clone(), live.clone())?;
     let plan = Arc::new(change.plan(&log.plan));
     let runtime = runtime(&live, store, desk, &clock);
     let agent = Arc::new(Agent::new(plan.clone()));
@@ -84,19 +92,13 @@ fn runtime(live: &Arc<Live>, store: Store, desk: &Appraiser, clock: &Clock) -> R
     let answers = Arc::new(Replies(live.clone()));
     let known = Providers::Any(Arc::default());
     let parts = Parts { store, known, answers, simulated: true, instants: false, stop, tools };
-    let options =
-        RuntimeOptions { clock: clock.clone(), simulated: None, prices: vec![], load_lines: BTreeMap::new() };
+    let options = RuntimeOptions { clock: clock.clone(), simulated: None, prices: vec![], load_lines: BTreeMap::new() };
     Runtime::around(desk.clone(), parts, &bare(std::path::Path::new("")), BTreeMap::new(), options)
 }
 
 fn as_changed(created: &Created, agent: &Agent) -> Created {
     let plan = &agent.plan;
-    Created {
-        plan: agent.hash.clone(),
-        cap: plan.limits.cost,
-        stage_caps: plan.stage_caps(),
-        ..created.clone()
-    }
+    Created { plan: agent.hash.clone(), cap: plan.limits.cost, stage_caps: plan.stage_caps(), ..created.clone() }
 }
 
 fn talk(log: &TreeLog, agent: &Agent, created: &Created) -> Result<Rendered, RuntimeError> {
@@ -201,7 +203,9 @@ impl Answers for Replies {
                     let bound = self.bound_of(reservation);
                     (settled.latency, settled.first_token, result(&tried, settled, &request.model, bound))
                 }
-                Some((_, TryEnd::Voided(voided))) => (voided.latency, None, AnswerResult::Unbilled(voided.failure.clone())),
+                Some((_, TryEnd::Voided(voided))) => {
+                    (voided.latency, None, AnswerResult::Unbilled(voided.failure.clone()))
+                }
                 None => std::future::pending().await,
             };
             Answer { reservation, latency, first_token, result }

@@ -42,7 +42,8 @@ impl Change {
         let shown = |value: Option<LimitValue>| value.map_or_else(|| "off".to_owned(), |value| value.to_string());
         let limits = self.limits.iter().flat_map(|limits| {
             let changed = SETTABLE.into_iter().filter(|kind| value(limits, *kind) != value(had, *kind));
-            let kinds = changed.map(|kind| format!("{kind} {}, not {}", shown(value(limits, kind)), shown(value(had, kind))));
+            let kinds =
+                changed.map(|kind| format!("{kind} {}, not {}", shown(value(limits, kind)), shown(value(had, kind))));
             let lands = (limits.at_limit != had.at_limit).then(|| match limits.at_limit {
                 AtLimit::Land => "at_limit land, not stop".to_owned(),
                 AtLimit::Stop => "at_limit stop, not land".to_owned(),
@@ -98,7 +99,9 @@ impl Change {
 
     fn change_models(&self, plan: &mut ModelPlan) {
         let downgrade = plan.downgrade.iter_mut().map(|downgrade| &mut downgrade.candidates);
-        for list in [&mut plan.candidates, &mut plan.after_filter, &mut plan.after_overflow].into_iter().chain(downgrade) {
+        for list in
+            [&mut plan.candidates, &mut plan.after_filter, &mut plan.after_overflow].into_iter().chain(downgrade)
+        {
             let mut changed: Vec<ModelName> = Vec::new();
             for model in list.iter().map(|model| self.model(model)) {
                 if !changed.contains(&model) {

@@ -131,7 +131,8 @@ impl Live {
             return Err(Unknown::OtherRequest);
         }
         let most = Tokens(now.max_output_tokens.into());
-        let came = tried.settled().and_then(|settled| settled.usage.as_ref()).map_or(Tokens::ZERO, |usage| usage.output);
+        let came =
+            tried.settled().and_then(|settled| settled.usage.as_ref()).map_or(Tokens::ZERO, |usage| usage.output);
         if now.max_output_tokens < was.max_output_tokens && came > most {
             return Err(Unknown::Longer(most, came));
         }

@@ -175,7 +175,10 @@ fn check(log: &TreeLog, book: &PriceBook, change: &Change) -> Result<(), WhatIfE
         let help = suggest(model.as_str(), asked.iter().map(ModelName::as_str), "it asks none");
         return Err(WhatIfError::NotAsked { model: model.clone(), help });
     }
-    let priced = asked.iter().filter(|model| change.prices.iter().any(|row| row.model == **model)).map(|model| change.model(model));
+    let priced = asked
+        .iter()
+        .filter(|model| change.prices.iter().any(|row| row.model == **model))
+        .map(|model| change.model(model));
     let named = change.models.iter().map(|instead| instead.model.clone()).chain(priced);
     let at = log.logs.get(&log.root).and_then(|log| log.first()).map_or(Timestamp(0), |first| first.at);
     for model in named.filter(|model| book.find(model, at).is_none()) {
@@ -204,7 +207,8 @@ fn is_idle(log: &TreeLog, change: &Change, model: &ModelName) -> Option<String> 
 /// The first attempt that isn't what was recorded though nothing is changed.
 fn unlike(lines: &[Line]) -> Option<String> {
     let line = lines.iter().find(|line| line.recorded != line.would)?;
-    let bound = |figures: Option<Figures>| figures.map_or_else(|| "none".to_owned(), |known| known.bound_usd.to_string());
+    let bound =
+        |figures: Option<Figures>| figures.map_or_else(|| "none".to_owned(), |known| known.bound_usd.to_string());
     Some(format!(
         "what is told is near, not exact: unchanged, step {} in {} has a bound of {} again and had {}; shared budgets, kept \
          answers or a restart had their say",

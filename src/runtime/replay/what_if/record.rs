@@ -31,9 +31,9 @@ impl Try {
     /// From its reservation to its end, as it was written.
     pub(super) fn took(&self) -> Millis {
         // What the process took with it when it went down isn't time of the run.
-        let broke_off = self.settled().is_some_and(|settled| {
-            matches!(&settled.outcome, Outcome::Failed(failure) if failure.class == ErrorClass::Interrupted)
-        });
+        let broke_off = self.settled().is_some_and(
+            |settled| matches!(&settled.outcome, Outcome::Failed(failure) if failure.class == ErrorClass::Interrupted),
+        );
         self.end.as_ref().filter(|_| !broke_off).map_or(Millis::ZERO, |(end, _)| end.since(self.at))
     }
 

@@ -217,6 +217,7 @@ fn ended_of_log(record: &Record) -> Option<&Ended> {
 
 fn parked(told: &Told, root: RunId) -> RunState {
     let of_root = told.events.iter().rev().filter(|(run, _)| *run == root);
-    let parked = of_root.filter_map(|(_, one)| if let Event::Parked(parked) = &one.event { Some(parked.state) } else { None });
+    let parked =
+        of_root.filter_map(|(_, one)| if let Event::Parked(parked) = &one.event { Some(parked.state) } else { None });
     parked.into_iter().next().unwrap_or(RunState::Interrupted)
 }
