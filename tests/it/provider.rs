@@ -154,20 +154,27 @@ fn tools_can_be_shown_and_forbidden() {
 }
 
 #[test]
-fn files_are_user_messages_of_their_own() {
+fn what_a_user_says_in_several_messages_goes_out_as_one() {
     let file =
         |name: &str, media| Message::File(File::new(name, media, "iVBORw0KGgo=", Tokens(765)).expect("a file")).into();
-    let messages = vec![file("a.png", Media::Png), file("b.pdf", Media::Pdf)];
-    let sent = body(&openai(), &Request { messages, ..request("openai/gpt-5-mini") });
+    let said = |text: &str| Message::User { text: text.to_owned() }.into();
+    let messages = |messages: Vec<_>| body(&openai(), &Request { messages, ..request("openai/gpt-5-mini") });
     let image = json!({"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "high"});
+    let image = json!({"type": "image_url", "image_url": image});
     let document = json!({"filename": "b.pdf", "file_data": "data:application/pdf;base64,iVBORw0KGgo="});
+    let document = json!({"type": "file", "file": document});
+    let one = |content: serde_json::Value| json!([{"role": "user", "content": content}]);
+    assert_eq!(messages(vec![file("a.png", Media::Png)])["messages"], one(json!([image])));
+    let all = vec![said("Read."), file("a.png", Media::Png), said(""), file("b.pdf", Media::Pdf)];
+    assert_eq!(messages(all)["messages"], one(json!([{"type": "text", "text": "Read."}, image, document])));
+    // A summary follows the input that it belongs to.
     assert_eq!(
-        sent["messages"],
-        json!([
-            {"role": "user", "content": [{"type": "image_url", "image_url": image}]},
-            {"role": "user", "content": [{"type": "file", "file": document}]},
-        ])
+        messages(vec![said("Go on."), said("So far: nothing.")])["messages"],
+        one(json!("Go on.\n\nSo far: nothing."))
     );
+    let answer = || Message::Assistant(Assistant { text: "No.".to_owned(), ..Assistant::default() }).into();
+    let apart = messages(vec![said("One?"), answer(), said("Two?")]);
+    assert_eq!(apart["messages"].as_array().map(Vec::len), Some(3), "{apart}");
 }
 
 #[test]

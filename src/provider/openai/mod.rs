@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::domain::message::{Message, Request, Sent};
+use crate::domain::message::{CacheMarks, Message, Request, Sent};
 use crate::ids::ModelName;
 use crate::spec::project::ProviderConfig;
 
@@ -43,6 +43,11 @@ pub(super) fn forbids_cache_writes(config: &ProviderConfig, request: &Request) -
     config.quirks.no_cache_writes && charges_cache_writes(config.served(&request.model).model())
 }
 
+/// The marks of a request, where a wire and its model know them.
+pub(super) fn marks<'a>(config: &ProviderConfig, request: &'a Request) -> Option<&'a CacheMarks> {
+    request.cache.as_ref().filter(|_| forbids_cache_writes(config, request))
+}
+
 /// The messages as a wire has them, with marks where it and the model know them.
 pub(super) fn fragments<'a>(
     config: &ProviderConfig,
@@ -50,7 +55,7 @@ pub(super) fn fragments<'a>(
     marked: fn(&Message) -> Option<String>,
     plain: fn(&'a Sent, &ModelName) -> Cow<'a, str>,
 ) -> Vec<Cow<'a, str>> {
-    let marks = request.cache.as_ref().filter(|_| forbids_cache_writes(config, request));
+    let marks = marks(config, request);
     let one = |(index, message): (usize, &'a Sent)| {
         let with_mark = marks.filter(|marks| marks.after_message(index)).and_then(|_| marked(message));
         with_mark.map_or_else(|| plain(message, &request.model), Cow::Owned)

@@ -14,7 +14,7 @@ use crate::domain::message::{
     Assistant, File, Form, Message, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
 use crate::ids::ModelName;
-use crate::provider::openai::{BREAKPOINT, forbids_cache_writes, fragments, joined, strict};
+use crate::provider::openai::{BREAKPOINT, forbids_cache_writes, joined, marks, strict};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::{OutputCapField, ProviderConfig};
 
@@ -63,7 +63,7 @@ pub(in crate::provider) fn encode(config: &ProviderConfig, request: &Request) ->
     }
     check_files(config, request)?;
     let rest = serde_json::to_vec(&Body { config, request }).expect("a request has string keys only");
-    let fragments = fragments(config, request, marked, fragment);
+    let fragments = fragments(config, request);
     Ok(joined(request.model.model(), "messages", &fragments, &rest))
 }
 
@@ -174,16 +174,61 @@ impl Body<'_> {
 }
 
 /// A message as the wire has it, encoded when it first goes out.
-fn fragment<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
+fn fragment_of<'a>(message: &'a Sent, model: &ModelName) -> Cow<'a, str> {
     message.fragment(Form::OpenAiChat, model, |message| encoded(message).into_boxed_str())
+}
+
+/// The messages, with those of a user that follow each other as one: many servers' templates take no two of a role in a row.
+fn fragments<'a>(config: &ProviderConfig, request: &'a Request) -> Vec<Cow<'a, str>> {
+    let is_users = |message: &Message| matches!(message, Message::User { .. } | Message::File(_));
+    let ends = marks(config, request);
+    let mut index = 0;
+    let groups = request.messages.chunk_by(|one, next| is_users(one) && is_users(next));
+    let one = |group: &'a [Sent]| {
+        let is_marked = |at: usize| ends.is_some_and(|ends| ends.after_message(index + at));
+        let fragment = match group {
+            [message] if is_marked(0) => marked(message).map(Cow::Owned),
+            [_] => None,
+            several => Some(Cow::Owned(together(several, is_marked))),
+        };
+        index += group.len();
+        fragment.or_else(|| group.first().map(|message| fragment_of(message, &request.model))).unwrap_or_default()
+    };
+    groups.map(one).collect()
+}
+
+/// What a user said in several messages, as one: a text where it is only that, else its parts.
+fn together(messages: &[Sent], is_marked: impl Fn(usize) -> bool) -> String {
+    let text = |message: &Sent| match &**message {
+        Message::User { text } => Some(text.clone()),
+        Message::File(_) | Message::System { .. } | Message::Assistant(_) | Message::Tool(_) => None,
+    };
+    let texts: Option<Vec<String>> = messages.iter().map(text).collect();
+    let content = match texts {
+        Some(texts) if !(0..messages.len()).any(&is_marked) => Value::from(texts.join("\n\n")),
+        _ => messages.iter().enumerate().filter_map(|(at, message)| part(message, is_marked(at))).collect(),
+    };
+    json!({"role": "user", "content": content}).to_string()
+}
+
+/// A user's message as a part of one.
+fn part(message: &Message, is_marked: bool) -> Option<Value> {
+    match message {
+        Message::User { text } if text.is_empty() => None,
+        Message::User { text } if is_marked => Some(marked_part(text)),
+        Message::User { text } => Some(json!({"type": "text", "text": text})),
+        Message::File(file) => Some(file_part(file)),
+        Message::System { .. } | Message::Assistant(_) | Message::Tool(_) => None,
+    }
+}
+
+fn marked_part(text: &str) -> Value {
+    json!({"type": "text", "text": text, BREAKPOINT: {"mode": "explicit"}})
 }
 
 /// A message with a mark at its end; `None` for those that have no place for one. Its tokens are the same without.
 fn marked(message: &Message) -> Option<String> {
-    let part = |text: &str| {
-        let part = json!({"type": "text", "text": text, BREAKPOINT: {"mode": "explicit"}});
-        (!text.is_empty()).then(|| json!([part]))
-    };
+    let part = |text: &str| (!text.is_empty()).then(|| json!([marked_part(text)]));
     let marked = match message {
         Message::System { text } => json!({"role": "system", "content": part(text)?}),
         Message::User { text } => json!({"role": "user", "content": part(text)?}),
@@ -199,7 +244,7 @@ fn encoded(message: &Message) -> String {
     let text = match message {
         Message::System { text } => serde_json::to_string(&Plain { role: "system", content: text }),
         Message::User { text } => serde_json::to_string(&Plain { role: "user", content: text }),
-        Message::File(file) => serde_json::to_string(&file_body(file)),
+        Message::File(file) => serde_json::to_string(&json!({"role": "user", "content": [file_part(file)]})),
         Message::Assistant(said) => serde_json::to_string(&AssistantBody::from(said)),
         Message::Tool(answer) => serde_json::to_string(&AnswerBody::from(answer)),
     };
@@ -213,13 +258,12 @@ struct Plain<'a> {
 }
 
 /// An image with its detail pinned, which bounds what it counts (PROVIDERS §13), or a document.
-fn file_body(file: &File) -> Value {
-    let part = if file.media().is_image() {
+fn file_part(file: &File) -> Value {
+    if file.media().is_image() {
         json!({"type": "image_url", "image_url": {"url": file.data_url(), "detail": "high"}})
     } else {
         json!({"type": "file", "file": {"filename": file.name(), "file_data": file.data_url()}})
-    };
-    json!({"role": "user", "content": [part]})
+    }
 }
 
 #[derive(Serialize)]
