@@ -119,7 +119,7 @@ mod tests {
             ("steps=many", "steps"),
             ("cost=cheap", "dollars as text"),
             ("=4", "unknown key"),
-            ("steps=0", "at least 1"),
+            ("steps=0", "expected 1 to"),
         ] {
             let fault = stated(&[pair]).expect_err(pair);
             assert!(fault.contains(told), "{pair}: {fault}");

@@ -85,7 +85,7 @@ fn change(arguments: &ReplayArguments, log: &TreeLog) -> Result<Change, CliError
 /// `old=new`, or `new` for all.
 fn instead(text: &str) -> Result<Instead, CliError> {
     let (of, model) = text.split_once('=').map_or((None, text), |(of, model)| (Some(of.trim()), model.trim()));
-    for name in of.into_iter().chain([model]).filter(|name| !is_model(name)) {
+    if let Some(name) = of.into_iter().chain([model]).find(|name| !is_model(name)) {
         let message = format!("`{}` is no name of a model", one_line(name, SHOWN_CHARS_MAX));
         let help = "write `provider/model`, such as `openai/gpt-5-nano`, or `OLD=NEW`";
         return Err(Problem::usage(code::MODEL, message).help(help).into());

@@ -171,7 +171,8 @@ fn asked(log: &TreeLog) -> BTreeSet<ModelName> {
 
 fn check(log: &TreeLog, book: &PriceBook, change: &Change) -> Result<(), WhatIfError> {
     let asked = asked(log);
-    for model in change.models.iter().filter_map(|instead| instead.of.as_ref()).filter(|of| !asked.contains(*of)) {
+    let mut named = change.models.iter().filter_map(|instead| instead.of.as_ref());
+    if let Some(model) = named.find(|of| !asked.contains(*of)) {
         let help = suggest(model.as_str(), asked.iter().map(ModelName::as_str), "it asks none");
         return Err(WhatIfError::NotAsked { model: model.clone(), help });
     }
@@ -179,9 +180,9 @@ fn check(log: &TreeLog, book: &PriceBook, change: &Change) -> Result<(), WhatIfE
         .iter()
         .filter(|model| change.prices.iter().any(|row| row.model == **model))
         .map(|model| change.model(model));
-    let named = change.models.iter().map(|instead| instead.model.clone()).chain(priced);
+    let mut named = change.models.iter().map(|instead| instead.model.clone()).chain(priced);
     let at = log.logs.get(&log.root).and_then(|log| log.first()).map_or(Timestamp(0), |first| first.at);
-    for model in named.filter(|model| book.find(model, at).is_none()) {
+    if let Some(model) = named.find(|model| book.find(model, at).is_none()) {
         let help = if book.versions_of(&model).next().is_some() {
             "its prices hold at other times: leave out `valid_from` and `valid_to`".to_owned()
         } else {
