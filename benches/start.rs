@@ -58,8 +58,13 @@ fn ours(url: &str, folder: &Path) {
         };
         let plans = BTreeMap::from([(plan.agent.clone(), plan)]);
         let runtime = Runtime::open(&project, plans, options).expect("it opens");
-        let new =
-            NewRun { agent: project::AGENT.into(), input: project::QUESTION.into(), labels: Labels::new(), key: None };
+        let new = NewRun {
+            agent: project::AGENT.into(),
+            input: project::QUESTION.into(),
+            labels: Labels::new(),
+            key: None,
+            files: vec![],
+        };
         runtime.run(&new, silent()).await.expect("it runs");
     });
 }

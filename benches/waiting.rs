@@ -208,6 +208,7 @@ async fn ours(url: &str, kept: &Path, runs: &str) {
                 input: project::QUESTION.into(),
                 labels: Labels::new(),
                 key: None,
+                files: vec![],
             };
             runtime.run(&new, silent()).await.expect("it runs");
         }

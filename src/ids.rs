@@ -150,4 +150,19 @@ impl ModelName {
     pub fn model(&self) -> &str {
         self.0.split_once('/').map_or("", |(_, model)| model)
     }
+
+    /// True of a family's own model and its dated snapshots, whoever serves it: `gpt-5-mini-2025-08-07`,
+    /// `claude-haiku-4-5@20251001`. `claude-sonnet-5-5` is another model than `claude-sonnet-5`.
+    #[must_use]
+    pub fn is_of(&self, family: &str) -> bool {
+        let name = self.model().rsplit('/').next().unwrap_or_default();
+        name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('@') || is_date(rest))
+    }
+}
+
+/// True for what a dated snapshot adds to a model's name.
+fn is_date(rest: &str) -> bool {
+    let digits = |date: &str| date.chars().filter(char::is_ascii_digit).count();
+    rest.strip_prefix('-')
+        .is_some_and(|date| digits(date) == 8 && (date.len() == 8 || date.len() == 10 && date.split('-').count() == 3))
 }

@@ -78,6 +78,7 @@
 //!     input: serde_json::json!({ "ticket": "Where is my order 10482?" }),
 //!     labels: Labels::new(),
 //!     key: None,
+//!     files: vec![],
 //! };
 //! let (run, state) = runtime.run(&new, silent()).await?;
 //! let (run, _) = runtime.load(run)?;

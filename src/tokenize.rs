@@ -103,16 +103,7 @@ pub fn hidden_tokens(model: &ModelName) -> u64 {
     if !name.starts_with("claude") {
         return 0;
     }
-    let is_of = |family: &str| {
-        // `claude-sonnet-5-5` is another model than `claude-sonnet-5`.
-        name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('@') || is_date(rest))
-    };
-    TOOL_PROMPTS.iter().find(|(family, _)| is_of(family)).map_or(TOOL_PROMPT_MAX, |(_, tokens)| *tokens)
-}
-
-/// True for what a dated snapshot adds to a model's name.
-fn is_date(rest: &str) -> bool {
-    rest.strip_prefix('-').is_some_and(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
+    TOOL_PROMPTS.iter().find(|(family, _)| model.is_of(family)).map_or(TOOL_PROMPT_MAX, |(_, tokens)| *tokens)
 }
 
 /// An upper bound of one message's tokens: its bytes and frames.

@@ -60,6 +60,7 @@ pub(crate) fn created() -> Created {
         stage_caps: Default::default(),
         thread: None,
         documents: None,
+        files: vec![],
     }
 }
 

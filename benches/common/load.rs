@@ -184,6 +184,7 @@ async fn ours(load: Load) -> Spent {
                 input: project::QUESTION.into(),
                 labels: Labels::new(),
                 key: None,
+                files: vec![],
             };
             let (run, state) = runtime.run(&new, silent()).await.expect("it runs");
             assert_eq!(state, RunState::Finished, "{:?}", runtime.store().events(run));

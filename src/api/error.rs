@@ -130,6 +130,8 @@ impl From<RuntimeError> for ApiError {
             | RuntimeError::Input { .. }
             | RuntimeError::Prompt { .. }
             | RuntimeError::Documents { .. }
+            | RuntimeError::Files { .. }
+            | RuntimeError::FileMissing { .. }
             | RuntimeError::ThreadBusy { .. }
             | RuntimeError::MissingLabel(_)
             | RuntimeError::Task(_)) => Self::Runtime(other),

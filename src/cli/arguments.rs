@@ -191,6 +191,9 @@ pub struct RunArguments {
     /// The input: TEXT, @FILE, or - for standard input; JSON where the agent declares more than one text
     #[arg(long, short, value_name = "TEXT|@FILE|-", conflicts_with = "each")]
     pub input: Option<String>,
+    /// An image (PNG, JPEG, GIF, WebP) or a PDF that goes with the input, of 4 MiB at most. May be repeated, 8 times at most
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
     /// A label, such as tenant=acme; budgets and reports go by labels. May be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,

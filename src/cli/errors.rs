@@ -206,6 +206,10 @@ impl From<RuntimeError> for CliError {
     fn from(error: RuntimeError) -> Self {
         let (code, exit) = match error {
             RuntimeError::Store(error) => return error.into(),
+            RuntimeError::Files { ref help, .. } => {
+                return Problem::told(code::INPUT, &error, Exit::Usage).help(help.clone()).into();
+            }
+            RuntimeError::FileMissing { .. } => (code::STORE_DAMAGED, Exit::Failed),
             RuntimeError::Provider(_) => (code::PROVIDER, Exit::Usage),
             RuntimeError::NoSuchAgent { .. } => (code::USAGE, Exit::Usage),
             RuntimeError::NoSuchRun { .. } => (code::RUN, Exit::Usage),

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::cli::errors::{CliError, Problem, code};
+use crate::domain::message::{FILE_BYTES_MAX, FileError, GivenFile};
 
 /// The most bytes of one input.
 pub const INPUT_BYTES_MAX: u64 = 1024 * 1024;
@@ -23,6 +24,30 @@ pub fn read_text(argument: &str) -> Result<String, CliError> {
     let Some(path) = argument.strip_prefix('@') else { return Ok(argument.to_owned()) };
     let file = std::fs::File::open(path).map_err(|error| Problem::file("read", Path::new(path), &error))?;
     read_bounded(path, file)
+}
+
+/// Reads a file that goes with the input. Its bytes say what it is; models are told its name without folders.
+///
+/// # Errors
+/// A file that can't be read, is larger than [`FILE_BYTES_MAX`], or is neither an image nor a document.
+pub fn read_file(path: &Path) -> Result<GivenFile, CliError> {
+    let unread = |error: std::io::Error| Problem::file("read", path, &error);
+    let file = std::fs::File::open(path).map_err(unread)?;
+    if file.metadata().map_err(unread)?.is_dir() {
+        return Err(Problem::usage(code::FILE, format!("`{}` is a folder", path.display())).into());
+    }
+    let mut bytes = Vec::new();
+    let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    file.take(most + 1).read_to_end(&mut bytes).map_err(unread)?;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    GivenFile::of(&name, &bytes).map_err(|error| {
+        let help = match error {
+            FileError::TooLarge { .. } => "models scale large images down anyway",
+            FileError::Kind { .. } => "text goes into the input: `--input @FILE`, or `[documents]` in the agent's file",
+            FileError::Data { .. } | FileError::NoBound { .. } => "",
+        };
+        Problem::usage(code::INPUT, error.to_string()).help(help).into()
+    })
 }
 
 fn read_bounded(name: &str, reader: impl Read) -> Result<String, CliError> {

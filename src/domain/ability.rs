@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::pricing::{Capability, PriceRow};
 use crate::ids::ModelName;
+use crate::units::Tokens;
 
 /// Whether a model can do something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,10 @@ pub struct Stated {
     pub documents: Option<bool>,
     /// As [`Abilities::sampling`].
     pub sampling: Option<bool>,
+    /// The most tokens that one image counts.
+    pub image_tokens: Option<Tokens>,
+    /// The most tokens that one document counts.
+    pub document_tokens: Option<Tokens>,
 }
 
 impl Abilities {

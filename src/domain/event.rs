@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use crate::domain::context::Documents;
 use crate::domain::limits::Refusal;
+use crate::domain::message::File;
 use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp};
 
@@ -171,6 +172,9 @@ pub struct Created {
     /// The documents that go with the input, as they were when the run was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<Arc<Documents>>,
+    /// The files that go with the input. Their bytes are kept beside the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
 }
 
 /// Where a sub-agent's run hangs.

@@ -8,7 +8,7 @@ mod sent;
 use std::sync::Arc;
 
 pub use cache::{CACHE_MARKS_MAX, CacheEnd, CacheMarks, CacheTtl};
-pub use file::{FILE_BYTES_MAX, File, FileError, Media};
+pub use file::{FILE_BYTES_MAX, FILES_BYTES_MAX, FILES_MAX, File, FileError, GivenFile, Media};
 pub use opaque::{Form, Opaque};
 pub(crate) use sent::DIGEST_BYTES;
 pub use sent::Sent;

@@ -24,3 +24,4 @@ pub mod run;
 pub mod summary;
 pub mod template;
 pub mod tightness;
+pub mod vision;

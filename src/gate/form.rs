@@ -12,7 +12,7 @@ use crate::domain::plan::{CallView, ModelPlan, Plan, StageKind, StagePlan, ToolP
 use crate::domain::run::{ModelIntent, Run};
 use crate::domain::template::{self, TemplateError};
 use crate::ids::{ReservationId, StageName};
-use crate::tokenize::Prepared as Fixed;
+use crate::tokenize::{Prepared as Fixed, message_bytes};
 use crate::units::Tokens;
 
 /// What every request of one stage has in common, measured once: tool definitions and the answer's form.
@@ -124,7 +124,9 @@ pub struct Rendered {
     pub(super) user: Sent,
     /// What was said in its thread before.
     earlier: Arc<[Sent]>,
-    /// The same behind the run's documents, if it has some.
+    /// The files of the run.
+    files: Arc<[Sent]>,
+    /// The user text behind the run's documents, if it has some.
     attached: Option<(Arc<Documents>, Sent)>,
     pub(super) form: Arc<Form>,
     /// The stage whose way of asking it is; `None` for the agent's own.
@@ -142,6 +144,7 @@ impl Rendered {
             system: system(template::render(&plan.prompt.system, &context)?),
             user: user(template::render(&plan.prompt.user, &context)?),
             earlier: [].into(),
+            files: [].into(),
             attached: None,
             form,
             stage: None,
@@ -158,11 +161,12 @@ impl Rendered {
             system: system(template::render(&prompt.system, &context)?),
             user: user(template::render(&prompt.user, &context)?),
             earlier: [].into(),
+            files: [].into(),
             attached: None,
             form: forms.stages.get(&place.stage).unwrap_or(&forms.own).clone(),
             stage: Some(place.stage.clone()),
         }
-        .with_documents(run.documents.clone()))
+        .with_input_of(run))
     }
 
     /// With what was said in its thread before.
@@ -179,13 +183,14 @@ impl Rendered {
         self
     }
 
-    /// With the documents of its run.
+    /// With what its run has beside the input's text: documents and files.
     #[must_use]
-    pub fn with_documents(mut self, documents: Option<Arc<Documents>>) -> Self {
-        self.attached = documents.map(|documents| {
+    pub fn with_input_of(mut self, run: &Run) -> Self {
+        self.attached = run.documents.clone().map(|documents| {
             let message = documents.before(&self.user);
             (documents, message)
         });
+        self.files = run.files.clone();
         self
     }
 
@@ -205,8 +210,9 @@ impl Rendered {
         let texts = self.system.iter().chain([user]).chain(&*self.earlier).map(|sent| sent.text().len()).sum::<usize>();
         let texts = Tokens(u64::try_from(texts).unwrap_or(u64::MAX));
         let fixed = texts.plus(self.form.with_tools.bytes());
-        let whole = fixed.plus(run.bytes(&intent.step));
-        let landed = if intent.purpose == Purpose::Landing { whole } else { fixed };
+        let files = self.files.iter().map(|file| file.bytes(message_bytes)).sum();
+        let whole = fixed.plus(files).plus(run.bytes(&intent.step));
+        let landed = if intent.purpose == Purpose::Landing { whole } else { fixed.plus(files) };
         whole > smallest || landed > landing
     }
 
@@ -217,6 +223,7 @@ impl Rendered {
             system: self.system.as_ref(),
             earlier: &self.earlier,
             user: &self.user,
+            files: &self.files,
             documents,
             summary,
             turns,

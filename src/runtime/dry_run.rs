@@ -6,11 +6,11 @@ use super::{NewRun, Runtime, RuntimeError};
 use crate::domain::caching::CacheChoice;
 use crate::domain::event::{Cut, InputBound, Place};
 use crate::domain::limits::Refusal;
-use crate::domain::message::{Pots, Request};
+use crate::domain::message::{Message, Pots, Request};
 use crate::domain::run::{Intent, Next, Run};
 use crate::gate::{Beside, Circumstances, Effort, Prepared, Rendered};
 use crate::ids::{ModelName, PriceId};
-use crate::units::Money;
+use crate::units::{Money, grouped};
 
 /// The first call of a run, as it would go out.
 #[derive(Clone, Debug, Serialize)]
@@ -61,7 +61,7 @@ impl Runtime {
             let rendered = match &place {
                 Some(place) => Rendered::at(&run, &known.forms, place),
                 None => Rendered::of(&known.plan, known.forms.own.clone(), &created.input)
-                    .map(|rendered| rendered.with_documents(created.documents.clone())),
+                    .map(|rendered| rendered.with_input_of(&run)),
             };
             let goes_on = |rendered: Rendered| {
                 let stage = place.as_ref().map(|place| &place.stage);
@@ -116,12 +116,39 @@ impl Runtime {
                 dry.prompt_cache = Some(draft.caching);
                 dry.worst_case = draft.reserved.amount;
                 dry.landing_reserve = draft.reserved.landing;
-                dry.wire = self.0.answers.wire(&draft.request);
+                dry.wire = self.0.answers.wire(&draft.request).map(|wire| without_files(wire, &draft.request));
                 dry.request = Some(draft.request);
             }
             Prepared::Refused(refusal) => dry.refusal = Some(*refusal),
             Prepared::GiveUp(error) => dry.error = Some(error),
             Prepared::Later(_) => {}
         }
+    }
+}
+
+/// A request as people see it: a note stands in the place of each file's bytes.
+fn without_files(mut wire: serde_json::Value, request: &Request) -> serde_json::Value {
+    let files =
+        request.messages.iter().filter_map(|sent| if let Message::File(file) = &**sent { Some(file) } else { None });
+    let notes: Vec<(&str, String)> =
+        files.map(|file| (file.data(), format!("<{} bytes in base64>", grouped(file.bytes())))).collect();
+    if !notes.is_empty() {
+        shorten(&mut wire, &notes);
+    }
+    wire
+}
+
+fn shorten(value: &mut serde_json::Value, notes: &[(&str, String)]) {
+    match value {
+        serde_json::Value::String(text) => {
+            for (data, note) in notes.iter().filter(|(data, _)| !data.is_empty()) {
+                if text.len() >= data.len() && text.ends_with(data) {
+                    text.replace_range(text.len() - data.len().., note);
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| shorten(item, notes)),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| shorten(field, notes)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
     }
 }

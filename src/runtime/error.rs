@@ -82,6 +82,24 @@ pub enum RuntimeError {
         /// Why.
         fault: String,
     },
+    /// Files that can't go with the input.
+    #[error("the files can't go to agent `{agent}`: {fault}")]
+    Files {
+        /// The agent.
+        agent: AgentName,
+        /// Why.
+        fault: String,
+        /// How to mend it.
+        help: String,
+    },
+    /// A file that was to be kept with a run.
+    #[error("file `{file}` of run `{run}` isn't in this store any more, or is another")]
+    FileMissing {
+        /// The run.
+        run: RunId,
+        /// The file.
+        file: String,
+    },
     /// A thread's run is open.
     #[error("thread `{thread}` has an open run, `{run}`; a thread goes on when that has ended")]
     ThreadBusy {

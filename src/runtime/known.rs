@@ -48,7 +48,7 @@ fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
     ProviderConfig { base_url: format!("{host}/{}{door}", config.name), key: KeySource::None, ..config.clone() }
 }
 
-fn simulated_config(base_url: &str) -> ProviderConfig {
+pub(super) fn simulated_config(base_url: &str) -> ProviderConfig {
     ProviderConfig {
         name: ProviderName::from("simulated"),
         wire: Wire::OpenAiChat,

@@ -13,6 +13,7 @@ mod driving;
 mod dry_run;
 mod error;
 mod expiry;
+mod files;
 mod known;
 mod people;
 mod perform;
@@ -42,6 +43,7 @@ use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
 use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
+use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
 use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
@@ -61,6 +63,7 @@ use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
 use expiry::Expiry;
+use files::Readers;
 use known::{live, tools_of};
 use stop::Stop;
 
@@ -89,6 +92,8 @@ pub struct NewRun {
     pub labels: Labels,
     /// The caller's key for this run.
     pub key: Option<String>,
+    /// Files that go with the input.
+    pub files: Vec<GivenFile>,
 }
 
 /// Drives runs. Cheap to clone.
@@ -150,6 +155,8 @@ pub(crate) struct Shared {
     /// For the builtins that run at once.
     pub(crate) tools: ToolContext,
     pub(crate) checks: Checks,
+    /// Who reads files, and what they count there.
+    readers: Readers,
     agents: BTreeMap<AgentName, Arc<Agent>>,
     load_lines: BTreeMap<AgentName, Money>,
     environment: String,
@@ -256,6 +263,7 @@ impl Runtime {
             instants,
             tools,
             checks: Checks::default(),
+            readers: Readers::of(project),
             agents: plans.into_iter().map(|(name, plan)| (name, Arc::new(Agent::new(Arc::new(plan))))).collect(),
             load_lines: options.load_lines,
             environment: project.environment.clone(),
@@ -301,9 +309,9 @@ impl Runtime {
     fn begin(&self, new: &NewRun, observer: Observer) -> Result<(RunId, Driving), RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
         let entered = self.enter_new(run, &mut created)?;
-        let rendered = self.render(agent.clone(), &created)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
+        let rendered = self.render(agent.clone(), &created, &state)?;
         let created = Some(Event::Created(created));
         Ok((run, self.driving(entered, Tree::of(state), rendered, observer, created)))
     }
@@ -323,12 +331,12 @@ impl Runtime {
         run: RunId,
         observer: Observer,
     ) -> Result<RunState, RuntimeError> {
-        let (tree, created) = self.load_tree(run)?;
+        let (tree, created) = self.load_tree_with(run, |created| self.fetch_files(run, created))?;
         let root = tree.root();
         if root.state.is_ended() {
             return Ok(root.state);
         }
-        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created)?;
+        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created, root)?;
         failpoint::reach("run.resume");
         self.driving(entered, tree, rendered, observer, None).await
     }
@@ -476,17 +484,26 @@ impl Runtime {
         load(self.store(), run)
     }
 
-    /// A root and every run below it that hasn't ended, as their logs tell them.
+    /// A root and every run below it that hasn't ended, as their logs tell them; without the bytes of its files.
     ///
     /// # Errors
     /// There is no such run, it hangs below another, or a log is damaged.
     pub fn load_tree(&self, root: RunId) -> Result<(Tree, Created), RuntimeError> {
-        let log = self.store().events(root)?;
-        let Some(first) = log.first() else { return Err(RuntimeError::NoSuchRun { run: root }) };
-        let Event::Created(created) = &first.event else { return Err(RuntimeError::DamagedLog { run: root }) };
+        self.load_tree_with(root, |_| Ok(()))
+    }
+
+    fn load_tree_with(
+        &self,
+        root: RunId,
+        complete: impl FnOnce(&mut Created) -> Result<(), RuntimeError>,
+    ) -> Result<(Tree, Created), RuntimeError> {
+        let mut log = self.store().events(root)?;
+        let Some(first) = log.first_mut() else { return Err(RuntimeError::NoSuchRun { run: root }) };
+        let Event::Created(created) = &mut first.event else { return Err(RuntimeError::DamagedLog { run: root }) };
         if let Some(parent) = &created.parent {
             return Err(RuntimeError::SubAgent { run: root, root: parent.root });
         }
+        complete(created)?;
         let created = created.clone();
         let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run: root })?;
         let mut log = Some(log);
@@ -542,6 +559,7 @@ impl Runtime {
             stage_caps: plan.stage_caps(),
             thread: None,
             documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
+            files: self.0.readers.files(plan, &new.files)?,
         };
         Ok((self.0.clock.run_id(), created, agent))
     }
@@ -563,10 +581,10 @@ impl Runtime {
         labels
     }
 
-    fn render(&self, agent: Arc<Agent>, created: &Created) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
+    fn render(&self, agent: Arc<Agent>, created: &Created, run: &Run) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
         let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
-        let rendered = rendered.with_documents(created.documents.clone()).with_earlier(self.earlier(created)?);
+        let rendered = rendered.with_input_of(run).with_earlier(self.earlier(created)?);
         Ok((agent, rendered))
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Entered, Request, Runtime, RuntimeError, load};
 use crate::domain::event::{Created, EndState, THREAD, ThreadLink};
-use crate::domain::message::{Assistant, Message, Sent};
+use crate::domain::message::{Assistant, File, Message, Sent};
 use crate::domain::template;
 use crate::ids::RunId;
 use crate::store::{RunFilter, Store};
@@ -74,6 +74,7 @@ pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, Run
         let Some(output) = ended.and_then(|ended| ended.output.as_ref()) else { continue };
         let asked = template::render(&state.plan.prompt.user, &json!({ "input": before.input }))
             .map_err(|fault| RuntimeError::Prompt { agent: before.agent.clone(), fault })?;
+        let asked = with_names(asked, &before.files);
         let said = as_text(output);
         let room = left.unwrap_or_else(|| state.plan.context.history.0.saturating_mul(BYTES_PER_TOKEN));
         let bytes = u64::try_from(asked.len() + said.len()).unwrap_or(u64::MAX);
@@ -84,6 +85,12 @@ pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, Run
     }
     exchanges.reverse();
     Ok(exchanges.into_iter().flatten().collect())
+}
+
+/// What an earlier run was asked: files aren't sent again, but for their names.
+fn with_names(asked: String, files: &[File]) -> String {
+    let names: Vec<&str> = files.iter().map(File::name).collect();
+    if names.is_empty() { asked } else { format!("{asked}\n\n[with the files {}]", names.join(", ")) }
 }
 
 fn as_text(value: &Value) -> String {

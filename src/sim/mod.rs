@@ -29,6 +29,7 @@ mod fault;
 mod google;
 mod invoice;
 mod material;
+mod picture;
 mod rates;
 mod scenario;
 mod schema;
@@ -37,6 +38,8 @@ mod tariff;
 mod wire;
 
 pub use invoice::{Billed, Invoice, InvoiceError, LINES_KEPT_MAX, Line};
+/// What a file counts at a simulated provider.
+pub use picture::file_tokens;
 pub use rates::{Counts, PriceError, Rate, Rates, Serving, SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 pub use scenario::{SCENARIO_BYTES_MAX, Scenario, ScenarioError};
 

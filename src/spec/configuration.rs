@@ -25,6 +25,7 @@ use crate::spec::policy;
 use crate::spec::prices::{self, Imported};
 use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire, host, is_azure};
 use crate::spec::reader::{At, Node};
+use crate::units::Tokens;
 
 /// The `environment` label of a project that sets none.
 const ENVIRONMENT_DEFAULT: &str = "development";
@@ -394,6 +395,8 @@ fn stated(node: &Node<'_>, faults: &mut Faults) -> Option<(ModelName, Stated)> {
         images: node.boolean("images"),
         documents: node.boolean("documents"),
         sampling: node.boolean("sampling"),
+        image_tokens: node.count("image_tokens").map(|tokens| Tokens(tokens.value)),
+        document_tokens: node.count("document_tokens").map(|tokens| Tokens(tokens.value)),
     };
     Some((model, stated))
 }

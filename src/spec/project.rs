@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use crate::domain::ability::{Abilities, Stated};
 use crate::domain::budget::Budget;
 use crate::domain::limits::Limits;
+use crate::domain::message::Media;
 use crate::domain::policy::Approvals;
 use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
+use crate::domain::vision::tokens_max;
 use crate::ids::{ModelName, PolicyName, ProviderName};
 use crate::spec::google::priced_location;
 use crate::spec::limits::Ceilings;
 pub use crate::spec::policy::{Downgrade, Policy, Quality};
 use crate::spec::prices::Imported;
 use crate::units::Millis;
+use crate::units::Tokens;
 
 /// A project: the folder of `plimsoll.toml`, with `agents/` and `tools/` beside it.
 #[derive(Clone, Debug)]
@@ -117,6 +120,12 @@ impl ProviderConfig {
     pub fn abilities(&self, model: &ModelName) -> Abilities {
         let served = self.served(model);
         Abilities::of(&served, PriceBook::builtin().first_of(&served), self.models.get(model))
+    }
+
+    /// The most tokens that a file of this kind counts for one of its models; `None` where nobody says.
+    #[must_use]
+    pub fn file_tokens(&self, model: &ModelName, media: Media) -> Option<Tokens> {
+        tokens_max(&self.served(model), media, self.models.get(model))
     }
 
     /// The model that answers where this one is asked: Azure's base model of a deployment, else the model itself.

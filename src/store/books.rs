@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney};
+use crate::domain::message::File;
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
@@ -26,6 +27,8 @@ use crate::units::Timestamp;
 const ROLLUPS_KEPT_MAX: usize = 4_096;
 /// Plans that are known to be stored.
 const PLANS_KNOWN_MAX: usize = 1_024;
+/// Files that are known to be stored.
+const FILES_KNOWN_MAX: usize = 1_024;
 
 /// The open runs, and what the current group has changed.
 pub(crate) struct Books {
@@ -37,6 +40,9 @@ pub(crate) struct Books {
     changed: Vec<RollupKey>,
     plans: BTreeSet<PlanHash>,
     new_plans: Vec<(PlanHash, Arc<Plan>)>,
+    /// Files that are known to be stored, by their hash.
+    files: BTreeSet<String>,
+    new_files: Vec<File>,
     /// Entries of the audit log of this group.
     audit: Vec<AuditEntry>,
     audit_next: u64,
@@ -130,6 +136,8 @@ impl Books {
             changed: Vec::new(),
             plans: BTreeSet::new(),
             new_plans: Vec::new(),
+            files: BTreeSet::new(),
+            new_files: Vec::new(),
             audit: Vec::new(),
             audit_next,
             answers,
@@ -156,6 +164,7 @@ impl Books {
     pub(crate) fn record(&mut self, run: RunId, at: Timestamp, event: Event) -> Result<Recorded, StoreError> {
         let seq = if let Event::Created(created) = &event {
             self.refuse_twice(run)?;
+            self.keep_files(&created.files);
             let summary = RunSummary::start(run, at, created);
             let counted = Counted::of(created);
             self.runs.insert(run, Box::new(OpenRun::new(summary, counted)));
@@ -196,6 +205,19 @@ impl Books {
         }
     }
 
+    /// Takes the bytes of files in, unless they are known to be stored: many runs may be given the same.
+    fn keep_files(&mut self, files: &[File]) {
+        for file in files.iter().filter(|file| !file.data().is_empty()) {
+            if self.files.len() >= FILES_KNOWN_MAX {
+                self.files.clear();
+            }
+            if self.files.insert(file.sha256().to_owned()) {
+                self.bytes += file.data().len();
+                self.new_files.push(file.clone());
+            }
+        }
+    }
+
     /// Adds to the audit log; the entry is in the same batch as the change that it tells of.
     pub(crate) fn note(&mut self, at: Timestamp, by: Author, change: Change) {
         self.audit.push(AuditEntry { number: self.audit_next, at, by, change });
@@ -217,6 +239,11 @@ impl Books {
         for (hash, plan) in std::mem::take(&mut self.new_plans) {
             let key = keys::plan(&hash);
             let record = codec::seal_json(&key, &*plan)?;
+            batch.put(key, record);
+        }
+        for file in std::mem::take(&mut self.new_files) {
+            let key = keys::file(file.sha256());
+            let record = codec::seal_bytes(&key, &file.raw().unwrap_or_default());
             batch.put(key, record);
         }
         self.write_dirty(dirty, &mut batch)?;

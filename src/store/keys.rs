@@ -23,6 +23,8 @@ pub enum Table {
     Summary = 0x12,
     /// Plans: hash.
     Plan = 0x13,
+    /// Files that went with an input: SHA-256.
+    File = 0x14,
     /// Budget accounts: hash of budget and scope, start of the period.
     Budget = 0x20,
     /// The accounts and open reservations of a run, while it is open or holds money, and so the list of those: run.
@@ -46,12 +48,13 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::Meta, "the store's head"),
         (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
         (Self::Summary, "the summary"),
         (Self::Plan, "plan"),
+        (Self::File, "file"),
         (Self::Budget, "budget account"),
         (Self::Money, "the accounts and reservations"),
         (Self::Frozen, "frozen price"),
@@ -122,6 +125,11 @@ pub(crate) fn summary(run: RunId) -> Vec<u8> {
 
 pub(crate) fn plan(plan: &PlanHash) -> Vec<u8> {
     key(Table::Plan, &[plan.as_str().as_bytes()])
+}
+
+/// Where a file lies, by its SHA-256 in hexadecimal digits.
+pub(crate) fn file(sha256: &str) -> Vec<u8> {
+    key(Table::File, &[sha256.as_bytes()])
 }
 
 /// Where a budget account lies. All periods of one budget and scope follow each other.
@@ -254,7 +262,7 @@ pub fn describe(key: &[u8]) -> String {
         Table::Pack | Table::Summary | Table::Money | Table::ByState | Table::ByLabel => {
             run_at_end(key).map_or_else(|| format!("{name} {}", hex()), |run| format!("{name} of run {run}"))
         }
-        Table::Plan => format!("plan {}", String::from_utf8_lossy(&key[1..])),
+        Table::Plan | Table::File => format!("{name} {}", String::from_utf8_lossy(&key[1..])),
         Table::Meta => (*name).to_owned(),
         Table::Audit => {
             audit_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))

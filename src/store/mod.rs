@@ -299,6 +299,14 @@ impl Store {
         read::plan(&*self.shared()?.reader.view()?, hash)
     }
 
+    /// The bytes of a file that went with an input, by its SHA-256 in hexadecimal digits.
+    ///
+    /// # Errors
+    /// When its record is damaged.
+    pub fn file(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        read::file(&*self.shared()?.reader.view()?, sha256)
+    }
+
     /// Every budget account of every period, and the accounts of runs that are open or hold money.
     ///
     /// # Errors

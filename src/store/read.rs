@@ -172,6 +172,12 @@ pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, Sto
     view.get(&key)?.map(|record| codec::open_json(&key, &record)).transpose()
 }
 
+/// The bytes of a file, by its hash.
+pub(crate) fn file(view: &dyn View, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let key = keys::file(sha256);
+    view.get(&key)?.map(|record| codec::open(&key, &record).map(<[u8]>::to_vec)).transpose()
+}
+
 pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Rollup>, StoreError> {
     let place = keys::rollup(key.0, &key.1);
     let Some(record) = reader.view()?.get(&place)? else { return Ok(None) };

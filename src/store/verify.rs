@@ -79,6 +79,18 @@ fn compare_freezes(reader: &dyn Reader) -> Result<(), StoreError> {
     })
 }
 
+/// What a run was given is kept with it.
+fn has_files(view: &dyn View, run: RunId, log: &[Recorded]) -> Result<(), StoreError> {
+    let files = log.first().and_then(|first| created(&first.event)).map_or(&[][..], |created| &created.files);
+    for file in files {
+        if read::file(view, file.sha256())?.and_then(|bytes| file.with_data(&bytes)).is_none() {
+            let why = format!("file `{}` of run {run} is missing, or another than it was given", file.name());
+            return Err(StoreError::damaged(why));
+        }
+    }
+    Ok(())
+}
+
 impl Audit {
     fn run(
         &mut self,
@@ -105,6 +117,7 @@ impl Audit {
             self.book(&log, paths);
         }
         self.pair_ends(&folded, &log)?;
+        has_files(&*view, run, &log)?;
         orphaned(&*view, &folded, live)?;
         self.done.runs += 1;
         self.done.events += u64::from(folded.events);

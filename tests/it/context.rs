@@ -96,7 +96,7 @@ static SYSTEM: LazyLock<Sent> = LazyLock::new(|| Message::System { text: "You an
 static USER: LazyLock<Sent> = LazyLock::new(|| Message::User { text: "Where is order 1042?".into() }.into());
 
 fn draft(turns: &[Sent]) -> Draft<'_> {
-    Draft { system: Some(&SYSTEM), earlier: &[], user: &USER, documents: None, summary: None, turns }
+    Draft { system: Some(&SYSTEM), earlier: &[], user: &USER, files: &[], documents: None, summary: None, turns }
 }
 
 fn result_texts(fitted: &Fitted) -> Vec<&str> {

@@ -10,6 +10,7 @@ mod context;
 mod each;
 mod fallbacks;
 mod fan_out;
+mod files;
 mod floors;
 mod gemini;
 mod gemini_runs;

@@ -253,6 +253,7 @@ fn hoarder(run: RunId) -> Op {
         stage_caps: Default::default(),
         thread: None,
         documents: None,
+        files: vec![],
     };
     let reserved = Reserved {
         reservation: ReservationId { run, number: 0 },

@@ -31,6 +31,7 @@ async fn the_shipped_agent_answers_a_ticket_and_its_ledger_equals_the_invoice() 
         input: json!({"ticket": "Hello, where is my order 48213? It should have come last week."}),
         labels: Labels::new(),
         key: None,
+        files: vec![],
     };
     let (run, state) = runtime.run(&new, silent()).await.expect("it runs");
     for recorded in runtime.store().events(run).expect("a log") {

@@ -9,6 +9,7 @@ use plimsoll::cli::project::{price_rows, project_rows, sim_deployments, sim_pric
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Call, Ended, Event, Labels, ModelCall, Recorded, Reserved, RunState, Settled};
 use plimsoll::domain::limits::Refusal;
+use plimsoll::domain::message::GivenFile;
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::{PriceBook, PriceRow};
 use plimsoll::domain::run::Run;
@@ -174,6 +175,14 @@ impl World {
         self.told(run)
     }
 
+    /// Runs agent `a` once with these files.
+    pub(crate) async fn run_with_files(&self, files: Vec<GivenFile>) -> Told {
+        let new = NewRun { files, ..new_run(Labels::new()) };
+        let run = tokio::time::timeout(TEST_TIME_MAX, self.runtime.run(&new, silent()));
+        let (run, _) = run.await.expect("it ends in time").expect("it runs");
+        self.told(run)
+    }
+
     /// Runs agent `a` many times at once.
     pub(crate) async fn run_many(&self, count: usize) -> Vec<Told> {
         let mut tasks = JoinSet::new();
@@ -277,7 +286,7 @@ impl Told {
 }
 
 pub(crate) fn new_run(labels: Labels) -> NewRun {
-    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None }
+    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None, files: vec![] }
 }
 
 fn load(folder: &Path, answering: Answering) -> (Project, BTreeMap<AgentName, Plan>) {

@@ -31,11 +31,12 @@ pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exi
     if !arguments.dry_run && !project::is_simulated(&project, nobody_bills) {
         project::keys_are_there(&project, &plan)?;
     }
+    let files = arguments.file.iter().map(|path| input::read_file(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(file) = &arguments.each {
-        return each::each(context, arguments, &project, plan, labels, file);
+        return each::each(context, arguments, &project, plan, each::Shared { labels, files }, file);
     }
     let input = read_input(&plan, arguments.input.as_deref())?;
-    let new = NewRun { agent: plan.agent.clone(), input, labels, key: None };
+    let new = NewRun { agent: plan.agent.clone(), input, labels, key: None, files };
     if arguments.dry_run {
         return dry_run::dry_run(context, arguments, &project, plan, &new);
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::context::{DocumentPiece, Draft, Fitted, Measure, Sizer, head, without_middle};
+use crate::domain::context::{DocumentPiece, Draft, Fitted, Measure, Sizer, without_middle};
 use crate::domain::event::{BoundMethod, Cut, Pot};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::message::{Message, Pots, Sent};
@@ -32,15 +32,34 @@ pub struct LandingRoom {
     pub declared: Declared,
 }
 
-/// The request for the last answer: instructions and input whole, then the newest of the conversation that fits.
+/// The request for the last answer: instructions and input whole, then the newest of the conversation that fits. Files of the
+/// input go with it where all of them fit, else their names.
 ///
 /// The sizer's fixed part must be that of a request without tools.
 ///
 /// # Errors
 /// A refusal of [`LimitKind::LandingTokens`]: instructions and input alone don't fit.
 pub fn landing(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> Result<Fitted, Box<Refusal>> {
-    let parts = parts(draft);
-    let by_bytes = Telling { draft, parts: &parts, measure: Measure { sizer, method: BoundMethod::Bytes } };
+    let without = Draft { files: &[], ..*draft };
+    let (told_by_name, draft) = match files_fit(draft, room, sizer) {
+        true => (&[][..], draft),
+        false => (draft.files, &without),
+    };
+    let mut parts = parts(draft);
+    parts.splice(0..0, told_by_name.iter().map(named));
+    let mut fitted = told_within(draft, &parts, room, sizer)?;
+    let measure = Measure { sizer, method: fitted.method };
+    fitted.cuts.splice(0..0, told_by_name.iter().map(|file| left_out(file, measure)));
+    Ok(fitted)
+}
+
+fn told_within(
+    draft: &Draft<'_>,
+    parts: &[Part],
+    room: &LandingRoom,
+    sizer: &dyn Sizer,
+) -> Result<Fitted, Box<Refusal>> {
+    let by_bytes = Telling { draft, parts, measure: Measure { sizer, method: BoundMethod::Bytes } };
     if by_bytes.size(0) <= room.tokens {
         return Ok(by_bytes.told(0, None));
     }
@@ -59,8 +78,8 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
     let words = Tokens(WORDS_BYTES_MAX);
     let bound = |method| {
         let measure = Measure { sizer, method };
-        let base = Telling { draft, parts: &[], measure }.size(0);
-        let told = draft.earlier.iter().chain(draft.summary).chain(draft.turns);
+        let base = Telling { draft: &Draft { files: &[], ..*draft }, parts: &[], measure }.size(0);
+        let told = draft.files.iter().chain(draft.earlier).chain(draft.summary).chain(draft.turns);
         let mut sizes = told.map(|message| measure.message(message).plus(words));
         // Above the room the sum doesn't matter, however long the conversation is.
         let least = base.plus(words).plus(documents_bound(draft, measure));
@@ -77,6 +96,27 @@ pub fn landing_bound(draft: &Draft<'_>, room: &LandingRoom, method: BoundMethod,
         Some(_) => bound(BoundMethod::Tokens),
         None => bound(BoundMethod::Bytes),
     }
+}
+
+/// True where instructions and input fit with all files of the input.
+fn files_fit(draft: &Draft<'_>, room: &LandingRoom, sizer: &dyn Sizer) -> bool {
+    let fit = |method| Telling { draft, parts: &[], measure: Measure { sizer, method } }.size(0) <= room.tokens;
+    let by_tokens = || sizer.fixed_tokens().is_some() && fit(BoundMethod::Tokens);
+    draft.files.is_empty() || fit(BoundMethod::Bytes) || by_tokens()
+}
+
+fn name_of(file: &Message) -> &str {
+    if let Message::File(file) = file { file.name() } else { "" }
+}
+
+/// A file of the input that isn't sent again, in words.
+fn named(file: &Sent) -> Part {
+    let text = format!("You were given the file {}, which isn't shown again", name_of(file));
+    Part { text, pot: Pot::Instructions, what: format!("the name of {}", name_of(file)) }
+}
+
+fn left_out(file: &Sent, measure: Measure<'_>) -> Cut {
+    Cut { pot: Pot::Instructions, what: format!("file {}", name_of(file)), tokens: measure.message(file) }
 }
 
 fn refuse(room: &LandingRoom, telling: &Telling<'_>, needed: Tokens) -> Box<Refusal> {
@@ -163,7 +203,8 @@ impl Telling<'_> {
             shorter.into_iter().chain(self.parts[from..].iter().map(|part| part.text.as_str())).collect();
         let findings = if told.is_empty() { String::new() } else { format!("{BEFORE_FINDINGS}{}", told.join(BETWEEN)) };
         let user = format!("{}{findings}{BETWEEN}{LANDING_ASK}", self.draft.user.text());
-        head(&Draft { user: &said(user), documents: None, summary: None, earlier: &[], ..*self.draft })
+        let before = self.draft.system.into_iter().chain(self.draft.files);
+        before.cloned().chain([said(user)]).collect()
     }
 
     fn cuts(&self, from: usize, shorter: Option<&str>) -> Vec<Cut> {

@@ -45,6 +45,8 @@ pub struct Draft<'a> {
     pub earlier: &'a [Sent],
     /// The rendered user text: the input.
     pub user: &'a Sent,
+    /// Files that go out before it: part of the input, so never cut.
+    pub files: &'a [Sent],
     /// What goes with the input, if the run has documents.
     pub documents: Option<Attached<'a>>,
     /// What stands for the turns that aren't sent any more.
@@ -208,7 +210,10 @@ struct Piece {
 /// A draft with the size of each part.
 struct Measured<'a> {
     measure: Measure<'a>,
-    head: Vec<Sent>,
+    system: Option<&'a Sent>,
+    files: &'a [Sent],
+    /// The input, behind its documents.
+    user: Sent,
     earlier: &'a [Sent],
     summary: Option<&'a Sent>,
     turns: &'a [Sent],
@@ -219,10 +224,10 @@ struct Measured<'a> {
 
 impl<'a> Measured<'a> {
     fn of(draft: &Draft<'a>, measure: Measure<'a>) -> Self {
-        let head = head(draft);
+        let user = draft.documents.map_or(draft.user, |attached| attached.message);
         let size = |message: &Sent| measure.message(message);
-        let bare = draft.system.into_iter().chain([draft.user]).map(size).sum::<Tokens>();
-        let documents = head.iter().map(size).sum::<Tokens>().left_after(bare);
+        let bare = draft.system.into_iter().chain(draft.files).chain([draft.user]).map(size).sum::<Tokens>();
+        let documents = size(user).left_after(size(draft.user));
         let mut pots = Pots { instructions: bare.plus(measure.fixed()), documents, ..Pots::default() };
         pots.history = draft.summary.map(size).unwrap_or_default();
         pots.history = pots.history.plus(draft.earlier.iter().map(size).sum());
@@ -231,7 +236,8 @@ impl<'a> Measured<'a> {
             *pot = pot.plus(measure.message(message));
         }
         let left_out = draft.documents.and_then(|attached| attached.documents.cut()).into_iter().collect();
-        Self { measure, head, earlier: draft.earlier, summary: draft.summary, turns: draft.turns, pots, left_out }
+        let Draft { system, earlier, files, summary, turns, .. } = *draft;
+        Self { measure, system, files, user: user.clone(), earlier, summary, turns, pots, left_out }
     }
 
     /// Without the oldest runs of the thread, as long as the history is longer than its pot.
@@ -254,11 +260,9 @@ impl<'a> Measured<'a> {
     }
 
     /// All that comes before the turns.
-    fn opening(&mut self) -> Vec<Sent> {
-        let mut opening = std::mem::take(&mut self.head);
-        let user = opening.pop();
-        opening.extend(self.earlier.iter().chain(&user).chain(self.summary).cloned());
-        opening
+    fn opening(&self) -> Vec<Sent> {
+        let before = self.system.into_iter().chain(self.earlier).chain(self.files);
+        before.chain([&self.user]).chain(self.summary).cloned().collect()
     }
 
     /// With the best documents that fit their pot, and what is left beside the instructions and `needed`.
@@ -271,9 +275,7 @@ impl<'a> Measured<'a> {
         let kept = attached.documents.within(draft.user, left, self.measure);
         self.left_out = kept.cut().into_iter().collect();
         self.pots.documents = kept.size(draft.user, self.measure);
-        let message = if kept.pieces.is_empty() { draft.user.clone() } else { kept.before(draft.user) };
-        self.head.pop();
-        self.head.push(message);
+        self.user = if kept.pieces.is_empty() { draft.user.clone() } else { kept.before(draft.user) };
         self
     }
 
@@ -296,14 +298,14 @@ impl<'a> Measured<'a> {
     }
 
     /// The request as it is, nothing cut but what is cut already.
-    fn whole(mut self) -> Fitted {
+    fn whole(self) -> Fitted {
         let mut messages = self.opening();
         messages.extend(self.turns.iter().cloned());
         Fitted { messages, pots: self.pots, cuts: self.left_out, method: self.measure.method }
     }
 
     /// The request with what is left of its turns.
-    fn with(mut self, pieces: Vec<Piece>, cuts: Vec<Cut>) -> Fitted {
+    fn with(self, pieces: Vec<Piece>, cuts: Vec<Cut>) -> Fitted {
         let mut pots = Pots { history: self.kept_history(), tool_output: Tokens::ZERO, ..self.pots };
         for piece in &pieces {
             let pot = if is_tool_answer(&piece.message) { &mut pots.tool_output } else { &mut pots.history };
@@ -314,12 +316,6 @@ impl<'a> Measured<'a> {
         let cuts = self.left_out.into_iter().chain(cuts).collect();
         Fitted { messages, pots, cuts, method: self.measure.method }
     }
-}
-
-/// System text, if there is one, and the input with its documents.
-fn head(draft: &Draft<'_>) -> Vec<Sent> {
-    let user = draft.documents.map_or(draft.user, |attached| attached.message);
-    draft.system.into_iter().chain([user]).cloned().collect()
 }
 
 fn is_tool_answer(message: &Message) -> bool {

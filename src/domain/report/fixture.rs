@@ -129,6 +129,7 @@ impl Log {
                 stage_caps: Default::default(),
                 thread: None,
                 documents: None,
+                files: vec![],
             }),
         );
         log

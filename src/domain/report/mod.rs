@@ -31,8 +31,8 @@ pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use growth::Growth;
 pub use standing::LimitStanding;
 pub use trace::{
-    AttemptCall, AttemptLine, ChildLine, CostState, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry, ToolLine,
-    Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, FileLine, Gave, ModelLine, ReplyLine, StepLine, TimelineEntry,
+    ToolLine, Trace,
 };
 
 /// A run from its whole log; `None` where the log doesn't begin with the run's creation.

@@ -1,6 +1,9 @@
 //! The trace of one run: everything that it did, what each attempt cost, and what each limit stood at.
 
+mod file;
 mod fold;
+
+pub use file::FileLine;
 
 use std::sync::Arc;
 
@@ -50,6 +53,9 @@ pub struct Trace {
     pub simulated: bool,
     /// Its input.
     pub input: Value,
+    /// The files that go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileLine>,
     /// What it is expected to cost, where the agent says so.
     pub expected_usd: Option<Money>,
     /// Until when it waits for a person at most, where it does.
@@ -531,6 +537,7 @@ impl Trace {
             key: created.key.clone(),
             simulated: created.simulated,
             input: created.input.clone(),
+            files: created.files.iter().map(FileLine::of).collect(),
             expected_usd: created.expected,
             waits_until: None,
             refusal,

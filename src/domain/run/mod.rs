@@ -29,7 +29,7 @@ use serde_json::Value;
 use crate::domain::context::Documents;
 use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, Spent, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
-use crate::domain::message::{Assistant, Sent};
+use crate::domain::message::{Assistant, Message, Sent};
 use crate::domain::plan::{Plan, StageKind};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
@@ -80,6 +80,8 @@ pub struct Run {
     pub simulated: bool,
     /// The documents that go with its input.
     pub documents: Option<Arc<Documents>>,
+    /// The files that go with its input, as messages.
+    pub files: Arc<[Sent]>,
     /// What it hangs below; `None` for a root.
     pub parent: Option<Parent>,
     /// Where it stands.
@@ -158,6 +160,7 @@ impl Run {
             labels: created.labels.clone(),
             simulated: created.simulated,
             documents: created.documents.clone(),
+            files: created.files.iter().cloned().map(|file| Sent::from(Message::File(file))).collect(),
             parent: created.parent.clone(),
             state: RunState::Queued,
             counters: Counters::default(),

@@ -197,6 +197,7 @@ fn rest(config: &ProviderConfig, request: &Request) -> Result<Map<String, Value>
         rest.insert("toolConfig".into(), json!({"functionCallingConfig": choice(&request.tool_choice)}));
     }
     let mut generation = generation(request)?;
+    generation.extend(resolution(request).map(|word| ("mediaResolution".to_owned(), word.into())));
     if let Some(output) = request.output.as_deref().filter(|_| asked.is_none()) {
         with_schema(&mut generation, output);
     }
@@ -215,6 +216,14 @@ fn rest(config: &ProviderConfig, request: &Request) -> Result<Map<String, Value>
         rest.insert("continuationToken".into(), token.clone());
     }
     Ok(rest)
+}
+
+/// How closely files are looked at, where there are some: pinned, since what an image counts goes by it. Before Gemini 3 a
+/// closer look counts crops without a bound.
+fn resolution(request: &Request) -> Option<&'static str> {
+    let has_files = request.messages.iter().any(|message| matches!(**message, Message::File(_)));
+    let is_flat = thinking::is_since(request.model.model(), 3);
+    has_files.then_some(if is_flat { "MEDIA_RESOLUTION_HIGH" } else { "MEDIA_RESOLUTION_MEDIUM" })
 }
 
 /// Whether the answer's form is asked for by the wire's own means. Models before Gemini 3 refuse that beside functions:

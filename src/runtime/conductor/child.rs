@@ -45,6 +45,7 @@ impl Conductor {
             stage_caps: plan.stage_caps(),
             thread: None,
             documents,
+            files: vec![],
         };
         let child = self.shared.clock.run_id();
         self.agents.insert(child, agent);

@@ -261,8 +261,9 @@ impl Conductor {
                 Rendered::at(run, &agent.forms, place).map(|rendered| rendered.with_earlier_of(&self.own.rendered))
             }
             Some(place) => Rendered::at(run, &agent.forms, place),
-            None => Rendered::of(&run.plan, agent.forms.own.clone(), &run.input)
-                .map(|rendered| rendered.with_documents(run.documents.clone())),
+            None => {
+                Rendered::of(&run.plan, agent.forms.own.clone(), &run.input).map(|rendered| rendered.with_input_of(run))
+            }
         };
         rendered.map_err(|error| format!("its prompt can't be rendered: {error}"))
     }

@@ -198,6 +198,7 @@ impl Player<'_> {
             stage_caps: plan.stage_caps(),
             thread: None,
             documents: created.documents.clone(),
+            files: vec![],
         };
         self.agents.insert(run, Arc::<Agent>::clone(&agent));
         now == *created

@@ -176,6 +176,7 @@ impl<'a> Player<'a> {
         }
         let talk = Rendered::of(&log.plan, agent.forms.own.clone(), &created.input);
         let talk = talk.map_err(|fault| Difference::of_log(root, &format!("its prompt can't be rendered: {fault}")))?;
+        let run = Run::new(root, log.plan.clone(), created, first.at);
         let mut own = OwnAccounts::default();
         own.apply(root, &first.event);
         let mut player = Self {
@@ -183,10 +184,10 @@ impl<'a> Player<'a> {
             desk: desk.clone(),
             in_force: desk.clone(),
             checks,
-            tree: Tree::of(Run::new(root, log.plan.clone(), created, first.at)),
+            talk: talk.with_input_of(&run).with_earlier(log.history()),
+            tree: Tree::of(run),
             own,
             agents: BTreeMap::from([(root, agent)]),
-            talk: talk.with_documents(created.documents.clone()).with_earlier(log.history()),
             talks: BTreeMap::new(),
             places: BTreeMap::from([(root, 1)]),
             open: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::sim::chat::{BadRequest, Message};
+use crate::sim::picture::{self, Look};
 
 /// The longest name of a function or schema.
 const NAME_BYTES_MAX: usize = 64;
@@ -107,4 +108,17 @@ fn all_answered(open: &[&str], index: usize) -> Result<(), BadRequest> {
     }
     let text = format!("each of `tool_calls` needs a `tool` message right behind it; without one: {}", open.join(", "));
     Err(BadRequest::at(format!("messages[{index}]"), text))
+}
+
+/// Tokens of a file in an address that holds it.
+pub(crate) fn file_tokens(model: &str, url: Option<&str>, detail: Option<&str>, at: &str) -> Result<u64, BadRequest> {
+    let look = Look::of(detail).ok_or_else(|| BadRequest::at(at, "the detail is `auto`, `low` or `high`"))?;
+    let file = url.and_then(picture::of_url);
+    let (media, data) =
+        file.ok_or_else(|| BadRequest::at(at, "the simulator takes files as `data:` addresses only"))?;
+    let tokens = picture::tokens(model, media, data, look);
+    tokens.ok_or_else(|| BadRequest {
+        code: Some("invalid_image_format"),
+        ..BadRequest::at(at, "this is no file that the model reads")
+    })
 }

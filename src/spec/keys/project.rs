@@ -5,7 +5,7 @@ use crate::spec::flavour;
 
 use super::agent::{CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX};
 use super::price::PRICE;
-use super::{AGENT_LIMITS, CEILING_LIMITS, Kind, Section, TIME_MAX, optional, required};
+use super::{AGENT_LIMITS, CEILING_LIMITS, COUNT_MAX, Kind, Section, TIME_MAX, optional, required};
 use crate::units::Millis;
 
 /// The words of `per`.
@@ -284,6 +284,16 @@ static MODEL: Section = Section {
         optional("images", Kind::Boolean, "It sees images"),
         optional("documents", Kind::Boolean, "It reads documents as files"),
         optional("sampling", Kind::Boolean, "It takes a temperature"),
+        optional(
+            "image_tokens",
+            Kind::Count { min: 1, max: COUNT_MAX },
+            "The most tokens that one image counts, where that isn't known: what is set aside for each",
+        ),
+        optional(
+            "document_tokens",
+            Kind::Count { min: 1, max: COUNT_MAX },
+            "The most tokens that one document counts: without it none is sent, since nobody else can know",
+        ),
     ],
 };
 

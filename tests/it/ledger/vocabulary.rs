@@ -77,6 +77,7 @@ pub(super) fn created(birth: Birth) -> Event {
         stage_caps: birth.stage_caps,
         thread: None,
         documents: None,
+        files: vec![],
     })
 }
 

@@ -7,10 +7,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use plimsoll::domain::message::Media;
 use plimsoll::domain::pricing::{
     CacheWrites, During, Factor, Factors, Fee, Fees, PriceBook, PriceRow, Served, ServiceTier, Terms, Usage,
 };
-use plimsoll::sim::{Counts, Rates, Serving};
+use plimsoll::domain::vision::tokens_max;
+use plimsoll::sim::{Counts, Rates, Serving, file_tokens};
 use plimsoll::units::{Timestamp, Tokens};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -42,6 +46,8 @@ struct Drawn {
     parts: [u64; 3],
     output: (u32, u32, u32),
     spare: (u64, u32),
+    /// Width and height of the images that go with it.
+    images: Vec<(u32, u32)>,
     minute: u64,
     /// How long it took.
     minutes: u64,
@@ -65,6 +71,17 @@ fn length() -> impl Strategy<Value = Length> {
     ]
 }
 
+/// Of an image: small, large, long and thin, and about where families begin to scale down.
+fn side_lengths() -> impl Strategy<Value = (u32, u32)> {
+    let side = || prop_oneof![1u32..64, 1u32..5_000, Just(1_568u32), Just(2_576u32), 1u32..65_536];
+    (side(), side())
+}
+
+/// The head of an image in base64: all that anybody looks at here.
+pub(super) fn png((width, height): (u32, u32)) -> String {
+    STANDARD.encode([&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], &width.to_be_bytes(), &height.to_be_bytes()].concat())
+}
+
 fn drawn() -> impl Strategy<Value = Drawn> {
     let writes = prop_oneof![Just(CacheWrites::Never), Just(CacheWrites::Short), Just(CacheWrites::Long)];
     // Often none, and often the whole prompt.
@@ -77,24 +94,27 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     (
         (indexes, writes, any::<bool>(), any::<[bool; 2]>(), any::<[bool; 2]>()),
         ([unit(), unit(), unit(), unit()], length(), [part(), part(), part()]),
-        (output, spare, when),
+        (output, spare, when, prop::collection::vec(side_lengths(), 0..4)),
     )
-        .prop_map(|((indexes, writes, pinned, may, apply), (units, prompt, parts), (output, spare, when))| Drawn {
-            row: indexes.0,
-            writes,
-            pinned,
-            tier: indexes.1,
-            endpoint: indexes.2,
-            may,
-            apply,
-            units,
-            prompt,
-            parts,
-            output,
-            spare,
-            minute: when.0,
-            minutes: when.1,
-        })
+        .prop_map(
+            |((indexes, writes, pinned, may, apply), (units, prompt, parts), (output, spare, when, images))| Drawn {
+                row: indexes.0,
+                writes,
+                pinned,
+                tier: indexes.1,
+                endpoint: indexes.2,
+                may,
+                apply,
+                units,
+                prompt,
+                parts,
+                output,
+                spare,
+                images,
+                minute: when.0,
+                minutes: when.1,
+            },
+        )
 }
 
 impl Drawn {
@@ -190,7 +210,17 @@ fn met(drawn: &Drawn) -> (PriceRow, Option<Factor>) {
 
 fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseError> {
     let (row, place) = met(drawn);
-    let counts = drawn.counts(&row);
+    let mut counts = drawn.counts(&row);
+    // Images count on both sides, where anybody says what they count.
+    let mut seen_at_most = 0;
+    if let Some(most) = tokens_max(&row.model, Media::Png, None) {
+        for image in &drawn.images {
+            let tokens = file_tokens(row.model.model(), "image/png", &png(*image)).expect("an image");
+            prop_assert!(tokens <= most.0, "{}: {tokens} of {image:?}", row.model);
+            (counts.prompt, seen_at_most) = (counts.prompt + tokens, seen_at_most + most.0 - tokens);
+        }
+        seen.note("images", !drawn.images.is_empty());
+    }
     let (max_output, ..) = drawn.output;
     let has = |flags: &[bool; 2], index: usize| flags[index] && row.multipliers.contains_key(&REPORTED[index]);
     let may: Factors = (0..2).filter(|index| has(&drawn.may, *index)).map(|index| REPORTED[index]).collect();
@@ -207,7 +237,9 @@ fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseEr
     let terms = Terms { cache_writes: drawn.writes, service_tier, factors: may, ..Terms::default() };
 
     // What is reserved.
-    let bound = row.bound_with(Tokens(counts.prompt + drawn.spare.0), terms, fees.0).expect("every unit has a price");
+    let bound = row
+        .bound_with(Tokens(counts.prompt + seen_at_most + drawn.spare.0), terms, fees.0)
+        .expect("every unit has a price");
     let reserved = bound.worst_case(max_output + drawn.spare.1);
 
     // What the provider bills, at some minute of the call.

@@ -96,6 +96,7 @@ pub(super) fn created(plan: &Plan) -> Created {
         stage_caps: Default::default(),
         thread: None,
         documents: None,
+        files: vec![],
     }
 }
 

@@ -94,6 +94,7 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         stage_caps: Default::default(),
         thread: None,
         documents: None,
+        files: vec![],
     })
 }
 

@@ -31,6 +31,7 @@ use crate::cli::render::text::{one_line, percent};
 use crate::cli::session::{Session, Stopping, block_on};
 use crate::cli::tally::{Bar, Tally};
 use crate::domain::event::{Labels, RunState, THREAD};
+use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
 use crate::domain::report::{BudgetTable, RunDocument};
 use crate::ids::RunId;
@@ -39,6 +40,8 @@ use crate::spec::project::Project;
 
 /// Stands in a job's hash before the name of a field; no label is called so.
 const THREAD_FROM: &str = "--thread-from";
+/// The same before the hash of a file.
+const FILE: &str = "--file";
 /// The most characters of an answer that stand in a line of text, and the fewest on a terminal.
 const ANSWER_CHARS_MAX: usize = 200;
 const ANSWER_CHARS_MIN: usize = 16;
@@ -83,14 +86,23 @@ enum Outcome {
     Fatal(CliError),
 }
 
+/// What all lines have in common.
+pub(super) struct Shared {
+    /// Their labels.
+    pub(super) labels: Labels,
+    /// The files that go with each.
+    pub(super) files: Vec<GivenFile>,
+}
+
 pub(super) fn each(
     context: &Context<'_>,
     arguments: &RunArguments,
     project: &Project,
     plan: Plan,
-    labels: Labels,
+    shared: Shared,
     file: &Path,
 ) -> Result<Exit, CliError> {
+    let Shared { labels, files } = shared;
     let thread_from = thread_field(arguments, &plan, &labels)?;
     let lines = Lines::open(file)?;
     let plan = Arc::new(plan);
@@ -111,9 +123,10 @@ pub(super) fn each(
             runtime: session.runtime.clone(),
             stopping: session.stopping(),
             project,
-            job: job(&lines.hash, &project.environment, &labels, thread_from.as_ref()),
+            job: job(&lines.hash, &project.environment, &labels, &files, thread_from.as_ref()),
             plan,
             labels,
+            files,
             thread_from,
             turnstile: Turnstile::default(),
             held: BTreeMap::new(),
@@ -154,10 +167,17 @@ fn thread_field(arguments: &RunArguments, plan: &Plan, labels: &Labels) -> Resul
 
 /// What a line's key begins with. The same file for another tenant, or in another environment, is another job; the store
 /// keeps agents apart. What the agent's file says is left out: a mended agent goes on with the same job.
-fn job(file: &str, environment: &str, labels: &Labels, thread_from: Option<&ThreadField>) -> String {
+fn job(
+    file: &str,
+    environment: &str,
+    labels: &Labels,
+    files: &[GivenFile],
+    thread_from: Option<&ThreadField>,
+) -> String {
     let mut hasher = Sha256::new();
     let thread = thread_from.map(|field| (THREAD_FROM, field.name()));
-    for (name, value) in [("environment", environment)].into_iter().chain(pairs(labels)).chain(thread) {
+    let files = files.iter().map(|file| (FILE, file.sha256()));
+    for (name, value) in [("environment", environment)].into_iter().chain(pairs(labels)).chain(files).chain(thread) {
         // Neither has a control character.
         hasher.update(format!("{name}\0{value}\0"));
     }
@@ -188,6 +208,7 @@ struct Batch<'a> {
     job: String,
     plan: Arc<Plan>,
     labels: Labels,
+    files: Vec<GivenFile>,
     thread_from: Option<ThreadField>,
     turnstile: Turnstile<Ready>,
     /// Threads with a run that stays open, and why: their further lines keep their order, and are for a later command.
@@ -267,7 +288,7 @@ impl Batch<'_> {
                 let key = Some(format!("{}:{number}", self.job));
                 let mut labels = self.labels.clone();
                 labels.extend(thread.iter().map(|id| (THREAD.to_owned(), id.clone())));
-                let new = NewRun { agent: self.plan.agent.clone(), input, labels, key };
+                let new = NewRun { agent: self.plan.agent.clone(), input, labels, key, files: self.files.clone() };
                 let (runtime, observer, ended) = (self.runtime.clone(), self.bar.observer(), self.ended);
                 tasks.spawn(async move {
                     let outcome = drive(&runtime, &new, ended, observer).await;
@@ -426,6 +447,8 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::NoSuchAgent { .. }
         | RuntimeError::NoSuchRun { .. }
         | RuntimeError::DamagedLog { .. }
+        | RuntimeError::Files { .. }
+        | RuntimeError::FileMissing { .. }
         | RuntimeError::Driven { .. }
         | RuntimeError::Answer { .. }
         | RuntimeError::SubAgent { .. }
@@ -443,20 +466,23 @@ mod tests {
         let labels = |pairs: &[(&str, &str)]| -> Labels {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
+        let photo = |text: &str| GivenFile::of("a.gif", format!("GIF89a {text}").as_bytes()).expect("a file");
         let acme = [("case", "1"), ("tenant", "acme")];
         let jobs = [
-            job("f00", "test", &labels(&[]), None),
-            job("f01", "test", &labels(&[]), None),
-            job("f00", "production", &labels(&[]), None),
-            job("f00", "test", &labels(&acme), None),
-            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")]), None),
-            job("f00", "test", &labels(&[("case", "1")]), None),
-            job("f00", "test", &labels(&[]), Some(&ThreadField::named("case"))),
+            job("f00", "test", &labels(&[]), &[], None),
+            job("f01", "test", &labels(&[]), &[], None),
+            job("f00", "production", &labels(&[]), &[], None),
+            job("f00", "test", &labels(&acme), &[], None),
+            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")]), &[], None),
+            job("f00", "test", &labels(&[("case", "1")]), &[], None),
+            job("f00", "test", &labels(&[]), &[photo("one")], None),
+            job("f00", "test", &labels(&[]), &[photo("two")], None),
+            job("f00", "test", &labels(&[]), &[], Some(&ThreadField::named("case"))),
         ];
         assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), jobs.len(), "{jobs:?}");
         let turned = [acme[1], acme[0]];
         assert_eq!(
-            job("f00", "test", &labels(&turned), None),
+            job("f00", "test", &labels(&turned), &[], None),
             jobs[3],
             "the order in which labels are given is nothing"
         );

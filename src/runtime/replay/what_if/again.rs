@@ -13,9 +13,9 @@ use super::record::{Record, Try, TryEnd};
 use crate::clock::Clock;
 use crate::domain::context::Documents;
 use crate::domain::event::{Call, Created, Event, Outcome, RunState, Settled};
-use crate::domain::ledger::LedgerPolicy;
+use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::message::{Assistant, Reply, Request as ModelRequest, StopReason};
-use crate::domain::plan::ToolPlan;
+use crate::domain::plan::{Plan, ToolPlan};
 use crate::domain::pricing::{Factors, Usage};
 use crate::domain::run::{Run, Tree};
 use crate::gate::{Appraiser, Permit, Providers, Rendered};
@@ -66,14 +66,15 @@ async fn tell(log: &Arc<TreeLog>, created: &Created, desk: &Appraiser, change: &
     let runtime = runtime(&live, store, desk, &clock);
     let agent = Arc::new(Agent::new(plan.clone()));
     let created = as_changed(created, &agent);
-    let talk = talk(log, &agent, &created)?;
-    let tree = Tree::of(Run::new(log.root, plan, &created, clock.now()));
+    let run = Run::new(log.root, plan.clone(), &created, clock.now());
+    let talk = talk(log, &agent, &run)?;
+    let tree = Tree::of(run);
     let mut next = Some((tree, Some(Event::Created(created))));
     for _ in 0..DRIVES_MAX {
         let Some((tree, created)) = next.take() else { break };
         let Some(state) = drive(&runtime, &live, tree, (agent.clone(), talk.clone()), created).await? else { break };
-        if state.awaits_person() && people_answer(&runtime, &live).await {
-            next = Some((runtime.load_tree(log.root)?.0, None));
+        if state.awaits_person() && people_answer(&runtime, &live, &plan).await? {
+            next = Some((tree_of(&runtime, log.root, &plan)?, None));
         }
     }
     let told = std::mem::take(&mut *live.told());
@@ -101,10 +102,16 @@ fn as_changed(created: &Created, agent: &Agent) -> Created {
     Created { plan: agent.hash.clone(), cap: plan.limits.cost, stage_caps: plan.stage_caps(), ..created.clone() }
 }
 
-fn talk(log: &TreeLog, agent: &Agent, created: &Created) -> Result<Rendered, RuntimeError> {
-    let talk = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
-        .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
-    Ok(talk.with_documents(created.documents.clone()).with_earlier(log.history()))
+fn talk(log: &TreeLog, agent: &Agent, run: &Run) -> Result<Rendered, RuntimeError> {
+    let talk = Rendered::of(&agent.plan, agent.forms.own.clone(), &run.input)
+        .map_err(|fault| RuntimeError::Prompt { agent: agent.plan.agent.clone(), fault })?;
+    Ok(talk.with_input_of(run).with_earlier(log.history()))
+}
+
+/// A tree that was left. The bytes of its files are nowhere here, and aren't asked for.
+fn tree_of(runtime: &Runtime, root: RunId, plan: &Arc<Plan>) -> Result<Tree, RuntimeError> {
+    let tree = Tree::load(root, plan.clone(), |run| runtime.store().events(run))?;
+    tree.ok_or(RuntimeError::DamagedLog { run: root })
 }
 
 /// Drives a tree until it ends or waits for a person; `None` where nothing more can be known.
@@ -150,16 +157,22 @@ async fn answer_meanwhile(runtime: &Runtime, live: &Live, conductor: mpsc::Sende
 }
 
 /// Lets time pass to the next answer of a person, and gives it; false where nobody answered any more.
-async fn people_answer(runtime: &Runtime, live: &Live) -> bool {
-    let Some(due) = first_due(live) else { return false };
+async fn people_answer(runtime: &Runtime, live: &Live, plan: &Arc<Plan>) -> Result<bool, RuntimeError> {
+    let Some(due) = first_due(live) else { return Ok(false) };
     tokio::time::sleep(due.at.since(runtime.0.clock.now()).duration()).await;
     forget(live, due.run, due.at);
-    if let Some(given) = &due.given
-        && let Err(error) = runtime.answer(due.run, given).await
-    {
-        tracing::debug!(%error, "a recorded answer doesn't fit what is asked now");
+    let (root, now) = (live.record.log.root, runtime.0.clock.now());
+    let tree = tree_of(runtime, root, plan)?;
+    let mut events = runtime.late(&tree);
+    if let (Some(run), Some(given)) = (tree.run(due.run), &due.given) {
+        // One that doesn't fit what is asked now is none.
+        let answered = run.judge_answer(now, given, &runtime.0.checks).ok();
+        events.extend(answered.map(|answered| (due.run, Event::PersonAnswered(answered))));
     }
-    true
+    if !events.is_empty() {
+        runtime.store().submit(Op { run: root, events, asks: vec![], plan: None }).await?;
+    }
+    Ok(true)
 }
 
 fn first_due(live: &Live) -> Option<Due> {

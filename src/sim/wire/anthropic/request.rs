@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::answer::signature;
 use super::model::{always_thinks, generation, has_fast_mode, has_places, tool_prompt};
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
+use crate::sim::picture::{self, Look};
 use crate::sim::wire::Asked;
 use crate::sim::wire::fields::{check_answers, check_name, flag, object, required_text, whole};
 
@@ -23,8 +24,6 @@ const TOKENS_MAX: u64 = 10_000_000;
 const BUDGET_MIN: u64 = 1_024;
 /// The most marks of what is to be cached.
 const MARKS_MAX: usize = 4;
-/// Tokens of a file, whatever it shows.
-const FILE_TOKENS: u64 = 50;
 /// Hundredths of the rates, for a place of one's choice and for the fast mode.
 const PLACE_PERCENT: u64 = 110;
 const FAST_TIMES: u64 = 2;
@@ -43,7 +42,7 @@ pub(super) fn read<'a>(asked: &Asked<'a>) -> Result<Chat<'a>, BadRequest> {
         Some(model) => model,
         None => required_text(fields, "model")?,
     };
-    let mut reader = Reader { marks: 0, caching: Caching::Never };
+    let mut reader = Reader { model, marks: 0, caching: Caching::Never };
     let tools = reader.tools(fields)?;
     let messages = reader.messages(fields)?;
     let choice = read_choice(fields, &tools)?;
@@ -77,12 +76,13 @@ fn kind(block: &Value) -> &str {
 }
 
 /// Reads messages, and remembers the last mark of what is to be cached.
-struct Reader {
+struct Reader<'m> {
+    model: &'m str,
     marks: usize,
     caching: Caching,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Notes a mark on something behind which so many messages stand.
     fn mark(&mut self, block: &Value, messages: usize) -> Result<(), BadRequest> {
         let Some(mark) = block.get("cache_control").filter(|mark| !mark.is_null()) else { return Ok(()) };
@@ -153,7 +153,7 @@ impl Reader {
             messages.push(match kind(&block) {
                 "text" => Message::text(Role::User, text_of(&block, here)?),
                 "image" | "document" => {
-                    Message { other_tokens: file_tokens(&block, here)?, ..Message::text(Role::User, "") }
+                    Message { other_tokens: file_tokens(&block, self.model, here)?, ..Message::text(Role::User, "") }
                 }
                 "tool_result" => {
                     let id = block.get("tool_use_id").and_then(Value::as_str).map(str::to_owned);
@@ -227,13 +227,15 @@ fn texts(content: &Value, here: &str) -> Result<String, BadRequest> {
     blocks(content).iter().map(|block| text_of(block, here)).collect()
 }
 
-fn file_tokens(block: &Value, here: &str) -> Result<u64, BadRequest> {
+fn file_tokens(block: &Value, model: &str, here: &str) -> Result<u64, BadRequest> {
     let source = block.get("source").unwrap_or(&Value::Null);
-    let has = |field: &str| source.get(field).is_some_and(Value::is_string);
-    if kind(source) == "base64" && has("media_type") && has("data") {
-        return Ok(FILE_TOKENS);
-    }
-    Err(BadRequest::at(here, "the simulator takes files as base64 only"))
+    let text = |field: &str| source.get(field).and_then(Value::as_str);
+    let (media, data) = match (kind(source), text("media_type"), text("data")) {
+        ("base64", Some(media), Some(data)) => (media, data),
+        _ => return Err(BadRequest::at(here, "the simulator takes files as base64 only")),
+    };
+    let tokens = picture::tokens(model, media, data, Look::Auto);
+    tokens.ok_or_else(|| BadRequest::at(here, format!("{here}: Could not process {}", kind(block))))
 }
 
 fn read_call<'a>(block: &'a Value, here: &str) -> Result<Call<'a>, BadRequest> {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{SIGNATURE, TOKEN, UNSIGNED, signs};
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
+use crate::sim::picture::{self, Look};
 use crate::sim::wire::Asked;
 use crate::sim::wire::fields::{check_name, object, whole};
 
@@ -25,7 +26,7 @@ const FIELDS: [&str; 8] = [
     "continuationToken",
 ];
 /// Fields of `generationConfig`.
-const GENERATION_FIELDS: [&str; 14] = [
+const GENERATION_FIELDS: [&str; 15] = [
     "maxOutputTokens",
     "candidateCount",
     "temperature",
@@ -40,6 +41,7 @@ const GENERATION_FIELDS: [&str; 14] = [
     "presencePenalty",
     "frequencyPenalty",
     "responseLogprobs",
+    "mediaResolution",
 ];
 /// A `generationConfig` that says nothing.
 static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
@@ -49,8 +51,6 @@ const LEVELS: [&str; 5] = ["MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"];
 const FUNCTIONS_MAX: usize = 512;
 /// The most output tokens that are asked for.
 const TOKENS_MAX: u64 = 10_000_000;
-/// Tokens of a picture or a page.
-const FILE_TOKENS: u64 = 258;
 
 /// Reads a request.
 pub(super) fn read<'a>(asked: &Asked<'a>, vertex: bool) -> Result<Chat<'a>, BadRequest> {
@@ -82,7 +82,7 @@ pub(super) fn read<'a>(asked: &Asked<'a>, vertex: bool) -> Result<Chat<'a>, BadR
         caching: Caching::ReadOnly,
         thinks: thinks(generation, model)?,
         hidden_tokens: so_far(fields)?,
-        ..Chat::new(model, read_messages(fields, model)?)
+        ..Chat::new(model, read_messages(fields, model, look(generation)?)?)
     })
 }
 
@@ -116,7 +116,13 @@ fn thinks(generation: &Map<String, Value>, model: &str) -> Result<bool, BadReque
     }
 }
 
-fn read_messages<'a>(fields: &'a Map<String, Value>, model: &str) -> Result<Vec<Message<'a>>, BadRequest> {
+/// How closely files are looked at.
+fn look(generation: &Map<String, Value>) -> Result<Look, BadRequest> {
+    let word = generation.get("mediaResolution").map(|word| word.as_str().unwrap_or_default());
+    Look::of(word).ok_or_else(|| BadRequest::at("generationConfig.mediaResolution", "this is no known resolution"))
+}
+
+fn read_messages<'a>(fields: &'a Map<String, Value>, model: &str, look: Look) -> Result<Vec<Message<'a>>, BadRequest> {
     let mut messages = Vec::new();
     if let Some(system) = fields.get("systemInstruction") {
         let text: String =
@@ -139,7 +145,7 @@ fn read_messages<'a>(fields: &'a Map<String, Value>, model: &str) -> Result<Vec<
                 open = calls_of(parts);
                 messages.push(message);
             }
-            Some("user") => messages.extend(user_messages(parts, &at, &mut open)?),
+            Some("user") => messages.extend(user_messages(parts, &at, &mut open, (model, look))?),
             Some(_) | None => return Err(BadRequest::at(format!("{at}.role"), "the role must be `user` or `model`")),
         }
     }
@@ -173,6 +179,7 @@ fn user_messages<'a>(
     parts: &'a [Value],
     at: &str,
     open: &mut Vec<(Option<&'a str>, &'a str)>,
+    (model, look): (&str, Look),
 ) -> Result<Vec<Message<'a>>, BadRequest> {
     let mut messages = Vec::new();
     let (mut text, mut files) = (String::new(), 0);
@@ -182,8 +189,10 @@ fn user_messages<'a>(
             messages.push(tool_message(answer, &at, open)?);
         } else if let Some(piece) = part.get("text").and_then(Value::as_str) {
             text.push_str(piece);
-        } else if part.get("inlineData").is_some_and(|data| data["mimeType"].is_string() && data["data"].is_string()) {
-            files += 1;
+        } else if let Some(file) = part.get("inlineData") {
+            let (media, data) = (file["mimeType"].as_str(), file["data"].as_str());
+            let tokens = picture::tokens(model, media.unwrap_or_default(), data.unwrap_or_default(), look);
+            files += tokens.ok_or_else(|| BadRequest::at(at, "Unable to process input image"))?;
         } else {
             return Err(BadRequest::at(at, "the simulator takes text, inline data and function responses only"));
         }
@@ -193,7 +202,7 @@ fn user_messages<'a>(
     }
     if !text.is_empty() || files > 0 {
         let message = Message::text(Role::User, text);
-        messages.push(Message { other_tokens: files * FILE_TOKENS, ..message });
+        messages.push(Message { other_tokens: files, ..message });
     }
     Ok(messages)
 }

@@ -1,14 +1,16 @@
 //! A chat completion request as the simulated provider reads it, and its refusal of one that breaks the wire's rules.
 //!
 //! As strict as the real one where a mistake of ours would otherwise show only there; unknown fields are accepted.
-//! Deliberately absent: images, audio and files as content (refused), the deprecated `functions`.
+//! Deliberately absent: audio, and files by address or id, as content (refused), the deprecated `functions`.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
-use crate::sim::wire::fields::{check_answers, check_name, check_strict, flag, object, required_text, whole};
+use crate::sim::wire::fields::{
+    check_answers, check_name, check_strict, file_tokens, flag, object, required_text, whole,
+};
 
 /// The most tools in a request.
 const TOOLS_MAX: usize = 128;
@@ -38,7 +40,7 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
         stream,
         include_usage: read_include_usage(fields, stream)?,
         caching: read_caching(fields),
-        ..Chat::new(model, read_messages(fields)?)
+        ..Chat::new(model, read_messages(fields, model)?)
     })
 }
 
@@ -57,7 +59,7 @@ fn read_caching(fields: &Map<String, Value>) -> Caching {
     last.map_or(Caching::ReadOnly, |at| Caching::Marked { messages: at + 1, long: false })
 }
 
-fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadRequest> {
+fn read_messages<'a>(fields: &'a Map<String, Value>, model: &str) -> Result<Vec<Message<'a>>, BadRequest> {
     let list = match fields.get("messages") {
         None => return Err(BadRequest::missing("messages")),
         Some(Value::Array(list)) if !list.is_empty() => list,
@@ -66,13 +68,13 @@ fn read_messages(fields: &Map<String, Value>) -> Result<Vec<Message<'_>>, BadReq
     let messages: Vec<_> = list
         .iter()
         .enumerate()
-        .map(|(index, message)| read_message(message, &format!("messages[{index}]")))
+        .map(|(index, message)| read_message(message, model, &format!("messages[{index}]")))
         .collect::<Result<_, _>>()?;
     check_answers(&messages)?;
     Ok(messages)
 }
 
-fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequest> {
+fn read_message<'a>(message: &'a Value, model: &str, at: &str) -> Result<Message<'a>, BadRequest> {
     let fields = message.as_object().ok_or_else(|| BadRequest::kind(at, "an object"))?;
     let role = match fields.get("role").and_then(Value::as_str) {
         Some("system" | "developer") => Role::System,
@@ -93,9 +95,15 @@ fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequ
             return Err(BadRequest::at(format!("{at}.tool_calls"), "only an assistant message has `tool_calls`"));
         }
     };
+    let mut other_tokens = 0;
     let text = match fields.get("content") {
         Some(Value::String(text)) => Cow::Borrowed(text.as_str()),
-        Some(Value::Array(parts)) => Cow::Owned(read_parts(parts, &format!("{at}.content"))?),
+        Some(Value::Array(parts)) => {
+            let seen = (role == Role::User).then_some(model);
+            let (text, files) = read_parts(parts, seen, &format!("{at}.content"))?;
+            other_tokens = files;
+            Cow::Owned(text)
+        }
         None | Some(Value::Null) if role == Role::Assistant && (!calls.is_empty() || refused(fields)) => {
             Cow::Borrowed("")
         }
@@ -110,24 +118,32 @@ fn read_message<'a>(message: &'a Value, at: &str) -> Result<Message<'a>, BadRequ
         }
         Role::System | Role::User | Role::Assistant => None,
     };
-    Ok(Message { role, text, calls, call_id, other_tokens: 0 })
+    Ok(Message { role, text, calls, call_id, other_tokens })
 }
 
 fn refused(fields: &Map<String, Value>) -> bool {
     fields.get("refusal").is_some_and(Value::is_string)
 }
 
-fn read_parts(parts: &[Value], at: &str) -> Result<String, BadRequest> {
-    let mut text = String::new();
+/// The text of some parts, and the tokens of their files, which a user may send.
+fn read_parts(parts: &[Value], seen_by: Option<&str>, at: &str) -> Result<(String, u64), BadRequest> {
+    let (mut text, mut tokens) = (String::new(), 0);
     for (index, part) in parts.iter().enumerate() {
-        match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
-            (Some("text"), Some(piece)) => text.push_str(piece),
-            (Some(_) | None, Some(_) | None) => {
-                return Err(BadRequest::at(format!("{at}[{index}]"), "the simulator takes parts of type `text` only"));
+        let at = format!("{at}[{index}]");
+        let field = |path: &str| part.pointer(path).and_then(Value::as_str);
+        match (part.get("type").and_then(Value::as_str), seen_by) {
+            (Some("text"), _) => text.push_str(field("/text").ok_or_else(|| BadRequest::missing(&at))?),
+            (Some("image_url"), Some(model)) => {
+                tokens += file_tokens(model, field("/image_url/url"), field("/image_url/detail"), &at)?;
+            }
+            (Some("file"), Some(model)) => tokens += file_tokens(model, field("/file/file_data"), None, &at)?,
+            (Some(_) | None, _) => {
+                let message = "the simulator takes parts of text, and of a user also images and files";
+                return Err(BadRequest::at(at, message));
             }
         }
     }
-    Ok(text)
+    Ok((text, tokens))
 }
 
 fn read_calls<'a>(calls: &'a Value, at: &str) -> Result<Vec<Call<'a>>, BadRequest> {

@@ -1,7 +1,7 @@
 //! A request of this wire, and its refusal where it breaks the rules.
 //!
 //! As strict as the real one where a mistake of ours would otherwise show only there; unknown fields are accepted.
-//! Deliberately absent: images and files (refused), the provider's own tools, and whatever an earlier answer left behind.
+//! Deliberately absent: files by address or id (refused), the provider's own tools, and whatever an earlier answer left behind.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 
 use super::reasoning;
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
-use crate::sim::wire::fields::{check_answers, check_name, check_strict, flag, object, required_text, whole};
+use crate::sim::wire::fields::{
+    check_answers, check_name, check_strict, file_tokens, flag, object, required_text, whole,
+};
 
 /// The most tools in a request.
 const TOOLS_MAX: usize = 128;
@@ -30,7 +32,7 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
         return Err(BadRequest::unsupported(name, format!("`{name}` is not supported here")));
     }
     let tools = read_tools(fields)?;
-    let mut reading = Reading::default();
+    let mut reading = Reading { model, ..Reading::default() };
     match fields.get("input") {
         None => return Err(BadRequest::missing("input")),
         Some(Value::String(text)) => reading.messages.push(Message::text(Role::User, text.as_str())),
@@ -59,6 +61,7 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
 /// Items on their way to messages: what the model said in one answer is one message.
 #[derive(Default)]
 struct Reading<'a> {
+    model: &'a str,
     messages: Vec<Message<'a>>,
     /// Messages up to the last mark.
     marked: Option<usize>,
@@ -83,7 +86,7 @@ impl<'a> Reading<'a> {
             Some("function_call_output") => {
                 let id = fields.get("call_id").and_then(Value::as_str);
                 let id = id.ok_or_else(|| BadRequest::missing(format!("{at}.call_id")))?;
-                let text = self.content(fields.get("output"), &format!("{at}.output"))?;
+                let (text, _) = self.content(fields.get("output"), false, &format!("{at}.output"))?;
                 self.messages.push(Message { call_id: Some(id.into()), ..Message::text(Role::Tool, text) });
             }
             Some("message") | None => self.take_message(fields, at)?,
@@ -104,10 +107,12 @@ impl<'a> Reading<'a> {
                 return Err(BadRequest::at(format!("{at}.role"), known));
             }
         };
-        let text = self.content(fields.get("content"), &format!("{at}.content"))?;
+        let (text, other_tokens) = self.content(fields.get("content"), role == Role::User, &format!("{at}.content"))?;
         match role {
             Role::Assistant => self.said().text.to_mut().push_str(&text),
-            Role::System | Role::User | Role::Tool => self.messages.push(Message::text(role, text)),
+            Role::System | Role::User | Role::Tool => {
+                self.messages.push(Message { other_tokens, ..Message::text(role, text) });
+            }
         }
         Ok(())
     }
@@ -122,27 +127,41 @@ impl<'a> Reading<'a> {
         &mut self.messages[last]
     }
 
-    /// A text, or parts of text; a mark among them stands behind this message.
-    fn content(&mut self, content: Option<&'a Value>, at: &str) -> Result<Cow<'a, str>, BadRequest> {
+    /// A text, or parts of text, and the tokens of files among them, which a user may send; a mark among them stands behind
+    /// this message.
+    fn content(
+        &mut self,
+        content: Option<&'a Value>,
+        files: bool,
+        at: &str,
+    ) -> Result<(Cow<'a, str>, u64), BadRequest> {
         let parts = match content {
-            Some(Value::String(text)) => return Ok(text.as_str().into()),
+            Some(Value::String(text)) => return Ok((text.as_str().into(), 0)),
             Some(Value::Array(parts)) => parts,
             Some(_) | None => return Err(BadRequest::kind(at, "a string or an array of parts")),
         };
-        let mut text = String::new();
+        let (mut text, mut tokens) = (String::new(), 0);
         for (index, part) in parts.iter().enumerate() {
-            let words = part.get("text").and_then(Value::as_str);
-            match (part.get("type").and_then(Value::as_str), words) {
+            let at = format!("{at}[{index}]");
+            let field = |name: &str| part.get(name).and_then(Value::as_str);
+            match (field("type"), field("text")) {
                 (Some("input_text" | "output_text"), Some(piece)) => text.push_str(piece),
+                (Some("input_image"), None) if files => {
+                    tokens += file_tokens(self.model, field("image_url"), field("detail"), &at)?;
+                }
+                (Some("input_file"), None) if files => {
+                    tokens += file_tokens(self.model, field("file_data"), None, &at)?;
+                }
                 (Some(_) | None, Some(_) | None) => {
-                    return Err(BadRequest::at(format!("{at}[{index}]"), "the simulator takes parts of text only"));
+                    let message = "the simulator takes parts of text, and of a user also images and files";
+                    return Err(BadRequest::at(at, message));
                 }
             }
             if part.get("prompt_cache_breakpoint").is_some() {
                 self.marked = Some(self.messages.len() + 1);
             }
         }
-        Ok(text.into())
+        Ok((text.into(), tokens))
     }
 
     fn caching(&self, fields: &Map<String, Value>) -> Caching {
