@@ -15,7 +15,7 @@ use plimsoll::domain::ledger::{Ledger, LedgerPolicy, Snapshot, Verdict};
 use plimsoll::domain::limits::{Declared, Limits};
 use plimsoll::domain::message::Sampling;
 use plimsoll::domain::plan::{
-    Approval, Builtin, ContextPlan, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
+    Approval, Builtin, ContextPlan, CountBy, ModelPlan, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
     StagePlan, ToolKind, ToolPlan,
 };
 use plimsoll::domain::run::{CallCheck, Run};
@@ -159,6 +159,7 @@ fn plan() -> Plan {
             summary_model: None,
             cache: plimsoll::domain::caching::CacheMode::Off,
             cache_ttl: plimsoll::domain::message::CacheTtl::Short,
+            count: CountBy::Own,
         },
         tools: BTreeMap::from([(tool.name.clone(), tool)]),
         stages: vec![StagePlan::new("main".into(), StageKind::Loop { tools: vec!["calculate".into()], call: None })],

@@ -38,7 +38,9 @@ struct Case {
 fn main() {
     let (rounds, passes) = if is_whole() { (ROUNDS, PASSES) } else { (1, 1) };
     say("wire               | pass           | ns a pass, median (range) | allocations a pass");
-    for case in [openai_chat(), anthropic()] {
+    let azure = Case { wire: Wire::AzureOpenAi, model: "azure/gpt-5-mini", ..openai_chat() };
+    let on_vertex = Case { wire: Wire::VertexAnthropic, model: "vertex_anthropic/claude-haiku-5-5", ..anthropic() };
+    for case in [openai_chat(), openai_responses(), azure, anthropic(), on_vertex, gemini()] {
         let config = config(case.wire, case.model);
         let asked = request(case.model, false);
         let streamed = Request { stream: true, ..asked.clone() };
@@ -209,4 +211,46 @@ fn anthropic() -> Case {
     all.push(json!({"type": "message_stop"}));
     let stream = events(all);
     Case { wire: Wire::Anthropic, model: "anthropic/claude-haiku-5-5", whole: whole.to_string(), stream }
+}
+
+fn openai_responses() -> Case {
+    let usage = json!({"input_tokens": 9000, "output_tokens": 500, "total_tokens": 9500,
+        "input_tokens_details": {"cached_tokens": 8000}, "output_tokens_details": {"reasoning_tokens": 0}});
+    let call = |id: &str| {
+        json!({"type": "function_call", "id": format!("fc_{id}"), "call_id": id, "name": "look_up_1",
+            "arguments": "{\"order\":\"44112\"}", "status": "completed"})
+    };
+    let said = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": pieces().concat(), "annotations": []}]});
+    let whole = json!({"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-5-mini",
+        "service_tier": "default", "output": [said, call("a"), call("b")], "usage": usage});
+    let mut all = vec![json!({"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}})];
+    all.extend(pieces().into_iter().map(|text| {
+        json!({"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, "content_index": 0,
+            "delta": text})
+    }));
+    all.push(json!({"type": "response.output_item.done", "output_index": 0, "item": said}));
+    for (index, id) in [(1, "a"), (2, "b")] {
+        all.push(json!({"type": "response.function_call_arguments.delta", "output_index": index,
+            "delta": "{\"order\":\"44112\"}"}));
+        all.push(json!({"type": "response.output_item.done", "output_index": index, "item": call(id)}));
+    }
+    all.push(json!({"type": "response.completed", "response": whole}));
+    let stream = events(all);
+    Case { wire: Wire::OpenAiResponses, model: "openai/gpt-5-mini", whole: whole.to_string(), stream }
+}
+
+fn gemini() -> Case {
+    let usage = json!({"promptTokenCount": 9000, "cachedContentTokenCount": 8000, "candidatesTokenCount": 500,
+        "totalTokenCount": 9500, "serviceTier": "standard"});
+    let call =
+        || json!({"functionCall": {"name": "look_up_1", "args": {"order": "44112"}}, "thoughtSignature": "c2lnbmVk"});
+    let answer = |parts: serde_json::Value, finish: Option<&str>| {
+        json!({"responseId": "r", "modelVersion": "gemini-3.8-flash", "usageMetadata": usage,
+            "candidates": [{"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": finish}]})
+    };
+    let whole = answer(json!([{"text": pieces().concat()}, call(), call()]), Some("STOP"));
+    let texts = pieces().into_iter().map(|text| answer(json!([{"text": text}]), None));
+    let stream = events(texts.chain([answer(json!([call(), call()]), Some("STOP"))]));
+    Case { wire: Wire::Gemini, model: "gemini/gemini-3.8-flash", whole: whole.to_string(), stream }
 }

@@ -93,6 +93,7 @@ pub(crate) fn reserved(run: RunId, number: u32) -> Reserved {
         sums_up: None,
         instead: None,
         downgraded: None,
+        count: None,
     });
     Reserved {
         reservation: ReservationId { run, number },

@@ -12,10 +12,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::message::{CacheEnd, CacheMarks, CacheTtl, Message, Sent};
 use crate::domain::plan::{Plan, StageKind};
+use crate::ids::ModelName;
 use crate::units::{TokenPrice, Tokens};
 
-/// The shortest beginning that is kept where nobody says (PROVIDERS §1 and §3: 512 to 6,144 by model).
-pub const CACHE_MIN_TOKENS: Tokens = Tokens(1_024);
+/// The shortest beginning that is kept where nobody says (PROVIDERS §1).
+const CACHE_MIN_TOKENS: Tokens = Tokens(1_024);
+/// The same of Claude, by family (PROVIDERS §3; the price table of LiteLLM 1.109.1, `cache_min_tokens`, read 2026-11-23).
+const CACHE_MINS: [(&[&str], u64); 4] = [
+    (
+        &[
+            "claude-fable-5",
+            "claude-fable-5-1",
+            "claude-haiku-5-5",
+            "claude-mythos-5-1",
+            "claude-opus-5",
+            "claude-opus-5-5",
+            "claude-sonnet-5-5",
+        ],
+        512,
+    ),
+    (&["claude-opus-4-8", "claude-sonnet-4-5", "claude-sonnet-4-6", "claude-sonnet-5"], 1_024),
+    (&["claude-opus-4-7"], 2_048),
+    (&["claude-haiku-4-5", "claude-opus-4-5", "claude-opus-4-6"], 4_096),
+];
+
+/// The shortest beginning of a request that a model's provider keeps.
+#[must_use]
+pub fn cache_min(model: &ModelName) -> Tokens {
+    let known = CACHE_MINS.iter().find(|(families, _)| families.iter().any(|family| model.is_of(family)));
+    known.map_or(CACHE_MIN_TOKENS, |(_, tokens)| Tokens(*tokens))
+}
 
 /// Whether providers are asked to keep beginnings of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +73,8 @@ pub struct CachePrices {
     pub read: Option<TokenPrice>,
     /// Written to it; `None` where nobody knows.
     pub write: Option<TokenPrice>,
+    /// The shortest beginning that is kept.
+    pub min: Tokens,
 }
 
 /// How often a beginning will be sent.
@@ -154,8 +182,8 @@ pub fn judge(mode: CacheMode, prices: &CachePrices, size: Tokens, reuse: Reuse) 
     if prices.write.is_none() || prices.read.is_none() {
         return CacheChoice::Unpriced;
     }
-    if size < CACHE_MIN_TOKENS {
-        return CacheChoice::TooShort { min: CACHE_MIN_TOKENS };
+    if size < prices.min {
+        return CacheChoice::TooShort { min: prices.min };
     }
     if mode == CacheMode::On {
         return CacheChoice::Asked;
@@ -255,7 +283,8 @@ mod tests {
 
     fn prices(input: u64, read: u64, write: u64) -> CachePrices {
         let price = TokenPrice::from_pico;
-        CachePrices { input: price(input), read: Some(price(read)), write: Some(price(write)) }
+        let min = CACHE_MIN_TOKENS;
+        CachePrices { input: price(input), read: Some(price(read)), write: Some(price(write)), min }
     }
 
     /// The rates of a model of Anthropic's at 5 minutes and at 1 hour: 1.25 and 2 times the input, reads a tenth.
@@ -269,6 +298,22 @@ mod tests {
         assert_eq!(prices(1_000, 100, 1_250).reads_needed(4), Some(2), "four lanes write at once");
         assert_eq!(prices(1_000, 1_000, 1_250).reads_needed(1), None, "reads save nothing");
         assert_eq!(CachePrices { read: None, ..prices(1, 1, 2) }.reads_needed(1), None);
+    }
+
+    #[test]
+    fn what_is_kept_at_least_depends_on_the_model() {
+        for (model, tokens) in [
+            ("anthropic/claude-opus-5-5", 512),
+            ("vertex_anthropic/claude-haiku-4-5@20251001", 4_096),
+            ("anthropic/claude-opus-4-7", 2_048),
+            ("anthropic/claude-next", 1_024),
+            ("openai/gpt-6.1-sol", 1_024),
+        ] {
+            assert_eq!(cache_min(&model.into()), Tokens(tokens), "{model}");
+        }
+        let short = CachePrices { min: Tokens(512), ..prices(1_000, 100, 1_250) };
+        let of = |size| judge(CacheMode::On, &short, Tokens(size), Reuse { writes: 1, reads: 1 });
+        assert_eq!((of(511), of(512)), (CacheChoice::TooShort { min: Tokens(512) }, CacheChoice::Asked));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod state;
 mod tree;
 
 pub use attempt::{
-    BoundMethod, Call, CallRefusal, CallRefused, CostSource, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
+    BoundMethod, Call, CallRefusal, CallRefused, CostSource, Count, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
     RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
 };
 pub use cache::{AnswerKey, CacheFacts, CacheHit, KEPT_BYTES_MAX, KeptAnswer, KeptAs};

@@ -226,6 +226,28 @@ pub struct ContextPlan {
     /// How long they keep them.
     #[serde(default, skip_serializing_if = "CacheTtl::is_short")]
     pub cache_ttl: CacheTtl,
+    /// Who counts a request before its money is set aside.
+    #[serde(default, skip_serializing_if = "CountBy::is_own")]
+    pub count: CountBy,
+}
+
+/// Who counts a request before its money is set aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountBy {
+    /// The runtime, by its own bounds.
+    #[default]
+    Own,
+    /// The provider too: what it counts can raise a bound, and never lowers one.
+    Provider,
+}
+
+impl CountBy {
+    /// True where nobody else is asked.
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
+        matches!(self, Self::Own)
+    }
 }
 
 impl ContextPlan {

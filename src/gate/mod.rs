@@ -34,7 +34,8 @@ mod prepare;
 mod summary;
 
 pub use form::{Beside, Form, Forms, Rendered};
-pub use prepare::{Appraiser, Circumstances, Draft, Effort, Prepared, Providers};
+pub(crate) use prepare::hash;
+pub use prepare::{Appraiser, Circumstances, Counted, Draft, Effort, Prepared, Providers};
 
 use std::sync::Arc;
 
@@ -46,6 +47,9 @@ use crate::domain::pricing::PriceBook;
 use crate::ids::{ReservationId, RunId};
 use crate::store::{NoticeCommitted, Store, StoreError};
 use crate::units::{Millis, Money};
+
+/// The longest that a provider is waited for to count a request; then the runtime's own bound stands.
+pub const COUNT_TIME_MAX: Millis = Millis::from_secs(5);
 
 /// Proof that a worst case is reserved and on disk. A provider or tool takes it by value: one permit, one call.
 ///
@@ -210,6 +214,13 @@ impl Gate {
             Notice::Stalled => Passage::Stalled,
         };
         Submitted { events: news.events, passages: vec![passage] }
+    }
+
+    /// A permit to ask a provider what a draft counts, which costs nothing by the provider's own word: there is nothing to
+    /// reserve. Providers of which nobody says that aren't asked by it.
+    pub fn to_count(&self, draft: &Draft) -> Permit {
+        let reservation = draft.reserved.reservation;
+        Permit { reservation, worst_case: Money::ZERO, time_limit: COUNT_TIME_MAX, first_token_limit: COUNT_TIME_MAX }
     }
 
     /// A permit for a free, idempotent tool that runs in this process: there is nothing to reserve and nothing leaves,

@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 use super::form::{Beside, Rendered};
 use crate::domain::caching::CacheChoice;
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
-use crate::domain::event::{BoundMethod, Call, ModelCall, Pot, Purpose, Reserved};
+use crate::domain::event::{BoundMethod, Call, Count, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
-use crate::domain::plan::{ModelPlan, Plan, hex};
+use crate::domain::plan::{CountBy, ModelPlan, Plan, hex};
 use crate::domain::policy::{Approvals, DowngradeWhy, Stance};
 use crate::domain::pricing::{Ages, CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
 use crate::domain::run::{ModelIntent, Run};
@@ -61,6 +61,27 @@ pub struct Effort {
     pub lower: bool,
     /// Models whose price is frozen.
     pub frozen: Vec<ModelName>,
+    /// What a provider counted.
+    pub counted: Option<Counted>,
+}
+
+/// What came of asking a provider for a count, and of which request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The model.
+    pub model: ModelName,
+    /// What names the request's messages.
+    pub request_hash: String,
+    /// What it said.
+    pub count: Count,
+}
+
+impl Counted {
+    /// Of a draft.
+    #[must_use]
+    pub fn of(draft: &Draft, count: Count) -> Self {
+        Self { model: draft.request.model.clone(), request_hash: hash(&draft.request.messages), count }
+    }
 }
 
 impl Effort {
@@ -86,6 +107,8 @@ impl Effort {
 /// A model call that is ready to be judged by the ledger.
 #[derive(Clone, Debug)]
 pub struct Draft {
+    /// True where the plan wants the provider to count the request first, and it hasn't been asked yet.
+    pub wants_count: bool,
     /// The event to append.
     pub reserved: Reserved,
     /// How it could be made cheaper.
@@ -315,6 +338,9 @@ impl Priced<'_> {
         if self.with.effort.tight && fitted.method == BoundMethod::Bytes {
             fitted = tightened(fitted);
         }
+        let least = self.counted(&chosen.model, &fitted.messages).map(Count::least).unwrap_or_default();
+        let raise = |fitted: Fitted| context::raised(fitted, least, &run.plan.context, window);
+        let mut fitted = raise(fitted)?;
         let asked = (self.with.beside.input, self.with.beside.output);
         let judge = |fitted: &Fitted| {
             run.judge_tokens_after(asked, intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))
@@ -324,7 +350,7 @@ impl Priced<'_> {
             if fitted.method != BoundMethod::Bytes || sizer.encoding.is_none() {
                 return Err(Box::new(refusal));
             }
-            fitted = tightened(fitted);
+            fitted = raise(tightened(fitted))?;
             judge(&fitted)?;
         }
         let can_tighten = fitted.method == BoundMethod::Bytes && sizer.encoding.is_some();
@@ -338,8 +364,19 @@ impl Priced<'_> {
         let (caching, cache) = self.caching(run, rendered, intent, &fitted);
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
         let request = Request { cache, ..request(run, rendered, &chosen.model, messages, tools, max_output) };
-        let draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
-        Ok(Draft { caching, ..draft })
+        let mut draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
+        let count = self.counted(&draft.request.model, &draft.request.messages).cloned();
+        let wants_count = count.is_none() && run.plan.context.count == CountBy::Provider;
+        if let Call::Model(call) = &mut draft.reserved.call {
+            call.count = count;
+        }
+        Ok(Draft { caching, wants_count, ..draft })
+    }
+
+    /// What the provider counted of these messages.
+    fn counted(&self, model: &ModelName, messages: &[Sent]) -> Option<&Count> {
+        let counted = self.with.effort.counted.as_ref().filter(|counted| counted.model == *model)?;
+        (counted.request_hash == hash(messages)).then_some(&counted.count)
     }
 
     /// The last answer, trimmed until its bound fits the reserve (LEDGER rules 6 and 11).
@@ -411,11 +448,12 @@ impl Priced<'_> {
             bound: fitted.bound(),
             pots: fitted.pots,
             cuts: fitted.cuts,
-            request_hash: hash(&request),
+            request_hash: hash(&request.messages),
             remark: intent.remark.clone(),
             sums_up: None,
             instead: chosen.instead,
             downgraded: self.with.effort.downgraded().filter(|_| is_of_model_policy(intent.purpose)),
+            count: None,
         };
         let reserved = Reserved {
             reservation: self.with.beside.next_reservation(run),
@@ -429,7 +467,7 @@ impl Priced<'_> {
         };
         let output_min = rendered.model(run).min_output_tokens.min(request.max_output_tokens);
         let lower = Lower { rate: bound.output_rate, output_min };
-        Draft { reserved, lower, request, can_tighten, caching: CacheChoice::Off }
+        Draft { wants_count: false, reserved, lower, request, can_tighten, caching: CacheChoice::Off }
     }
 }
 
@@ -469,7 +507,7 @@ fn request(
 }
 
 /// Names a request in the log: 16 hexadecimal digits of SHA-256 over its messages' digests.
-fn hash(request: &Request) -> String {
-    let digests: Vec<[u8; DIGEST_BYTES]> = request.messages.iter().map(Sent::digest).collect();
+pub(crate) fn hash(messages: &[Sent]) -> String {
+    let digests: Vec<[u8; DIGEST_BYTES]> = messages.iter().map(Sent::digest).collect();
     hex(Sha256::digest(digests.as_flattened()).get(..8).unwrap_or_default())
 }

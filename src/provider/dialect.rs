@@ -8,6 +8,7 @@ use std::fmt;
 
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 
 use super::ProviderError;
 use super::auth::Secret;
@@ -33,6 +34,17 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     /// # Errors
     /// A request that this wire can't send.
     fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError>;
+
+    /// How it is asked what a request's input counts, without a cost: where, and with what. `None` where it can't be asked, or
+    /// where nobody says that asking is free.
+    fn counting(&self, _request: &Request) -> Option<Result<(Url, Vec<u8>), ProviderError>> {
+        None
+    }
+
+    /// Reads the answer to that.
+    fn counted(&self, _body: &Value) -> Option<u64> {
+        None
+    }
 
     /// Puts the headers that this wire needs beside the common ones, such as its version.
     fn headers(&self, _request: &Request, _headers: &mut HeaderMap) {}

@@ -39,6 +39,10 @@ const LAST_MARK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long it may stay open after its last mark, so that the connection can be used again.
 const END_TIME_MAX: Duration = Duration::from_millis(20);
 
+/// Why a wire isn't asked for a count. Of OpenAI's nobody states the price (PROVIDERS §2), of Vertex's Gemini neither (§5).
+const NOT_COUNTED: &str = "nobody says that its provider counts for nothing";
+/// The most that is read of a count.
+const COUNT_BYTES_MAX: usize = 64 * 1024;
 /// The longest id of a request that is kept.
 const REQUEST_ID_CHARS_MAX: usize = 256;
 
@@ -96,7 +100,8 @@ impl Endpoint {
         let body = self.dialect.body(attempt.request)?;
         let url = self.dialect.url(attempt.request)?;
         *key = attempt.wait.bound(Box::pin(self.keys.key(attempt.http))).await??;
-        let headers = self.headers_of(attempt, key.as_ref().map(|key| &key.secret))?;
+        let secret = key.as_ref().map(|key| &key.secret);
+        let headers = self.headers_of(attempt.request, attempt.reservation, secret)?;
         let client = attempt.http.client(Route::of(&url))?;
         if attempt.request.stream {
             attempt.wait.expect_first_token();
@@ -114,6 +119,41 @@ impl Endpoint {
         self.read(attempt, response).await
     }
 
+    /// Asks what a request's input counts; why it isn't known, in words.
+    pub(super) async fn count(
+        &self,
+        http: &Http,
+        request: &Request,
+        reservation: ReservationId,
+        mut wait: Wait,
+    ) -> Result<u64, String> {
+        let asked = self.dialect.counting(request);
+        let (url, body) = asked.ok_or(NOT_COUNTED)?.map_err(|error| error.to_string())?;
+        let time_limit = format!("its provider didn't count it within {}", wait.time_limit);
+        let key = wait.bound(Box::pin(self.keys.key(http))).await.map_err(|_| time_limit.clone())?;
+        let key = key.map_err(|error| error.to_string())?;
+        let plain = Request { stream: false, ..request.clone() };
+        let headers = self.headers_of(&plain, reservation, key.as_ref().map(|key| &key.secret));
+        let headers = headers.map_err(|error| error.to_string())?;
+        let client = http.client(Route::of(&url)).map_err(|error| error.to_string())?;
+        let sending = Box::pin(send(&client, Outgoing { url, headers, body }, wait.sent.clone()));
+        let response = wait.bound(sending).await.map_err(|_| time_limit.clone())?;
+        let mut response = response.map_err(|error| format!("its provider couldn't be asked: {}", explain(error)))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(format!("its provider answered with status {}", status.as_u16()));
+        }
+        let mut body = Vec::new();
+        while let Ok(Ok(Some(piece))) = wait.bound(response.chunk()).await {
+            body.extend_from_slice(&piece);
+            if body.len() > COUNT_BYTES_MAX {
+                break;
+            }
+        }
+        let told = serde_json::from_slice(&body).ok().and_then(|body| self.dialect.counted(&body));
+        told.ok_or_else(|| "its provider's answer has no count".to_owned())
+    }
+
     /// What every attempt at a request has in its head, a line for each; no key is among it.
     pub(super) fn head(&self, request: &Request) -> String {
         let mut headers = self.headers.clone();
@@ -123,9 +163,14 @@ impl Endpoint {
         lines.join("\n")
     }
 
-    fn headers_of(&self, attempt: &Attempt<'_>, secret: Option<&Secret>) -> Result<HeaderMap, ProviderError> {
+    fn headers_of(
+        &self,
+        request: &Request,
+        reservation: ReservationId,
+        secret: Option<&Secret>,
+    ) -> Result<HeaderMap, ProviderError> {
         let mut headers = self.headers.clone();
-        self.dialect.headers(attempt.request, &mut headers);
+        self.dialect.headers(request, &mut headers);
         if let Some(secret) = secret {
             let credential = self.dialect.credential(secret);
             let (name, mut value) =
@@ -133,9 +178,9 @@ impl Endpoint {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let id = HeaderValue::try_from(attempt.reservation.to_string()).expect("an id is letters, digits and `#`");
+        let id = HeaderValue::try_from(reservation.to_string()).expect("an id is letters, digits and `#`");
         headers.insert(CLIENT_REQUEST_ID, id);
-        if attempt.request.stream {
+        if request.stream {
             headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
             // Compression would hold pieces back.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -40,12 +40,13 @@ use self::openai_chat::OpenAiChat;
 use self::openai_responses::OpenAiResponses;
 pub use self::wait::DRAIN_TIME_MAX;
 use self::wait::Wait;
+use crate::domain::event::Count;
 use crate::domain::message::{File, Message, Reply, Request};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
 use crate::ids::{ModelName, ProviderName, ReservationId};
 use crate::spec::project::{ProviderConfig, Wire};
-use crate::units::Millis;
+use crate::units::{Millis, Tokens};
 
 /// Turns true when nobody wants the answer any more. Its usage is still wanted, so the call goes on for a while.
 pub type CancelSignal = tokio::sync::watch::Receiver<bool>;
@@ -128,6 +129,21 @@ impl Client {
         let latency = self.http.clock().now().since(begun);
         span.in_scope(|| tracing::debug!(outcome = result.outcome(), latency_ms = latency.0, "ended"));
         Answer { reservation, latency, first_token: attempt.first_token, result }
+    }
+}
+
+impl Client {
+    /// Asks what a request's input counts, within the permit's time limit. One request at most, which costs nothing by the
+    /// provider's own word; a provider of which nobody says that isn't asked.
+    pub async fn count(&self, permit: Permit, request: &Request) -> Count {
+        let (_keep, cancel) = tokio::sync::watch::channel(false);
+        let wait = Wait::new(&permit, cancel);
+        let reservation = permit.spend();
+        let counted = self.endpoint.count(&self.http, request, reservation, wait);
+        match Box::pin(counted).await {
+            Ok(tokens) => Count::Told { tokens: Tokens(tokens).min(Tokens::BELIEVED_MAX) },
+            Err(why) => Count::Not { why },
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use serde_json::Value;
 
 use crate::domain::context::Documents;
+use crate::domain::event::Count;
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
 use crate::domain::retry::{ErrorClass, Failure};
@@ -34,6 +35,13 @@ pub trait Answers: Send + Sync + 'static {
         listener: Option<Listener>,
         cancel: CancelSignal,
     ) -> Answering<'_, Answer>;
+
+    /// Asks a provider how many tokens a request's input counts, at no cost and within the permit's time limit. Who stands in
+    /// for providers counts nothing.
+    fn count(&self, permit: Permit, request: Request) -> Answering<'_, Count> {
+        let _ = (permit.spend(), request);
+        Box::pin(std::future::ready(Count::Not { why: "nobody is asked who could count".to_owned() }))
+    }
 
     /// Makes one call of a tool, within its own time limit and the permit's; it ends on `cancel`.
     fn tool(
@@ -100,6 +108,15 @@ impl Answers for Live {
             match self.client(&provider) {
                 Some(client) => client.call(permit, &request, listener.as_ref(), cancel).await,
                 None => not_configured(permit, provider.as_str()),
+            }
+        })
+    }
+
+    fn count(&self, permit: Permit, request: Request) -> Answering<'_, Count> {
+        Box::pin(async move {
+            match self.client(&request.model.provider()) {
+                Some(client) => client.count(permit, &request).await,
+                None => Count::Not { why: "its provider isn't configured".to_owned() },
             }
         })
     }

@@ -515,22 +515,6 @@ impl Runtime {
         Ok((tree, created))
     }
 
-    /// Judges the tree of a run again from its logs, with the prices and the providers in force.
-    ///
-    /// # Errors
-    /// There is no such run, or a log is damaged.
-    pub fn replay(&self, run: RunId) -> Result<Result<replay::Same, Box<replay::Difference>>, RuntimeError> {
-        Ok(replay::replay(&replay::TreeLog::read(self.store(), run)?, self.0.gate.appraiser()))
-    }
-
-    /// Tells the tree of a run again under a change, with the prices and the providers in force; no call is made.
-    ///
-    /// # Errors
-    /// There is no such run, a log is damaged, or as [`replay::what_if`].
-    pub fn what_if(&self, run: RunId, change: &replay::Change) -> Result<replay::WhatIf, replay::WhatIfError> {
-        replay::what_if(&replay::TreeLog::read(self.store(), run)?, self.0.gate.appraiser(), change)
-    }
-
     /// Checks a new run's input and labels; nothing is written.
     pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, &Arc<Agent>), RuntimeError> {
         let agent = self.0.agents.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;

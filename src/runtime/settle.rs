@@ -193,6 +193,7 @@ mod tests {
             sums_up: None,
             instead: None,
             downgraded: None,
+            count: None,
         };
         Reserved {
             reservation: ReservationId { run: RunId::from_bits(1), number: 1 },

@@ -373,7 +373,7 @@ impl Stage<'_> {
     }
 
     /// Tokens of the whole prompt.
-    fn prompt(&self, chat: &Chat<'_>) -> u64 {
+    pub(crate) fn prompt(&self, chat: &Chat<'_>) -> u64 {
         let format = match chat.format {
             Format::Text | Format::Object => 0,
             Format::Schema(schema) => self.rendered(schema),

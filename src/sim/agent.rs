@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::sim::cache::Cache;
-use crate::sim::chat::{Chat, Choice, Format, Tool};
+use crate::sim::chat::{Chat, Choice, Format, Role, Tool};
 use crate::sim::material::Material;
 use crate::sim::schema::{Filler, Purpose};
 
@@ -70,14 +70,22 @@ fn drawn(tool: &Tool<'_>, material: &Material, purpose: Purpose) -> Option<(Stri
 }
 
 fn answer(chat: &Chat<'_>, material: &Material) -> String {
+    let fill =
+        |schema: &Value| Filler::new(material, schema, Purpose::Answer).fill().unwrap_or(Value::Null).to_string();
     match chat.format {
-        Format::Text => material.answer(),
+        Format::Text => asked_in_words(chat).map_or_else(|| material.answer(), |schema| fill(&schema)),
         Format::Object => json!({"answer": material.answer()}).to_string(),
-        Format::Schema(schema) => {
-            let filled = Filler::new(material, schema, Purpose::Answer).fill();
-            filled.unwrap_or(Value::Null).to_string()
-        }
+        Format::Schema(schema) => fill(schema),
     }
+}
+
+/// The form that instructions ask for in words: the schema behind the name of such.
+fn asked_in_words(chat: &Chat<'_>) -> Option<Value> {
+    let told = chat.messages.iter().filter(|message| message.role == Role::System).rev();
+    told.filter_map(|message| message.text.split_once("JSON Schema: ")).find_map(|(_, schema)| {
+        let mut values = serde_json::Deserializer::from_str(schema).into_iter::<Value>();
+        values.next()?.ok().filter(Value::is_object)
+    })
 }
 
 #[cfg(test)]

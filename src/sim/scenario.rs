@@ -129,6 +129,8 @@ pub(crate) struct File {
     pub(crate) bill_cut: Option<Billed>,
     /// What a 5xx, 408 or 422 costs: `input` (if left out), `none` or `whole`.
     pub(crate) bill_error: Option<Billed>,
+    /// How requests are counted that ask for nothing else.
+    pub(crate) counting: Counting,
     /// Prices over the built-in table.
     pub(crate) prices: Vec<SimPrice>,
     /// The pace of replies that set none of their own.
@@ -139,6 +141,18 @@ pub(crate) struct File {
     pub(crate) replies: Vec<Reply>,
     #[serde(rename = "rule")]
     pub(crate) rules: Vec<Reply>,
+}
+
+/// How requests are counted that ask for nothing else.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Counting {
+    /// What is told, in hundredths of what an answer will be billed for: an estimate may be off.
+    pub(crate) percent: Option<u64>,
+    /// The status of an error in its place.
+    pub(crate) status: Option<u16>,
+    /// Before the answer's head.
+    pub(crate) latency: Pause,
 }
 
 /// How fast answers come.

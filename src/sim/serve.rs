@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::sim::act::{Act, Pace, Payload, Stage};
-use crate::sim::chat::Chat;
+use crate::sim::chat::{BadRequest, Chat};
 use crate::sim::completion::{Broken, Completion};
 use crate::sim::fault::{Fault, WireError};
 use crate::sim::google;
@@ -155,6 +155,9 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn route(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
+    if let (&Method::POST, Some((wire, door))) = (&parts.method, wire::find_count(path)) {
+        return count(&shared, wire, door, &parts.headers, body).await;
+    }
     match (&parts.method, wire::find(path, parts.uri.query())) {
         (&Method::POST, Some((wire, door))) => {
             let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
@@ -178,6 +181,46 @@ async fn route(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Res
             let wire = &wire::openai_chat::OpenAiChat;
             plain(wire, &WireError::of(wire, Fault::NotFound, message))
         }
+    }
+}
+
+/// What a request counts, which is on no bill.
+async fn count(
+    shared: &Shared,
+    wire: &'static dyn Dialect,
+    door: Door<'_>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    let body = tokio::time::timeout(BODY_TIME_MAX.duration(), read).await.ok().and_then(Result::ok).unwrap_or_default();
+    let Scenario { file, .. } = &shared.scenario;
+    if !shared.pause(file.counting.latency.0).await {
+        return dropped();
+    }
+    let key = file.key.as_deref();
+    let fault = file.counting.status.map(|status| WireError::of_status(wire, status));
+    let fault = fault.or_else(|| {
+        (key.is_some() && wire.key(headers) != key).then(|| WireError::of(wire, Fault::Unauthorized, BAD_KEY))
+    });
+    if let Some(error) = fault {
+        return plain(wire, &error);
+    }
+    let value = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
+    let bad = |bad: BadRequest| plain(wire, &WireError::of(wire, Fault::BadRequest, bad.message));
+    let value = match wire.to_ordinary(value) {
+        Ok(value) => value,
+        Err(error) => return bad(error),
+    };
+    match wire.read(&Asked { door, headers, body: &value }) {
+        Ok(chat) => {
+            let Shared { scenario, rates, .. } = shared;
+            let at = shared.clock.now();
+            let stage = Stage { wire, scenario, rates, provider: door.provider, at, attempt: 1, draw: WHOLE };
+            let tokens = stage.prompt(&chat) * file.counting.percent.unwrap_or(100) / 100;
+            with_type(200, "application/json", Body::from(wire.counted(tokens)))
+        }
+        Err(error) => bad(error),
     }
 }
 

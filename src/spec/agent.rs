@@ -12,8 +12,8 @@ use crate::domain::caching::CacheMode;
 use crate::domain::limits::{LimitKind, Limits};
 use crate::domain::message::CacheTtl;
 use crate::domain::plan::{
-    Approval, CachePlan, ContextPlan, DocumentsPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind, StagePlan,
-    ToolKind, ToolPlan,
+    Approval, CachePlan, ContextPlan, CountBy, DocumentsPlan, Overflow, PLAN_VERSION, Plan, RetryPlan, StageKind,
+    StagePlan, ToolKind, ToolPlan,
 };
 use crate::ids::{AgentName, ModelName, StageName, ToolName};
 use crate::spec::documents::bad_pattern;
@@ -335,6 +335,7 @@ impl Agent<'_> {
             summary_model: node.as_ref().and_then(|node| self.summary_model(node, overflow, faults)),
             cache: cache_mode(node.as_ref()),
             cache_ttl: cache_ttl(node.as_ref()),
+            count: count_by(node.as_ref()),
         }
     }
 
@@ -410,6 +411,11 @@ fn cache_mode(node: Option<&Node<'_>>) -> CacheMode {
         Some("on") => CacheMode::On,
         Some(_) | None => CacheMode::Auto,
     }
+}
+
+fn count_by(node: Option<&Node<'_>>) -> CountBy {
+    let by_provider = node.and_then(|node| node.text("count")).is_some_and(|word| word.value == "provider");
+    if by_provider { CountBy::Provider } else { CountBy::Own }
 }
 
 fn cache_ttl(node: Option<&Node<'_>>) -> CacheTtl {

@@ -6,7 +6,7 @@ use plimsoll::domain::context::{
 use plimsoll::domain::event::{BoundMethod, Pot};
 use plimsoll::domain::limits::{Declared, LimitKind};
 use plimsoll::domain::message::{Assistant, Message, Sent, ToolAnswer, ToolCall};
-use plimsoll::domain::plan::{ContextPlan, Overflow};
+use plimsoll::domain::plan::{ContextPlan, CountBy, Overflow};
 use plimsoll::tokenize::message_bytes;
 use plimsoll::units::Tokens;
 use proptest::prelude::*;
@@ -73,6 +73,7 @@ fn plan(tokens: u64, history: u64, tool_output: u64) -> ContextPlan {
         summary_model: None,
         cache: plimsoll::domain::caching::CacheMode::Off,
         cache_ttl: plimsoll::domain::message::CacheTtl::Short,
+        count: CountBy::Own,
     }
 }
 

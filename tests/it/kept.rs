@@ -2,11 +2,16 @@
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Labels, RunState, Settled};
+use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::domain::report::{CostTable, Dimension, Trace};
 use plimsoll::domain::rollup::Day;
+use plimsoll::sim::Invoice;
+use plimsoll::store::Store;
 use plimsoll::units::{Millis, Money, Timestamp};
 use serde_json::json;
 
+use crate::kill::process::{End, Ship, TALK};
+use crate::kill::project::{Project, calm_sea};
 use crate::world::{Recipe, Told, World};
 
 const MODEL: &str =
@@ -152,4 +157,34 @@ async fn items_of_a_map_that_are_alike_share_their_answer_with_the_next_run() {
     assert_eq!((second.state(), world.invoice().count), (RunState::Finished, 4), "{}", second.show());
     assert_eq!(second.settlements().filter(|settled| settled.cache.hit.is_some()).count(), 2);
     reconcile(&world, &[&first, &second]);
+}
+
+/// An agent whose answers are kept.
+const KEEPER: &str = "[model]\nmodels = ['openai/gpt-5-nano']\nmax_output_tokens = 400\n[prompt]\nuser = '{{ input }}'\n\
+    [limits]\ncost = '$1'\n[cache]\nttl = '1h'\n";
+
+#[test]
+fn a_crash_leaves_a_kept_answer_whole_or_none_and_a_hit_after_it_costs_nothing() {
+    for point in ["provider.replied:1", "store.commit:2", "store.committed:2"] {
+        let project = Project::new(&calm_sea("1ms"));
+        std::fs::write(project.root().join("agents/keeper.toml"), KEEPER).expect("it is written");
+        let billed = || Invoice::read(&project.sim.invoice).expect("an invoice").lines.len();
+        let sail = |arguments: &[&str], failpoint: Option<&str>| {
+            let mut ship = Ship::start(project.root(), arguments, failpoint);
+            let end = ship.end();
+            (end, ship.heard.iter().filter(|line| !line.starts_with(TALK)).cloned().collect::<String>())
+        };
+        let ask = ["run", "keeper", "--input", "GLANCE", "--json"];
+        assert!(matches!(sail(&ask, Some(point)).0, End::Signal(_)), "{point}");
+        // It was billed; whether its answer is kept depends on whether its settlement is.
+        assert_eq!(billed(), 1, "{point}");
+        assert_eq!(sail(&["resume", "--all"], None).0, End::Exit(0), "{point}");
+        let before = billed();
+        let (end, document) = sail(&ask, None);
+        assert_eq!((end, billed()), (End::Exit(0), before), "{point}: nobody is asked again");
+        let document: serde_json::Value = serde_json::from_str(&document).expect("a document");
+        assert_eq!((&document["output"], &document["cost"]["settled_usd"]), (&"The sea is rough.".into(), &"0".into()));
+        let store = Store::open(&project.store(), LedgerPolicy::default(), Clock::system()).expect("it opens");
+        store.verify().expect("the books are right");
+    }
 }

@@ -7,6 +7,7 @@ mod caching;
 mod chain;
 mod cli;
 mod context;
+mod counting;
 mod each;
 mod fallbacks;
 mod fan_out;

@@ -3,8 +3,8 @@
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::domain::event::{
-    AccountKey, BoundMethod, CacheFacts, CacheHit, CallRefusal, Decision, Place, Pot, Purpose, RunState, StageEnd,
-    WaitEnd,
+    AccountKey, BoundMethod, CacheFacts, CacheHit, CallRefusal, Count, Decision, Place, Pot, Purpose, RunState,
+    StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::{Charged, Factor, Fee, Fees, Mismatch};
@@ -330,6 +330,13 @@ fn caches(cache: &CacheFacts) -> impl Iterator<Item = String> {
     hit.into_iter().chain(kept).chain(saved)
 }
 
+fn counted(count: &Count) -> String {
+    match count {
+        Count::Told { tokens } => format!("the provider counted {tokens} tokens before"),
+        Count::Not { why } => format!("the provider counted nothing: {}", one_line(why, EXCERPT_CHARS_MAX)),
+    }
+}
+
 fn contradiction(mismatch: &Mismatch) -> String {
     let mismatch = one_line(&mismatch.to_string(), EXCERPT_CHARS_MAX);
     format!("THE USAGE CONTRADICTS ITSELF: {mismatch}; no less than the reservation is booked")
@@ -337,6 +344,7 @@ fn contradiction(mismatch: &Mismatch) -> String {
 
 fn model_details(model: &ModelLine) -> Vec<String> {
     let mut lines: Vec<String> = model.instead.iter().map(|why| format!("instead: {}", one_line(why, 200))).collect();
+    lines.extend(model.count.as_ref().map(counted));
     let cut = |cut: &crate::domain::event::Cut| {
         let what = one_line(&cut.what, EXCERPT_CHARS_MAX);
         format!("cut {} tokens of {}: {what}", cut.tokens, pot(cut.pot))

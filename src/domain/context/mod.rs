@@ -168,6 +168,25 @@ impl Room {
     }
 }
 
+/// A request whose provider counts it for at least so many tokens: its bound is no lower.
+///
+/// # Errors
+/// A refusal of [`LimitKind::Context`]: that is more than the request may have.
+pub fn raised(mut fitted: Fitted, least: Tokens, plan: &ContextPlan, window: Window) -> Result<Fitted, Box<Refusal>> {
+    let room = Room::of(plan, window);
+    let more = least.left_after(fitted.pots.total());
+    if more == Tokens::ZERO {
+        return Ok(fitted);
+    }
+    if least > room.total {
+        return Err(
+            room.refuse(plan, &format!("the provider counts the request for {least} tokens, a margin included"))
+        );
+    }
+    fitted.pots.instructions = fitted.pots.instructions.plus(more);
+    Ok(fitted)
+}
+
 /// One way of measuring.
 #[derive(Clone, Copy)]
 struct Measure<'a> {

@@ -130,6 +130,40 @@ pub struct ModelCall {
     /// Why the models of the policy's `downgrade` were asked, where they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downgraded: Option<DowngradeWhy>,
+    /// What the provider counted before, where the plan asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<Count>,
+}
+
+/// What came of asking a provider how many tokens a request's input counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "counted", rename_all = "snake_case")]
+pub enum Count {
+    /// So many, by its own word.
+    Told {
+        /// The tokens, without the margin.
+        tokens: Tokens,
+    },
+    /// It wasn't counted: the runtime's own bound stands.
+    Not {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+impl Count {
+    /// The margin on a provider's count, as a divisor: 5 %. Providers call theirs an estimate that may differ slightly, or
+    /// say nothing of how exact it is (PROVIDERS §13).
+    pub const MARGIN_DIVISOR: u64 = 20;
+
+    /// The least that a bound must be after it; nothing where it wasn't counted.
+    #[must_use]
+    pub fn least(&self) -> Tokens {
+        match self {
+            Self::Told { tokens } => Tokens(tokens.0.saturating_add(tokens.0.div_ceil(Self::MARGIN_DIVISOR))),
+            Self::Not { .. } => Tokens::ZERO,
+        }
+    }
 }
 
 /// An upper bound of input tokens.

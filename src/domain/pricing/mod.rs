@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::caching::CachePrices;
+use crate::domain::caching::{CachePrices, cache_min};
 use crate::domain::message::CacheTtl;
 use crate::domain::plan::hex;
 use crate::ids::{ModelName, PriceId};
@@ -338,13 +338,13 @@ impl PriceRow {
 
     /// What a token of a request's beginning costs, kept for so long or not, by the ordinary rates.
     #[must_use]
-    pub const fn cache_prices(&self, ttl: CacheTtl) -> CachePrices {
+    pub fn cache_prices(&self, ttl: CacheTtl) -> CachePrices {
         let Rates { input, cache_read, cache_write, cache_write_long, .. } = self.price.rates;
         let write = match ttl {
             CacheTtl::Short => cache_write,
             CacheTtl::Long => cache_write_long,
         };
-        CachePrices { input, read: cache_read, write }
+        CachePrices { input, read: cache_read, write, min: cache_min(&self.model) }
     }
 
     /// True where nothing ever costs anything, the call itself included.

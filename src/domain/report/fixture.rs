@@ -87,6 +87,7 @@ pub(crate) fn plan() -> Arc<Plan> {
             summary_model: None,
             cache: crate::domain::caching::CacheMode::Off,
             cache_ttl: crate::domain::message::CacheTtl::Short,
+            count: crate::domain::plan::CountBy::Own,
         },
         tools: BTreeMap::from([(tool.name.clone(), tool)]),
         stages: vec![StagePlan::new(
@@ -226,6 +227,7 @@ pub(crate) fn model_call(purpose: Purpose) -> Call {
         sums_up: None,
         instead: None,
         downgraded: None,
+        count: None,
     })
 }
 

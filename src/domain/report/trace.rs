@@ -15,8 +15,8 @@ use super::growth::Growth;
 use super::standing::LimitStanding;
 use super::{replay, text, text_or_null};
 use crate::domain::event::{
-    AccountKey, CacheFacts, CallRefusal, ChildBegan, Created, Cut, Decision, EndState, Event, InputBound, Labels,
-    Outcome, Place, Purpose, Recorded, Spent, StageEnd, WaitEnd,
+    AccountKey, CacheFacts, CallRefusal, ChildBegan, Count, Created, Cut, Decision, EndState, Event, InputBound,
+    Labels, Outcome, Place, Purpose, Recorded, Spent, StageEnd, WaitEnd,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::message::{Pots, StopReason, ToolCall};
@@ -388,6 +388,9 @@ pub struct ModelLine {
     /// Why the models of the policy's `downgrade` were asked, where they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downgraded: Option<DowngradeWhy>,
+    /// What the provider counted before, where the plan asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<Count>,
     /// What the runtime asked beside the conversation.
     pub remark: Option<String>,
 }

@@ -69,6 +69,22 @@ pub(super) fn encode(config: &ProviderConfig, head: (&str, &str), request: &Requ
     Ok(body.into_bytes())
 }
 
+/// Fields of a request that count, and that the way to a count takes.
+const COUNTED_FIELDS: &[&str] = &["messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"];
+
+/// The body that asks what a request counts: its fields that do. On Vertex a version goes with it.
+pub(super) fn to_count(
+    config: &ProviderConfig,
+    version: Option<&str>,
+    request: &Request,
+) -> Result<Vec<u8>, ProviderError> {
+    let whole = encode(config, ("model", request.model.model()), request)?;
+    let mut fields: Map<String, Value> = serde_json::from_slice(&whole).expect("a body is an object");
+    fields.retain(|field, _| COUNTED_FIELDS.contains(&field.as_str()));
+    fields.extend(version.map(|version| ("anthropic_version".into(), version.into())));
+    Ok(serde_json::to_vec(&fields).expect("a request has string keys only"))
+}
+
 /// The form of the answer in words, where the wire has no other way for it.
 fn asked(request: &Request, shape: &Shape) -> Option<String> {
     let output = request.output.as_ref().filter(|_| shape.answering == Answering::Asked)?;

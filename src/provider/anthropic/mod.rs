@@ -15,6 +15,7 @@ mod usage;
 
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 
 use self::decode::Reading;
 use self::shape::Shape;
@@ -89,6 +90,24 @@ impl Dialect for Anthropic {
             false => ("model", request.model.model()),
         };
         encode::encode(&self.config, head, request)
+    }
+
+    /// Free by Anthropic's word, for itself and for Vertex (PROVIDERS §3, §6, §13); of Foundry nobody says it. It calls the
+    /// count an estimate, which may have tokens that aren't billed.
+    fn counting(&self, request: &Request) -> Option<Result<(Url, Vec<u8>), ProviderError>> {
+        if self.config.is_azure() {
+            return None;
+        }
+        let url = match self.is_vertex() {
+            true => below(&self.url, "count-tokens:rawPredict"),
+            false => below(&self.url, "count_tokens"),
+        };
+        let version = self.is_vertex().then(|| self.version());
+        Some(encode::to_count(&self.config, version, request).map(|body| (url, body)))
+    }
+
+    fn counted(&self, body: &Value) -> Option<u64> {
+        body.get("input_tokens")?.as_u64()
     }
 
     fn headers(&self, _request: &Request, headers: &mut HeaderMap) {

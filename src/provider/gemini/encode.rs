@@ -42,6 +42,13 @@ pub(super) fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u
     Ok(body)
 }
 
+/// The body that asks what a request counts: the whole of it, with its model.
+pub(super) fn to_count(config: &ProviderConfig, request: &Request) -> Result<Vec<u8>, ProviderError> {
+    let mut whole: Map<String, Value> = serde_json::from_slice(&encode(config, request)?).expect("a body is an object");
+    whole.insert("model".into(), format!("models/{}", request.model.model()).into());
+    Ok(json!({"generateContentRequest": whole}).to_string().into_bytes())
+}
+
 /// Who speaks in a content. Answers of tools have contents of their own, right after the calls that they answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speaker {

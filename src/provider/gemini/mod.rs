@@ -17,6 +17,7 @@ mod thinking;
 
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use serde_json::Value;
 
 use self::stream::Stream;
 use super::ProviderError;
@@ -77,6 +78,22 @@ impl Dialect for Gemini {
 
     fn body(&self, request: &Request) -> Result<Vec<u8>, ProviderError> {
         encode::encode(&self.config, request)
+    }
+
+    /// Free on the Gemini API (PROVIDERS §5); of Vertex nobody says it. Of how exact it is nothing is said.
+    fn counting(&self, request: &Request) -> Option<Result<(Url, Vec<u8>), ProviderError>> {
+        if self.is_vertex() {
+            return None;
+        }
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["models", &format!("{}:countTokens", request.model.model())]);
+        }
+        Some(encode::to_count(&self.config, request).map(|body| (url, body)))
+    }
+
+    fn counted(&self, body: &Value) -> Option<u64> {
+        body.get("totalTokens")?.as_u64()
     }
 
     fn own_headers(&self) -> &'static [&'static str] {

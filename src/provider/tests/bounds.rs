@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::*;
+use crate::domain::event::Count;
+use crate::units::Tokens;
 
 const SHORT: Millis = Millis(150);
 /// How soon after our answer the server must see the connection closed.
@@ -177,4 +179,33 @@ async fn too_many_header_lines_are_no_answer() {
     let head = format!("HTTP/1.1 200 OK\r\n{lines}content-length: 0\r\n\r\n");
     let failure = unknown(play(vec![Act::Write(head.into_bytes())], &request()).await);
     assert_eq!(failure.class, ErrorClass::CutStream);
+}
+
+/// A provider of Anthropic's wire, at this server.
+fn counting(server: &Server) -> Client {
+    client(&ProviderConfig { wire: Wire::Anthropic, ..config(server) })
+}
+
+#[tokio::test]
+async fn a_count_is_waited_for_as_long_as_its_permit_says() {
+    let permit = || Permit::for_test(SHORT, SHORT);
+    for script in [vec![Act::AwaitHangUp], vec![stream_head(), Act::AwaitHangUp]] {
+        let mut server = Server::playing(script).await;
+        let Count::Not { why } = counting(&server).count(permit(), &request()).await else { unreachable!("no count") };
+        assert!(why.contains("count"), "{why}");
+        assert!(server.hung_up().await < CLOSED_WITHIN);
+    }
+    let mut server = Server::playing(vec![json("200 OK", r#"{"input_tokens": 14}"#)]).await;
+    assert_eq!(counting(&server).count(permit(), &request()).await, Count::Told { tokens: Tokens(14) });
+    let heard = server.heard().await;
+    assert!(heard.head.starts_with("POST /v1/messages/count_tokens "), "{}", heard.head);
+    assert!(heard.json().get("max_tokens").is_none(), "{}", heard.body);
+}
+
+#[tokio::test]
+async fn who_is_not_known_to_count_for_nothing_is_not_asked() {
+    let mut server = Server::playing(vec![json("200 OK", r#"{"input_tokens": 14}"#)]).await;
+    let count = client(&config(&server)).count(Permit::for_test(LONG, LONG), &streaming()).await;
+    assert!(matches!(count, Count::Not { .. }), "{count:?}");
+    assert_eq!(server.more(), 0);
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::{CASSETTE_VERSION, Came, CassetteError, Head, Line, Secrets, key};
+use crate::domain::event::Count;
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
 use crate::gate::Permit;
@@ -133,6 +134,10 @@ impl<A: Answers> Answers for Recording<A> {
             self.recorder.write(&Line::Model { key, model, latency_ms, first_token_ms, came });
             answer
         })
+    }
+
+    fn count(&self, permit: Permit, request: Request) -> Answering<'_, Count> {
+        self.inner.count(permit, request)
     }
 
     fn tool(

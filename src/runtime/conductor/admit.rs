@@ -41,7 +41,8 @@ impl Conductor {
     /// Asks to start with the first call at hand: its reservation rides in the same write.
     pub(super) async fn admit_with(&mut self, intent: &ModelIntent) -> Result<Flow, RuntimeError> {
         let landing = self.landing_reserve(intent.purpose);
-        let draft = match self.prepare_after_landing(intent, landing.as_ref()).unwrap_or_else(Prepared::GiveUp) {
+        let prepared = self.prepare_after_landing(intent, landing.as_ref()).await;
+        let draft = match prepared.unwrap_or_else(Prepared::GiveUp) {
             Prepared::Ready(draft) => draft,
             Prepared::Refused(refusal) if self.root().state == RunState::Queued => {
                 return self.stop_before_start(*refusal).await;
@@ -150,12 +151,12 @@ impl Conductor {
     }
 
     /// The first call's number follows the landing reserve's.
-    pub(super) fn prepare_after_landing(
+    pub(super) async fn prepare_after_landing(
         &mut self,
         intent: &ModelIntent,
         landing: Option<&Landing>,
     ) -> Result<Prepared, String> {
-        let mut prepared = self.prepare(self.root().id, intent, Beside::default())?;
+        let mut prepared = self.prepare_counted(self.root().id, intent, Beside::default()).await?;
         if let (Prepared::Ready(draft), Some(landing)) = (&mut prepared, landing) {
             draft.reserved.reservation.number = landing.reservation.number + 1;
             if self.root().plan.is_workflow() {

@@ -11,7 +11,7 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::policy::DowngradeWhy;
 use crate::domain::run::{Intent, ModelIntent, NodeRef, Refused, ToolIntent, Tree};
 use crate::failpoint;
-use crate::gate::{Beside, Circumstances, Draft, Effort, Passage, Prepared, Rendered};
+use crate::gate::{Beside, Circumstances, Counted, Draft, Effort, Passage, Prepared, Rendered};
 use crate::ids::RunId;
 use crate::runtime::{RuntimeError, settle};
 use crate::tool;
@@ -135,7 +135,7 @@ impl Conductor {
     }
 
     async fn take_model(&mut self, run: RunId, intent: &ModelIntent, asked: &mut Asked) -> Result<Taken, RuntimeError> {
-        let refused = match self.prepare(run, intent, asked.beside(run)) {
+        let refused = match self.prepare_counted(run, intent, asked.beside(run)).await {
             Ok(Prepared::Ready(draft)) => match self.judge_tokens(run, intent, &draft, asked) {
                 Ok(()) => return Ok(self.take_ready(run, intent, *draft, asked)),
                 Err(_) if draft.can_tighten && !self.effort(&self.key(run, intent)).tight => {
@@ -244,6 +244,29 @@ impl Conductor {
         let run = self.tree.run(run).unwrap_or(self.tree.root());
         let with = Circumstances { effort, beside, now: self.now() };
         Ok(self.shared.gate.appraiser().prepare(run, rendered, intent, with))
+    }
+
+    /// The same, with the provider's count where the plan asks for one. The tree waits for it: nothing else is decided then.
+    pub(super) async fn prepare_counted(
+        &mut self,
+        run: RunId,
+        intent: &ModelIntent,
+        beside: Beside,
+    ) -> Result<Prepared, String> {
+        let prepared = self.prepare(run, intent, beside)?;
+        let draft = match &prepared {
+            Prepared::Ready(draft) if draft.wants_count => draft,
+            Prepared::Ready(_) | Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_) => {
+                return Ok(prepared);
+            }
+        };
+        let permit = self.shared.gate.to_count(draft);
+        let count = self.shared.answers.count(permit, draft.request.clone()).await;
+        tracing::debug!(model = %draft.request.model, ?count, "the provider was asked for a count");
+        let counted = Counted::of(draft, count);
+        let key = self.key(run, intent);
+        self.effort(&key).counted = Some(counted);
+        self.prepare(run, intent, beside)
     }
 
     /// The rule of its policy that sends a conversation to cheaper models now.

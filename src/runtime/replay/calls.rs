@@ -6,11 +6,11 @@ use super::{Player, WRITE_TIME_MAX};
 use crate::domain::event::{AccountKey, BoundMethod, Call, Event, ModelCall, Place, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
-use crate::domain::plan::Overflow;
+use crate::domain::plan::{CountBy, Overflow};
 use crate::domain::policy::{self, DowngradeWhy, Stance};
 use crate::domain::pricing::PriceBook;
 use crate::domain::run::{Intent, ModelIntent, Run, ToolIntent};
-use crate::gate::{Beside, Circumstances, Draft, Effort, Prepared, Rendered};
+use crate::gate::{Beside, Circumstances, Counted, Draft, Effort, Prepared, Rendered};
 use crate::ids::{ModelName, RunId};
 use crate::units::{Money, Timestamp, Tokens};
 
@@ -89,6 +89,11 @@ impl Player<'_> {
             let stance = if rule.is_some() { Stance::Downgraded } else { stance };
             policy::candidates(plan, stance).to_vec()
         };
+        // So is what a provider counted.
+        let counted = recorded.and_then(|call| {
+            let (model, request_hash) = (call.model.clone(), call.request_hash.clone());
+            Some(Counted { model, request_hash, count: call.count.clone()? })
+        });
         let mut efforts = Vec::new();
         for stance in &stances {
             let others =
@@ -106,6 +111,7 @@ impl Player<'_> {
                         tight,
                         trim: *trim,
                         frozen: frozen.clone(),
+                        counted: counted.clone(),
                         ..Effort::default()
                     }));
                 }
@@ -287,7 +293,15 @@ impl Player<'_> {
         let mut says_no = self.says_no_with(look, run, intent, no);
         self.desk = pinned;
         says_no |= self.says_no_with(look, run, intent, no);
-        says_no
+        says_no || self.may_be_counted(run, no)
+    }
+
+    /// True for a no that a provider's count may have led to: of a call that wasn't made the log has none.
+    fn may_be_counted(&self, run: RunId, no: No<'_>) -> bool {
+        let No::Refusal(refusal) = no else { return false };
+        let counts = self.tree.run(run).is_some_and(|run| run.plan.context.count == CountBy::Provider);
+        let limits = [LimitKind::Context, LimitKind::Tokens, LimitKind::InputTokens, LimitKind::Cost];
+        counts && limits.contains(&refusal.limit)
     }
 
     fn says_no_with(&mut self, look: &Look, run: RunId, intent: &ModelIntent, no: No<'_>) -> bool {

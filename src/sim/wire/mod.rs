@@ -28,8 +28,8 @@ static DIALECTS: [&dyn Dialect; 8] = [
     &azure::Azure::Responses,
     &openai_responses::OpenAiResponses,
     &openai_chat::OpenAiChat,
-    &anthropic::Anthropic,
-    &anthropic::VertexAnthropic,
+    &anthropic::Anthropic::Own,
+    &anthropic::Anthropic::OnVertex,
     &gemini::Gemini::Api,
     &gemini::Gemini::Vertex,
 ];
@@ -76,6 +76,24 @@ impl<'a> Asked<'a> {
 pub(crate) trait Dialect: fmt::Debug + Sync {
     /// What a path asks of this wire; `None` where it is none of its own.
     fn door<'a>(&self, path: &'a str, query: Option<&'a str>) -> Option<Door<'a>>;
+
+    /// What a path asks to be counted, by this wire; `None` where it asks for something else.
+    fn count_door<'a>(&self, _path: &'a str) -> Option<Door<'a>> {
+        None
+    }
+
+    /// A body that asks for a count as one that asks for an answer.
+    ///
+    /// # Errors
+    /// What breaks the rules of the way to a count.
+    fn to_ordinary(&self, body: Value) -> Result<Value, BadRequest> {
+        Ok(body)
+    }
+
+    /// The body that tells a count.
+    fn counted(&self, tokens: u64) -> String {
+        serde_json::json!({"input_tokens": tokens}).to_string()
+    }
 
     /// The key that a request brings.
     fn key<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
@@ -147,6 +165,11 @@ pub(crate) trait Dialect: fmt::Debug + Sync {
 /// The wire that a path belongs to, and what the path asks for.
 pub(crate) fn find<'a>(path: &'a str, query: Option<&'a str>) -> Option<(&'static dyn Dialect, Door<'a>)> {
     DIALECTS.into_iter().find_map(|wire| Some((wire, wire.door(path, query)?)))
+}
+
+/// The wire that a path asks for a count, and of what.
+pub(crate) fn find_count(path: &str) -> Option<(&'static dyn Dialect, Door<'_>)> {
+    DIALECTS.into_iter().find_map(|wire| Some((wire, wire.count_door(path)?)))
 }
 
 /// The provider that a path names before `/v1`, as in `/anthropic/v1`.

@@ -186,6 +186,11 @@ static CONTEXT: Section = Section {
             "How long they keep it: `short` (minutes, the default) or `long` (an hour and more, at a dearer write)",
         ),
         optional(
+            "count",
+            Kind::Choice { now: &["own", "provider"], later: &[] },
+            "Who counts a request before its money is set aside: `own` (the runtime, the default) or `provider` (it is asked too, where that is free; its count can raise what is set aside, and never lowers it)",
+        ),
+        optional(
             "overflow",
             Kind::Choice { now: &["trim", "summarise", "refuse"], later: &[] },
             "What to do with what doesn't fit: `trim` (the default), `summarise` or `refuse`",

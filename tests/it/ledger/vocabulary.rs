@@ -104,6 +104,7 @@ pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpo
             sums_up: None,
             instead: None,
             downgraded: None,
+            count: None,
         }),
     }
 }

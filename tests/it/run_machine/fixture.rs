@@ -8,8 +8,8 @@ use plimsoll::domain::event::{
 use plimsoll::domain::limits::{Declared, LimitKind, Limits, Refusal};
 use plimsoll::domain::message::{Assistant, Pots, StopReason};
 use plimsoll::domain::plan::{
-    Approval, Builtin, ContextPlan, ModelPlan, OnError, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan, StageKind,
-    StagePlan, ToolKind, ToolPlan,
+    Approval, Builtin, ContextPlan, CountBy, ModelPlan, OnError, Overflow, PLAN_VERSION, Plan, PromptPlan, RetryPlan,
+    StageKind, StagePlan, ToolKind, ToolPlan,
 };
 use plimsoll::domain::pricing::{Factors, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
@@ -76,6 +76,7 @@ pub(super) fn model_call(purpose: Purpose, input: u64, output: u64, remark: Opti
         sums_up: None,
         instead: None,
         downgraded: None,
+        count: None,
     }
 }
 
@@ -195,6 +196,7 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             summary_model: None,
             cache: plimsoll::domain::caching::CacheMode::Off,
             cache_ttl: plimsoll::domain::message::CacheTtl::Short,
+            count: CountBy::Own,
         },
         tools: tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect(),
         stages,

@@ -120,6 +120,7 @@ pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: 
         sums_up: None,
         instead: None,
         downgraded: None,
+        count: None,
     });
     Event::Reserved(Box::new(Reserved {
         reservation: ReservationId { run, number },

@@ -114,6 +114,16 @@ async fn an_answer_in_a_form_is_asked_for_as_the_schema_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_in_words_is_what_the_simulated_agent_answers_in() {
+    let form = "[output]\ntype = \"object\"\nrequired = [\"reply\"]\nproperties.reply = { type = \"string\" }\nproperties.more = { type = \"object\" }\n";
+    let recipe = agent("claude-opus-5-5").amend("agents/a.toml", "[limits]", &format!("{form}[limits]"));
+    let world = recipe.scenario("").start();
+    let told = world.run().await;
+    assert_eq!((told.state(), told.calls().count()), (RunState::Finished, 1), "{}", told.show());
+    agree(&world, &told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn caches_are_counted_beside_the_input() {
     for tokens in ["cached = 30, cache_write = 4", "cached = 9, cache_write_long = 7", "input = 200_000, cached = 5"] {
         let world = agent("claude-haiku-5-5").scenario(&format!("[[reply]]\ntokens = {{ {tokens} }}\n")).start();

@@ -149,6 +149,7 @@ impl Fold {
                 cuts: call.cuts.clone(),
                 instead: call.instead.clone(),
                 downgraded: call.downgraded.clone(),
+                count: call.count.clone(),
                 remark: call.remark.clone(),
             }),
             Call::Tool { call_id, tool, idempotent, arguments, .. } => AttemptCall::Tool(ToolLine {

@@ -12,13 +12,13 @@ use super::live::{Due, Found, Live, Told};
 use super::record::{Record, Try, TryEnd};
 use crate::clock::Clock;
 use crate::domain::context::Documents;
-use crate::domain::event::{Call, Created, Event, Outcome, RunState, Settled};
+use crate::domain::event::{Call, Count, Created, Event, Outcome, RunState, Settled};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::message::{Assistant, Reply, Request as ModelRequest, StopReason};
 use crate::domain::plan::{Plan, ToolPlan};
 use crate::domain::pricing::{Factors, Usage};
 use crate::domain::run::{Run, Tree};
-use crate::gate::{Appraiser, Permit, Providers, Rendered};
+use crate::gate::{Appraiser, Permit, Providers, Rendered, hash};
 use crate::ids::{AgentName, ModelName, ReservationId, RunId};
 use crate::provider::{Answer, AnswerResult, CancelSignal, Listener};
 use crate::runtime::conductor::Conductor;
@@ -223,6 +223,20 @@ impl Answers for Replies {
             };
             Answer { reservation, latency, first_token, result }
         })
+    }
+
+    fn count(&self, permit: Permit, request: ModelRequest) -> Answering<'_, Count> {
+        let (_, hash) = (permit.spend(), hash(&request.messages));
+        let calls = self
+            .0
+            .record
+            .tries()
+            .iter()
+            .filter_map(|tried| if let Call::Model(call) = &tried.reserved.call { Some(call) } else { None });
+        let mut same = calls.filter(|call| call.request_hash == hash && call.model == request.model);
+        let count = same.find_map(|call| call.count.clone());
+        let why = || "it counted no such request".to_owned();
+        Box::pin(std::future::ready(count.unwrap_or_else(|| Count::Not { why: why() })))
     }
 
     fn tool(

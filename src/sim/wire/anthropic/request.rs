@@ -19,7 +19,7 @@ pub(super) const BEARER_SINCE: &str = "2026-10-21";
 /// The versions that are known.
 const VERSIONS: [&str; 3] = ["2023-06-01", "2026-10-21", "vertex-2023-10-16"];
 /// The most output tokens that are asked for.
-const TOKENS_MAX: u64 = 10_000_000;
+pub(super) const TOKENS_MAX: u64 = 10_000_000;
 /// The smallest budget for thinking.
 const BUDGET_MIN: u64 = 1_024;
 /// The most marks of what is to be cached.

@@ -3,7 +3,7 @@
 //! Vertex leaves the ids of calls out and says the kind of traffic; both sign what their newer models say.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::sim::chat::{BadRequest, Chat};
 use crate::sim::completion::{Completion, Stream};
@@ -28,6 +28,24 @@ pub(crate) enum Gemini {
 }
 
 impl Dialect for Gemini {
+    fn count_door<'a>(&self, path: &'a str) -> Option<Door<'a>> {
+        let (base, method) = path.rsplit_once("/models/")?;
+        let model = method.strip_suffix(":countTokens")?;
+        let is_own = matches!(self, Self::Api) && !base.ends_with(PUBLISHER);
+        is_own.then(|| Door { provider: named(base).or(Some("gemini")), model: Some(model), ..Door::default() })
+    }
+
+    fn to_ordinary(&self, mut body: Value) -> Result<Value, BadRequest> {
+        let asked = body.get_mut("generateContentRequest").map(Value::take);
+        let mut asked = asked.ok_or_else(|| BadRequest::missing("generateContentRequest"))?;
+        let model = asked.as_object_mut().and_then(|fields| fields.remove("model"));
+        model.map(|_| asked).ok_or_else(|| BadRequest::missing("generateContentRequest.model"))
+    }
+
+    fn counted(&self, tokens: u64) -> String {
+        json!({"totalTokens": tokens}).to_string()
+    }
+
     fn door<'a>(&self, path: &'a str, query: Option<&'a str>) -> Option<Door<'a>> {
         let (base, method) = path.rsplit_once("/models/")?;
         let (model, method) = method.rsplit_once(':')?;
@@ -165,6 +183,7 @@ mod tests {
         assert_eq!(door(&stream, Some("alt=sse")), found("Api", "gemini", true, None));
         assert_eq!(door(&stream, None), None, "the simulator streams events only");
         assert_eq!(door(&api("countTokens"), None), None);
+        assert!(crate::sim::wire::find_count(&api("countTokens")).is_some());
         let below = "publishers/google/models/gemini-3.7-flash:generateContent";
         let path = format!("/v1/projects/acme/locations/europe-west4/{below}");
         assert_eq!(door(&path, None), found("Vertex", "vertex", false, Some("europe-west4")));
