@@ -3,6 +3,7 @@
 mod access;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use plimsoll::api::tcp::Tcp;
 use plimsoll::api::{Intake, IntakeOptions, Service};
@@ -87,7 +88,9 @@ impl Served {
         self.stop_runs().await;
         self.stop_answers.send_replace(true);
         drop(self.http);
-        self.answers.shutdown().await;
+        // Connections end with the client's, and with them the last hold on the store.
+        let ended = async { while self.answers.join_next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody is connected any more");
     }
 }
 
