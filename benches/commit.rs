@@ -4,6 +4,7 @@
 //! ops per second, the wait of each (p50, p99), and CPU of the process per op. Floor: one thread that appends the same
 //! bytes of events to a file, as many ops as have queued together, calls `fdatasync` once, and answers them all.
 
+use crate::facts;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,22 +15,15 @@ use plimsoll::store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-#[path = "common/cpu.rs"]
-mod cpu;
-#[path = "common/facts.rs"]
-mod facts;
-#[path = "common/measure.rs"]
-mod measure;
-
-use cpu::cpu_micros;
-use measure::{is_whole, micros_since, now, percentile, say, spread};
+use crate::cpu::cpu_micros;
+use crate::measure::{is_whole, micros_since, now, percentile, say, spread};
 
 /// Ops of each task, at each number of tasks.
 const LEVELS: [(u32, u32); 3] = [(1, 2_000), (16, 500), (256, 100)];
 /// Rounds of each.
 const ROUNDS: usize = 5;
 
-fn main() {
+pub(crate) fn bench() {
     say("| tasks | | ops/s | p50 µs | p99 µs | CPU µs/op |");
     say("|---:|---|---:|---:|---:|---:|");
     for (tasks, ops) in LEVELS {

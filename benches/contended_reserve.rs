@@ -4,6 +4,7 @@
 //! `roomy`: the cap is never met. `tight`: it has room for 128 of the 256 calls, so about half of the asks are refused.
 //! Unit: judged reservations per second, and CPU per reservation. Floor: the ledger alone, without a store, on one thread.
 
+use crate::facts;
 use std::sync::Arc;
 
 use plimsoll::clock::Clock;
@@ -16,22 +17,15 @@ use plimsoll::store::memory::MemoryDisk;
 use plimsoll::units::Money;
 use tokio::task::JoinSet;
 
-#[path = "common/cpu.rs"]
-mod cpu;
-#[path = "common/facts.rs"]
-mod facts;
-#[path = "common/measure.rs"]
-mod measure;
-
-use cpu::cpu_micros;
-use measure::{is_whole, micros_since, now, percentile, say, spread};
+use crate::cpu::cpu_micros;
+use crate::measure::{is_whole, micros_since, now, percentile, say, spread};
 
 /// Runs that share the budget.
 const RUNS: u32 = 256;
 /// Rounds of each.
 const ROUNDS: usize = 5;
 
-fn main() {
+pub(crate) fn bench() {
     let (asks, rounds) = if is_whole() { (100, ROUNDS) } else { (2, 1) };
     say("| | store | reservations/s | granted | CPU µs each | p50 µs | p99 µs |");
     say("|---|---|---:|---:|---:|---:|---:|");

@@ -5,11 +5,12 @@
 //! run: its facts folded by `Run::apply`, and `Run::next`. Unit: time for each op or step. Floor: the same sums kept in
 //! two ordered maps, without any rule.
 
+use crate::facts;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group};
 use plimsoll::domain::event::{Call, Event, Outcome, Reserved, Settled};
 use plimsoll::domain::ledger::{Ledger, LedgerPolicy, Snapshot, Verdict};
 use plimsoll::domain::limits::{Declared, Limits};
@@ -22,9 +23,6 @@ use plimsoll::domain::run::{CallCheck, Run};
 use plimsoll::ids::ReservationId;
 use plimsoll::units::{Millis, Money, Tokens};
 use serde_json::{Value, json};
-
-#[path = "common/facts.rs"]
-mod facts;
 
 fn ledger(budgets: u32, runs: u32) -> Ledger {
     let mut ledger = Ledger::restore(LedgerPolicy { budgets: facts::budgets(budgets) }, Snapshot::default());
@@ -208,4 +206,8 @@ fn run_step(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, decide, floor, run_step);
-criterion_main!(benches);
+
+pub(crate) fn bench() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

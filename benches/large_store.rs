@@ -4,6 +4,7 @@
 //! each op. Unit: time to open it; then, in that process, time to the trace of a run that nobody has looked at, and to the
 //! newest fifty of the list. Floor: sled alone, opening the same files and reading the records of one run.
 
+use crate::{facts, project};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,17 +17,8 @@ use plimsoll::ids::{ReservationId, RunId};
 use plimsoll::store::{RunFilter, Store};
 use plimsoll::units::Money;
 
-#[path = "common/facts.rs"]
-#[expect(dead_code, reason = "other benches use the rest")]
-mod facts;
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-#[expect(dead_code, reason = "other benches use the rest")]
-mod project;
-
-use facts::{FIRST_CALL, created, reserved, run, settled};
-use measure::{is_whole, micros_since, now, percentile, say, spread};
+use crate::facts::{FIRST_CALL, created, reserved, run, settled};
+use crate::measure::{is_whole, micros_since, now, percentile, say, spread};
 
 /// Runs of the store.
 const RUNS: u32 = 100_000;
@@ -47,7 +39,7 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Runs that a list shows.
 const LISTED: usize = 50;
 
-fn main() {
+pub(crate) fn bench() {
     let asked = std::env::var("PLIMSOLL_RUNS").ok().and_then(|runs| runs.parse().ok());
     let runs = asked.unwrap_or(if is_whole() { RUNS } else { RUNS_SMALL });
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");

@@ -7,27 +7,11 @@
 //! sends the same bodies, in a process of its own: what it takes more for the long run's bodies is the price of sending
 //! them, which nobody can save. Rounds take turns: ours, bare, ours, bare.
 
+use crate::load;
 use std::time::Duration;
 
-#[path = "common/bare.rs"]
-mod bare;
-#[path = "common/cpu.rs"]
-mod cpu;
-#[path = "common/load.rs"]
-mod load;
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-mod project;
-#[path = "common/provider.rs"]
-mod provider;
-
-use load::{Load, Provider, Room, Spent, client, folder};
-use measure::{is_whole, say, spread};
-
-/// As in the binary; the floor has it too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::load::{Load, Provider, Room, Spent, client, folder};
+use crate::measure::{is_whole, say, spread};
 
 /// Model calls of a short and of a long run.
 const LENGTHS: [usize; 2] = [10, 200];
@@ -38,7 +22,7 @@ const AT_ONCE: u64 = 8;
 /// Rounds of each.
 const ROUNDS: usize = 5;
 
-fn main() {
+pub(crate) fn bench() {
     if load::played_a_part() {
         return;
     }

@@ -4,6 +4,7 @@
 //! loads the project, opens the store, and runs the agent. Unit: time from before the process is spawned until the
 //! provider has read the first bytes of its first request. Floor: a bare `reqwest` call from a process of its own.
 
+use crate::{bare, project};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,25 +15,14 @@ use plimsoll::clock::Clock;
 use plimsoll::domain::event::Labels;
 use plimsoll::runtime::{NewRun, Runtime, RuntimeOptions, silent};
 
-#[path = "common/bare.rs"]
-mod bare;
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-mod project;
-
-use measure::{is_whole, micros_since, now, percentile, say, spread};
-
-/// As in the binary; the floor has it too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::measure::{is_whole, micros_since, now, percentile, say, spread};
 
 /// Starts of each kind.
 const STARTS: usize = 41;
 /// An answer that ends the run.
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1795392000,"model":"gpt-5-mini-2025-08-07","service_tier":"default","choices":[{"index":0,"message":{"role":"assistant","content":"53.19"},"finish_reason":"stop"}],"usage":{"prompt_tokens":312,"completion_tokens":8,"total_tokens":320}}"#;
 
-fn main() {
+pub(crate) fn bench() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

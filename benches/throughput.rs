@@ -7,29 +7,13 @@
 //! ours, bare. Beside them, what the disk gives: 4 KiB appended and synced by `fdatasync` in the same folder, before each
 //! round and with nothing else to do.
 
+use crate::load;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-#[path = "common/bare.rs"]
-mod bare;
-#[path = "common/cpu.rs"]
-mod cpu;
-#[path = "common/load.rs"]
-mod load;
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-mod project;
-#[path = "common/provider.rs"]
-mod provider;
-
-use load::{Load, Provider, Room, Spent, client, folder};
-use measure::{is_whole, micros_since, now, percentile, say, spread};
-
-/// As in the binary; the floor has it too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::load::{Load, Provider, Room, Spent, client, folder};
+use crate::measure::{is_whole, micros_since, now, percentile, say, spread};
 
 /// How long an answer takes.
 const ANSWER_TAKES: Duration = Duration::from_millis(50);
@@ -44,7 +28,7 @@ const SYNCS: usize = 500;
 /// Bytes of each.
 const SYNC_BYTES: usize = 4_096;
 
-fn main() {
+pub(crate) fn bench() {
     if load::played_a_part() {
         return;
     }

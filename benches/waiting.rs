@@ -10,6 +10,7 @@
 //! Each run needs a connection, so both processes need a descriptor for each: the bench raises its soft limit to the hard
 //! one by its shell, and says what to do where that is too low.
 
+use crate::{bare, project, provider};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
@@ -26,21 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-#[path = "common/bare.rs"]
-mod bare;
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-mod project;
-#[path = "common/provider.rs"]
-#[expect(dead_code, reason = "other benches use the rest")]
-mod provider;
-
-use measure::{is_whole, micros_since, now, say, spread};
-
-/// As in the binary; the floor has it too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::measure::{is_whole, micros_since, now, say, spread};
 
 /// Runs that wait at once.
 const RUNS: usize = 5_000;
@@ -58,7 +45,7 @@ const PAGE_BYTES: u64 = 4_096;
 const WITH_DESCRIPTORS: &str =
     r#"ulimit -S -n "$(ulimit -H -n)"; program=$1; shift; exec "$program" measure "$(ulimit -n)" "$@""#;
 
-fn main() {
+pub(crate) fn bench() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

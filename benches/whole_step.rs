@@ -6,27 +6,11 @@
 //! loop with the same client settings that sends the same bodies and parses the answers' JSON, in a process of its own.
 //! Rounds take turns: ours, bare, ours, bare.
 
+use crate::{cpu, load};
 use std::time::Duration;
 
-#[path = "common/bare.rs"]
-mod bare;
-#[path = "common/cpu.rs"]
-mod cpu;
-#[path = "common/load.rs"]
-mod load;
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-mod project;
-#[path = "common/provider.rs"]
-mod provider;
-
-use load::{Load, Provider, Room, Spent, client, folder};
-use measure::{is_whole, say, spread};
-
-/// As in the binary; the floor has it too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::load::{Load, Provider, Room, Spent, client, folder};
+use crate::measure::{is_whole, say, spread};
 
 /// Model calls of one run: three ask for a tool, the last answers.
 const CALLS: usize = 4;
@@ -35,7 +19,7 @@ const LEVELS: [(u64, u64); 3] = [(1, 400), (16, 1_600), (256, 3_072)];
 /// Rounds of each.
 const ROUNDS: usize = 5;
 
-fn main() {
+pub(crate) fn bench() {
     if !load::played_a_part() {
         measure_all();
     }

@@ -30,8 +30,8 @@ const BASE: &str = "http://plimsoll/";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It says why.
-    #[error("{}", .0.message)]
-    Told(ErrorBody),
+    #[error("{}", .0.detail)]
+    Told(Box<ErrorBody>),
     /// It serves nobody (yet), or went away while it was asked.
     #[error("{holder} doesn't serve the store, or has ended: {why}")]
     Gone {
@@ -226,7 +226,7 @@ impl Client {
             return serde_json::from_slice(&bytes).map_err(|error| self.unreadable(error.to_string()));
         }
         let body = serde_json::from_slice(&bytes).map_err(|error| self.unreadable(error.to_string()))?;
-        Err(ClientError::Told(body))
+        Err(ClientError::Told(Box::new(body)))
     }
 
     /// Whether it went well, and the body of the answer.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{API_VERSION, PROGRAM_VERSION};
 use crate::domain::event::RunState;
 use crate::domain::run::AnswerFault;
-use crate::ids::RunId;
+use crate::ids::{AgentName, RunId};
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 use crate::units::Millis;
@@ -35,14 +35,48 @@ pub mod code {
     pub const FAILED: &str = "plimsoll::api::failed";
     /// The holder of the store gives no answer.
     pub const SILENT: &str = "plimsoll::api::silent";
+    /// No such agent.
+    pub const NO_SUCH_AGENT: &str = "plimsoll::api::no_such_agent";
+    /// An input, or labels, that the agent or a budget doesn't take.
+    pub const INPUT: &str = "plimsoll::api::input";
+    /// The key of a request was used for another one, or its request is under way.
+    pub const KEY: &str = "plimsoll::api::key";
+    /// The line of runs is full, or there are too many streams.
+    pub const FULL: &str = "plimsoll::api::full";
+    /// Whoever asks may not.
+    pub const FORBIDDEN: &str = "plimsoll::api::forbidden";
+    /// The process ends, or takes no runs in.
+    pub const CLOSED: &str = "plimsoll::api::closed";
     /// The store can't be read or written.
     pub const STORE: &str = "plimsoll::store::failed";
     /// The store is damaged.
     pub const STORE_DAMAGED: &str = "plimsoll::store::damaged";
     /// Every code that only the API has.
-    pub const ALL: [&str; 11] =
-        [NO_SUCH_RUN, SEVERAL_RUNS, STATE, BAD_REQUEST, NO_SUCH_PATH, METHOD, TOO_LARGE, SLOW, VERSION, FAILED, SILENT];
+    pub const ALL: [&str; 17] = [
+        NO_SUCH_RUN,
+        SEVERAL_RUNS,
+        STATE,
+        BAD_REQUEST,
+        NO_SUCH_PATH,
+        METHOD,
+        TOO_LARGE,
+        SLOW,
+        VERSION,
+        FAILED,
+        SILENT,
+        NO_SUCH_AGENT,
+        INPUT,
+        KEY,
+        FULL,
+        CLOSED,
+        FORBIDDEN,
+    ];
 }
+
+/// When who is told that the service stops may ask again.
+const CLOSING_RETRY_SECONDS: u64 = 5;
+/// Agents that a message names.
+const AGENTS_SHOWN_MAX: usize = 20;
 
 /// Why a request isn't answered. Messages end in how to mend it, after a `; `.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +95,14 @@ pub enum ApiError {
     /// It has ended.
     #[error("run `{run}` is {state} already; there is nothing to cancel")]
     Ended {
+        /// The run.
+        run: RunId,
+        /// How.
+        state: RunState,
+    },
+    /// It has ended, and doesn't go on.
+    #[error("run `{run}` is {state} already; start another with `POST /v1/runs`")]
+    Over {
         /// The run.
         run: RunId,
         /// How.
@@ -105,6 +147,58 @@ pub enum ApiError {
         "this is plimsoll {PROGRAM_VERSION} with API {API_VERSION}, and API {0} was asked for; use the same version on both sides"
     )]
     Version(String),
+    /// An agent that isn't served.
+    #[error("there is no agent `{agent}` here; {}", agents(.known))]
+    NoSuchAgent {
+        /// What was asked for.
+        agent: AgentName,
+        /// What there is.
+        known: Vec<AgentName>,
+    },
+    /// What a run can't be made of.
+    #[error("{0}")]
+    Input(String),
+    /// The key made another run.
+    #[error(
+        "this `Idempotency-Key` made run `{run}` from another input or other labels; send a new key for a new request"
+    )]
+    KeyReused {
+        /// That run.
+        run: RunId,
+    },
+    /// The key's request is under way.
+    #[error("a request with this `Idempotency-Key` is under way; ask again in a moment")]
+    KeyInUse,
+    /// A thread's run is open.
+    #[error("thread `{thread}` has an open run, `{run}`; go on with the thread when that has ended")]
+    ThreadBusy {
+        /// The thread.
+        thread: String,
+        /// The run.
+        run: RunId,
+    },
+    /// The line is full.
+    #[error("{waiting} runs wait already, and no more may; ask again in {retry_after} s")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+        /// Seconds.
+        retry_after: u64,
+    },
+    /// Too many listen.
+    #[error("{0} streams of events are open, and no more may be; close some, or ask for the run with `?wait=20s`")]
+    Streams(usize),
+    /// Another origin.
+    #[error("the `{0}` of this request isn't this machine's; ask by `localhost` or `127.0.0.1`")]
+    Foreign(&'static str),
+    /// It ends.
+    #[error("the service is stopping and takes no runs in; ask again in {CLOSING_RETRY_SECONDS} s")]
+    Closing,
+    /// It doesn't take runs in.
+    #[error(
+        "the process that holds the store takes no runs in; start `plimsoll serve`, or wait until that process has ended"
+    )]
+    NoIntake,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,16 +218,18 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::DamagedLog { run } => Self::DamagedLog(run),
             RuntimeError::Answer { run, fault } => Self::Answer { run, fault },
             RuntimeError::SubAgent { run, root } => Self::SubAgent { run, root },
+            RuntimeError::NoSuchAgent { agent, known } => Self::NoSuchAgent { agent, known },
+            RuntimeError::ThreadBusy { thread, run } => Self::ThreadBusy { thread, run },
+            RuntimeError::MissingLabel(missing) => Self::Input(missing.to_string()),
+            input @ (RuntimeError::Input { .. } | RuntimeError::Prompt { .. } | RuntimeError::Documents { .. }) => {
+                Self::Input(input.to_string())
+            }
+            RuntimeError::Files { agent, fault, help } => {
+                Self::Input(format!("the files can't go to agent `{agent}`: {fault}; {help}"))
+            }
             other @ (RuntimeError::Provider(_)
-            | RuntimeError::NoSuchAgent { .. }
             | RuntimeError::Driven { .. }
-            | RuntimeError::Input { .. }
-            | RuntimeError::Prompt { .. }
-            | RuntimeError::Documents { .. }
-            | RuntimeError::Files { .. }
             | RuntimeError::FileMissing { .. }
-            | RuntimeError::ThreadBusy { .. }
-            | RuntimeError::MissingLabel(_)
             | RuntimeError::Task(_)) => Self::Runtime(other),
         }
     }
@@ -147,7 +243,17 @@ impl ApiError {
             Self::NoSuchRun(_) => code::NO_SUCH_RUN,
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
             Self::Answer { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
-            Self::Ended { .. } | Self::Answer { .. } | Self::SubAgent { .. } => code::STATE,
+            Self::Ended { .. }
+            | Self::Over { .. }
+            | Self::Answer { .. }
+            | Self::SubAgent { .. }
+            | Self::ThreadBusy { .. } => code::STATE,
+            Self::NoSuchAgent { .. } => code::NO_SUCH_AGENT,
+            Self::Input(_) => code::INPUT,
+            Self::KeyReused { .. } | Self::KeyInUse => code::KEY,
+            Self::Full { .. } | Self::Streams(_) => code::FULL,
+            Self::Closing | Self::NoIntake => code::CLOSED,
+            Self::Foreign(_) => code::FORBIDDEN,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
                 code::STORE_DAMAGED
             }
@@ -162,17 +268,38 @@ impl ApiError {
         }
     }
 
+    /// After how many seconds asking again is worth it; nothing where it isn't by itself.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u64> {
+        if let Self::Full { retry_after, .. } = self {
+            return Some(*retry_after);
+        }
+        if matches!(self, Self::Closing | Self::NoIntake | Self::Streams(_)) {
+            return Some(CLOSING_RETRY_SECONDS);
+        }
+        if matches!(self, Self::Slow(_) | Self::KeyInUse) { Some(1) } else { None }
+    }
+
     /// The HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchRun(_) | Self::NoSuchPath(_) => StatusCode::NOT_FOUND,
+            Self::NoSuchRun(_) | Self::NoSuchPath(_) | Self::NoSuchAgent { .. } => StatusCode::NOT_FOUND,
+            Self::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Foreign(_) => StatusCode::FORBIDDEN,
+            Self::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
             Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
-            Self::Ended { .. } | Self::Answer { .. } | Self::SubAgent { .. } => StatusCode::CONFLICT,
+            Self::Ended { .. }
+            | Self::Over { .. }
+            | Self::Answer { .. }
+            | Self::SubAgent { .. }
+            | Self::KeyReused { .. }
+            | Self::KeyInUse
+            | Self::ThreadBusy { .. } => StatusCode::CONFLICT,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Slow(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Slow(_) | Self::Closing | Self::NoIntake | Self::Streams(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::DamagedLog(_) | Self::Store(_) | Self::Runtime(_) | Self::Task(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -180,22 +307,39 @@ impl ApiError {
     }
 }
 
-/// An error as it travels.
+/// An error as it travels: a problem document (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
+    /// What kind of problem it is: a link to the code in this program's own list.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong.
+    pub detail: String,
     /// The stable code.
     pub code: String,
-    /// What is wrong.
-    pub message: String,
     /// How to mend it; empty where nobody knows.
     pub help: String,
 }
 
 impl From<&ApiError> for ErrorBody {
     fn from(error: &ApiError) -> Self {
-        let (message, help) = parted(&error.to_string());
-        Self { code: error.code().to_owned(), message, help }
+        let (detail, help) = parted(&error.to_string());
+        let (code, status) = (error.code(), error.status());
+        let title = status.canonical_reason().unwrap_or_default().to_owned();
+        let kind = format!("/errors#{}", code.replace("::", "-"));
+        Self { kind, title, status: status.as_u16(), detail, code: code.to_owned(), help }
     }
+}
+
+/// The agents that could be meant.
+fn agents(known: &[AgentName]) -> String {
+    let names: Vec<&str> = known.iter().take(AGENTS_SHOWN_MAX).map(AgentName::as_str).collect();
+    let more = if known.len() > names.len() { ", and others" } else { "" };
+    if names.is_empty() { "none is served".to_owned() } else { format!("there are {}{more}", names.join(", ")) }
 }
 
 /// What went wrong, and how to mend it: our messages end in that, after a `;`. Empty where nobody knows.
@@ -221,7 +365,14 @@ mod tests {
     #[test]
     fn an_error_travels_with_its_way_to_mend_it() {
         let body = ErrorBody::from(&ApiError::TooLarge(3));
-        let expected = ["plimsoll::api::too_large", "a body has 3 bytes at most", "send less"];
-        assert_eq!([body.code, body.message, body.help], expected.map(str::to_owned));
+        let expected = ErrorBody {
+            kind: "/errors#plimsoll-api-too_large".to_owned(),
+            title: "Payload Too Large".to_owned(),
+            status: 413,
+            detail: "a body has 3 bytes at most".to_owned(),
+            code: "plimsoll::api::too_large".to_owned(),
+            help: "send less".to_owned(),
+        };
+        assert_eq!(body, expected);
     }
 }

@@ -1,33 +1,40 @@
-//! The API: what another process, and later the network, may ask of the process that holds a store.
+//! The API: what another process, on this machine or over the network, may ask of the process that holds a store.
 //!
-//! [`Books`] answers from a store, [`Service`] from a runtime that drives runs in it, [`router()`] speaks HTTP, `socket`
-//! serves it on a private Unix socket in the store's folder, and `client` asks there. Whoever opens the store
+//! [`Books`] answers from a store, [`Service`] from a runtime that drives runs in it, [`Intake`] takes new ones in, [`router()`]
+//! speaks HTTP, `socket` serves it on a private Unix socket in the store's folder, `tcp` on an address, and `client` asks there. Whoever opens the store
 //! itself asks the same [`Books`], so that both ways show the same.
 //!
 //! Invariants: only the store's holder serves its socket, and only to the user who owns the store; every request, answer,
 //! connection and wait is bounded; an error has a stable code, a message and a way to mend it; nobody who asks holds up a
 //! run, nor waits for a commit without end.
-//! Deliberately absent: TCP, keys, pages and the making of runs (they come with `serve`), and rendering (the faces do it).
+//! Deliberately absent: keys and pages, and rendering (the faces do it).
 
 mod books;
 pub mod client;
 mod error;
+mod events;
+mod guest;
+mod intake;
 mod place;
 mod query;
 mod router;
 mod service;
 #[cfg(unix)]
 pub mod socket;
+pub mod tcp;
 mod types;
 
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
+pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub use query::{CostQuery, RunQuery};
-pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, router};
+pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RUN_BYTES_MAX, router};
 pub use service::Service;
-pub use types::{AnswerRequest, CancelRequest, Health, REASON_CHARS_MAX, RunPage, RunRow, WAIT_TIME_MAX};
+pub use types::{
+    AnswerRequest, CancelRequest, FileRequest, Health, REASON_CHARS_MAX, RunPage, RunRequest, RunRow, WAIT_TIME_MAX,
+};
 
 /// The version of paths and types. Two programs of different versions don't guess at each other's words.
 pub const API_VERSION: u32 = 1;

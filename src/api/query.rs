@@ -179,6 +179,20 @@ pub(super) fn wait(query: Option<&str>) -> Result<Millis, ApiError> {
     Ok(wait)
 }
 
+/// The number of the first event that is wanted: behind `after=7`, or behind the last that a browser says it has.
+pub(super) fn first_event(query: Option<&str>, last: Option<&str>) -> Result<u32, ApiError> {
+    let behind =
+        |name: &str, text: &str| parsed::<u32>(name, text, "an event's number").map(|last| last.saturating_add(1));
+    let mut first = 0;
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "after" => first = behind(&name, &value)?,
+            _ => return Err(unknown(&name, &["after"])),
+        }
+    }
+    last.map_or(Ok(first), |last| behind("Last-Event-ID", last).map(|behind| behind.max(first)))
+}
+
 /// A length of time to wait.
 pub(super) fn length(text: &str) -> Result<Millis, ApiError> {
     Millis::parse(text).map_err(|_| bad_value("wait", text, "a length of time, such as `20s`"))

@@ -1,4 +1,4 @@
-//! The paths, over HTTP. JSON both ways; what goes wrong is `{code, message, help}`.
+//! The paths, over HTTP. JSON both ways; what goes wrong is a problem document (RFC 9457).
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
+use super::intake::Taken;
 use super::query::{self, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
-use super::types::{AnswerRequest, CancelRequest, Health, RunPage, WAIT_TIME_MAX};
+use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
@@ -23,18 +24,28 @@ use crate::units::Millis;
 
 /// The most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes of the body that makes a run: its 12 MiB of files are 16 in base64.
+pub const RUN_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// The longest that one request takes, its wait included.
 pub const REQUEST_TIME_MAX: Millis = Millis::from_secs(30);
 const _: () = assert!(WAIT_TIME_MAX.0 + READ_TIME_MAX.0 < REQUEST_TIME_MAX.0, "a wait leaves time for the answer");
+
+/// The header of a caller's key, with which a request may be sent twice and makes one run.
+const KEY_HEADER: &str = "idempotency-key";
+/// The header of the last event that a browser has.
+const LAST_EVENT_HEADER: &str = "last-event-id";
 
 /// Every path.
 pub fn router(service: Service) -> Router {
     Router::new()
         .route("/healthz", get(health))
-        .route("/v1/runs", get(runs))
+        .route("/readyz", get(ready))
+        .route("/v1/runs", get(runs).merge(post(start).layer(DefaultBodyLimit::max(RUN_BYTES_MAX))))
         .route("/v1/runs/{run}", get(run))
         .route("/v1/runs/{run}/trace", get(trace))
         .route("/v1/runs/{run}/log", get(log))
+        .route("/v1/runs/{run}/events", get(events))
+        .route("/v1/runs/{run}/resume", post(resume))
         .route("/v1/runs/{run}/cancel", post(cancel))
         .route("/v1/runs/{run}/approve", post(approve))
         .route("/v1/runs/{run}/answer", post(answer))
@@ -86,7 +97,13 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        json(self.status(), &ErrorBody::from(&self))
+        let mut response = json(self.status(), &ErrorBody::from(&self));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -99,19 +116,77 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// A body; what an empty one means is the type's default.
 fn body<T: DeserializeOwned + Default>(bytes: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
-    let bytes = bytes.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(BODY_BYTES_MAX),
+    let bytes = taken(bytes, BODY_BYTES_MAX)?;
+    if bytes.is_empty() { Ok(T::default()) } else { read(&bytes) }
+}
+
+fn taken(bytes: Result<Bytes, BytesRejection>, most: usize) -> Result<Bytes, ApiError> {
+    bytes.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(most),
         _ => ApiError::BadRequest(format!("the body can't be read: {}", rejection.body_text())),
-    })?;
-    if bytes.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(&bytes)
+    })
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes)
         .map_err(|error| ApiError::BadRequest(format!("the body can't be understood: {error}")))
 }
 
 async fn health() -> Json<Health> {
     Json(Health { version: PROGRAM_VERSION.to_owned(), api: API_VERSION })
+}
+
+async fn ready(State(service): State<Service>) -> Result<Json<Health>, ApiError> {
+    service.ready().await?;
+    Ok(health().await)
+}
+
+/// Makes a run: 202 where it goes on beside the answer, 200 where its end was waited for, or its key is known.
+async fn start(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let request: RunRequest = read(&taken(bytes, RUN_BYTES_MAX)?)?;
+    let (taken, document) = service.start(&request, key(&headers)?).await?;
+    let is_under_way = matches!(taken, Taken::New(_)) && request.wait.is_none();
+    let status = if is_under_way { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let mut response = json(status, &document);
+    if let Ok(place) = HeaderValue::from_str(&format!("/v1/runs/{}", document.run)) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// The caller's key.
+fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get(KEY_HEADER) else { return Ok(None) };
+    let visible = key.to_str().ok().map(|key| Some(key.to_owned()));
+    visible.ok_or_else(|| ApiError::BadRequest(format!("the header `{KEY_HEADER}` has visible ASCII characters only")))
+}
+
+async fn events(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let last = headers.get(LAST_EVENT_HEADER).map(|value| value.to_str().unwrap_or_default().to_owned());
+    let first = query::first_event(query.as_deref(), last.as_deref())?;
+    match service.listen(run, first).await? {
+        Some(listener) => Ok(listener.stream().into_response()),
+        // Nothing is left: a browser that asks again hears not to.
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
+}
+
+async fn resume(
+    State(service): State<Service>,
+    Path(run): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<RunDocument>, ApiError> {
+    let request: ResumeRequest = body(bytes)?;
+    service.resume(run, &request).await.map(Json)
 }
 
 async fn runs(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {

@@ -6,8 +6,10 @@ use tokio::sync::Semaphore;
 
 use super::books::Books;
 use super::error::ApiError;
+use super::events::{self, Listener, STREAMS_MAX};
+use super::intake::{Intake, Taken};
 use super::query;
-use super::types::{AnswerRequest, CancelRequest, REASON_CHARS_MAX, WAIT_TIME_MAX};
+use super::types::{AnswerRequest, CancelRequest, REASON_CHARS_MAX, ResumeRequest, RunRequest, WAIT_TIME_MAX};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::AskKind;
@@ -28,6 +30,9 @@ pub struct Service {
     runtime: Runtime,
     books: Books,
     reads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// Where it takes runs in.
+    intake: Option<Intake>,
 }
 
 impl Service {
@@ -35,7 +40,74 @@ impl Service {
     #[must_use]
     pub fn new(runtime: Runtime, budgets: &[Budget], clock: Clock) -> Self {
         let books = Books::new(runtime.store().clone(), budgets, clock);
-        Self { runtime, books, reads: Arc::new(Semaphore::new(READS_MAX)) }
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Self { runtime, books, reads, streams: events::room(), intake: None }
+    }
+
+    /// The same, which also takes runs in.
+    #[must_use]
+    pub fn with_intake(self, intake: Intake) -> Self {
+        Self { intake: Some(intake), ..self }
+    }
+
+    pub(super) const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// True where runs can be made.
+    ///
+    /// # Errors
+    /// It takes none in (any more), or the store doesn't answer.
+    pub async fn ready(&self) -> Result<(), ApiError> {
+        if !self.intake()?.is_open() {
+            return Err(ApiError::Closing);
+        }
+        self.read(|books| Ok(books.store().accounts().map(drop)?)).await
+    }
+
+    fn intake(&self) -> Result<&Intake, ApiError> {
+        self.intake.as_ref().ok_or(ApiError::NoIntake)
+    }
+
+    /// Makes a run and has it driven, as [`Intake::take`] does. Gives its document, as [`Self::run`] does, and whether it is
+    /// new.
+    ///
+    /// # Errors
+    /// As [`Intake::take`].
+    pub async fn start(&self, request: &RunRequest, key: Option<String>) -> Result<(Taken, RunDocument), ApiError> {
+        let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
+        let taken = self.intake()?.take(request, key).await?;
+        Ok((taken, self.document(taken.run(), wait).await?))
+    }
+
+    /// Has a run go on that waits or was interrupted, unless somebody drives it already. Gives its document, as
+    /// [`Self::run`] does.
+    ///
+    /// # Errors
+    /// There is no such run, or it has ended.
+    pub async fn resume(&self, text: String, request: &ResumeRequest) -> Result<RunDocument, ApiError> {
+        let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
+        let run = self.read(move |books| books.find(&text)).await?;
+        if run.state.is_ended() {
+            return Err(ApiError::Over { run: run.id, state: run.state });
+        }
+        self.runtime.go_on(run.id)?;
+        self.document(run.id, wait).await
+    }
+
+    /// Listens to a run from an event on; nothing where it has ended before that.
+    ///
+    /// # Errors
+    /// There is no such run, or too many listen.
+    pub(super) async fn listen(&self, text: String, first: u32) -> Result<Option<Listener>, ApiError> {
+        let room = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::Streams(STREAMS_MAX))?;
+        let left = move |books: &Books| {
+            let run = books.find(&text)?;
+            let is_over = run.state.is_ended() && books.store().events_from(run.id, first)?.is_empty();
+            Ok((run.id, is_over))
+        };
+        let (run, is_over) = self.read(left).await?;
+        Ok((!is_over).then(|| Listener::new(self.clone(), run, first, room)))
     }
 
     /// Reads the books on a thread of its own.
@@ -122,7 +194,13 @@ impl Service {
         let wait = wait.min(WAIT_TIME_MAX);
         if wait > Millis::ZERO {
             // Who waited for nothing sees how far it came.
-            tokio::time::timeout(wait.duration(), self.runtime.let_go(run)).await.unwrap_or_default();
+            let over = async {
+                if let Some(intake) = &self.intake {
+                    intake.let_go(run).await;
+                }
+                self.runtime.let_go(run).await;
+            };
+            tokio::time::timeout(wait.duration(), over).await.unwrap_or_default();
         }
         self.read(move |books| books.document(run)).await
     }

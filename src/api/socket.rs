@@ -5,20 +5,16 @@
 //! the system who they are.
 
 use std::fs::Permissions;
-use std::future::Future;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Sleep;
+use tokio::sync::{Semaphore, watch};
 
+use super::guest::{ACCEPT_PAUSE, Guest};
 use super::place::{Place, PlaceError, SOCKET_FILE};
 use super::router::{REQUEST_TIME_MAX, router};
 use super::service::Service;
@@ -30,8 +26,6 @@ const CONNECTIONS_MAX: usize = 64;
 /// The longest that a connection lives, busy or not.
 const CONNECTION_TIME_MAX: Millis = Millis::from_secs(120);
 const _: () = assert!(CONNECTION_TIME_MAX.0 > REQUEST_TIME_MAX.0, "a request may take its time");
-/// The wait after a connection that could not be taken.
-const ACCEPT_PAUSE: Millis = Millis(100);
 /// Read and written by its owner alone.
 const PRIVATE: u32 = 0o600;
 
@@ -126,17 +120,19 @@ struct Door {
 }
 
 impl Listener for Door {
-    type Io = Guest;
+    type Io = Guest<UnixStream>;
     type Addr = ();
 
-    async fn accept(&mut self) -> (Guest, ()) {
+    async fn accept(&mut self) -> (Guest<UnixStream>, ()) {
         loop {
             let Ok(room) = Arc::clone(&self.room).acquire_owned().await else {
                 // Nobody closes it.
                 return std::future::pending().await;
             };
             match self.listener.accept().await {
-                Ok((stream, _)) if is_from(&stream, self.owner) => return (Guest::new(stream, room), ()),
+                Ok((stream, _)) if is_from(&stream, self.owner) => {
+                    return (Guest::new(stream, room, CONNECTION_TIME_MAX), ());
+                }
                 Ok(_) => tracing::warn!("another user asked at the store's socket, and was sent away"),
                 Err(error) => {
                     tracing::debug!(%error, "a connection could not be taken");
@@ -153,43 +149,4 @@ impl Listener for Door {
 
 fn is_from(stream: &UnixStream, owner: u32) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == owner)
-}
-
-/// One connection, for a bounded time.
-struct Guest {
-    stream: UnixStream,
-    until: Pin<Box<Sleep>>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Guest {
-    fn new(stream: UnixStream, room: OwnedSemaphorePermit) -> Self {
-        Self { stream, until: Box::pin(tokio::time::sleep(CONNECTION_TIME_MAX.duration())), _room: room }
-    }
-}
-
-impl AsyncRead for Guest {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.until.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Guest {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.until.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

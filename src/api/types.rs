@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::ApiError;
-use crate::domain::event::Decision;
-use crate::domain::run::Given;
-
-use crate::domain::event::{Labels, RunState};
+use crate::domain::event::{Decision, Labels, RunState, THREAD};
 use crate::domain::limits::LimitKind;
+use crate::domain::message::GivenFile;
+use crate::domain::policy::PRIORITY;
 use crate::domain::report::{CostDocument, TokenDocument};
+use crate::domain::run::Given;
 use crate::domain::summary::{AskLine, RunSummary};
 use crate::ids::{AgentName, RunId};
 use crate::units::{Millis, Money};
@@ -111,6 +113,71 @@ impl From<&RunSummary> for RunRow {
     }
 }
 
+/// The body of `POST /v1/runs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The agent.
+    pub agent: AgentName,
+    /// Its input: a text, or what its input schema asks for.
+    #[serde(default)]
+    pub input: Value,
+    /// Labels, such as `{"tenant": "acme"}`.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Images and documents that go with the input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRequest>,
+    /// The thread that it goes on with; the same as the label `thread`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// `low`, `normal` or `high`; the same as the label `priority`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// How long to wait for the run's end, such as `20s`, at most [`WAIT_TIME_MAX`]. Without it the answer comes at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+}
+
+/// A file that goes with an input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRequest {
+    /// What the user calls it.
+    pub name: String,
+    /// Its bytes, in base64.
+    pub data: String,
+}
+
+impl FileRequest {
+    fn given(&self) -> Result<GivenFile, ApiError> {
+        let bad = |why: String| ApiError::BadRequest(why);
+        let shown: String = self.name.escape_debug().take(64).collect();
+        let bytes = STANDARD.decode(&self.data);
+        let bytes =
+            bytes.map_err(|_| bad(format!("the `data` of file `{shown}` isn't base64; encode its bytes so")))?;
+        GivenFile::of(&self.name, &bytes).map_err(|error| bad(error.to_string()))
+    }
+}
+
+impl RunRequest {
+    /// The files that it gives.
+    ///
+    /// # Errors
+    /// One that isn't base64, is too large, or is neither an image nor a document.
+    pub fn files(&self) -> Result<Vec<GivenFile>, ApiError> {
+        self.files.iter().map(FileRequest::given).collect()
+    }
+
+    /// All labels that it gives.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        let named = [(THREAD, &self.thread), (PRIORITY, &self.priority)];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        self.labels.clone().into_iter().chain(named).collect()
+    }
+}
+
 /// The body of `POST /v1/runs/{id}/cancel`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +198,15 @@ impl Default for CancelRequest {
 
 fn no_reason() -> String {
     "cancelled through the API".to_owned()
+}
+
+/// The body of `POST /v1/runs/{id}/resume`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
 }
 
 /// The body of `POST /v1/runs/{id}/approve`, and of `…/answer`, which takes `answer`. Without `deny`, `args` and `answer`

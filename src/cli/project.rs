@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::exit::Exit;
+use crate::cli::render::text::one_line;
 use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
+use crate::domain::label::{self, LabelFault};
 use crate::domain::plan::Plan;
-use crate::domain::policy::{PRIORITY, Priority};
 use crate::domain::pricing::{OffPeak, PriceBook, PriceRow, Rates, Terms, TierPrice, factor_text};
 use crate::ids::ModelName;
 use crate::provider::{ProviderError, check_key};
@@ -16,13 +18,6 @@ use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_c
 use crate::spec::load_line::{LoadLine, load_line};
 use crate::spec::project::{Deployment, Project, ProviderConfig};
 use crate::units::{Millis, Timestamp, TokenPrice};
-
-/// The most labels that one command takes.
-const LABELS_MAX: usize = 32;
-/// The most characters of a label's value.
-pub const LABEL_VALUE_CHARS_MAX: usize = 256;
-/// Labels that the agent and the project give, and that nobody else may.
-const DERIVED_LABELS: [&str; 4] = ["agent", "owner", "feature", "environment"];
 
 /// The project's folder.
 ///
@@ -118,7 +113,7 @@ fn endpoint_rows(project: &Project) -> Result<Vec<PriceRow>, CliError> {
         let Some(factor) = provider.endpoint_factor() else { continue };
         let book = below
             .at_endpoint(&provider.name, factor)
-            .map_err(|error| Problem::told(code::MODEL, &error, crate::cli::exit::Exit::Usage))?;
+            .map_err(|error| Problem::told(code::MODEL, &error, Exit::Usage))?;
         let is_own = |row: &PriceRow| project.prices.iter().any(|price| price.model == row.model);
         let mine = book.rows().filter(|row| row.model.provider() == provider.name && !is_own(row));
         let changed = |row: &PriceRow| book.versions_of(&row.model).any(|row| below.find_version(&row.id).is_none());
@@ -257,33 +252,21 @@ pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
 /// # Errors
 /// One that is no label, that is given twice, or that the agent or the project gives.
 pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliError> {
-    let problem = |message: String, help: &str| Problem::usage(code::LABEL, message).help(help);
-    if given.len() > LABELS_MAX {
-        return Err(problem(format!("more than {LABELS_MAX} labels"), "leave some out").into());
-    }
+    let told = |fault: LabelFault| Problem::told(code::LABEL, &fault, Exit::Usage);
     let mut labels = Labels::new();
     for text in given {
-        let Some((name, value)) = text.split_once('=').filter(|(name, value)| is_name(name) && is_value(value)) else {
-            let message = format!("`{}` is no label", crate::cli::render::text::one_line(text, 80));
-            return Err(problem(
-                message,
-                "write a label as `tenant=acme`: a name of letters, digits, `_`, `-` and `.`, and a value",
-            )
-            .into());
-        };
-        if derived == DerivedLabels::Refused && DERIVED_LABELS.contains(&name) {
-            let message = format!("the label `{name}` can't be given");
-            return Err(problem(message, "the agent's file and `plimsoll.toml` say it").into());
-        }
-        if name == PRIORITY && value.parse::<Priority>().is_err() {
-            let message = format!("`{}` is no priority", crate::cli::render::text::one_line(value, 80));
-            return Err(problem(message, "priorities are low, normal and high").into());
-        }
+        let pair = text.split_once('=').ok_or_else(|| LabelFault::Form(one_line(text, 80)));
+        let (name, value) = pair.map_err(told)?;
+        label::judge_form(name, value).map_err(told)?;
         if labels.insert(name.to_owned(), value.to_owned()).is_some() {
-            return Err(problem(format!("the label `{name}` is given twice"), "give it once").into());
+            let message = format!("the label `{name}` is given twice");
+            return Err(Problem::usage(code::LABEL, message).help("give it once").into());
         }
     }
-    Ok(labels)
+    match label::judge(&labels) {
+        Err(LabelFault::Derived(_)) if derived == DerivedLabels::Allowed => Ok(labels),
+        judged => judged.map(|()| labels).map_err(|fault| told(fault).into()),
+    }
 }
 
 /// The same, with the label of a thread where one is named.
@@ -291,11 +274,6 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
 /// # Errors
 /// As [`labels`].
 pub fn labels_in(given: &[String], thread: Option<&str>, derived: DerivedLabels) -> Result<Labels, CliError> {
-    if let Some(id) = thread.filter(|id| !is_value(id)) {
-        let message = format!("`{}` is no thread", crate::cli::render::text::one_line(id, 80));
-        let help = format!("name it by 1 to {LABEL_VALUE_CHARS_MAX} characters, such as `--thread ticket-4711`");
-        return Err(Problem::usage(code::LABEL, message).help(help).into());
-    }
     let thread = thread.map(|id| format!("{THREAD}={id}"));
     labels(&given.iter().cloned().chain(thread).collect::<Vec<_>>(), derived)
 }
@@ -307,16 +285,6 @@ pub enum DerivedLabels {
     Allowed,
     /// To make runs.
     Refused,
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-}
-
-/// True for what can be a label's value.
-#[must_use]
-pub fn is_value(value: &str) -> bool {
-    (1..=LABEL_VALUE_CHARS_MAX).contains(&value.chars().count()) && !value.chars().any(char::is_control)
 }
 
 /// A point in time as people type it: a length of time back, a date in UTC, or RFC 3339.
@@ -373,7 +341,7 @@ mod tests {
         assert_eq!(labels_of(&["tenant=acme", "a.b=c=d"]).expect("labels").len(), 2);
         for bad in [&["tenant"][..], &["=x"], &["tenant="], &["a b=c"], &["t=1", "t=2"], &["agent=x"], &["t=a\u{1b}b"]]
         {
-            assert_eq!(labels_of(bad).expect_err("bad").exit(), crate::cli::exit::Exit::Usage, "{bad:?}");
+            assert_eq!(labels_of(bad).expect_err("bad").exit(), Exit::Usage, "{bad:?}");
         }
         assert!(labels(&given(&["agent=x"]), DerivedLabels::Allowed).is_ok());
     }

@@ -150,14 +150,14 @@ async fn aloud<T>(output: &Output, holder: &Client, answer: impl Future<Output =
 #[must_use]
 pub fn plain(body: &ErrorBody) -> CliError {
     let problem = match body.code.as_str() {
-        api::NO_SUCH_RUN | api::SEVERAL_RUNS => Problem::usage(code::RUN, &body.message),
-        api::STATE => Problem::usage(code::STATE, &body.message),
-        api::BAD_REQUEST => Problem::usage(api::BAD_REQUEST, &body.message),
-        api::STORE_DAMAGED => Problem::new(code::STORE_DAMAGED, &body.message),
-        api::STORE => Problem::new(code::STORE, &body.message),
+        api::NO_SUCH_RUN | api::SEVERAL_RUNS => Problem::usage(code::RUN, &body.detail),
+        api::STATE => Problem::usage(code::STATE, &body.detail),
+        api::BAD_REQUEST => Problem::usage(api::BAD_REQUEST, &body.detail),
+        api::STORE_DAMAGED => Problem::new(code::STORE_DAMAGED, &body.detail),
+        api::STORE => Problem::new(code::STORE, &body.detail),
         other => {
             let known = api::ALL.into_iter().find(|code| *code == other);
-            Problem::new(known.unwrap_or(api::FAILED), &body.message)
+            Problem::new(known.unwrap_or(api::FAILED), &body.detail)
         }
     };
     problem.help(&body.help).into()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api::{Books, Service};
+use crate::api::{Books, Intake, IntakeOptions, Service};
 use crate::cli::aged::plan_age_warnings;
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
@@ -63,6 +63,8 @@ pub struct Session {
     budgets: Vec<Budget>,
     /// Which prices are old, in words.
     aged: Vec<String>,
+    /// Where it takes runs in.
+    intake: Option<Intake>,
     /// Answers other processes.
     served: JoinSet<()>,
     stop_serving: watch::Sender<bool>,
@@ -106,6 +108,7 @@ impl Session {
             stopping: Stopping::default(),
             budgets: project.budgets.clone(),
             aged,
+            intake: None,
             served: JoinSet::new(),
             stop_serving: watch::Sender::new(false),
         })
@@ -126,10 +129,25 @@ impl Session {
         }
     }
 
+    /// Takes runs in from here on; whoever serves it has them driven.
+    pub fn take_runs_in(&mut self, options: IntakeOptions) {
+        self.intake = Some(Intake::new(self.runtime.clone(), options));
+    }
+
+    /// Where runs are taken in.
+    #[must_use]
+    pub const fn intake(&self) -> Option<&Intake> {
+        self.intake.as_ref()
+    }
+
     /// What other processes may ask, asked here.
     #[must_use]
     pub fn service(&self) -> Service {
-        Service::new(self.runtime.clone(), &self.budgets, clock())
+        let service = Service::new(self.runtime.clone(), &self.budgets, clock());
+        match &self.intake {
+            Some(intake) => service.with_intake(intake.clone()),
+            None => service,
+        }
     }
 
     /// Whether the runs were asked to stop.
@@ -203,7 +221,7 @@ impl Session {
             tracing::warn!("another process asked something that takes too long, and gets no answer");
             self.served.shutdown().await;
         }
-        drop(self.runtime);
+        drop((self.runtime, self.intake));
         if let Some(sim) = self.sim {
             sim.stop().await;
         }

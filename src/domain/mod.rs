@@ -11,6 +11,7 @@ pub mod caching;
 mod compact;
 pub mod context;
 pub mod event;
+pub mod label;
 pub mod ledger;
 pub mod limits;
 pub mod message;

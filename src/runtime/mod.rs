@@ -4,6 +4,7 @@
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
 mod answers;
+mod cancel;
 pub mod cassette;
 mod checks;
 mod conductor;
@@ -11,6 +12,7 @@ mod documents;
 mod downgrade;
 mod driving;
 mod dry_run;
+mod echo;
 mod error;
 mod expiry;
 mod files;
@@ -25,6 +27,7 @@ mod thread;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
+pub use echo::Heard;
 pub use error::RuntimeError;
 pub(crate) use known::terms_of;
 pub(crate) use people::Request;
@@ -41,13 +44,13 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{CancelRequested, Created, EVENT_VERSION, Event, Labels, RunState};
+use crate::domain::event::{Created, EVENT_VERSION, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
 use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
-use crate::domain::run::{Intent, Next, Run, Tree};
+use crate::domain::run::{Run, Tree};
 use crate::failpoint;
 use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered};
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
@@ -62,6 +65,7 @@ use cassette::record::Recording;
 use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
+use echo::Echo;
 use expiry::Expiry;
 use files::Readers;
 use known::{live, tools_of};
@@ -171,6 +175,8 @@ pub(crate) struct Shared {
     woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
+    /// Who listens to runs.
+    echo: Echo,
     pub(crate) stop: Stop,
 }
 
@@ -264,6 +270,7 @@ impl Runtime {
             drains: Mutex::default(),
             woken: Mutex::default(),
             expiry: Expiry::default(),
+            echo: Echo::default(),
             stop: Stop::new(stop),
         }));
         runtime.watch_waits(waits);
@@ -341,6 +348,7 @@ impl Runtime {
         created: Option<Event>,
     ) -> Driving {
         let id = tree.root().id;
+        let observer = self.0.echo.around(observer);
         let (hang_up, hung_up) = watch::channel(false);
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
@@ -375,55 +383,6 @@ impl Runtime {
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
-    ///
-    /// # Errors
-    /// There is no such run, it is a sub-agent's, or the store can't write.
-    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
-        let Ok((_entered, _requests)) = self.enter(run) else {
-            let driven = self.driven().get(&run).cloned();
-            if let Some(driven) = driven {
-                // Whoever drives it may have left since: then it has ended, or nobody heard.
-                drop(driven.send(Box::new(Request::Cancel { reason: reason.to_owned() })).await);
-            }
-            return Ok(self.load(run)?.0.state);
-        };
-        let (tree, _) = self.load_tree(run)?;
-        if tree.root().state.is_ended() {
-            return Ok(tree.root().state);
-        }
-        let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
-        let events = self.ends_of(tree, vec![asked]);
-        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
-        Ok(RunState::Cancelled)
-    }
-
-    /// How a tree that nobody drives ends after these facts of its root: the deepest runs first.
-    fn ends_of(&self, mut tree: Tree, facts: Vec<Event>) -> Vec<(RunId, Event)> {
-        let (now, root) = (self.0.clock.now(), tree.root().id);
-        let mut events: Vec<(RunId, Event)> = facts.into_iter().map(|fact| (root, fact)).collect();
-        events.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
-        loop {
-            match tree.next(now, &self.0.checks) {
-                Next::Note(facts) => {
-                    facts.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
-                    events.extend(facts);
-                }
-                Next::Do(intents) => {
-                    let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
-                        Intent::End(ended) => Some((run, Event::Ended(ended))),
-                        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Refuse(_) | Intent::Land(_) => {
-                            None
-                        }
-                    });
-                    events.extend(ends);
-                    return events;
-                }
-                Next::Park(_) | Next::Wait | Next::Ended => return events,
-            }
-        }
-    }
-
     /// Waits until nobody drives a run; at once where nobody does.
     pub async fn let_go(&self, run: RunId) {
         let Some(driven) = self.driven().get(&run).cloned() else { return };
@@ -453,6 +412,12 @@ impl Runtime {
     #[must_use]
     pub fn store(&self) -> &Store {
         self.0.gate.store()
+    }
+
+    /// Reads time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// The price book in force.

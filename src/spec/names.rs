@@ -1,5 +1,6 @@
 //! The forms that names have, and the lists of models that agents and policies share.
 
+pub(crate) use crate::domain::label::is_value as is_label_value;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{ModelName, ProviderName};
@@ -11,8 +12,6 @@ use crate::spec::reader::{At, Node};
 const NAME_CHARS_MAX: usize = 64;
 /// The most characters of a model's name.
 const MODEL_CHARS_MAX: usize = 200;
-/// The most characters of a label's value.
-const LABEL_CHARS_MAX: usize = 256;
 /// What a name must be, in words.
 pub(crate) const NAME_FORM: &str = "expected 1 to 64 letters, digits, `_` and `-`";
 
@@ -25,11 +24,6 @@ pub(crate) fn is_name(text: &str) -> bool {
 /// True for the name of a label: a name that may also have dots.
 pub(crate) fn is_label(text: &str) -> bool {
     is_name(&text.replace('.', "_"))
-}
-
-/// True for the value of a label.
-pub(crate) fn is_label_value(text: &str) -> bool {
-    (1..=LABEL_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 /// True for the name of an environment variable.

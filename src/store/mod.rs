@@ -273,6 +273,14 @@ impl Store {
         Ok(log)
     }
 
+    /// A run's log from this number on; empty where it isn't as long.
+    ///
+    /// # Errors
+    /// When a record is damaged or missing.
+    pub fn events_from(&self, run: RunId, first: u32) -> Result<Vec<Recorded>, StoreError> {
+        read::log_from(&*self.shared()?.reader.view()?, run, first)
+    }
+
     /// A run in one line.
     ///
     /// # Errors

@@ -147,6 +147,11 @@ pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<Vec<Vec<u8>>, Stor
 
 /// A run's whole log. Proves that no number is missing.
 pub(crate) fn log(view: &dyn View, run: RunId) -> Result<Vec<Recorded>, StoreError> {
+    log_from(view, run, 0)
+}
+
+/// What of a run's log comes from this number on; no number is missing before it either.
+pub(crate) fn log_from(view: &dyn View, run: RunId, first: u32) -> Result<Vec<Recorded>, StoreError> {
     let contents = contents(view, run)?;
     let read = |(seq, content): (u32, &Vec<u8>)| {
         let key = keys::event(run, seq);
@@ -157,7 +162,7 @@ pub(crate) fn log(view: &dyn View, run: RunId) -> Result<Vec<Recorded>, StoreErr
         let why = format!("it says that it is event {}", recorded.seq);
         Err(StoreError::Record { what: keys::describe(&key), why })
     };
-    (0..).zip(&contents).map(read).collect()
+    (0..).zip(&contents).skip(usize::try_from(first).unwrap_or(usize::MAX)).map(read).collect()
 }
 
 /// How a run was created; `None` for one that doesn't exist.

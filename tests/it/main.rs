@@ -33,6 +33,7 @@ mod replay;
 mod resume;
 mod run_machine;
 mod runtime;
+mod serve;
 mod sim;
 mod spec;
 mod store;

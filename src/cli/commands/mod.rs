@@ -16,6 +16,7 @@ mod resume;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod sim;
 mod trace;
 
@@ -52,6 +53,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
         Command::Prices(prices) => prices::prices(&context, prices),
+        Command::Serve(serve) => serve::serve(&context, serve),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),
         Command::Export(ExportCommand::Events { run, out, books }) => {

@@ -133,7 +133,7 @@ async fn the_router_bounds_and_names_what_it_refuses() {
         assert_eq!(response.status().as_u16(), status, "{code}");
         let body: ErrorBody = response.json().await.expect("JSON");
         assert_eq!(body.code, format!("plimsoll::api::{code}"), "{body:?}");
-        assert!(!body.message.is_empty() && !body.help.contains(';'), "{body:?}");
+        assert!(!body.detail.is_empty() && !body.help.contains(';'), "{body:?}");
     }
 
     let mut seen = Vec::new();

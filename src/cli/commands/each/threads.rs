@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::Value;
 
 use crate::cli::errors::{CliError, Problem, code};
-use crate::cli::project::{LABEL_VALUE_CHARS_MAX, is_value};
 use crate::cli::render::text::one_line;
+use crate::domain::label::{VALUE_CHARS_MAX, is_value};
 use crate::domain::plan::Plan;
 
 /// Lines that wait for the line before them of their thread, while others are looked for behind them.
@@ -61,7 +61,7 @@ impl ThreadField {
             return Ok(id);
         }
         let shown = one_line(&id, 80);
-        Err(format!("its `{field}` is `{shown}`: a thread is named by 1 to {LABEL_VALUE_CHARS_MAX} characters"))
+        Err(format!("its `{field}` is `{shown}`: a thread is named by 1 to {VALUE_CHARS_MAX} characters"))
     }
 }
 

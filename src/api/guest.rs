@@ -1,0 +1,76 @@
+//! One connection, within bounds: how long it lives, and how long it may stand still.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+use crate::units::Millis;
+
+/// The wait after a connection that could not be taken.
+pub(super) const ACCEPT_PAUSE: Millis = Millis(100);
+/// The longest that nothing is read or written. A stream of events says something more often, and whoever doesn't read that
+/// is cut: what they missed is in the log.
+pub(super) const STILL_TIME_MAX: Millis = Millis::from_secs(60);
+
+/// One connection.
+pub(super) struct Guest<S> {
+    stream: S,
+    until: Instant,
+    still: Pin<Box<Sleep>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<S> Guest<S> {
+    /// A connection that lives this long at most.
+    pub(super) fn new(stream: S, room: OwnedSemaphorePermit, time: Millis) -> Self {
+        let still = Box::pin(tokio::time::sleep(time.min(STILL_TIME_MAX).duration()));
+        Self { stream, until: Instant::now() + time.duration(), still, _room: room }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.still.as_mut().poll(context).is_ready()
+    }
+
+    /// Something moved.
+    fn moved<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            let still = Instant::now() + STILL_TIME_MAX.duration();
+            let until = self.until;
+            self.still.as_mut().reset(still.min(until));
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_read(context, into);
+        self.moved(polled)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.moved(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,185 @@
+//! Serves the API over TCP.
+//!
+//! Without keys only this machine may ask, and only by its own name: a page of somebody's browser that was led here by
+//! another name is sent away. Every connection is bounded in number, life and stillness.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::header;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::serve::Listener;
+use reqwest::Url;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::error::ApiError;
+use super::guest::{ACCEPT_PAUSE, Guest};
+use super::router::router;
+use super::service::Service;
+use crate::units::Millis;
+
+/// Connections at once; more wait until one is over.
+const CONNECTIONS_MAX: usize = 1_024;
+/// The longest that a connection lives. Who listens to events goes on with a new one where it stopped.
+const CONNECTION_TIME_MAX: Millis = Millis::from_secs(3_600);
+/// Headers of answers that a browser heeds: no frame, no guess at types, nothing told to other hosts.
+const SECURITY: [(header::HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+];
+
+/// Why it isn't served.
+#[derive(Debug, thiserror::Error)]
+pub enum TcpError {
+    /// Everybody could ask.
+    #[error(
+        "`{0}` can be reached from other machines, and nobody needs a key; listen on 127.0.0.1, behind what asks for one"
+    )]
+    Open(SocketAddr),
+    /// The system refuses the address.
+    #[error("can't listen on `{address}`: {error}; name another address with `--listen`")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// An address that is bound.
+#[derive(Debug)]
+pub struct Tcp {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Tcp {
+    /// Binds an address of this machine.
+    ///
+    /// # Errors
+    /// Others could reach it, or the system refuses it.
+    pub async fn bind(address: SocketAddr) -> Result<Self, TcpError> {
+        if !address.ip().is_loopback() {
+            return Err(TcpError::Open(address));
+        }
+        let fault = |error| TcpError::Bind { address, error };
+        let listener = TcpListener::bind(address).await.map_err(fault)?;
+        let address = listener.local_addr().map_err(fault)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` turns true, and then those who have asked already.
+    pub async fn serve(self, service: Service, mut stop: watch::Receiver<bool>) {
+        let door = Door { listener: self.listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+        let stopped = async move {
+            // Whoever could stop it is gone: that stops it, too.
+            stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
+        };
+        let router = router(service).layer(middleware::from_fn(guarded));
+        if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
+            tracing::warn!(%error, "the API is no longer served");
+        }
+    }
+}
+
+/// Sends away who came by another name, and tells browsers what they may not do.
+async fn guarded(request: Request, next: Next) -> Response {
+    let mut response = match judge(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    for (name, value) in SECURITY {
+        response.headers_mut().entry(name).or_insert(header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A name that somebody made lead here (DNS rebinding), or a page of another origin, isn't this machine's user.
+fn judge(request: &Request) -> Result<(), ApiError> {
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(header::HOST).map(|host| format!("http://{host}"));
+    if !host.as_deref().is_some_and(is_here) {
+        return Err(ApiError::Foreign("Host"));
+    }
+    match text(header::ORIGIN) {
+        Some(origin) if !is_here(origin) => Err(ApiError::Foreign("Origin")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_here(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        None => false,
+    }
+}
+
+/// Lets not too many in at once.
+struct Door {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+}
+
+impl Listener for Door {
+    type Io = Guest<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Guest<TcpStream>, SocketAddr) {
+        loop {
+            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else {
+                // Nobody closes it.
+                return std::future::pending().await;
+            };
+            match self.listener.accept().await {
+                Ok((stream, from)) => {
+                    // Small answers go out at once.
+                    stream.set_nodelay(true).unwrap_or_default();
+                    return (Guest::new(stream, room, CONNECTION_TIME_MAX), from);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE.duration()).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_here() {
+        for here in ["http://localhost", "http://localhost:7700", "http://127.0.0.1:1", "http://[::1]:7700"] {
+            assert!(is_here(here), "{here}");
+        }
+        for other in ["http://evil.example", "http://127.0.0.1.evil.example", "http://0.0.0.0", "null", "", "http://"] {
+            assert!(!is_here(other), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_others_reach_is_refused() {
+        let address = "0.0.0.0:0".parse().expect("an address");
+        assert!(matches!(Tcp::bind(address).await, Err(TcpError::Open(_))));
+    }
+}

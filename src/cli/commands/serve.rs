@@ -1,0 +1,114 @@
+//! `serve`: takes runs in over HTTP, drives them, and answers about them, until it is told to stop.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use super::Context;
+use super::run::given_up;
+use crate::api::IntakeOptions;
+use crate::api::tcp::Tcp;
+use crate::cli::arguments::ServeArguments;
+use crate::cli::errors::{CliError, Problem, code};
+use crate::cli::exit::Exit;
+use crate::cli::project::{folder, is_simulated, keys_are_there, load_options};
+use crate::cli::render::text::count;
+use crate::cli::session::{Session, Signals, SimChoice, block_on};
+use crate::domain::plan::Plan;
+use crate::ids::AgentName;
+use crate::runtime::RuntimeError;
+use crate::spec::load::load_project;
+use crate::spec::project::Project;
+use crate::store::StoreError;
+use crate::units::Millis;
+
+/// How long requests that are being answered still are, once runs have stopped.
+const LAST_ANSWERS_TIME_MAX: Millis = Millis::from_secs(5);
+
+pub(super) fn serve(context: &Context<'_>, arguments: &ServeArguments) -> Result<Exit, CliError> {
+    let sim = arguments.books.sim;
+    let (project, plans) = load_project(&folder(context.project)?, &load_options(sim))?;
+    if plans.is_empty() {
+        let help = "write agents/NAME.toml, or make a first one with `plimsoll init`";
+        return Err(Problem::usage(code::USAGE, "there is no agent to serve").help(help).into());
+    }
+    if !is_simulated(&project, sim) {
+        plans.values().try_for_each(|plan| keys_are_there(&project, plan))?;
+    }
+    block_on(until_stopped(context, arguments, &project, plans))
+}
+
+async fn until_stopped(
+    context: &Context<'_>,
+    arguments: &ServeArguments,
+    project: &Project,
+    plans: BTreeMap<AgentName, Plan>,
+) -> Result<Exit, CliError> {
+    // Before anyone can know the address: who reads it may ask for the end at once.
+    let mut signals = Signals::listen();
+    let refused = |error| Problem::told(code::SYSTEM, &error, Exit::Usage);
+    let tcp = Tcp::bind(arguments.listen).await.map_err(refused)?;
+    let choice = SimChoice {
+        sim: arguments.books.sim,
+        scenario: arguments.scenario.clone(),
+        invoice: arguments.invoice.clone(),
+        ..SimChoice::default()
+    };
+    let agents = count(u64::try_from(plans.len()).unwrap_or(u64::MAX), "agent");
+    let mut session = Session::open(project, plans, &choice)?;
+    session.take_runs_in(options(arguments));
+    session.serve();
+    let (stop, stop_answers) = (watch::Sender::new(false), watch::Sender::new(false));
+    let intake = session.intake().cloned().ok_or_else(|| RuntimeError::Task("nothing takes runs in".to_owned()))?;
+    let address = tcp.address();
+    let (mut answers, mut work) = (JoinSet::new(), JoinSet::new());
+    answers.spawn(tcp.serve(session.service(), stop_answers.subscribe()));
+    let stopped = stop.subscribe();
+    work.spawn(async move { intake.work(stopped).await });
+    // A script waits for this line, and reads the address from it.
+    context.output.data(&format!("http://{address}"))?;
+    session.tell_of_costs(context.output, &choice);
+    context.output.talk(&format!(
+        "{agents} served there, to this machine only; Ctrl-C stops it. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
+    ));
+    tokio::select! {
+        () = signals.next() => {}
+        // Without anybody who drives runs, nothing is worth being served.
+        ended = work.join_next() => return Err(broken(ended)),
+    }
+    context
+        .output
+        .talk("stopping: no run is taken in any more, and what goes on is finished first; once more to stop at once");
+    stop.send_replace(true);
+    tokio::select! {
+        ended = work.join_next() => worked(ended)?,
+        () = signals.next() => return Ok(given_up(context.output)),
+    }
+    stop_answers.send_replace(true);
+    if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answers.join_next()).await.is_err() {
+        tracing::warn!("somebody asked something that takes too long, and gets no answer");
+        answers.shutdown().await;
+    }
+    session.close().await;
+    Ok(Exit::Finished)
+}
+
+fn options(arguments: &ServeArguments) -> IntakeOptions {
+    IntakeOptions {
+        parallel: usize::from(arguments.parallel),
+        waiting: usize::try_from(arguments.queue).unwrap_or(usize::MAX),
+        grace: arguments.grace,
+    }
+}
+
+type Ended = Option<Result<Result<(), StoreError>, JoinError>>;
+
+fn worked(ended: Ended) -> Result<(), CliError> {
+    let Some(ended) = ended else { return Ok(()) };
+    Ok(ended.map_err(|error| RuntimeError::Task(error.to_string()))??)
+}
+
+fn broken(ended: Ended) -> CliError {
+    worked(ended).err().unwrap_or_else(|| RuntimeError::Task("the service ended by itself".to_owned()).into())
+}

@@ -1,0 +1,58 @@
+//! Ends a run that nobody wants any more.
+
+use super::{Request, Runtime, RuntimeError};
+use crate::domain::event::{CancelRequested, Event, RunState};
+use crate::domain::ledger::Op;
+use crate::domain::run::{Intent, Next, Tree};
+use crate::ids::RunId;
+
+impl Runtime {
+    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
+    ///
+    /// # Errors
+    /// There is no such run, it is a sub-agent's, or the store can't write.
+    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
+        let Ok((_entered, _requests)) = self.enter(run) else {
+            let driven = self.driven().get(&run).cloned();
+            if let Some(driven) = driven {
+                // Whoever drives it may have left since: then it has ended, or nobody heard.
+                drop(driven.send(Box::new(Request::Cancel { reason: reason.to_owned() })).await);
+            }
+            return Ok(self.load(run)?.0.state);
+        };
+        let (tree, _) = self.load_tree(run)?;
+        if tree.root().state.is_ended() {
+            return Ok(tree.root().state);
+        }
+        let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
+        let events = self.ends_of(tree, vec![asked]);
+        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        Ok(RunState::Cancelled)
+    }
+
+    /// How a tree that nobody drives ends after these facts of its root: the deepest runs first.
+    fn ends_of(&self, mut tree: Tree, facts: Vec<Event>) -> Vec<(RunId, Event)> {
+        let (now, root) = (self.0.clock.now(), tree.root().id);
+        let mut events: Vec<(RunId, Event)> = facts.into_iter().map(|fact| (root, fact)).collect();
+        events.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
+        loop {
+            match tree.next(now, &self.0.checks) {
+                Next::Note(facts) => {
+                    facts.iter().for_each(|(run, fact)| tree.apply(now, *run, fact));
+                    events.extend(facts);
+                }
+                Next::Do(intents) => {
+                    let ends = intents.into_iter().filter_map(|(run, intent)| match intent {
+                        Intent::End(ended) => Some((run, Event::Ended(ended))),
+                        Intent::Model(_) | Intent::Tool(_) | Intent::Child(_) | Intent::Refuse(_) | Intent::Land(_) => {
+                            None
+                        }
+                    });
+                    events.extend(ends);
+                    return events;
+                }
+                Next::Park(_) | Next::Wait | Next::Ended => return events,
+            }
+        }
+    }
+}
