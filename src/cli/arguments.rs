@@ -1,6 +1,7 @@
 //! What can be typed: the commands, their options and their help.
 
 mod prices;
+mod replay;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
+pub use replay::ReplayArguments;
 
 use crate::domain::policy::Priority;
 use crate::units::Millis;
@@ -90,8 +92,20 @@ and tools said is not.")]
     /// Judge a run again from its log: the same decisions, requests and bills?
     #[command(after_help = "\
 Folds a run and all below it, asks at each recorded decision what is decided there, prepares each
-model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.")]
-    Replay(TraceArguments),
+model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.
+
+With --limits, --prices or --models it tells where the run would have been stopped, or what it would
+have cost, still without a call: what models, tools and people said is taken as it was recorded.
+Exits 3 where a limit would have stopped it, and 1 where it would have failed.
+
+Examples:
+  plimsoll replay last
+  plimsoll replay last --limits cost=0.10usd,steps=4
+  plimsoll replay last --limits tighter.toml --json
+  plimsoll replay 01JD0Q --prices next-year.toml
+  plimsoll replay 01JD0Q --models openai/gpt-5-mini=openai/gpt-5-nano
+  plimsoll replay 01JD0Q --models openai/gpt-5-nano")]
+    Replay(ReplayArguments),
     /// Go on with interrupted runs
     #[command(after_help = "\
 Examples:
@@ -291,7 +305,7 @@ pub struct RunsArguments {
     pub json: bool,
 }
 
-/// See [`Command::Trace`] and [`Command::Replay`].
+/// See [`Command::Trace`].
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// The run: its id, the beginning of it, or `last`

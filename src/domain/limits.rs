@@ -115,6 +115,14 @@ impl LimitKind {
     }
 }
 
+impl LimitKind {
+    /// True for what isn't a run's own: what others do decides it too.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Budget | Self::FrozenPrice | Self::Queue)
+    }
+}
+
 impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -34,6 +34,7 @@ mod prepare;
 mod summary;
 
 pub use form::{Beside, Form, Forms, Rendered};
+pub(crate) use prepare::hash;
 pub use prepare::{Appraiser, Circumstances, Counted, Draft, Effort, Prepared, Providers};
 
 use std::sync::Arc;

@@ -10,12 +10,13 @@ use std::pin::Pin;
 
 use serde_json::Value;
 
+use crate::domain::context::Documents;
 use crate::domain::event::Count;
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
-use crate::ids::ProviderName;
+use crate::ids::{AgentName, ProviderName};
 use crate::provider::{Answer, AnswerResult, CancelSignal, Client, Listener};
 use crate::tool::{self, ToolContext, ToolOutcome};
 use crate::units::Millis;
@@ -54,6 +55,12 @@ pub trait Answers: Send + Sync + 'static {
     /// A request as it would go out; `None` where nothing would, or where what is said must come from who is asked.
     fn outgoing(&self, request: &Request) -> Option<Outgoing> {
         let _ = request;
+        None
+    }
+
+    /// The documents of a sub-agent's run, where they aren't to be looked for: those that it had, if it had some.
+    fn documents(&self, agent: &AgentName, input: &Value) -> Option<Option<Documents>> {
+        let _ = (agent, input);
         None
     }
 

@@ -7,7 +7,8 @@
 
 mod agent;
 mod azure;
-mod configuration;
+pub mod change;
+pub(crate) mod configuration;
 pub mod documents;
 pub mod fault;
 mod files;
@@ -20,7 +21,7 @@ pub mod litellm;
 pub mod load;
 pub mod load_line;
 mod model;
-mod names;
+pub(crate) mod names;
 mod policy;
 mod price_file;
 pub mod prices;

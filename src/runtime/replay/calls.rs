@@ -379,5 +379,5 @@ fn lowers(asked: &mut Reserved, lower: Lower, output: u32) -> bool {
 
 /// True for a no of what others share: budgets, prices that are frozen, the queue.
 pub(super) fn is_of_shared(refusal: &Refusal) -> bool {
-    matches!(refusal.limit, LimitKind::Budget | LimitKind::FrozenPrice | LimitKind::Queue)
+    refusal.limit.is_shared()
 }

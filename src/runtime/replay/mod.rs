@@ -17,9 +17,11 @@ mod judge;
 mod log;
 mod look;
 mod outside;
+mod what_if;
 
 pub use difference::Difference;
 pub use log::TreeLog;
+pub use what_if::{Change, Figures, Instead, Line, Stop, Verdict, WhatIf, WhatIfError, what_if};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,9 +29,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Agent;
 use super::checks::Checks;
 use super::known::terms_of;
+use super::{Agent, Runtime, RuntimeError};
 use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
 use crate::domain::ledger::OwnAccounts;
 use crate::domain::pricing::PriceBook;
@@ -112,6 +114,24 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
                 (player, skip) = (back.player, back.skip);
             }
         }
+    }
+}
+
+impl Runtime {
+    /// Judges the tree of a run again from its logs, with the prices and the providers in force.
+    ///
+    /// # Errors
+    /// There is no such run, or a log is damaged.
+    pub fn replay(&self, run: RunId) -> Result<Result<Same, Box<Difference>>, RuntimeError> {
+        Ok(replay(&TreeLog::read(self.store(), run)?, self.0.gate.appraiser()))
+    }
+
+    /// Tells the tree of a run again under a change, with the prices and the providers in force; no call is made.
+    ///
+    /// # Errors
+    /// There is no such run, a log is damaged, or as [`what_if`].
+    pub fn what_if(&self, run: RunId, change: &Change) -> Result<WhatIf, WhatIfError> {
+        what_if(&TreeLog::read(self.store(), run)?, self.0.gate.appraiser(), change)
     }
 }
 
