@@ -206,6 +206,7 @@ impl RunSummary {
         self.tick(at, event);
         match event {
             Event::Created(_)
+            | Event::Downgraded(_)
             | Event::CancelRequested(_)
             | Event::MapBegan(_)
             | Event::StageEnded(_)
@@ -346,6 +347,7 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::Settled(_)
         | Event::Voided(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::LandingBegan(_)
@@ -379,6 +381,7 @@ fn is_sign_of_life(event: &Event) -> bool {
         | Event::Admitted(_)
         | Event::Reserved(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::LandingBegan(_)

@@ -142,6 +142,7 @@ impl Audit {
                 | Event::Settled(_)
                 | Event::Voided(_)
                 | Event::CallRefused(_)
+                | Event::Downgraded(_)
                 | Event::WaitBegan(_)
                 | Event::WaitEnded(_)
                 | Event::LandingBegan(_)
@@ -231,6 +232,7 @@ impl Audit {
                 Event::Ended(_) | Event::Interrupted(_) => drop(landing.take().and_then(|id| open.remove(&id))),
                 Event::Created(_)
                 | Event::CallRefused(_)
+                | Event::Downgraded(_)
                 | Event::WaitBegan(_)
                 | Event::WaitEnded(_)
                 | Event::LandingBegan(_)
@@ -440,6 +442,7 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
         | Event::Settled(_)
         | Event::Voided(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::LandingBegan(_)

@@ -290,6 +290,7 @@ fn timeline(runs: &[Told]) -> String {
                 }
                 Event::Ended(_) => continue,
                 other @ (Event::Voided(_)
+                | Event::Downgraded(_)
                 | Event::LandingReleased(_)
                 | Event::CancelRequested(_)
                 | Event::Interrupted(_)

@@ -33,6 +33,7 @@ impl Ledger {
             Event::Ended(_) | Event::Interrupted(_) => self.release_landing(run),
             Event::PeriodMoved(moved) => self.book_moved(run, moved),
             Event::CallRefused(_)
+            | Event::Downgraded(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
             | Event::LandingBegan(_)
@@ -81,6 +82,7 @@ impl Ledger {
             }
             Event::Voided(_)
             | Event::CallRefused(_)
+            | Event::Downgraded(_)
             | Event::LandingBegan(_)
             | Event::PersonAsked(_)
             | Event::PersonAnswered(_)

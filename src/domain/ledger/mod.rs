@@ -439,6 +439,7 @@ fn frees_money(event: &Event) -> bool {
         | Event::Admitted(Admitted { .. })
         | Event::Reserved(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::CancelRequested(_)
         | Event::PersonAsked(_)

@@ -81,6 +81,7 @@ impl Peaks {
                 }
             }
             Event::Created(_)
+            | Event::Downgraded(_)
             | Event::Admitted(_)
             | Event::LandingBegan(_)
             | Event::LandingReleased(_)

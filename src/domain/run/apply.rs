@@ -20,7 +20,7 @@ impl Run {
             self.last_at = self.last_at.max(at);
         }
         match event {
-            Event::Created(_) | Event::LandingReleased(_) | Event::PeriodMoved(_) => {}
+            Event::Created(_) | Event::LandingReleased(_) | Event::PeriodMoved(_) | Event::Downgraded(_) => {}
             Event::ChildBegan(began) => self.begin_child(began),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -392,6 +392,7 @@ fn is_told_by_recovery(event: &Event) -> bool {
         | Event::Reserved(_)
         | Event::Voided(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::LandingBegan(_)

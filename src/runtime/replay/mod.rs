@@ -324,8 +324,11 @@ impl<'a> Player<'a> {
         self.own.apply(run, event);
         self.same.events += 1;
         *self.places.entry(run).or_default() += 1;
-        self.waited =
-            matches!(event, Event::Admitted(_) | Event::WaitBegan(_) | Event::WaitEnded(_) | Event::PeriodMoved(_));
+        // A downgrade belongs to the call behind it.
+        if !matches!(event, Event::Downgraded(_)) {
+            self.waited =
+                matches!(event, Event::Admitted(_) | Event::WaitBegan(_) | Event::WaitEnded(_) | Event::PeriodMoved(_));
+        }
         self.follow(run, event);
     }
 
@@ -364,6 +367,7 @@ impl<'a> Player<'a> {
             Event::PersonAnswered(_) | Event::InFlightResolved(_) | Event::CancelRequested(_) => self.is_fresh = false,
             Event::Admitted(_)
             | Event::CallRefused(_)
+            | Event::Downgraded(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
             | Event::LandingBegan(_)
@@ -391,6 +395,7 @@ fn is_from_outside(event: &Event) -> bool {
         | Event::Admitted(_)
         | Event::Reserved(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::LandingBegan(_)
         | Event::PersonAsked(_)

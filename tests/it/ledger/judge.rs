@@ -316,6 +316,7 @@ impl Judge {
             }
             Event::WaitEnded(_) => drop(self.waits.remove(&run)),
             Event::WaitBegan(_)
+            | Event::Downgraded(_)
             | Event::CallRefused(_)
             | Event::LandingBegan(_)
             | Event::PersonAsked(_)
