@@ -4,15 +4,14 @@
 //! and as a stream. Unit: nanoseconds of one pass, and allocations of one pass. `encode, first` measures messages that never
 //! went out; `encode, again` what a step of a long run costs, whose messages are encoded already.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use plimsoll::domain::message::{
     Assistant, Message, Request, Sampling, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
-use plimsoll::ids::{ModelName, ProviderName, ToolName};
+use plimsoll::ids::{ModelName, ToolName};
 use plimsoll::provider::{decode, encode};
-use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{ProviderConfig, Wire};
 use serde_json::json;
 
 #[path = "common/measure.rs"]
@@ -89,21 +88,7 @@ fn report<T>(wire: &str, name: &str, rounds: usize, passes: u32, make: impl Fn()
 }
 
 fn config(wire: Wire, model: &str) -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from(model.split('/').next().unwrap_or_default()),
-        wire,
-        base_url: "https://localhost/v1".into(),
-        key: KeySource::None,
-        headers: BTreeMap::new(),
-        quirks: Quirks::OPENAI,
-        api_version: None,
-        betas: Vec::new(),
-        inference_geo: None,
-        models: BTreeMap::new(),
-        accounts: Vec::new(),
-        strict: false,
-        azure: None,
-    }
+    ProviderConfig::plain(model.split('/').next().unwrap_or_default(), wire, "https://localhost/v1")
 }
 
 fn request(model: &str, stream: bool) -> Request {

@@ -7,8 +7,9 @@ use super::query::CostQuery;
 use super::types::{RunPage, RunRow};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
+use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
-use crate::domain::report::{BudgetTable, CostTable, RunDocument, Trace};
+use crate::domain::report::{BudgetTable, CostTable, Dimension, RunDocument, Trace};
 use crate::domain::rollup::Day;
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
@@ -33,13 +34,21 @@ pub struct Books {
     store: Store,
     budgets: Arc<[Budget]>,
     clock: Clock,
+    /// Only what has these labels is seen.
+    bound: Labels,
 }
 
 impl Books {
     /// The books of a store.
     #[must_use]
     pub fn new(store: Store, budgets: &[Budget], clock: Clock) -> Self {
-        Self { store, budgets: budgets.into(), clock }
+        Self { store, budgets: budgets.into(), clock, bound: Labels::new() }
+    }
+
+    /// The same, of which only what has these labels is seen.
+    #[must_use]
+    pub fn bound_to(self, bound: Labels) -> Self {
+        Self { bound, ..self }
     }
 
     /// The store.
@@ -53,6 +62,12 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn runs(&self, filter: &RunFilter) -> Result<RunPage, ApiError> {
+        let clashes = |(name, value): (&String, &String)| filter.labels.get(name).is_some_and(|asked| asked != value);
+        if self.bound.iter().any(clashes) {
+            return Ok(RunPage { runs: Vec::new(), next: None });
+        }
+        let labels = filter.labels.iter().chain(&self.bound).map(|(name, value)| (name.clone(), value.clone()));
+        let filter = &RunFilter { labels: labels.collect(), ..filter.clone() };
         let found = self.store.summaries(filter)?;
         let full = found.len() == if filter.limit == 0 { RUNS_MAX } else { filter.limit.min(RUNS_MAX) };
         let next = found.last().filter(|_| full).map(|run| run.id);
@@ -66,12 +81,12 @@ impl Books {
     pub fn find(&self, text: &str) -> Result<RunSummary, ApiError> {
         let none = || ApiError::NoSuchRun(text.escape_debug().to_string().chars().take(ASKED_CHARS_MAX).collect());
         if text == LAST {
-            let newest = self.store.summaries(&RunFilter { roots: true, limit: 1, ..RunFilter::default() })?;
+            let newest = self.store.summaries(&RunFilter { roots: true, limit: 1, ..self.seen() })?;
             return newest.into_iter().next().ok_or_else(none);
         }
         let beginning = text.trim().to_ascii_uppercase();
         let Some((first, after)) = range(&beginning) else { return Err(none()) };
-        let filter = RunFilter { before: after, limit: CANDIDATES_MAX + 1, ..RunFilter::default() };
+        let filter = RunFilter { before: after, limit: CANDIDATES_MAX + 1, ..self.seen() };
         let found = self.store.summaries(&filter)?.into_iter();
         let mut found: Vec<RunSummary> = found.filter(|run| run.id >= first).collect();
         match found.len() {
@@ -79,6 +94,10 @@ impl Books {
             1 => found.pop().ok_or_else(none),
             _ => Err(several(beginning, &found)),
         }
+    }
+
+    fn seen(&self) -> RunFilter {
+        RunFilter { labels: self.bound.clone(), ..RunFilter::default() }
     }
 
     /// The document of a run.
@@ -120,15 +139,23 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn costs(&self, query: &CostQuery) -> Result<CostTable, ApiError> {
-        let rollups = self.store.rollups(Day::of(query.since), Day::of(query.until))?;
+        let mut rollups = self.store.rollups(Day::of(query.since), Day::of(query.until))?;
+        for (name, value) in &self.bound {
+            // What isn't counted apart can't be shown apart.
+            let dimension = Dimension::named(name).ok_or(ApiError::Bound)?;
+            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
+        }
         Ok(CostTable::of(&query.by, &rollups))
     }
 
     /// Every account of every budget.
     ///
     /// # Errors
-    /// When a record is damaged.
+    /// When a record is damaged, or not all may be seen.
     pub fn budgets(&self) -> Result<BudgetTable, ApiError> {
+        if !self.bound.is_empty() {
+            return Err(ApiError::Bound);
+        }
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, self.clock.now()))
     }
 

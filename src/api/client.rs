@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ErrorBody;
+use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 use super::place::{Place, PlaceError};
 use super::query::{CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
@@ -198,6 +199,38 @@ impl Client {
     /// See [`Self::runs`].
     pub async fn decide(&self, run: &str, request: &AnswerRequest) -> Result<RunDocument, ClientError> {
         self.change(self.url(&["v1", "runs", run, "approve"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::keys`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn keys(&self) -> Result<KeyPage, ClientError> {
+        self.read(self.url(&["v1", "keys"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::make_key`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn make_key(&self, request: &KeyRequest) -> Result<NewKey, ClientError> {
+        self.change(self.url(&["v1", "keys"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::rotate_key`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn rotate_key(&self, key: &str, request: &KeyChange) -> Result<NewKey, ClientError> {
+        self.change(self.url(&["v1", "keys", key, "rotate"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::revoke_key`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn revoke_key(&self, key: &str, request: &KeyChange) -> Result<KeyRow, ClientError> {
+        self.change(self.url(&["v1", "keys", key, "revoke"])?, request, Millis::ZERO).await
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, ClientError> {

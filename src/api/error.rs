@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, PROGRAM_VERSION};
+use crate::domain::access::Scope;
 use crate::domain::event::RunState;
 use crate::domain::run::AnswerFault;
 use crate::ids::{AgentName, RunId};
@@ -43,6 +44,10 @@ pub mod code {
     pub const KEY: &str = "plimsoll::api::key";
     /// The line of runs is full, or there are too many streams.
     pub const FULL: &str = "plimsoll::api::full";
+    /// No key, or one that doesn't count.
+    pub const UNAUTHORIZED: &str = "plimsoll::api::unauthorized";
+    /// No such key.
+    pub const NO_SUCH_KEY: &str = "plimsoll::api::no_such_key";
     /// Whoever asks may not.
     pub const FORBIDDEN: &str = "plimsoll::api::forbidden";
     /// The process ends, or takes no runs in.
@@ -52,7 +57,7 @@ pub mod code {
     /// The store is damaged.
     pub const STORE_DAMAGED: &str = "plimsoll::store::damaged";
     /// Every code that only the API has.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 19] = [
         NO_SUCH_RUN,
         SEVERAL_RUNS,
         STATE,
@@ -70,6 +75,8 @@ pub mod code {
         FULL,
         CLOSED,
         FORBIDDEN,
+        UNAUTHORIZED,
+        NO_SUCH_KEY,
     ];
 }
 
@@ -191,6 +198,30 @@ pub enum ApiError {
     /// Another origin.
     #[error("the `{0}` of this request isn't this machine's; ask by `localhost` or `127.0.0.1`")]
     Foreign(&'static str),
+    /// No key.
+    #[error("this service asks for a key; send `Authorization: Bearer …`, with a key that `plimsoll keys create` gave")]
+    NoKey,
+    /// A key that doesn't count.
+    #[error("this key doesn't count: it is misspelt, replaced or revoked; ask who gave it for another")]
+    WrongKey,
+    /// Too many wrong ones.
+    #[error("too many requests with wrong keys came from your address; ask again in {retry_after} s")]
+    Failures {
+        /// Seconds.
+        retry_after: u64,
+    },
+    /// The key may not do that.
+    #[error("this key's scopes don't hold `{0}`; ask with one that has it")]
+    Scope(Scope),
+    /// What can't be shown for some labels only.
+    #[error("this key is bound to labels, and that can't be shown for them alone; ask with a key that isn't bound")]
+    Bound,
+    /// A label that the key gives.
+    #[error("this key is bound to another `{0}`; leave the label out")]
+    BoundLabel(String),
+    /// No such key.
+    #[error("there is no key `{0}` that counts; `GET /v1/keys` lists keys")]
+    NoSuchKey(String),
     /// It ends.
     #[error("the service is stopping and takes no runs in; ask again in {CLOSING_RETRY_SECONDS} s")]
     Closing,
@@ -253,7 +284,9 @@ impl ApiError {
             Self::KeyReused { .. } | Self::KeyInUse => code::KEY,
             Self::Full { .. } | Self::Streams(_) => code::FULL,
             Self::Closing | Self::NoIntake => code::CLOSED,
-            Self::Foreign(_) => code::FORBIDDEN,
+            Self::Foreign(_) | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => code::FORBIDDEN,
+            Self::NoKey | Self::WrongKey | Self::Failures { .. } => code::UNAUTHORIZED,
+            Self::NoSuchKey(_) => code::NO_SUCH_KEY,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
                 code::STORE_DAMAGED
             }
@@ -271,7 +304,7 @@ impl ApiError {
     /// After how many seconds asking again is worth it; nothing where it isn't by itself.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u64> {
-        if let Self::Full { retry_after, .. } = self {
+        if let Self::Full { retry_after, .. } | Self::Failures { retry_after } = self {
             return Some(*retry_after);
         }
         if matches!(self, Self::Closing | Self::NoIntake | Self::Streams(_)) {
@@ -286,8 +319,10 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) | Self::NoSuchPath(_) | Self::NoSuchAgent { .. } => StatusCode::NOT_FOUND,
             Self::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Foreign(_) => StatusCode::FORBIDDEN,
-            Self::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Foreign(_) | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => StatusCode::FORBIDDEN,
+            Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
+            Self::NoSuchKey(_) => StatusCode::NOT_FOUND,
+            Self::Full { .. } | Self::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
             Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
             Self::Ended { .. }

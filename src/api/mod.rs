@@ -7,14 +7,16 @@
 //! Invariants: only the store's holder serves its socket, and only to the user who owns the store; every request, answer,
 //! connection and wait is bounded; an error has a stable code, a message and a way to mend it; nobody who asks holds up a
 //! run, nor waits for a commit without end.
-//! Deliberately absent: keys and pages, and rendering (the faces do it).
+//! Who asks over the network is judged by key (`access`). Deliberately absent: pages, and rendering (the faces do it).
 
+mod access;
 mod books;
 pub mod client;
 mod error;
 mod events;
 mod guest;
 mod intake;
+mod keys;
 mod place;
 mod query;
 mod router;
@@ -24,10 +26,12 @@ pub mod socket;
 pub mod tcp;
 mod types;
 
+pub use access::{Caller, Gatekeeper};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
 pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
+pub use keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub use query::{CostQuery, RunQuery};
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RUN_BYTES_MAX, router};

@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, RawQuery, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -11,9 +12,11 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::access::{Caller, scope_of};
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
 use super::intake::Taken;
+use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 use super::query::{self, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
@@ -35,6 +38,9 @@ const KEY_HEADER: &str = "idempotency-key";
 /// The header of the last event that a browser has.
 const LAST_EVENT_HEADER: &str = "last-event-id";
 
+/// Paths that nobody needs a key for.
+pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
 /// Every path.
 pub fn router(service: Service) -> Router {
     Router::new()
@@ -52,11 +58,30 @@ pub fn router(service: Service) -> Router {
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
         .route("/v1/rates", get(rates))
+        .route("/v1/keys", get(keys).post(make_key))
+        .route("/v1/keys/{key}/rotate", post(rotate_key))
+        .route("/v1/keys/{key}/revoke", post(revoke_key))
         .fallback(async |uri: Uri| ApiError::NoSuchPath(shown(uri.path())))
         .method_not_allowed_fallback(async |method: Method| ApiError::Method(shown(method.as_str())))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(around))
         .with_state(service)
+}
+
+/// The service as whoever asks may use it.
+struct Asked(Service);
+
+impl FromRequestParts<Service> for Asked {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::local);
+        // Whether it lives is nobody's secret.
+        if !OPEN_PATHS.contains(&parts.uri.path()) {
+            caller.may(scope_of(&parts.method, parts.uri.path()))?;
+        }
+        Ok(Self(service.asked_by(caller)))
+    }
 }
 
 /// What a message repeats of a request.
@@ -104,6 +129,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }
@@ -137,14 +165,14 @@ async fn health() -> Json<Health> {
     Json(Health { version: PROGRAM_VERSION.to_owned(), api: API_VERSION })
 }
 
-async fn ready(State(service): State<Service>) -> Result<Json<Health>, ApiError> {
+async fn ready(Asked(service): Asked) -> Result<Json<Health>, ApiError> {
     service.ready().await?;
     Ok(health().await)
 }
 
 /// Makes a run: 202 where it goes on beside the answer, 200 where its end was waited for, or its key is known.
 async fn start(
-    State(service): State<Service>,
+    Asked(service): Asked,
     headers: HeaderMap,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -167,7 +195,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 async fn events(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -182,7 +210,7 @@ async fn events(
 }
 
 async fn resume(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
@@ -190,13 +218,13 @@ async fn resume(
     service.resume(run, &request).await.map(Json)
 }
 
-async fn runs(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {
+async fn runs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {
     let RunQuery(filter) = RunQuery::read(query.as_deref())?;
     service.read(move |books| books.runs(&filter)).await.map(Json)
 }
 
 async fn run(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RunDocument>, ApiError> {
@@ -204,7 +232,7 @@ async fn run(
 }
 
 async fn trace(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Trace>, ApiError> {
@@ -213,7 +241,7 @@ async fn trace(
 }
 
 async fn log(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<TreeLog>, ApiError> {
@@ -222,7 +250,7 @@ async fn log(
 }
 
 async fn cancel(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
@@ -231,7 +259,7 @@ async fn cancel(
 }
 
 async fn approve(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
@@ -240,7 +268,7 @@ async fn approve(
 }
 
 async fn answer(
-    State(service): State<Service>,
+    Asked(service): Asked,
     Path(run): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
@@ -252,17 +280,46 @@ async fn answer(
     service.answer(run, &request).await.map(Json)
 }
 
-async fn costs(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
+async fn costs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
     let query = CostQuery::read(query.as_deref(), service.now())?;
     service.read(move |books| books.costs(&query)).await.map(Json)
 }
 
-async fn budgets(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
+async fn keys(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<KeyPage>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.keys().await.map(Json)
+}
+
+async fn make_key(Asked(service): Asked, bytes: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+    let request: KeyRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    Ok(json(StatusCode::CREATED, &service.make_key(&request).await?))
+}
+
+async fn rotate_key(
+    Asked(service): Asked,
+    Path(key): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<NewKey>, ApiError> {
+    let request: KeyChange = body(bytes)?;
+    service.rotate_key(&key, &request).await.map(Json)
+}
+
+async fn revoke_key(
+    Asked(service): Asked,
+    Path(key): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<KeyRow>, ApiError> {
+    let request: KeyChange = body(bytes)?;
+    service.revoke_key(&key, &request).await.map(Json)
+}
+
+async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
 }
 
-async fn rates(State(service): State<Service>, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {
+async fn rates(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {
     query::nothing(query.as_deref())?;
+    service.caller().is_unbound()?;
     Ok(Json(service.rates()))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::access::{Caller, Gatekeeper};
 use super::books::Books;
 use super::error::ApiError;
 use super::events::{self, Listener, STREAMS_MAX};
@@ -33,6 +34,8 @@ pub struct Service {
     streams: Arc<Semaphore>,
     /// Where it takes runs in.
     intake: Option<Intake>,
+    gatekeeper: Gatekeeper,
+    caller: Caller,
 }
 
 impl Service {
@@ -41,13 +44,38 @@ impl Service {
     pub fn new(runtime: Runtime, budgets: &[Budget], clock: Clock) -> Self {
         let books = Books::new(runtime.store().clone(), budgets, clock);
         let reads = Arc::new(Semaphore::new(READS_MAX));
-        Self { runtime, books, reads, streams: events::room(), intake: None }
+        let (gatekeeper, caller) = (Gatekeeper::default(), Caller::local());
+        Self { runtime, books, reads, streams: events::room(), intake: None, gatekeeper, caller }
     }
 
     /// The same, which also takes runs in.
     #[must_use]
     pub fn with_intake(self, intake: Intake) -> Self {
         Self { intake: Some(intake), ..self }
+    }
+
+    /// The same, with keys that others look at too.
+    #[must_use]
+    pub fn with_gatekeeper(self, gatekeeper: Gatekeeper) -> Self {
+        Self { gatekeeper, ..self }
+    }
+
+    /// The same, asked by somebody.
+    #[must_use]
+    pub fn asked_by(&self, caller: Caller) -> Self {
+        let books = self.books.clone().bound_to(caller.labels().cloned().unwrap_or_default());
+        Self { books, caller, ..self.clone() }
+    }
+
+    /// Who asks.
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Who knows the keys.
+    #[must_use]
+    pub const fn gatekeeper(&self) -> &Gatekeeper {
+        &self.gatekeeper
     }
 
     pub(super) const fn runtime(&self) -> &Runtime {
@@ -76,7 +104,9 @@ impl Service {
     /// As [`Intake::take`].
     pub async fn start(&self, request: &RunRequest, key: Option<String>) -> Result<(Taken, RunDocument), ApiError> {
         let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
-        let taken = self.intake()?.take(request, key).await?;
+        let labels = self.caller.label(request.labels())?;
+        let key = key.map(|key| self.caller.own_key(key));
+        let taken = self.intake()?.take(request, labels, key).await?;
         Ok((taken, self.document(taken.run(), wait).await?))
     }
 

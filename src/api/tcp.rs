@@ -7,18 +7,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::Listener;
+use axum::serve::{IncomingStream, Listener};
 use reqwest::Url;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::access::{Caller, Gatekeeper};
 use super::error::ApiError;
 use super::guest::{ACCEPT_PAUSE, Guest};
-use super::router::router;
+use super::router::{OPEN_PATHS, router};
 use super::service::Service;
 use crate::units::Millis;
 
@@ -60,12 +62,12 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Binds an address of this machine.
+    /// Binds an address: one that others can reach only where they need a key.
     ///
     /// # Errors
-    /// Others could reach it, or the system refuses it.
-    pub async fn bind(address: SocketAddr) -> Result<Self, TcpError> {
-        if !address.ip().is_loopback() {
+    /// Others could reach it without a key, or the system refuses it.
+    pub async fn bind(address: SocketAddr, gatekeeper: &Gatekeeper) -> Result<Self, TcpError> {
+        if !address.ip().is_loopback() && !gatekeeper.asks_for_keys() {
             return Err(TcpError::Open(address));
         }
         let fault = |error| TcpError::Bind { address, error };
@@ -87,17 +89,45 @@ impl Tcp {
             // Whoever could stop it is gone: that stops it, too.
             stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
         };
-        let router = router(service).layer(middleware::from_fn(guarded));
+        let guard = middleware::from_fn_with_state(service.clone(), guarded);
+        let router = router(service).layer(guard).into_make_service_with_connect_info::<From>();
         if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
             tracing::warn!(%error, "the API is no longer served");
         }
     }
 }
 
-/// Sends away who came by another name, and tells browsers what they may not do.
-async fn guarded(request: Request, next: Next) -> Response {
-    let mut response = match judge(&request) {
-        Ok(()) => next.run(request).await,
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+struct From(SocketAddr);
+
+impl Connected<IncomingStream<'_, Door>> for From {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// Finds out who asks, sends away who may not, and tells browsers what they may not do.
+async fn guarded(
+    State(service): State<Service>,
+    ConnectInfo(From(from)): ConnectInfo<From>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let keeper = service.gatekeeper();
+    let admitted = if OPEN_PATHS.contains(&request.uri().path()) {
+        Ok(Caller::local())
+    } else {
+        keeper.admit(request.headers(), from.ip(), service.now())
+    };
+    // A key says more than a name does.
+    let judged =
+        admitted.and_then(|caller| if keeper.asks_for_keys() { Ok(caller) } else { judge(&request).map(|()| caller) });
+    let mut response = match judged {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     };
     for (name, value) in SECURITY {
@@ -180,6 +210,6 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_others_reach_is_refused() {
         let address = "0.0.0.0:0".parse().expect("an address");
-        assert!(matches!(Tcp::bind(address).await, Err(TcpError::Open(_))));
+        assert!(matches!(Tcp::bind(address, &Gatekeeper::default()).await, Err(TcpError::Open(_))));
     }
 }

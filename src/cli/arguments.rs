@@ -1,13 +1,17 @@
 //! What can be typed: the commands, their options and their help.
 
+mod keys;
 mod prices;
+mod replay;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use keys::{KeysArguments, KeysCommand};
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
+pub use replay::ReplayArguments;
 
 use crate::domain::policy::Priority;
 use crate::units::Millis;
@@ -90,8 +94,20 @@ and tools said is not.")]
     /// Judge a run again from its log: the same decisions, requests and bills?
     #[command(after_help = "\
 Folds a run and all below it, asks at each recorded decision what is decided there, prepares each
-model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.")]
-    Replay(TraceArguments),
+model call and prices each bill anew. No call is made, nothing is written. Exits 1 where it differs.
+
+With --limits, --prices or --models it tells where the run would have been stopped, or what it would
+have cost, still without a call: what models, tools and people said is taken as it was recorded.
+Exits 3 where a limit would have stopped it, and 1 where it would have failed.
+
+Examples:
+  plimsoll replay last
+  plimsoll replay last --limits cost=0.10usd,steps=4
+  plimsoll replay last --limits tighter.toml --json
+  plimsoll replay 01JD0Q --prices next-year.toml
+  plimsoll replay 01JD0Q --models openai/gpt-5-mini=openai/gpt-5-nano
+  plimsoll replay 01JD0Q --models openai/gpt-5-nano")]
+    Replay(ReplayArguments),
     /// Go on with interrupted runs
     #[command(after_help = "\
 Examples:
@@ -132,6 +148,9 @@ that one takes the decision and goes on with the run.")]
     /// Take runs in over HTTP, drive them, and answer about them
     #[command(after_help = "Example:\n  plimsoll serve --listen 127.0.0.1:7700")]
     Serve(ServeArguments),
+    /// Make, list, rotate and revoke the keys of the service
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Serve the simulated provider, which speaks a real wire and keeps an invoice
     #[command(
         after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl"
@@ -293,7 +312,7 @@ pub struct RunsArguments {
     pub json: bool,
 }
 
-/// See [`Command::Trace`] and [`Command::Replay`].
+/// See [`Command::Trace`].
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// The run: its id, the beginning of it, or `last`

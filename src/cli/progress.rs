@@ -13,8 +13,8 @@ use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::one_line;
 use crate::clock::Clock;
 use crate::domain::event::{
-    Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, CostSource, Created, Event, Outcome, Reserved, RunState,
-    Settled, StageEnd, StageEnded, StepKey, Voided,
+    Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, CostSource, Created, Downgraded, Event, Outcome, Reserved,
+    RunState, Settled, StageEnd, StageEnded, StepKey, Voided,
 };
 use crate::domain::limits::Limits;
 use crate::ids::{ReservationId, RunId, StageName};
@@ -173,6 +173,7 @@ impl State {
             Event::Settled(settled) => Some(self.settle(settled)),
             Event::Voided(voided) => Some(self.void(voided)),
             Event::CallRefused(refused) => Some(format!("{agent}: {}", call_refused(refused))),
+            Event::Downgraded(downgraded) => Some(format!("{agent}: {}", downgrade(downgraded))),
             Event::LandingBegan(met) => Some(format!("{agent}: stops: {}", met.refusal)),
             Event::ChildBegan(began) => Some(self.begin_child(began)),
             Event::ChildEnded(ended) => Some(self.end_child(ended)),
@@ -259,6 +260,7 @@ impl State {
                 self.landing = Money::ZERO;
                 None
             }
+            Event::Downgraded(downgraded) => Some(downgrade(downgraded)),
             Event::CancelRequested(asked) => Some(format!("cancel asked for: {}", one_line(&asked.reason, 160))),
             Event::Interrupted(interrupted) => Some(format!("interrupted: {}", interrupted.why)),
             Event::PersonAsked(asked) => Some(format!("a person must decide: {}", one_line(&asked.question, 300))),
@@ -365,6 +367,11 @@ impl State {
         let failure = &voided.failure;
         format!("{name}  not billed, {}: {}", failure.class.name(), one_line(&failure.message, 160))
     }
+}
+
+/// `downgraded: the run's priority is low; openai/gpt-5-nano is asked`.
+fn downgrade(downgraded: &Downgraded) -> String {
+    format!("{}; {} is asked", one_line(&downgraded.why.to_string(), 200), downgraded.model)
 }
 
 fn call_refused(refused: &CallRefused) -> String {

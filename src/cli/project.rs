@@ -149,8 +149,16 @@ fn stand_over(below: &mut Vec<PriceRow>, rows: Vec<PriceRow>) {
 /// # Errors
 /// As [`project_rows`].
 pub fn price_book(project: &Project) -> Result<PriceBook, CliError> {
+    price_book_for(project, Answering::Configured)
+}
+
+/// The same for whoever answers.
+///
+/// # Errors
+/// As [`project_rows`].
+pub fn price_book_for(project: &Project, answering: Answering) -> Result<PriceBook, CliError> {
     let imported = PriceBook::builtin().with_overrides(project.imported.rows.clone());
-    Ok(imported.with_overrides(project_rows(project, Answering::Configured)?))
+    Ok(imported.with_overrides(project_rows(project, answering)?))
 }
 
 /// A row for each of Azure's deployments: the project's own price of it, else that of its base model in its zone. One

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api::{Books, Intake, IntakeOptions, Service};
+use crate::api::{Books, Gatekeeper, Intake, IntakeOptions, Service};
 use crate::cli::aged::plan_age_warnings;
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
@@ -65,6 +65,8 @@ pub struct Session {
     aged: Vec<String>,
     /// Where it takes runs in.
     intake: Option<Intake>,
+    /// Who knows the keys.
+    gatekeeper: Gatekeeper,
     /// Answers other processes.
     served: JoinSet<()>,
     stop_serving: watch::Sender<bool>,
@@ -109,6 +111,7 @@ impl Session {
             budgets: project.budgets.clone(),
             aged,
             intake: None,
+            gatekeeper: Gatekeeper::default(),
             served: JoinSet::new(),
             stop_serving: watch::Sender::new(false),
         })
@@ -144,6 +147,7 @@ impl Session {
     #[must_use]
     pub fn service(&self) -> Service {
         let service = Service::new(self.runtime.clone(), &self.budgets, clock());
+        let service = service.with_gatekeeper(self.gatekeeper.clone());
         match &self.intake {
             Some(intake) => service.with_intake(intake.clone()),
             None => service,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::{KeyMade, KeyRevoked, KeyRotated};
 use crate::ids::{PriceId, ReservationId};
 use crate::units::{Money, Timestamp};
 
@@ -58,6 +59,12 @@ pub enum Change {
     PriceFrozen(PriceFrozen),
     /// A person let calls use a frozen price row again.
     PriceUnfrozen(PriceUnfrozen),
+    /// A key of the service was made.
+    KeyMade(KeyMade),
+    /// It has a new text.
+    KeyRotated(KeyRotated),
+    /// It counts no more.
+    KeyRevoked(KeyRevoked),
 }
 
 /// See [`Change::PriceFrozen`].
@@ -124,6 +131,7 @@ impl Freezes {
                 self.0.entry(frozen.price.clone()).or_default().add(entry.at, &frozen.overrun);
             }
             Change::PriceUnfrozen(unfrozen) => drop(self.0.remove(&unfrozen.price)),
+            Change::KeyMade(_) | Change::KeyRotated(_) | Change::KeyRevoked(_) => {}
         }
     }
 

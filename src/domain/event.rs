@@ -11,8 +11,8 @@ mod state;
 mod tree;
 
 pub use attempt::{
-    BoundMethod, Call, CallRefusal, CallRefused, CostSource, Count, Cut, InputBound, ModelCall, Outcome, Pot, Purpose,
-    RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
+    BoundMethod, Call, CallRefusal, CallRefused, CostSource, Count, Cut, Downgraded, InputBound, ModelCall, Outcome,
+    Pot, Purpose, RAW_USAGE_BYTES_MAX, Reserved, Settled, StepKey, Voided, bounded_usage,
 };
 pub use cache::{AnswerKey, CacheFacts, CacheHit, KEPT_BYTES_MAX, KeptAnswer, KeptAs};
 pub use person::{AskKind, Decision, InFlightResolved, Parked, PersonAnswered, PersonAsked};
@@ -93,6 +93,8 @@ pub enum Event {
     Created(Created),
     /// The run may start, or go on after an interruption or a wait for a person.
     Admitted(Admitted),
+    /// The next attempt asks a cheaper model than the policy's own; right before its reservation, in the same write.
+    Downgraded(Downgraded),
     /// Money is set aside for an attempt, which may now start.
     Reserved(Box<Reserved>),
     /// An attempt is over, and what it cost is known or taken as the whole reservation.

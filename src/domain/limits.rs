@@ -133,6 +133,25 @@ impl LimitKind {
     }
 }
 
+impl LimitKind {
+    /// True for what isn't a run's own: what others do decides it too.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(
+            self,
+            Self::Budget
+                | Self::FrozenPrice
+                | Self::Queue
+                | Self::RequestsPerMinute
+                | Self::TokensPerMinute
+                | Self::Concurrent
+                | Self::ProviderRate
+                | Self::Breaker
+                | Self::RateQueue
+        )
+    }
+}
+
 impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

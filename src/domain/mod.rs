@@ -4,6 +4,7 @@
 //! Deliberately absent: async, clock, randomness, IO, logging, unordered maps.
 
 pub mod ability;
+pub mod access;
 pub mod account;
 pub mod audit;
 pub mod breaker;

@@ -262,6 +262,7 @@ pub fn fold<E>(
         Event::Created(_)
         | Event::Admitted(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::RateWaitBegan(_)

@@ -206,6 +206,7 @@ impl RunSummary {
         self.tick(at, event);
         match event {
             Event::Created(_)
+            | Event::Downgraded(_)
             | Event::CancelRequested(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_)
@@ -348,6 +349,7 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::Settled(_)
         | Event::Voided(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::RateWaitBegan(_)
@@ -383,6 +385,7 @@ fn is_sign_of_life(event: &Event) -> bool {
         | Event::Admitted(_)
         | Event::Reserved(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::RateWaitBegan(_)

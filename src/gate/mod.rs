@@ -35,6 +35,7 @@ mod summary;
 mod traffic;
 
 pub use form::{Beside, Form, Forms, Rendered};
+pub(crate) use prepare::hash;
 pub use prepare::{Appraiser, Circumstances, Counted, Draft, Effort, Prepared, Providers};
 pub use traffic::{Closed, Traffic};
 

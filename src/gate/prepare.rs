@@ -521,7 +521,7 @@ fn request(
 }
 
 /// Names a request in the log: 16 hexadecimal digits of SHA-256 over its messages' digests.
-fn hash(messages: &[Sent]) -> String {
+pub(crate) fn hash(messages: &[Sent]) -> String {
     let digests: Vec<[u8; DIGEST_BYTES]> = messages.iter().map(Sent::digest).collect();
     hex(Sha256::digest(digests.as_flattened()).get(..8).unwrap_or_default())
 }

@@ -3,6 +3,8 @@
 //! Invariants: how the bytes are split changes nothing; an event never holds more than [`EVENT_BYTES_MAX`].
 //! Deliberately absent: reconnecting, `id` and `retry`. A model's stream can't be taken up again.
 
+use super::fault::Broken;
+
 /// The largest event that is held in memory.
 pub(crate) const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The mark that a text file may begin with.
@@ -52,6 +54,25 @@ impl Parser {
             self.end_line(events);
         }
         Ok(())
+    }
+
+    /// Reads a piece: each event that it completes is taken in by `absorb`, and the text that this gives is told to `hear`.
+    /// Events before one that is too large count.
+    pub(crate) fn hear_out(
+        &mut self,
+        bytes: &[u8],
+        hear: &mut dyn FnMut(&str),
+        mut absorb: impl FnMut(&Event) -> Result<String, Broken>,
+    ) -> Result<(), Broken> {
+        let mut events = Vec::new();
+        let pushed = self.push(bytes, &mut events);
+        for event in &events {
+            let text = absorb(event)?;
+            if !text.is_empty() {
+                hear(&text);
+            }
+        }
+        pushed.map_err(|_| Broken::Oversized)
     }
 
     /// Ends the stream: gives what a server that forgets the last blank line left open, or what a cut left of it.

@@ -33,21 +33,7 @@ fn config(server: &Server) -> ProviderConfig {
 }
 
 fn plain_config() -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from("openai"),
-        wire: Wire::OpenAiChat,
-        base_url: String::new(),
-        key: KeySource::None,
-        accounts: Vec::new(),
-        strict: false,
-        headers: BTreeMap::new(),
-        api_version: None,
-        betas: Vec::new(),
-        inference_geo: None,
-        quirks: Quirks::OPENAI,
-        models: BTreeMap::new(),
-        azure: None,
-    }
+    ProviderConfig::plain("openai", Wire::OpenAiChat, "")
 }
 
 fn request() -> Request {

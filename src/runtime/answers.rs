@@ -10,13 +10,14 @@ use std::pin::Pin;
 
 use serde_json::Value;
 
+use crate::domain::context::Documents;
 use crate::domain::event::Count;
 use crate::domain::message::Request;
 use crate::domain::plan::ToolPlan;
 use crate::domain::rate::ToldRates;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::gate::Permit;
-use crate::ids::{AccountName, ProviderName};
+use crate::ids::{AccountName, AgentName, ProviderName};
 use crate::provider::{Answer, AnswerResult, CancelSignal, Client, Listener};
 use crate::tool::{self, ToolContext, ToolOutcome};
 use crate::units::Millis;
@@ -56,6 +57,12 @@ pub trait Answers: Send + Sync + 'static {
     /// would, or where what is said must come from who is asked.
     fn outgoing(&self, request: &Request, account: Option<&AccountName>) -> Option<Outgoing> {
         let _ = (request, account);
+        None
+    }
+
+    /// The documents of a sub-agent's run, where they aren't to be looked for: those that it had, if it had some.
+    fn documents(&self, agent: &AgentName, input: &Value) -> Option<Option<Documents>> {
+        let _ = (agent, input);
         None
     }
 

@@ -58,21 +58,7 @@ fn stand_in(config: &ProviderConfig, base_url: &str) -> ProviderConfig {
 }
 
 pub(super) fn simulated_config(base_url: &str) -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from("simulated"),
-        wire: Wire::OpenAiChat,
-        base_url: base_url.to_owned(),
-        key: KeySource::None,
-        headers: BTreeMap::new(),
-        api_version: None,
-        betas: Vec::new(),
-        inference_geo: None,
-        quirks: Quirks::OPENAI,
-        models: BTreeMap::new(),
-        accounts: Vec::new(),
-        strict: false,
-        azure: None,
-    }
+    ProviderConfig::plain("simulated", Wire::OpenAiChat, base_url)
 }
 
 /// What a provider's requests allow it to charge for.

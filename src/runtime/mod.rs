@@ -242,25 +242,32 @@ impl Runtime {
     }
 
     fn assembled(parts: Parts, project: &Project, plans: BTreeMap<AgentName, Plan>, options: RuntimeOptions) -> Self {
-        let Parts { store, known, answers, simulated, instants, stop, tools } = parts;
         let book = if options.prices.is_empty() {
             PriceBook::builtin().clone()
         } else {
-            PriceBook::builtin().with_overrides(options.prices)
+            PriceBook::builtin().with_overrides(options.prices.clone())
         };
-        let accounts = payers_of(project);
+        let desk = Appraiser::new(Arc::new(book), parts.known.clone())
+            .with_approvals(project.approvals.clone())
+            .with_ages(project.ages.clone())
+            .with_accounts(payers_of(project));
+        Self::around(desk, parts, project, plans, options)
+    }
+
+    /// With the gate's first half as it is.
+    fn around(
+        desk: Appraiser,
+        parts: Parts,
+        project: &Project,
+        plans: BTreeMap<AgentName, Plan>,
+        options: RuntimeOptions,
+    ) -> Self {
+        let Parts { store, answers, simulated, instants, stop, tools, .. } = parts;
         let rates = Rates::new(project.rates.clone(), project.breaker, options.clock.now());
         let traffic = Traffic { rates, clock: options.clock.clone() };
         let waits = store.waits().to_vec();
         let runtime = Self(Arc::new(Shared {
-            gate: Gate::new(
-                store,
-                Appraiser::new(Arc::new(book), known)
-                    .with_approvals(project.approvals.clone())
-                    .with_ages(project.ages.clone())
-                    .with_accounts(accounts),
-                traffic,
-            ),
+            gate: Gate::new(store, desk, traffic),
             clock: options.clock,
             answers,
             simulated,
@@ -471,14 +478,6 @@ impl Runtime {
         };
         let tree = Tree::load(root, Arc::new(plan), read)?.ok_or(RuntimeError::DamagedLog { run: root })?;
         Ok((tree, created))
-    }
-
-    /// Judges the tree of a run again from its logs, with the prices and the providers in force.
-    ///
-    /// # Errors
-    /// There is no such run, or a log is damaged.
-    pub fn replay(&self, run: RunId) -> Result<Result<replay::Same, Box<replay::Difference>>, RuntimeError> {
-        Ok(replay::replay(&replay::TreeLog::read(self.store(), run)?, self.0.gate.appraiser()))
     }
 
     /// Checks a new run's input and labels; nothing is written.

@@ -11,6 +11,8 @@ use super::reader::{At, Node};
 const GEMINI: &str = "https://generativelanguage.googleapis.com";
 /// Where Vertex AI is, but for locations that have hosts of their own.
 const VERTEX: &str = "https://aiplatform.googleapis.com";
+/// How the hosts of its locations end, as that of all does.
+const HOSTS: &str = ".googleapis.com";
 /// The version that is asked where none is named.
 const VERSION: &str = "v1";
 /// The words of `api_version`.
@@ -48,10 +50,12 @@ pub(crate) fn vertex_address(
     format!("{base}/projects/{project}{LOCATIONS}{location}")
 }
 
-/// The location that an address names, where it is one with prices of its own.
-pub(crate) fn priced_location(base_url: &str) -> Option<&str> {
-    let location = base_url.split_once(LOCATIONS)?.1.split('/').next()?;
-    (location != GLOBAL).then_some(location)
+/// True of an address at a place with prices of its own: the location in its path or its host says so. Where the two differ
+/// the dearer one counts.
+pub(crate) fn is_priced_place(base_url: &str, host: Option<&str>) -> bool {
+    let location = base_url.split_once(LOCATIONS).and_then(|(_, rest)| rest.split('/').next());
+    let by_host = host.is_some_and(|host| host.ends_with(HOSTS) && !VERTEX.ends_with(host));
+    location.is_some_and(|location| location != GLOBAL) || by_host
 }
 
 /// The host of a location: one for all, one for each of two multi-regions, one for each region.

@@ -194,5 +194,11 @@ pub(crate) static AGENT_LIMITS: Section = Section {
     fields: &join::<24, 2, 26>(LIMITS, [AT_LIMIT, EXPECTED_COST]),
 };
 
+/// A file of limits that a run is told again under.
+pub(crate) static STATED_LIMITS: Section = Section {
+    doc: "Limits to tell a run again under",
+    fields: &[optional("limits", Kind::Table(&AGENT_LIMITS), "Limits of one run")],
+};
+
 /// `[ceilings.limits]`.
 pub(crate) static CEILING_LIMITS: Section = Section { doc: "What no agent's limit may exceed", fields: &LIMITS };

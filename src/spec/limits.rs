@@ -112,7 +112,7 @@ pub fn value(limits: &Limits, kind: LimitKind) -> Option<LimitValue> {
 }
 
 /// Sets one limit and where it was declared. A value of another kind's type leaves it as it is.
-fn set(limits: &mut Limits, kind: LimitKind, value: LimitValue, declared: Declared) {
+pub(crate) fn set(limits: &mut Limits, kind: LimitKind, value: LimitValue, declared: Declared) {
     match value {
         LimitValue::Count(count) => set_count(limits, kind, count),
         LimitValue::Money(money) => limits.cost = money,

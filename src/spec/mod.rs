@@ -8,7 +8,8 @@
 mod accounts;
 mod agent;
 mod azure;
-mod configuration;
+pub mod change;
+pub(crate) mod configuration;
 pub mod documents;
 pub mod fault;
 mod files;
@@ -21,7 +22,7 @@ pub mod litellm;
 pub mod load;
 pub mod load_line;
 mod model;
-mod names;
+pub(crate) mod names;
 mod policy;
 mod price_file;
 pub mod prices;

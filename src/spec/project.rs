@@ -14,7 +14,7 @@ use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
 use crate::domain::rate::RateLimit;
 use crate::domain::vision::tokens_max;
 use crate::ids::{ModelName, PolicyName, ProviderName};
-use crate::spec::google::priced_location;
+use crate::spec::google::is_priced_place;
 use crate::spec::limits::Ceilings;
 pub use crate::spec::policy::{Downgrade, Policy, Quality};
 use crate::spec::prices::Imported;
@@ -101,6 +101,26 @@ pub struct ProviderAccount {
 }
 
 impl ProviderConfig {
+    /// A provider without a key, and with nothing said beside where it is: what `OpenAI` itself takes on its wires.
+    #[must_use]
+    pub fn plain(name: &str, wire: Wire, base_url: &str) -> Self {
+        Self {
+            name: ProviderName::from(name),
+            wire,
+            base_url: base_url.to_owned(),
+            key: KeySource::None,
+            headers: BTreeMap::new(),
+            quirks: Quirks::OPENAI,
+            api_version: None,
+            betas: Vec::new(),
+            inference_geo: None,
+            models: BTreeMap::new(),
+            accounts: Vec::new(),
+            strict: false,
+            azure: None,
+        }
+    }
+
     /// The factor on every rate that the place decides where its API is reached.
     #[must_use]
     pub fn endpoint_factor(&self) -> Option<Factor> {
@@ -108,11 +128,9 @@ impl ProviderConfig {
             Wire::OpenAiChat | Wire::OpenAiResponses => self.openai_factor(),
             Wire::AzureOpenAi | Wire::Anthropic | Wire::Gemini => None,
             // Every location but the global one costs more, where the model's row says so (PROVIDERS §5).
-            Wire::Vertex => priced_location(&self.base_url).map(|_| Factor::VertexNonGlobalEndpoint),
-            Wire::VertexAnthropic => self
-                .host()
-                .filter(|host| host.ends_with(GOOGLE) && *host != VERTEX_GLOBAL)
-                .map(|_| Factor::VertexNonGlobalEndpoint),
+            Wire::Vertex | Wire::VertexAnthropic => {
+                is_priced_place(&self.base_url, self.host()).then_some(Factor::VertexNonGlobalEndpoint)
+            }
         }
     }
 
@@ -261,9 +279,6 @@ struct DeploymentNames {
     priced: ModelName,
 }
 
-/// What Google's hosts end with, and Vertex's host of no place in particular.
-const GOOGLE: &str = ".googleapis.com";
-const VERTEX_GLOBAL: &str = "aiplatform.googleapis.com";
 /// What the hosts of OpenAI's regions end with.
 const OPENAI_REGIONAL: &str = ".api.openai.com";
 

@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::domain::audit::{Act, AuditEntry, Freeze, Freezes};
+use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
 use crate::domain::plan::Plan;
@@ -211,6 +211,15 @@ impl Store {
     pub async fn unfreeze(&self, price: PriceId, act: Act) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Unfreeze(price, Box::new(act), reply), answer).await
+    }
+
+    /// Writes what a person changed into the audit log.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn note(&self, by: Author, change: Change) -> Result<Committed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Note(by, Box::new(change), reply), answer).await
     }
 
     async fn send(

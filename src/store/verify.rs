@@ -142,6 +142,7 @@ impl Audit {
                 | Event::Settled(_)
                 | Event::Voided(_)
                 | Event::CallRefused(_)
+                | Event::Downgraded(_)
                 | Event::WaitBegan(_)
                 | Event::WaitEnded(_)
                 | Event::RateWaitBegan(_)
@@ -233,6 +234,7 @@ impl Audit {
                 Event::Ended(_) | Event::Interrupted(_) => drop(landing.take().and_then(|id| open.remove(&id))),
                 Event::Created(_)
                 | Event::CallRefused(_)
+                | Event::Downgraded(_)
                 | Event::WaitBegan(_)
                 | Event::WaitEnded(_)
                 | Event::RateWaitBegan(_)
@@ -444,6 +446,7 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
         | Event::Settled(_)
         | Event::Voided(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::RateWaitBegan(_)

@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Submit(Box<Op>, Reply),
     SetPolicy(Box<LedgerPolicy>, Reply),
     Unfreeze(PriceId, Box<Act>, Reply),
+    Note(Author, Box<Change>, Reply),
 }
 
 /// What the writer shares with the handles.
@@ -223,6 +224,7 @@ impl Writer {
             Command::Submit(op, reply) => (reply, self.submit(*op, now)),
             Command::SetPolicy(policy, reply) => (reply, self.set_policy(*policy, now)),
             Command::Unfreeze(price, act, reply) => (reply, self.unfreeze(price, &act, now)),
+            Command::Note(by, change, reply) => (reply, self.note(by, *change, now)),
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
@@ -256,6 +258,12 @@ impl Writer {
             let unfrozen = PriceUnfrozen { price, reason: act.reason().to_owned(), freeze };
             self.books.note(now, act.by(), Change::PriceUnfrozen(unfrozen));
         }
+        self.book(RunId::from_bits(0), now, Decision::default())
+    }
+
+    fn note(&mut self, by: Author, change: Change, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        self.books.note(now, by, change);
         self.book(RunId::from_bits(0), now, Decision::default())
     }
 

@@ -282,6 +282,43 @@ fn a_run_is_judged_again_and_another_price_is_told() {
 }
 
 #[test]
+fn a_run_is_told_again_under_other_limits_at_other_prices_and_with_other_models() {
+    let desk = Desk::new();
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    desk.snapshot("what_if_cost", &["replay", "last", "--limits", "cost=0.0019usd,at_limit=stop"]);
+    desk.snapshot("what_if_steps", &["replay", "last", "--limits", "steps=2"]);
+    desk.snapshot("what_if_models", &["replay", "last", "--models", "openai/gpt-5-mini=openai/gpt-5-nano"]);
+    desk.snapshot("what_if_json", &["replay", "last", "--models", "openai/gpt-5-nano", "--json"]);
+    desk.write("tighter.toml", "[limits]\nmodel_calls = 1\nat_limit = \"stop\"\n");
+    desk.snapshot("what_if_file", &["replay", "last", "--limits", "tighter.toml"]);
+    desk.write("dearer.toml", "[[prices]]\nmodel = \"openai/gpt-5-mini\"\ninput = \"0.5\"\noutput = \"4\"\n");
+    desk.snapshot("what_if_prices", &["replay", "last", "--prices", "dearer.toml"]);
+    desk.snapshot("what_if_slip", &["replay", "last", "--limits", "cots=0.01usd"]);
+    desk.snapshot("what_if_no_price", &["replay", "last", "--models", "openai/gpt-5-nanoo"]);
+    desk.snapshot("what_if_not_asked", &["replay", "last", "--models", "openai/gpt-5=openai/gpt-5-nano"]);
+    desk.snapshot("what_if_no_model", &["replay", "last", "--models", "nano"]);
+    desk.write("empty.toml", "");
+    desk.run(&["replay", "last", "--limits", "empty.toml"]).expect_code(2);
+    desk.run(&["replay", "last", "--prices", "empty.toml"]).expect_code(2);
+    desk.run(&["replay", "last", "--prices", "none.toml"]).expect_code(2);
+}
+
+#[test]
+fn prices_that_were_imported_and_replaced_still_tell_what_was_pinned() {
+    let desk = Desk::new();
+    let imported = "source = \"a list\"\nsha256 = \"00\"\nretrieved = \"2026-11-01\"\n[[prices]]\nmodel = \"openai/gpt-5-mini\"\n\
+        input = \"0.3\"\noutput = \"3\"\nsource = \"a list\"\nretrieved = \"2026-11-01\"\n";
+    desk.write("prices.toml", imported);
+    desk.run(&["run", "hello", "--input", "Where is order 4711?"]).expect_code(0);
+    // The project's own stands over it from now on.
+    desk.append(
+        "plimsoll.toml",
+        "[[prices]]\nmodel = \"openai/gpt-5-mini\"\ninput = \"9\"\noutput = \"9\"\nreason = \"a test\"\n",
+    );
+    desk.run(&["replay", "last"]).expect_code(0);
+}
+
+#[test]
 fn money_is_shown_by_dimension_and_budget() {
     let desk = Desk::new();
     desk.snapshot("cost_empty", &["cost"]);

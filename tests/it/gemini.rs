@@ -8,7 +8,7 @@ use plimsoll::domain::message::{
     Assistant, File, Form, Media, Message, Opaque, OutputSchema, Request, Sampling, ToolAnswer, ToolCall, ToolChoice,
     ToolDefinition,
 };
-use plimsoll::ids::{ModelName, ProviderName, ToolName};
+use plimsoll::ids::{ModelName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
 use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
@@ -18,21 +18,8 @@ const FLASH: &str = "gemini/gemini-3.7-flash";
 const OLDER: &str = "gemini/gemini-2.5-flash";
 
 fn config() -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from("gemini"),
-        wire: Wire::Gemini,
-        base_url: "https://generativelanguage.googleapis.com/v1".into(),
-        key: KeySource::Env("GEMINI_API_KEY".into()),
-        headers: BTreeMap::new(),
-        quirks: Quirks::COMPATIBLE,
-        api_version: None,
-        betas: Vec::new(),
-        inference_geo: None,
-        models: BTreeMap::new(),
-        accounts: Vec::new(),
-        strict: false,
-        azure: None,
-    }
+    let plain = ProviderConfig::plain("gemini", Wire::Gemini, "https://generativelanguage.googleapis.com/v1");
+    ProviderConfig { key: KeySource::Env("GEMINI_API_KEY".into()), quirks: Quirks::COMPATIBLE, ..plain }
 }
 
 fn request(model: &str) -> Request {

@@ -28,13 +28,14 @@ async fn every_command_shows_the_same_with_and_without_a_holder() {
     let world = Recipe::agent(AGENT).file("plimsoll.toml", BUDGET).start();
     let first = world.run_with([("tenant".to_owned(), "acme".to_owned())].into()).await.run.id.to_string();
     let second = world.run().await.run.id.to_string();
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 22] = [
         &["trace", &first],
         &["trace", &first[..24], "--json"],
         &["trace", "last"],
         &["trace", "last", "--json"],
         &["replay", &first],
         &["replay", "last", "--json"],
+        &["replay", "last", "--limits", "steps=1"],
         &["replay", "7ZZZZZ"],
         &["trace", "0"],
         &["trace", "7ZZZZZ"],

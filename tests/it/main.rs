@@ -43,6 +43,7 @@ mod tokenize;
 mod tool;
 mod tree;
 mod voyage;
+mod what_if;
 mod wires;
 mod workflow;
 mod world;

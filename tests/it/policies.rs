@@ -1,6 +1,6 @@
 //! Model policies at work: what denies a model, what sends a run to a cheaper one, and how both are told.
 
-use plimsoll::domain::event::{Labels, RunState};
+use plimsoll::domain::event::{Downgraded, Event, Labels, RunState};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::policy::{DowngradeWhy, Priority};
 use plimsoll::units::Money;
@@ -40,6 +40,28 @@ async fn runs_of_a_low_priority_go_to_the_cheaper_policy() {
     assert_eq!(low.0, "openai/gpt-5-nano");
     assert_eq!(low.1, Some(DowngradeWhy::Priority { priority: Priority::Low }));
     assert_eq!(low.2.as_deref(), Some("downgraded: the run's priority is low"));
+    world.verify();
+}
+
+#[tokio::test]
+async fn each_downgrade_is_an_event_in_the_write_of_its_call() {
+    let recipe = with_rule("priority = 'low'", "")
+        .scenario("[[rule]]\nwhen.attempt = 1\nfault = 'overloaded'\n[[reply]]\ntext = 'done'\n");
+    let retry = "[retry]\nattempts = 3\nbackoff = '1ms'\n";
+    let world = recipe.file("agents/a.toml", &format!("{AGENT}{retry}")).start();
+    assert!(!world.run().await.events().any(|event| matches!(event, Event::Downgraded(_))));
+    let told = world.run_with(labels(&[("priority", "low")])).await;
+    let mut downgrades = 0;
+    for (index, recorded) in told.log.iter().enumerate() {
+        let Event::Downgraded(downgraded) = &recorded.event else { continue };
+        let next = &told.log[index + 1];
+        let Event::Reserved(reserved) = &next.event else { panic!("its call: {}", told.show()) };
+        assert_eq!((Downgraded::of(reserved).as_ref(), next.at), (Some(downgraded), recorded.at));
+        assert_eq!(downgraded.why, DowngradeWhy::Priority { priority: Priority::Low });
+        assert_eq!(downgraded.model.as_str(), "openai/gpt-5-nano");
+        downgrades += 1;
+    }
+    assert_eq!((downgrades, told.calls().count()), (2, 2), "one for each try: {}", told.show());
     world.verify();
 }
 

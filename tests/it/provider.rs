@@ -9,28 +9,15 @@ use plimsoll::domain::message::{
     Assistant, CacheEnd, CacheMarks, CacheTtl, File, Media, Message, Opaque, OutputSchema, Request, Sampling,
     ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
-use plimsoll::ids::{ModelName, ProviderName, ToolName};
+use plimsoll::ids::{ModelName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
 use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
 fn openai() -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from("openai"),
-        wire: Wire::OpenAiChat,
-        base_url: "https://api.openai.com/v1".into(),
-        key: KeySource::Env("OPENAI_API_KEY".into()),
-        accounts: Vec::new(),
-        strict: false,
-        headers: BTreeMap::new(),
-        api_version: None,
-        betas: Vec::new(),
-        inference_geo: None,
-        quirks: Quirks::OPENAI,
-        models: BTreeMap::new(),
-        azure: None,
-    }
+    let key = KeySource::Env("OPENAI_API_KEY".into());
+    ProviderConfig { key, ..ProviderConfig::plain("openai", Wire::OpenAiChat, "https://api.openai.com/v1") }
 }
 
 fn local() -> ProviderConfig {

@@ -1,6 +1,9 @@
 //! The service over TCP: what is asked of it by whoever has only HTTP.
 
+mod access;
+
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use plimsoll::api::tcp::Tcp;
 use plimsoll::api::{Intake, IntakeOptions, Service};
@@ -49,7 +52,7 @@ impl Served {
         let budgets = load_configuration(world.folder.path(), &LoadOptions::default()).expect("it loads").budgets;
         let intake = Intake::new(runtime.clone(), options);
         let service = Service::new(runtime, &budgets, Clock::system()).with_intake(intake.clone());
-        let tcp = Tcp::bind("127.0.0.1:0".parse().expect("an address")).await.expect("it binds");
+        let tcp = Tcp::bind("127.0.0.1:0".parse().expect("an address"), service.gatekeeper()).await.expect("it binds");
         let (address, stop, stop_answers) = (tcp.address(), watch::Sender::new(false), watch::Sender::new(false));
         let (mut work, mut answers) = (JoinSet::new(), JoinSet::new());
         let stopped = stop.subscribe();
@@ -85,7 +88,9 @@ impl Served {
         self.stop_runs().await;
         self.stop_answers.send_replace(true);
         drop(self.http);
-        self.answers.shutdown().await;
+        // Connections end with the client's, and with them the last hold on the store.
+        let ended = async { while self.answers.join_next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody is connected any more");
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::error::ApiError;
 use super::types::RunRequest;
-use crate::domain::event::{Created, RunState};
+use crate::domain::event::{Created, Labels, RunState};
 use crate::domain::label::{self, DERIVED};
 use crate::domain::policy::PRIORITY;
 use crate::domain::summary::RunSummary;
@@ -105,14 +105,14 @@ impl Intake {
         }))
     }
 
-    /// Makes a run, durably, and puts it in line. With a key: the run that the same request made before, if one did. What
+    /// Makes a run with these labels, durably, and puts it in line. With a key: the run that the same request made before, if one did. What
     /// the caller does meanwhile, such as hang up, changes nothing of that.
     ///
     /// # Errors
     /// The agent isn't known, input or labels don't fit it, the line is full, it was told to stop, the key was used for
     /// another request, or the store can't write.
-    pub async fn take(&self, request: &RunRequest, key: Option<String>) -> Result<Taken, ApiError> {
-        let new = new_run(request, key)?;
+    pub async fn take(&self, request: &RunRequest, labels: Labels, key: Option<String>) -> Result<Taken, ApiError> {
+        let new = new_run(request, labels, key)?;
         let (intake, (reply, taken)) = (self.clone(), oneshot::channel());
         // Nobody may hear it any more.
         self.makes().spawn(async move { reply.send(intake.take_in(new).await).map_or((), drop) });
@@ -308,8 +308,7 @@ impl Drop for KeyInUse<'_> {
     }
 }
 
-fn new_run(request: &RunRequest, key: Option<String>) -> Result<NewRun, ApiError> {
-    let labels = request.labels();
+fn new_run(request: &RunRequest, labels: Labels, key: Option<String>) -> Result<NewRun, ApiError> {
     label::judge(&labels).map_err(|fault| ApiError::BadRequest(fault.to_string()))?;
     if let Some(key) = &key
         && !(1..=KEY_CHARS_MAX).contains(&key.chars().count())

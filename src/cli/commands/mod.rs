@@ -10,6 +10,7 @@ mod dry_run;
 mod each;
 mod export;
 mod init;
+mod keys;
 mod prices;
 mod rates;
 mod replay;
@@ -56,6 +57,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Rates(rates) => rates::rates(&context, rates),
         Command::Prices(prices) => prices::prices(&context, prices),
         Command::Serve(serve) => serve::serve(&context, serve),
+        Command::Keys(keys) => keys::keys(&context, keys),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),
         Command::Export(ExportCommand::Events { run, out, books }) => {

@@ -48,7 +48,6 @@ async fn until_stopped(
     // Before anyone can know the address: who reads it may ask for the end at once.
     let mut signals = Signals::listen();
     let refused = |error| Problem::told(code::SYSTEM, &error, Exit::Usage);
-    let tcp = Tcp::bind(arguments.listen).await.map_err(refused)?;
     let choice = SimChoice {
         sim: arguments.books.sim,
         scenario: arguments.scenario.clone(),
@@ -61,16 +60,20 @@ async fn until_stopped(
     session.serve();
     let (stop, stop_answers) = (watch::Sender::new(false), watch::Sender::new(false));
     let intake = session.intake().cloned().ok_or_else(|| RuntimeError::Task("nothing takes runs in".to_owned()))?;
+    let service = session.service();
+    service.gatekeeper().refresh(session.runtime.store())?;
+    let tcp = Tcp::bind(arguments.listen, service.gatekeeper()).await.map_err(refused)?;
     let address = tcp.address();
     let (mut answers, mut work) = (JoinSet::new(), JoinSet::new());
-    answers.spawn(tcp.serve(session.service(), stop_answers.subscribe()));
+    answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
     let stopped = stop.subscribe();
     work.spawn(async move { intake.work(stopped).await });
     // A script waits for this line, and reads the address from it.
     context.output.data(&format!("http://{address}"))?;
     session.tell_of_costs(context.output, &choice);
+    let to = if service.gatekeeper().asks_for_keys() { "to who has a key" } else { "to this machine only" };
     context.output.talk(&format!(
-        "{agents} served there, to this machine only; Ctrl-C stops it. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
+        "{agents} served there, {to}; Ctrl-C stops it. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
     ));
     tokio::select! {
         () = signals.next() => {}

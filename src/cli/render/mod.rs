@@ -3,3 +3,4 @@
 pub mod table;
 pub mod text;
 pub mod trace;
+pub mod what_if;

@@ -60,6 +60,29 @@ pub struct Reserved {
     pub call: Call,
 }
 
+/// See [`Event::Downgraded`](super::Event::Downgraded).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Downgraded {
+    /// The reservation that follows.
+    pub reservation: ReservationId,
+    /// The step.
+    pub step: StepKey,
+    /// The model that is asked.
+    pub model: ModelName,
+    /// Why.
+    pub why: DowngradeWhy,
+}
+
+impl Downgraded {
+    /// Of an attempt, where it asks the models of the policy's `downgrade`.
+    #[must_use]
+    pub fn of(reserved: &Reserved) -> Option<Self> {
+        let Call::Model(call) = &reserved.call else { return None };
+        let why = call.downgraded.clone()?;
+        Some(Self { reservation: reserved.reservation, step: reserved.step.clone(), model: call.model.clone(), why })
+    }
+}
+
 /// What an attempt calls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]

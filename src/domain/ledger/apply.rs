@@ -33,6 +33,7 @@ impl Ledger {
             Event::Ended(_) | Event::Interrupted(_) => self.release_landing(run),
             Event::PeriodMoved(moved) => self.book_moved(run, moved),
             Event::CallRefused(_)
+            | Event::Downgraded(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
             | Event::RateWaitBegan(_)
@@ -85,6 +86,7 @@ impl Ledger {
             | Event::CallRefused(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_)
+            | Event::Downgraded(_)
             | Event::LandingBegan(_)
             | Event::PersonAsked(_)
             | Event::PersonAnswered(_)

@@ -2,7 +2,7 @@
 
 use super::apply::{is_landing, replaces_landing, stage_of};
 use super::{Decision, Ledger, Lower, ReserveAsk, Short, Verdict, Waiter};
-use crate::domain::event::{AccountKey, Call, Event, PeriodMoved, Reserved, WaitBegan};
+use crate::domain::event::{AccountKey, Call, Downgraded, Event, PeriodMoved, Reserved, WaitBegan};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::ids::{PriceId, ReservationId, RunId};
 use crate::units::{Money, MoneyDelta};
@@ -35,6 +35,9 @@ impl Ledger {
         let root = self.root_of(run);
         if let Some(budgets) = granted.budgets.take_if(|_| root != run) {
             self.append(decision, root, Event::PeriodMoved(PeriodMoved { budgets }));
+        }
+        if let Some(downgraded) = Downgraded::of(&granted) {
+            self.append(decision, run, Event::Downgraded(downgraded));
         }
         let granted = Box::new(granted);
         self.append(decision, run, Event::Reserved(granted.clone()));

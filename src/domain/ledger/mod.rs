@@ -173,6 +173,17 @@ impl Short {
             declared: self.declared.clone().unwrap_or(declared),
         }
     }
+
+    /// How much higher the cap had to be, of a refusal of money: reads back what [`Short::refusal`] says.
+    #[must_use]
+    pub fn needs_more(refusal: &Refusal) -> Option<Money> {
+        let money = |text: &str| Money::parse(text).ok();
+        let parts = refusal.observed.split_once(" spent, ").and_then(|(settled, rest)| {
+            let (held, rest) = rest.split_once(" held, ")?;
+            Some(money(settled)?.plus(money(held)?).plus(money(rest.strip_suffix(" more asked for")?)?))
+        });
+        Some(parts?.left_after(money(&refusal.value)?))
+    }
 }
 
 /// What the ledger decided.
@@ -430,6 +441,7 @@ fn frees_money(event: &Event) -> bool {
         | Event::Admitted(Admitted { .. })
         | Event::Reserved(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::RateWaitBegan(_)
         | Event::RateWaitEnded(_)

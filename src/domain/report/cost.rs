@@ -73,7 +73,9 @@ impl Dimension {
         Self::ALL.into_iter().find(|dimension| dimension.name() == name)
     }
 
-    fn value(self, day: Day, dimensions: &Dimensions) -> Option<String> {
+    /// The value of a row; `None` where it has none.
+    #[must_use]
+    pub fn value(self, day: Day, dimensions: &Dimensions) -> Option<String> {
         let text = |value: &Option<std::sync::Arc<str>>| value.as_deref().map(str::to_owned);
         match self {
             Self::Tenant => text(&dimensions.tenant),

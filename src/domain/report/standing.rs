@@ -81,6 +81,7 @@ impl Peaks {
                 }
             }
             Event::Created(_)
+            | Event::Downgraded(_)
             | Event::Admitted(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_)

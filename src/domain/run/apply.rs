@@ -23,6 +23,7 @@ impl Run {
             Event::Created(_)
             | Event::LandingReleased(_)
             | Event::PeriodMoved(_)
+            | Event::Downgraded(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_) => {}
             Event::ChildBegan(began) => self.begin_child(began),
@@ -396,6 +397,7 @@ fn is_told_by_recovery(event: &Event) -> bool {
         | Event::Reserved(_)
         | Event::Voided(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::WaitEnded(_)
         | Event::RateWaitBegan(_)

@@ -25,15 +25,10 @@ pub(super) struct Stream {
 impl Stream {
     /// Takes in a piece of the body, and tells the text in it to `hear`.
     pub(super) fn push(&mut self, bytes: &[u8], hear: &mut dyn FnMut(&str)) -> Result<(), Broken> {
-        let mut events = Vec::new();
-        let pushed = self.parser.push(bytes, &mut events);
-        for event in &events {
-            let text = self.absorb(event)?;
-            if !text.is_empty() {
-                hear(&text);
-            }
-        }
-        pushed.map_err(|_| Broken::Oversized)
+        let mut parser = std::mem::take(&mut self.parser);
+        let heard = parser.hear_out(bytes, hear, |event| self.absorb(event));
+        self.parser = parser;
+        heard
     }
 
     /// True once the last mark came.

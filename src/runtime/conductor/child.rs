@@ -22,7 +22,9 @@ impl Conductor {
             // What was asked for before it in the same look has no number yet.
             call.step = above.counters.steps + 1;
         }
-        let (documents, unread) = match self.shared.documents(&agent.plan, &agent.forms.own, &input) {
+        let known = self.shared.answers.documents(&name, &input);
+        let found = known.map_or_else(|| self.shared.documents(&agent.plan, &agent.forms.own, &input), Ok);
+        let (documents, unread) = match found {
             Ok(documents) => (documents.map(Arc::new), None),
             Err(error) => (None, Some(error.to_string())),
         };

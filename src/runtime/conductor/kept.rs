@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::Conductor;
 use crate::domain::event::{
-    AnswerKey, CacheFacts, CacheHit, Call, CostSource, Event, KEPT_BYTES_MAX, KeptAnswer, KeptAs, Outcome, Purpose,
-    Reserved, Settled,
+    AnswerKey, CacheFacts, CacheHit, Call, CostSource, Downgraded, Event, KEPT_BYTES_MAX, KeptAnswer, KeptAs, Outcome,
+    Purpose, Reserved, Settled,
 };
 use crate::domain::message::{Assistant, OutputSchema, Request, StopReason};
 use crate::domain::plan::CachePlan;
@@ -102,6 +102,9 @@ impl Conductor {
         }
         self.effort(&key).settle();
         let reservation = reserved.reservation;
+        if let Some(downgraded) = Downgraded::of(&reserved) {
+            self.note(run, Event::Downgraded(downgraded));
+        }
         self.note(run, Event::Reserved(Box::new(reserved)));
         self.note(
             run,

@@ -436,9 +436,10 @@ fn lowers(asked: &mut Reserved, lower: Lower, output: u32) -> bool {
 
 /// True for a no of what others share: budgets, prices that are frozen, the queue, rates and breakers.
 pub(super) fn is_of_shared(refusal: &Refusal) -> bool {
-    is_of_rates(refusal.limit) || matches!(refusal.limit, LimitKind::Budget | LimitKind::FrozenPrice | LimitKind::Queue)
+    refusal.limit.is_shared()
 }
 
+/// True for a no of the rates and breakers of a project, which only models' calls meet.
 fn is_of_rates(limit: LimitKind) -> bool {
     matches!(
         limit,

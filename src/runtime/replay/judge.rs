@@ -5,8 +5,8 @@ use super::difference::{Difference, kind};
 use super::look::{Look, same, same_refusal};
 use super::{Agent, Player};
 use crate::domain::event::{
-    Admitted, Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, Created, EVENT_VERSION, EndState, Ended, Event,
-    LandingBegan, Parent, Purpose, Recorded, Reserved, RunState, StageEnd, StageEnded, StepKey,
+    Admitted, Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, Created, Downgraded, EVENT_VERSION, EndState,
+    Ended, Event, LandingBegan, Parent, Purpose, Recorded, Reserved, RunState, StageEnd, StageEnded, StepKey,
 };
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{ChildIntent, Intent};
@@ -76,12 +76,27 @@ impl Player<'_> {
         if let Event::ChildEnded(ended) = event {
             return Some(self.is_end_of_child(ended));
         }
+        if let Event::Downgraded(downgraded) = event {
+            return Some(self.is_of_next(run, downgraded));
+        }
         if let Event::PersonAnswered(_) = event {
             return Some(self.tree.run(run).is_some_and(|run| run.expired(self.at).contains(event)));
         }
         // Documents that couldn't be read are no matter of the core.
         let is_unread = |ended: &Ended| recorded.seq == 2 && is_below && ended.state == EndState::Failed;
         if let Event::Ended(ended) = event { is_unread(ended).then_some(true) } else { None }
+    }
+
+    /// The event after the next one of a run, or the one before it.
+    fn beside(&self, run: RunId, after: bool) -> Option<&Event> {
+        let place = *self.places.get(&run)?;
+        let place = if after { place.checked_add(1) } else { place.checked_sub(1) };
+        Some(&self.log.logs.get(&run)?.get(place?)?.event)
+    }
+
+    fn is_of_next(&self, run: RunId, downgraded: &Downgraded) -> bool {
+        let Some(Event::Reserved(reserved)) = self.beside(run, true) else { return false };
+        Downgraded::of(reserved).as_ref() == Some(downgraded)
     }
 
     /// Whether the look decides this fact; what is taken of it is taken away.
@@ -106,6 +121,7 @@ impl Player<'_> {
             }
             // Noted, or not decided here.
             Event::Created(_)
+            | Event::Downgraded(_)
             | Event::Settled(_)
             | Event::Voided(_)
             | Event::WaitEnded(_)
@@ -124,6 +140,11 @@ impl Player<'_> {
     }
 
     fn takes_reservation(&mut self, look: &mut Look, run: RunId, reserved: &Reserved) -> bool {
+        // A call that asks a cheaper model has its downgrade right before it.
+        let downgraded = Downgraded::of(reserved).map(Event::Downgraded);
+        if downgraded.is_some() && self.beside(run, false) != downgraded.as_ref() {
+            return false;
+        }
         let mut found = None;
         for (index, (by, intent)) in look.intents.iter().enumerate().filter(|(_, (by, _))| *by == run) {
             let waiting = self.waiting(look, index);

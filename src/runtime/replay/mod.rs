@@ -17,9 +17,11 @@ mod judge;
 mod log;
 mod look;
 mod outside;
+mod what_if;
 
 pub use difference::Difference;
 pub use log::TreeLog;
+pub use what_if::{Change, Figures, Instead, Line, Stop, Verdict, WhatIf, WhatIfError, what_if};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,9 +29,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Agent;
 use super::checks::Checks;
 use super::known::{payers_of, terms_of};
+use super::{Agent, Runtime, RuntimeError};
 use crate::domain::event::{Call, Event, Place, Recorded, Reserved, RunState};
 use crate::domain::ledger::OwnAccounts;
 use crate::domain::pricing::PriceBook;
@@ -115,6 +117,24 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
                 (player, skip) = (back.player, back.skip);
             }
         }
+    }
+}
+
+impl Runtime {
+    /// Judges the tree of a run again from its logs, with the prices and the providers in force.
+    ///
+    /// # Errors
+    /// There is no such run, or a log is damaged.
+    pub fn replay(&self, run: RunId) -> Result<Result<Same, Box<Difference>>, RuntimeError> {
+        Ok(replay(&TreeLog::read(self.store(), run)?, self.0.gate.appraiser()))
+    }
+
+    /// Tells the tree of a run again under a change, with the prices and the providers in force; no call is made.
+    ///
+    /// # Errors
+    /// There is no such run, a log is damaged, or as [`what_if`].
+    pub fn what_if(&self, run: RunId, change: &Change) -> Result<WhatIf, WhatIfError> {
+        what_if(&TreeLog::read(self.store(), run)?, self.0.gate.appraiser(), change)
     }
 }
 
@@ -318,8 +338,11 @@ impl<'a> Player<'a> {
         self.own.apply(run, event);
         self.same.events += 1;
         *self.places.entry(run).or_default() += 1;
-        self.waited =
-            matches!(event, Event::Admitted(_) | Event::WaitBegan(_) | Event::WaitEnded(_) | Event::PeriodMoved(_));
+        // A downgrade belongs to the call behind it.
+        if !matches!(event, Event::Downgraded(_)) {
+            self.waited =
+                matches!(event, Event::Admitted(_) | Event::WaitBegan(_) | Event::WaitEnded(_) | Event::PeriodMoved(_));
+        }
         self.follow(run, event);
     }
 
@@ -372,6 +395,7 @@ impl<'a> Player<'a> {
             Event::PersonAnswered(_) | Event::InFlightResolved(_) | Event::CancelRequested(_) => self.is_fresh = false,
             Event::Admitted(_)
             | Event::CallRefused(_)
+            | Event::Downgraded(_)
             | Event::WaitBegan(_)
             | Event::WaitEnded(_)
             | Event::LandingBegan(_)
@@ -405,6 +429,7 @@ fn is_from_outside(event: &Event) -> bool {
         | Event::Admitted(_)
         | Event::Reserved(_)
         | Event::CallRefused(_)
+        | Event::Downgraded(_)
         | Event::WaitBegan(_)
         | Event::LandingBegan(_)
         | Event::PersonAsked(_)

@@ -117,3 +117,14 @@ pub(crate) static PRICES: Section = Section {
         optional("prices", Kind::Tables(&PRICE), "The prices"),
     ],
 };
+
+/// A file of prices that a run is told again at; `prices.toml` is one too.
+pub(crate) static STATED_PRICES: Section = Section {
+    doc: "Prices to tell a run again at",
+    fields: &[
+        optional("source", Kind::Text, "What was imported"),
+        optional("sha256", Kind::Text, "The hash of that file"),
+        optional("retrieved", Kind::Text, "The day on which it was read"),
+        optional("prices", Kind::Tables(&PRICE), "The prices"),
+    ],
+};

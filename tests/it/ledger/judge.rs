@@ -318,6 +318,7 @@ impl Judge {
             Event::WaitBegan(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_)
+            | Event::Downgraded(_)
             | Event::CallRefused(_)
             | Event::LandingBegan(_)
             | Event::PersonAsked(_)

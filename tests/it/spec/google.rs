@@ -44,6 +44,22 @@ fn every_place_has_its_address_and_its_factor() {
             dear,
         ),
     ];
+    let claude = |host: &str, location: &str| format!("{host}/v1/projects/acme/locations/{location}");
+    for (host, location, factor) in [
+        ("https://aiplatform.googleapis.com", "global", None),
+        ("https://europe-west1-aiplatform.googleapis.com", "europe-west1", dear),
+        ("https://aiplatform.eu.rep.googleapis.com", "eu", dear),
+        // Behind a proxy the path tells, and where the two differ the dearer one counts.
+        ("http://127.0.0.1:9", "europe-west1", dear),
+        ("http://127.0.0.1:9", "global", None),
+        ("https://us-east5-aiplatform.googleapis.com", "global", dear),
+    ] {
+        let address = claude(host, location);
+        let keys = format!("wire = \"vertex-anthropic\"\nbase_url = \"{address}\"");
+        let folder = project(&[("plimsoll.toml", &provider(&keys))]);
+        let loaded = load_configuration(folder.path(), &options()).expect("a good file");
+        assert_eq!(loaded.providers[&"google".into()].endpoint_factor(), factor, "{address}");
+    }
     for (keys, address, factor) in rows {
         let folder = project(&[("plimsoll.toml", &provider(keys))]);
         let loaded = load_configuration(folder.path(), &options()).expect("a good file");

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{
-    AccountKey, Admitted, AnswerKey, BoundMethod, CacheFacts, CacheHit, Call, CostSource, Created, EVENT_VERSION,
-    EndState, Ended, Event, InputBound, KeptAs, Landing, ModelCall, Outcome, Purpose, Recorded, Reserved, Settled,
-    StepKey, Voided,
+    AccountKey, Admitted, AnswerKey, BoundMethod, CacheFacts, CacheHit, Call, CostSource, Count, Created,
+    EVENT_VERSION, EndState, Ended, Event, InputBound, KeptAs, Landing, ModelCall, Outcome, Purpose, Recorded,
+    Reserved, Settled, StepKey, Voided,
 };
 use plimsoll::domain::ledger::{LedgerPolicy, Op};
-use plimsoll::domain::message::{Assistant, Pots, StopReason};
+use plimsoll::domain::message::{Assistant, File, Media, Pots, StopReason};
 use plimsoll::domain::pricing::{Factors, Fee, Fees, Mismatch, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::{ReservationId, RunId};
@@ -94,7 +94,7 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         stage_caps: Default::default(),
         thread: None,
         documents: None,
-        files: vec![],
+        files: vec![File::new("a.png", Media::Png, "iVBORw0KGgo=", Tokens(85)).expect("a file")],
     })
 }
 
@@ -121,7 +121,7 @@ pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: 
         sums_up: None,
         instead: None,
         downgraded: None,
-        count: None,
+        count: Some(Count::Told { tokens: Tokens(700) }),
     });
     Event::Reserved(Box::new(Reserved {
         reservation: ReservationId { run, number },

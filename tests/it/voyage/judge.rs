@@ -200,7 +200,7 @@ impl Judge {
         let closes = matches!(event, Event::Settled(_) | Event::Voided(_));
         self.check(closes || !state.is_ended(), || format!("(11) {run} has ended and goes on: {event:?}"));
         match event {
-            Event::Created(_) => {}
+            Event::Created(_) | Event::Downgraded(_) => {}
             Event::LandingBegan(_) => self.known(run).lands = true,
             Event::Admitted(admitted) => {
                 self.saw("admitted");

@@ -1,36 +1,21 @@
 //! What goes out on Anthropic's wire, field by field.
 
-use std::collections::BTreeMap;
-
 use plimsoll::domain::ability::Stated;
 use plimsoll::domain::message::{
     Assistant, CacheEnd, CacheMarks, CacheTtl, File, Form, Media, Message, Opaque, OutputSchema, Request, Sampling,
     ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
-use plimsoll::ids::{ModelName, ProviderName, ToolName};
+use plimsoll::ids::{ModelName, ToolName};
 use plimsoll::provider::{ProviderError, encode};
-use plimsoll::spec::project::{KeySource, ProviderConfig, Quirks, Wire};
+use plimsoll::spec::project::{ProviderConfig, Quirks, Wire};
 use plimsoll::units::Tokens;
 use serde_json::{Value, json};
 
 const MODEL: &str = "anthropic/claude-sonnet-4-6";
 
 pub(super) fn config(wire: Wire) -> ProviderConfig {
-    ProviderConfig {
-        name: ProviderName::from("anthropic"),
-        wire,
-        base_url: "https://api.anthropic.com/v1".into(),
-        key: KeySource::None,
-        headers: BTreeMap::new(),
-        quirks: Quirks { pin_service_tier: true, ..Quirks::COMPATIBLE },
-        api_version: None,
-        betas: Vec::new(),
-        inference_geo: None,
-        models: BTreeMap::new(),
-        accounts: Vec::new(),
-        strict: false,
-        azure: None,
-    }
+    let quirks = Quirks { pin_service_tier: true, ..Quirks::COMPATIBLE };
+    ProviderConfig { quirks, ..ProviderConfig::plain("anthropic", wire, "https://api.anthropic.com/v1") }
 }
 
 fn request(model: &str) -> Request {

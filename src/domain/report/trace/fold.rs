@@ -35,7 +35,8 @@ impl Fold {
         let at = recorded.at;
         self.peaks.apply(at, &recorded.event);
         match &recorded.event {
-            Event::Created(_) | Event::PeriodMoved(_) => {}
+            // What was downgraded is told with its attempt.
+            Event::Created(_) | Event::PeriodMoved(_) | Event::Downgraded(_) => {}
             Event::Ended(_) => self.give_up_rate_waits(at),
             Event::ChildBegan(began) => self.timeline.push(TimelineEntry::Child(Box::new(ChildLine::of(at, began)))),
             Event::ChildEnded(ended) => self.end_child(ended),

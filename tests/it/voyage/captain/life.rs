@@ -9,6 +9,7 @@ use plimsoll::domain::event::{Decision, Labels, RunState};
 use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::domain::run::Given;
 use plimsoll::ids::RunId;
+use plimsoll::runtime::replay::Change;
 use plimsoll::runtime::{NewRun, Observer, Progress, Runtime, RuntimeError, RuntimeOptions};
 use plimsoll::store::{RunFilter, Store, StoreError};
 use plimsoll::units::{Millis, Money, Timestamp};
@@ -28,6 +29,8 @@ const PATIENCE: Millis = Millis::from_secs(1_800);
 const STOP: Millis = Millis::from_secs(15);
 /// A run that can't go on is tried again this often.
 const REFUSALS_MAX: u32 = 3;
+/// Voyages whose trees are told again at their end, which takes as long as a voyage.
+const TOLD_AGAIN: u64 = 20;
 /// What one small call costs at most, about.
 const A_CALL: Money = Money::from_micro(3_000);
 
@@ -442,12 +445,28 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// Told again without a change, a tree comes to the same end, or it is said why it may not.
+    fn tell_again(&self) {
+        let roots: Vec<RunId> = lock(&self.voyage.judge).roots().collect();
+        for root in roots {
+            let told = match self.runtime.what_if(root, &Change::default()) {
+                Ok(told) if told.is_same() || !told.notes.is_empty() => continue,
+                Ok(told) => format!("{:?}", told.verdict),
+                Err(error) => error.to_string(),
+            };
+            lock(&self.voyage.judge).broken(format!("(11) {root} told again: {told}"));
+        }
+    }
+
     /// The last words on this life.
     async fn close(&mut self, over: bool) {
         self.runtime.drain().await;
         self.compare_runs();
         if over && self.voyage.bug.is_none() {
             self.judge_again();
+            if self.voyage.seed < TOLD_AGAIN {
+                self.tell_again();
+            }
         }
         let refused: Vec<RunId> = (0..self.voyage.fates.len())
             .filter(|root| matches!(self.voyage.fates[*root], Fate::Refused(_)))

@@ -1,0 +1,154 @@
+//! Keys: who may ask for what, and two tenants that don't know of each other.
+
+use plimsoll::api::IntakeOptions;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{AGENT, BUDGET, SCENARIO, Served, ask, told};
+use crate::world::Recipe;
+
+impl Served {
+    async fn with(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Response {
+        let request = self.http.request(method, self.url(path)).bearer_auth(key);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        request.send().await.expect("an answer")
+    }
+
+    async fn seen(&self, key: &str, path: &str) -> StatusCode {
+        self.with(key, Method::GET, path, None).await.status()
+    }
+
+    async fn make(&self, admin: Option<&str>, body: &Value) -> (String, String) {
+        let response = match admin {
+            Some(key) => self.with(key, Method::POST, "/v1/keys", Some(body)).await,
+            None => self.post("/v1/keys", body).await,
+        };
+        let made = told(response, StatusCode::CREATED).await;
+        let text = |field: &str| made[field].as_str().expect("a text").to_owned();
+        (text("key"), text("secret"))
+    }
+}
+
+fn tenant(name: &str, scopes: &[&str]) -> Value {
+    json!({"name": name, "scopes": scopes, "labels": {"tenant": name}, "by": "ann"})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tenants_know_nothing_of_each_other() {
+    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let (_, admin) = served.make(None, &json!({"name": "ops", "scopes": ["admin"]})).await;
+    let (_, acme) = served.make(Some(&admin), &tenant("acme", &["run", "read", "approve"])).await;
+    let (_, other) = served.make(Some(&admin), &tenant("other", &["run", "read", "approve"])).await;
+    assert_eq!(served.get("/v1/runs").await.status(), StatusCode::UNAUTHORIZED, "from the first key on");
+    let wait = |mut body: Value| {
+        body["wait"] = json!("20s");
+        body
+    };
+    // It runs as itself, whether it says so or not, and as nobody else.
+    let run = told(served.with(&acme, Method::POST, "/v1/runs", Some(&wait(ask("quick")))).await, StatusCode::OK).await;
+    let bare = json!({"agent": "a", "input": "quick", "wait": "20s"});
+    told(served.with(&other, Method::POST, "/v1/runs", Some(&bare)).await, StatusCode::OK).await;
+    let refused =
+        told(served.with(&other, Method::POST, "/v1/runs", Some(&ask("quick"))).await, StatusCode::FORBIDDEN).await;
+    assert_eq!(refused["code"], "plimsoll::api::forbidden");
+    let tenants: Vec<String> =
+        world.all().iter().map(|told| created(&told.log)["labels"]["tenant"].to_string()).collect();
+    assert_eq!(tenants, ["\"acme\"", "\"other\""]);
+    // It sees its own, by any name.
+    let id = run["run"].as_str().expect("an id");
+    for path in ["", "/trace", "/log", "/events"] {
+        let path = format!("/v1/runs/{id}{path}");
+        assert_eq!(served.seen(&acme, &path).await, StatusCode::OK, "{path}");
+        assert_eq!(served.seen(&other, &path).await, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(served.seen(&admin, &path).await, StatusCode::OK, "{path}");
+    }
+    for (path, body) in
+        [("cancel", json!({})), ("resume", json!({})), ("approve", json!({})), ("answer", json!({"answer": "x"}))]
+    {
+        let path = format!("/v1/runs/{id}/{path}");
+        let done = served.with(&other, Method::POST, &path, Some(&body)).await;
+        assert_eq!(done.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    let last = told(served.with(&acme, Method::GET, "/v1/runs/last", None).await, StatusCode::OK).await;
+    assert_eq!(last["run"], run["run"], "the newest of its own");
+    let both = format!("/v1/runs/{}", &id[..6]);
+    assert_eq!(served.seen(&acme, &both).await, StatusCode::OK, "others' runs make no id ambiguous");
+    for (key, filter, count) in [(&acme, "", 1), (&acme, "?label=tenant=other", 0), (&admin, "", 2)] {
+        let page = told(served.with(key, Method::GET, &format!("/v1/runs{filter}"), None).await, StatusCode::OK).await;
+        assert_eq!(page["runs"].as_array().map(Vec::len), Some(count), "{page}");
+    }
+    // It sees what it costs, and no more.
+    let costs = |page: Value| page["total"]["settled_usd"].as_str().expect("an amount").to_owned();
+    let own = costs(told(served.with(&acme, Method::GET, "/v1/costs", None).await, StatusCode::OK).await);
+    let all = costs(told(served.with(&admin, Method::GET, "/v1/costs", None).await, StatusCode::OK).await);
+    assert_eq!(own, run["cost"]["settled_usd"], "its one run");
+    assert_ne!(own, all);
+    assert_eq!(served.seen(&acme, "/v1/budgets").await, StatusCode::FORBIDDEN);
+    served.close().await;
+    world.verify();
+}
+
+fn created(log: &[plimsoll::domain::event::Recorded]) -> Value {
+    serde_json::to_value(&log[0].event).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_of_requests_are_each_tenants_own() {
+    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let (_, admin) = served.make(None, &json!({"name": "ops", "scopes": ["admin"]})).await;
+    let mut made = Vec::new();
+    for name in ["acme", "other"] {
+        let (_, key) = served.make(Some(&admin), &tenant(name, &["run"])).await;
+        let request = served.http.post(served.url("/v1/runs")).bearer_auth(key).header("Idempotency-Key", "1");
+        let response = request.json(&json!({"agent": "a", "input": name})).send().await.expect("an answer");
+        made.push(told(response, StatusCode::ACCEPTED).await["run"].clone());
+    }
+    assert_ne!(made[0], made[1]);
+    served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_lets_do_what_its_scopes_say_until_it_is_revoked() {
+    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let (_, admin) = served.make(None, &json!({"name": "ops", "scopes": ["admin"]})).await;
+    let (id, reader) = served.make(Some(&admin), &json!({"name": "dashboard", "scopes": ["read"]})).await;
+    assert_eq!(served.seen(&reader, "/v1/runs").await, StatusCode::OK);
+    for path in ["/v1/runs", "/v1/keys", "/v1/runs/last/approve"] {
+        let done = served.with(&reader, Method::POST, path, Some(&ask("quick"))).await;
+        assert_eq!(done.status(), StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(served.seen(&reader, "/v1/keys").await, StatusCode::FORBIDDEN);
+    assert!(world.all().is_empty());
+    let path = format!("/v1/keys/{id}/rotate");
+    let rotated = told(served.with(&admin, Method::POST, &path, Some(&json!({}))).await, StatusCode::OK).await;
+    let renewed = rotated["secret"].as_str().expect("a key").to_owned();
+    assert_eq!(served.seen(&reader, "/v1/runs").await, StatusCode::UNAUTHORIZED, "the old text");
+    assert_eq!(served.seen(&renewed, "/v1/runs").await, StatusCode::OK);
+    let path = format!("/v1/keys/{id}/revoke");
+    let why = json!({"by": "ann", "reason": "lost"});
+    told(served.with(&admin, Method::POST, &path, Some(&why)).await, StatusCode::OK).await;
+    assert_eq!(served.seen(&renewed, "/v1/runs").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(served.with(&admin, Method::POST, &path, Some(&why)).await.status(), StatusCode::NOT_FOUND, "once");
+    assert_eq!(served.get("/healthz").await.status(), StatusCode::OK, "whether it lives is nobody's secret");
+    let listed = told(served.with(&admin, Method::GET, "/v1/keys", None).await, StatusCode::OK).await;
+    assert!(
+        !listed.to_string().contains(&renewed[20..]) && listed["keys"].as_array().map(Vec::len) == Some(2),
+        "{listed}"
+    );
+    served.close().await;
+    // What the log keeps is not enough to ask with.
+    let mut log = String::new();
+    world
+        .runtime
+        .store()
+        .audit(&mut |entry| log.push_str(&serde_json::to_string(&entry).expect("JSON")))
+        .expect("it reads");
+    assert!(log.contains("key_revoked") && !log.contains(&renewed[20..]) && !log.contains(&reader[20..]));
+    world.verify();
+}
