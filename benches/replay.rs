@@ -17,6 +17,7 @@ use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::domain::message::{Assistant, Reply, Request, StopReason, ToolCall};
 use plimsoll::domain::plan::ToolPlan;
 use plimsoll::domain::pricing::{Factors, PriceBook, Usage};
+use plimsoll::domain::rate::ToldRates;
 use plimsoll::domain::report;
 use plimsoll::gate::{Appraiser, Permit, Providers};
 use plimsoll::provider::{Answer, AnswerResult, CancelSignal, Listener};
@@ -132,7 +133,13 @@ impl Answers for Scripted {
             request_id: None,
         };
         let result = AnswerResult::Replied(Box::new(reply));
-        let answer = Answer { reservation: permit.spend(), latency: Millis(5), first_token: None, result };
+        let answer = Answer {
+            reservation: permit.spend(),
+            latency: Millis(5),
+            first_token: None,
+            rates: ToldRates::default(),
+            result,
+        };
         Box::pin(std::future::ready(answer))
     }
 
