@@ -19,7 +19,7 @@ use crate::domain::label::{self, DERIVED};
 use crate::domain::policy::PRIORITY;
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, RunId};
-use crate::runtime::{NewRun, Runtime, silent};
+use crate::runtime::{NewRun, Runtime, RuntimeError, silent};
 use crate::store::{RunFilter, StoreError};
 use crate::units::Millis;
 use queue::{Place, Queue};
@@ -105,8 +105,8 @@ impl Intake {
         }))
     }
 
-    /// Makes a run with these labels, durably, and puts it in line. With a key: the run that the same request made before, if one did. What
-    /// the caller does meanwhile, such as hang up, changes nothing of that.
+    /// Makes a run with these labels, durably, and puts it in line. With a key: the run that the same request made before,
+    /// if one did. What the caller does meanwhile, such as hang up, changes nothing of that.
     ///
     /// # Errors
     /// The agent isn't known, input or labels don't fit it, the line is full, it was told to stop, the key was used for
@@ -123,11 +123,10 @@ impl Intake {
         let Some(key) = new.key.clone() else { return self.make(&new).await.map(Taken::New) };
         let _mine = KeyInUse::of(self, (new.agent.clone(), key.clone()))?;
         let (runtime, agent) = (self.0.runtime.clone(), new.agent.clone());
+        // A log that can't be read is no reason to make a second run.
         let known = move || {
-            Ok::<_, StoreError>(match runtime.store().run_by_key(&agent, &key)? {
-                Some(run) => runtime.load(run).ok().map(|(_, created)| (run, created)),
-                None => None,
-            })
+            let run = runtime.store().run_by_key(&agent, &key)?;
+            run.map(|run| Ok::<_, RuntimeError>((run, runtime.load(run)?.1))).transpose()
         };
         let known = tokio::task::spawn_blocking(known).await.map_err(|error| ApiError::Task(error.to_string()))??;
         match known {
@@ -141,7 +140,9 @@ impl Intake {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(ApiError::Closing);
         }
-        if self.queue().len() >= self.0.options.waiting {
+        // Those that are being made will wait too, this one among them.
+        let making = self.makes().len();
+        if self.queue().len() + making > self.0.options.waiting {
             return Err(ApiError::Full { waiting: self.0.options.waiting, retry_after: self.retry_after() });
         }
         let run = self.0.runtime.create(new).await?;
