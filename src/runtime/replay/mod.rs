@@ -252,6 +252,9 @@ impl<'a> Player<'a> {
             return vec![next];
         }
         let heads = || self.places.keys().filter_map(|run| Some((*run, self.head(*run)?)));
+        if self.log.is_ordered() {
+            return heads().min_by_key(|(_, recorded)| recorded.place_in_tree()).into_iter().collect();
+        }
         let at = heads().map(|(_, recorded)| recorded.at).min();
         heads().filter(|(_, recorded)| Some(recorded.at) == at).collect()
     }
