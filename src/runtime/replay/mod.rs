@@ -340,9 +340,11 @@ impl<'a> Player<'a> {
         match event {
             Event::Reserved(reserved) => drop(self.open.insert(reserved.reservation, reserved)),
             Event::Settled(settled) => {
-                self.open.remove(&settled.reservation);
+                let made = self.open.remove(&settled.reservation);
                 self.same.bills += 1;
-                self.is_fresh = false;
+                // A free builtin that took no time may have run at once: the look goes on behind it.
+                let is_tool = made.is_some_and(|made| matches!(made.call, Call::Tool { .. }) && made.amount.is_zero());
+                self.is_fresh &= is_tool && settled.latency == Millis::ZERO;
             }
             Event::Voided(voided) => {
                 self.open.remove(&voided.reservation);
