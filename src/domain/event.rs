@@ -44,8 +44,20 @@ pub struct Recorded {
     pub seq: u32,
     /// When it was decided.
     pub at: Timestamp,
+    /// Its place among the facts of all runs of its tree, from 0; `None` where that is `seq`, as in a tree of one run, and
+    /// in logs of before there was such a thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u32>,
     /// The fact.
     pub event: Event,
+}
+
+impl Recorded {
+    /// Its place among the facts of all runs of its tree, from 0.
+    #[must_use]
+    pub fn place_in_tree(&self) -> u32 {
+        self.order.unwrap_or(self.seq)
+    }
 }
 
 /// Labels of a run: `tenant`, `feature`, `environment`, `agent`, `owner` and the caller's own.

@@ -36,6 +36,8 @@ pub(crate) struct Books {
     /// Boxed, since a map in which the newest comes last is half empty.
     runs: BTreeMap<RunId, Box<OpenRun>>,
     touched: BTreeSet<RunId>,
+    /// Of each tree that is written to, the number of its next fact.
+    trees: BTreeMap<RunId, u32>,
     rollups: BTreeMap<RollupKey, Row>,
     changed: Vec<RollupKey>,
     plans: BTreeSet<PlanHash>,
@@ -63,6 +65,8 @@ pub(crate) struct OpenRun {
     money: Option<RunMoney>,
     /// True where it has open reservations.
     pub(crate) holds_money: bool,
+    /// The number behind that of its last stored fact among those of its tree.
+    next_in_tree: u32,
 }
 
 /// How a run stands in the store.
@@ -92,7 +96,8 @@ pub(crate) struct Published {
 impl OpenRun {
     fn new(summary: RunSummary, counted: Counted) -> Self {
         let (summary, pending) = (Arc::new(summary), Vec::new());
-        Self { summary, counted, stored: Stored::Nothing, pending, money: None, holds_money: false }
+        let (money, stored) = (None, Stored::Nothing);
+        Self { summary, counted, stored, pending, money, holds_money: false, next_in_tree: 0 }
     }
 
     /// A run as its log tells it.
@@ -103,7 +108,8 @@ impl OpenRun {
             return Err(read::headless(run));
         };
         let stored = if summary.state.is_ended() { Stored::Ended } else { Stored::Open };
-        Ok(Self { stored, ..Self::new(summary, Counted::of(created)) })
+        let next_in_tree = log.last().map_or(0, |last| last.place_in_tree().saturating_add(1));
+        Ok(Self { stored, next_in_tree, ..Self::new(summary, Counted::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -132,6 +138,7 @@ impl Books {
             reader,
             runs,
             touched: BTreeSet::new(),
+            trees: BTreeMap::new(),
             rollups: BTreeMap::new(),
             changed: Vec::new(),
             plans: BTreeSet::new(),
@@ -176,15 +183,37 @@ impl Books {
         if let Event::Settled(settled) = &event {
             self.answers.keep(at, settled)?;
         }
-        let recorded = Recorded { seq, at, event };
+        let order = Some(self.place_in_tree(run, seq)?).filter(|order| *order != seq);
+        let recorded = Recorded { seq, at, order, event };
         let content =
             serde_json::to_vec(&recorded).map_err(|error| StoreError::unwritable(&keys::event(run, seq), &error))?;
         self.bytes += content.len();
         self.touched.insert(run);
         if let Some(open) = self.runs.get_mut(&run) {
             open.pending.push(content);
+            open.next_in_tree = recorded.place_in_tree().saturating_add(1);
         }
         Ok(recorded)
+    }
+
+    /// The number of a tree's next fact, which is one of this run.
+    fn place_in_tree(&mut self, run: RunId, seq: u32) -> Result<u32, StoreError> {
+        let root = self.root(run);
+        let next = match self.trees.get(&root) {
+            Some(next) => *next,
+            None if run == root && seq == 0 => 0,
+            None => self.next_in_tree(root)?,
+        };
+        self.trees.insert(root, next.saturating_add(1));
+        Ok(next)
+    }
+
+    /// The same of a tree that wasn't written to since the store was opened: what has the last number is its root, or open.
+    fn next_in_tree(&self, root: RunId) -> Result<u32, StoreError> {
+        let open = self.runs.values().filter(|open| open.summary.root() == root).map(|open| open.next_in_tree).max();
+        let log = if self.runs.contains_key(&root) { vec![] } else { read::log(&*self.reader.view()?, root)? };
+        let of_root = log.last().map(|last| last.place_in_tree().saturating_add(1));
+        Ok(open.max(of_root).unwrap_or_default())
     }
 
     /// Takes a plan in, unless it is known to be stored.
@@ -257,7 +286,11 @@ impl Books {
             let Some(open) = self.runs.get_mut(&run) else { continue };
             write_run(&*self.reader, open, &mut batch)?;
             if open.is_closed() {
+                let root = open.summary.root();
                 self.runs.remove(&run);
+                if !self.runs.contains_key(&root) {
+                    self.trees.remove(&root);
+                }
                 published.closed.push(run);
             } else {
                 published.open.push(open.summary.clone());

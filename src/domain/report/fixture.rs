@@ -140,7 +140,7 @@ impl Log {
     pub(crate) fn push(&mut self, after: u64, event: Event) {
         self.now = self.now.after(Millis(after));
         let seq = u32::try_from(self.recorded.len()).expect("a short log");
-        self.recorded.push(Recorded { seq, at: self.now, event });
+        self.recorded.push(Recorded { seq, at: self.now, order: None, event });
     }
 
     fn reservation(&mut self) -> ReservationId {

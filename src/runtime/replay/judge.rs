@@ -218,6 +218,8 @@ impl Player<'_> {
         if let (_, Intent::Child(child)) = look.intents.remove(index) {
             self.input = child.input;
         }
+        // Where sub-agents begin, whatever else was wanted is asked for anew, and numbered behind them.
+        look.intents.retain(|(_, intent)| matches!(intent, Intent::Child(_)));
         true
     }
 

@@ -88,7 +88,8 @@ fn tell_time(recorded: &Refusal, now: &mut Refusal) {
     }
 }
 
-/// Whether a time limit is one that was decided at `now`, or shortly before: it only falls as time goes by.
+/// Whether a time limit is one that was decided at `now`, shortly before, or in the time that `passed` since the write
+/// before: it only falls as time goes by.
 pub(super) fn same_time_limit(recorded: Millis, now: Millis, passed: Millis) -> bool {
-    recorded <= now && now.left_after(recorded) <= passed.plus(super::WRITE_TIME_MAX)
+    recorded.left_after(now) <= passed && now.left_after(recorded) <= passed.plus(super::WRITE_TIME_MAX)
 }

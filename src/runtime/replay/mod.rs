@@ -262,6 +262,9 @@ impl<'a> Player<'a> {
             return vec![next];
         }
         let heads = || self.places.keys().filter_map(|run| Some((*run, self.head(*run)?)));
+        if self.log.is_ordered() {
+            return heads().min_by_key(|(_, recorded)| recorded.place_in_tree()).into_iter().collect();
+        }
         let at = heads().map(|(_, recorded)| recorded.at).min();
         let first: Vec<_> = heads().filter(|(_, recorded)| Some(recorded.at) == at).collect();
         match first.iter().find(|(_, recorded)| is_rate_wait(&recorded.event)) {
@@ -351,9 +354,11 @@ impl<'a> Player<'a> {
         match event {
             Event::Reserved(reserved) => drop(self.open.insert(reserved.reservation, reserved)),
             Event::Settled(settled) => {
-                self.open.remove(&settled.reservation);
+                let made = self.open.remove(&settled.reservation);
                 self.same.bills += 1;
-                self.is_fresh = false;
+                // A free builtin that took no time may have run at once: the look goes on behind it.
+                let is_tool = made.is_some_and(|made| matches!(made.call, Call::Tool { .. }) && made.amount.is_zero());
+                self.is_fresh &= is_tool && settled.latency == Millis::ZERO;
             }
             Event::Voided(voided) => {
                 self.open.remove(&voided.reservation);
