@@ -141,6 +141,20 @@ async fn a_key_lets_do_what_its_scopes_say_until_it_is_revoked() {
         !listed.to_string().contains(&renewed[20..]) && listed["keys"].as_array().map(Vec::len) == Some(2),
         "{listed}"
     );
+    // Who changed what is a list, for those who may see everything.
+    let audit = async |filter: &str| {
+        let path = format!("/v1/audit?{filter}");
+        told(served.with(&admin, Method::GET, &path, None).await, StatusCode::OK).await
+    };
+    let page = audit("limit=2").await;
+    let kinds: Vec<_> = page["entries"].as_array().expect("a list").iter().map(|entry| &entry["kind"]).collect();
+    assert_eq!(kinds, ["key_revoked", "key_rotated"], "newest first");
+    assert_eq!((&page["entries"][0]["by"], &page["entries"][0]["reason"]), (&json!("ann"), &json!("lost")));
+    let rest = audit(&format!("before={}", page["next"])).await;
+    assert_eq!(rest["entries"].as_array().map(Vec::len), Some(2), "{rest}");
+    assert_eq!(audit("kind=key_made&who=ann").await["entries"], json!([]), "nobody was named");
+    let (_, bound) = served.make(Some(&admin), &tenant("acme", &["read"])).await;
+    assert_eq!(served.seen(&bound, "/v1/audit").await, StatusCode::FORBIDDEN);
     served.close().await;
     // What the log keeps is not enough to ask with.
     let mut log = String::new();
