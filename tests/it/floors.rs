@@ -26,7 +26,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("tool", 4),
     ("runtime", 5),
     ("sim", 5),
-    ("telemetry", 5),
+    ("telemetry", 4),
     ("api", 5),
     ("cli", 6),
     ("http", 6),
