@@ -1,6 +1,6 @@
 //! Reports as plain text: pure functions to strings, without colour, safe to print whatever a model said.
 
 pub mod table;
-pub mod text;
+pub use crate::words::text;
 pub mod trace;
 pub mod what_if;
