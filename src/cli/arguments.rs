@@ -1,6 +1,7 @@
 //! What can be typed: the commands, their options and their help.
 
 mod audit;
+mod export;
 mod keys;
 mod prices;
 mod replay;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::AuditArguments;
+pub use export::{ExportArguments, ExportCommand};
 pub use keys::{KeysArguments, KeysCommand};
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
 pub use replay::ReplayArguments;
@@ -170,7 +172,7 @@ that one takes the decision and goes on with the run.")]
         /// The kind of file
         kind: SchemaKind,
     },
-    /// Write what the store holds as JSON lines
+    /// Write what the store holds: runs and events as JSON lines, costs as FOCUS
     #[command(subcommand)]
     Export(ExportCommand),
     /// Print a script that completes commands in a shell
@@ -527,23 +529,6 @@ pub enum SchemaKind {
     Tool,
     /// plimsoll.toml
     Project,
-}
-
-/// See [`Command::Export`].
-#[derive(Debug, Subcommand)]
-pub enum ExportCommand {
-    /// Every event of every run, one JSON line each
-    Events {
-        /// Only of this run
-        #[arg(long, value_name = "RUN")]
-        run: Option<String>,
-        /// Write to this file, which must not exist yet [default: standard output]
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Whose books.
-        #[command(flatten)]
-        books: BooksArguments,
-    },
 }
 
 #[cfg(test)]
