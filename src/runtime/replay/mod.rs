@@ -407,7 +407,8 @@ impl<'a> Player<'a> {
             | Event::LandingReleased(_)
             | Event::PersonAsked(_)
             | Event::MapBegan(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => {}
         }
     }
 }
@@ -428,7 +429,8 @@ fn is_from_outside(event: &Event) -> bool {
         | Event::CancelRequested(_)
         | Event::Interrupted(_)
         | Event::InFlightResolved(_)
-        | Event::PeriodMoved(_) => true,
+        | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_) => true,
         Event::PersonAnswered(answered) => !outside::is_too_late(answered),
         Event::Created(_)
         | Event::Admitted(_)
