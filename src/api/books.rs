@@ -9,7 +9,9 @@ use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
-use crate::domain::report::{BudgetTable, CostTable, Days, Dimension, RunDocument, Trace};
+use crate::domain::report::{
+    AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+};
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
@@ -170,6 +172,19 @@ impl Books {
             return Err(ApiError::Bound);
         }
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, self.clock.now()))
+    }
+
+    /// A page of the audit log.
+    ///
+    /// # Errors
+    /// When an entry is damaged, or not all may be seen.
+    pub fn audit(&self, filter: &AuditFilter) -> Result<AuditTable, ApiError> {
+        if !self.bound.is_empty() {
+            return Err(ApiError::Bound);
+        }
+        let mut page = AuditPage::new(filter.clone());
+        self.store.audit(&mut |entry| page.apply(entry))?;
+        Ok(page.table())
     }
 
     pub(super) fn clock(&self) -> &Clock {

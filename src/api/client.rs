@@ -11,11 +11,11 @@ use super::error::ErrorBody;
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 use super::outcome::OutcomeRequest;
 use super::place::{Place, PlaceError};
-use super::query::{CostQuery, RunQuery};
+use super::query::{AuditQuery, CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
 use super::types::{AnswerRequest, CancelRequest, RunPage};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::store::lock::Holder;
 use crate::units::Millis;
@@ -183,6 +183,16 @@ impl Client {
     /// See [`Self::runs`].
     pub async fn rates(&self) -> Result<RateTable, ClientError> {
         self.read(self.url(&["v1", "rates"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Books::audit`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn audit(&self, query: &AuditQuery) -> Result<AuditTable, ClientError> {
+        let mut url = self.url(&["v1", "audit"])?;
+        query.write(&mut url);
+        self.read(url, Millis::ZERO).await
     }
 
     /// See [`super::Service::cancel`].

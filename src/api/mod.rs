@@ -35,7 +35,7 @@ pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
 pub use keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 pub use outcome::OutcomeRequest;
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
-pub use query::{CostQuery, RunQuery};
+pub use query::{AuditQuery, CostQuery, RunQuery};
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RUN_BYTES_MAX, router};
 pub use service::Service;
 pub use types::{

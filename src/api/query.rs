@@ -5,14 +5,15 @@ use std::str::FromStr;
 use reqwest::Url;
 
 use super::error::ApiError;
-use crate::domain::report::{Days, Dimension};
+use crate::domain::audit::Change;
+use crate::domain::report::{AuditFilter, Days, Dimension};
 use crate::domain::rollup::Day;
 use crate::ids::{AgentName, RunId};
 use crate::store::{RUNS_MAX, RunFilter};
 use crate::units::{Millis, Timestamp};
 
-/// Runs of a page where nobody says how many.
-const PAGE_RUNS_DEFAULT: usize = 50;
+/// What a page has where nobody says how much.
+const PAGE_DEFAULT: usize = 50;
 /// The most parameters of one request.
 const PARAMETERS_MAX: usize = 64;
 /// What a parameter's value is shown of in a message.
@@ -59,7 +60,7 @@ impl RunQuery {
     /// # Errors
     /// A parameter that doesn't exist, or a value that can't be read.
     pub fn read(query: Option<&str>) -> Result<Self, ApiError> {
-        let mut filter = RunFilter { limit: PAGE_RUNS_DEFAULT, ..RunFilter::default() };
+        let mut filter = RunFilter { limit: PAGE_DEFAULT, ..RunFilter::default() };
         for (name, value) in pairs(query)? {
             let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
             match name.as_str() {
@@ -206,6 +207,56 @@ fn dimension(name: &str, text: &str) -> Result<Dimension, ApiError> {
     Dimension::named(text).ok_or_else(|| bad_value(name, text, &Dimension::ALL.map(Dimension::name).join(", ")))
 }
 
+/// `GET /v1/audit?since=&until=&kind=&who=&before=&limit=`; `kind` may stand several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery(pub AuditFilter);
+
+impl AuditQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// As [`RunQuery::read`].
+    pub fn read(query: Option<&str>) -> Result<Self, ApiError> {
+        let mut filter = AuditFilter { limit: PAGE_DEFAULT, ..AuditFilter::default() };
+        for (name, value) in pairs(query)? {
+            let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
+            match name.as_str() {
+                "since" => filter.since = Some(time()?),
+                "until" => filter.until = Some(time()?),
+                "kind" => {
+                    for kind in value.split(',') {
+                        let known = Change::KINDS.contains(&kind);
+                        let fault = || bad_value(&name, kind, &Change::KINDS.join(", "));
+                        filter.kinds.push(known.then(|| kind.to_owned()).ok_or_else(fault)?);
+                    }
+                }
+                "who" => filter.who = Some(value),
+                "before" => filter.before = Some(parsed(&name, &value, "an entry's number")?),
+                "limit" => filter.limit = limit(&name, &value)?,
+                _ => return Err(unknown(&name, &["since", "until", "kind", "who", "before", "limit"])),
+            }
+        }
+        Ok(Self(filter))
+    }
+
+    /// Writes it behind a path.
+    pub fn write(&self, url: &mut Url) {
+        let filter = &self.0;
+        let mut pairs = url.query_pairs_mut();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                pairs.append_pair(name, &value);
+            }
+        };
+        add("since", filter.since.map(|at| at.to_string()));
+        add("until", filter.until.map(|at| at.to_string()));
+        filter.kinds.iter().for_each(|kind| add("kind", Some(kind.clone())));
+        add("who", filter.who.clone());
+        add("before", filter.before.map(|number| number.to_string()));
+        add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
+    }
+}
+
 /// How long a request waits: `wait=20s`.
 pub(super) fn wait(query: Option<&str>) -> Result<Millis, ApiError> {
     let mut wait = Millis::ZERO;
@@ -278,6 +329,18 @@ mod tests {
         let mut url = Url::parse("http://plimsoll/v1/costs").expect("a URL");
         costs.write(&mut url);
         assert_eq!(CostQuery::read(url.query(), Timestamp(9)).expect("it reads"), costs);
+
+        let audit = AuditFilter {
+            since: Some(Timestamp(5)),
+            until: Some(Timestamp(7)),
+            kinds: vec!["key_made".to_owned(), "price_frozen".to_owned()],
+            who: Some("ann & bob".to_owned()),
+            before: Some(9),
+            limit: 3,
+        };
+        let mut url = Url::parse("http://plimsoll/v1/audit").expect("a URL");
+        AuditQuery(audit.clone()).write(&mut url);
+        assert_eq!(AuditQuery::read(url.query()).expect("it reads"), AuditQuery(audit));
     }
 
     #[test]
@@ -299,7 +362,8 @@ mod tests {
         for bad in ["by=tennant", "only=feature", "only=x=y", "against=2025", "by=day&against=previous"] {
             assert!(CostQuery::read(Some(bad), Timestamp(0)).is_err(), "{bad}");
         }
+        assert!(AuditQuery::read(Some("kind=key_lost")).is_err_and(|error| error.to_string().contains("key_revoked")));
         assert!(wait(Some("wait=long")).is_err() && nothing(Some("wait=1s")).is_err());
-        assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_RUNS_DEFAULT);
+        assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_DEFAULT);
     }
 }

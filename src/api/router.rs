@@ -18,11 +18,11 @@ use super::error::{ApiError, ErrorBody};
 use super::intake::Taken;
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 use super::outcome::OutcomeRequest;
-use super::query::{self, CostQuery, RunQuery};
+use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
 use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::units::Millis;
 
@@ -60,6 +60,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
         .route("/v1/rates", get(rates))
+        .route("/v1/audit", get(audit))
         .route("/v1/keys", get(keys).post(make_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
         .route("/v1/keys/{key}/revoke", post(revoke_key))
@@ -327,6 +328,11 @@ async fn revoke_key(
 async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {
+    let AuditQuery(filter) = AuditQuery::read(query.as_deref())?;
+    service.read(move |books| books.audit(&filter)).await.map(Json)
 }
 
 async fn rates(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {

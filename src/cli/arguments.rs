@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their options and their help.
 
+mod audit;
 mod keys;
 mod outcome;
 mod prices;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::AuditArguments;
 pub use keys::{KeysArguments, KeysCommand};
 pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
@@ -166,6 +168,11 @@ say it at each run's end: `[outcome]` in its file.")]
     /// Make, list, rotate and revoke the keys of the service
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show who changed what is allowed, when and why: keys, frozen prices
+    #[command(
+        after_help = "Examples:\n  plimsoll audit --since 30d\n  plimsoll audit --kind key_made --who ann --json"
+    )]
+    Audit(AuditArguments),
     /// Serve the simulated provider, which speaks a real wire and keeps an invoice
     #[command(
         after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl"

@@ -47,3 +47,4 @@ mod what_if;
 mod wires;
 mod workflow;
 mod world;
+mod worth;

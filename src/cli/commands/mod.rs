@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod approve;
+mod audit;
 mod budget;
 mod cancel;
 mod check;
@@ -60,6 +61,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Prices(prices) => prices::prices(&context, prices),
         Command::Serve(serve) => serve::serve(&context, serve),
         Command::Keys(keys) => keys::keys(&context, keys),
+        Command::Audit(audit) => audit::audit(&context, audit),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),
         Command::Export(ExportCommand::Events { run, out, books }) => {

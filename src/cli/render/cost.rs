@@ -11,7 +11,7 @@ pub fn tables(table: &CostTable, width: Option<u16>) -> String {
     let mut tables = vec![spent(table)];
     tables.extend(table.total.worth.is_some().then(|| worth(table)));
     tables.extend(table.before.is_some().then(|| moved(table)));
-    tables.iter().map(|table| table.render(width)).collect::<Vec<_>>().join("\n\n")
+    tables.iter().map(|table| table.render(width)).collect::<Vec<_>>().join("\n")
 }
 
 fn last(table: &CostTable) -> Vec<String> {
