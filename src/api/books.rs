@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
+use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
     AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
 };
@@ -38,13 +39,26 @@ pub struct Books {
     clock: Clock,
     /// Only what has these labels is seen.
     bound: Labels,
+    /// What attempts were priced by; the built-in book where it is left out.
+    prices: Option<Arc<PriceBook>>,
 }
 
 impl Books {
     /// The books of a store.
     #[must_use]
     pub fn new(store: Store, budgets: &[Budget], clock: Clock) -> Self {
-        Self { store, budgets: budgets.into(), clock, bound: Labels::new() }
+        Self { store, budgets: budgets.into(), clock, bound: Labels::new(), prices: None }
+    }
+
+    /// The same, of a project that has prices of its own.
+    #[must_use]
+    pub fn priced_by(self, prices: Arc<PriceBook>) -> Self {
+        Self { prices: Some(prices), ..self }
+    }
+
+    /// What attempts were priced by.
+    pub(super) fn prices(&self) -> &PriceBook {
+        self.prices.as_deref().unwrap_or_else(|| PriceBook::builtin())
     }
 
     /// The same, of which only what has these labels is seen.
@@ -64,12 +78,7 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn runs(&self, filter: &RunFilter) -> Result<RunPage, ApiError> {
-        let clashes = |(name, value): (&String, &String)| filter.labels.get(name).is_some_and(|asked| asked != value);
-        if self.bound.iter().any(clashes) {
-            return Ok(RunPage { runs: Vec::new(), next: None });
-        }
-        let labels = filter.labels.iter().chain(&self.bound).map(|(name, value)| (name.clone(), value.clone()));
-        let filter = &RunFilter { labels: labels.collect(), ..filter.clone() };
+        let Some(filter) = &self.seen_of(filter) else { return Ok(RunPage { runs: Vec::new(), next: None }) };
         let found = self.store.summaries(filter)?;
         let full = found.len() == if filter.limit == 0 { RUNS_MAX } else { filter.limit.min(RUNS_MAX) };
         let next = found.last().filter(|_| full).map(|run| run.id);
@@ -96,6 +105,16 @@ impl Books {
             1 => found.pop().ok_or_else(none),
             _ => Err(several(beginning, &found)),
         }
+    }
+
+    /// What of a filter's runs is seen; nothing where it asks for others.
+    pub(super) fn seen_of(&self, filter: &RunFilter) -> Option<RunFilter> {
+        let clashes = |(name, value): (&String, &String)| filter.labels.get(name).is_some_and(|asked| asked != value);
+        if self.bound.iter().any(clashes) {
+            return None;
+        }
+        let labels = filter.labels.iter().chain(&self.bound).map(|(name, value)| (name.clone(), value.clone()));
+        Some(RunFilter { labels: labels.collect(), ..filter.clone() })
     }
 
     fn seen(&self) -> RunFilter {

@@ -14,6 +14,7 @@ mod books;
 pub mod client;
 mod error;
 mod events;
+mod export;
 mod guest;
 mod intake;
 mod keys;
@@ -31,6 +32,7 @@ pub use access::{Caller, Gatekeeper};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
+pub use export::{ExportPage, ExportQuery, Exported};
 pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
 pub use keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 pub use outcome::OutcomeRequest;
@@ -48,5 +50,7 @@ pub const API_VERSION: u32 = 1;
 pub const VERSION_HEADER: &str = "plimsoll-api";
 /// The header of answers that names the program's own version.
 pub const PROGRAM_HEADER: &str = "plimsoll-version";
+/// The header of an export's page that says what `after` must be for the next one.
+pub const NEXT_HEADER: &str = "plimsoll-next";
 /// The program's own version.
 pub const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");

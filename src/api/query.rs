@@ -5,7 +5,9 @@ use std::str::FromStr;
 use reqwest::Url;
 
 use super::error::ApiError;
+use super::export::{ExportQuery, Exported};
 use crate::domain::audit::Change;
+use crate::domain::report::focus::FocusVersion;
 use crate::domain::report::{AuditFilter, Days, Dimension};
 use crate::domain::rollup::Day;
 use crate::ids::{AgentName, RunId};
@@ -62,20 +64,8 @@ impl RunQuery {
     pub fn read(query: Option<&str>) -> Result<Self, ApiError> {
         let mut filter = RunFilter { limit: PAGE_DEFAULT, ..RunFilter::default() };
         for (name, value) in pairs(query)? {
-            let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
             match name.as_str() {
-                "agent" => filter.agent = Some(AgentName::from(value.as_str())),
-                "state" => {
-                    for state in value.split(',') {
-                        filter.states.insert(parsed(&name, state, "a state, such as `running`")?);
-                    }
-                }
-                "label" => {
-                    let pair = value.split_once('=').ok_or_else(|| bad_value(&name, &value, "`name=value`"))?;
-                    filter.labels.insert(pair.0.to_owned(), pair.1.to_owned());
-                }
-                "since" => filter.since = Some(time()?),
-                "until" => filter.until = Some(time()?),
+                _ if is_choice(&mut filter, &name, &value)? => {}
                 "before" => filter.before = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
                 "limit" => filter.limit = limit(&name, &value)?,
                 "roots" => filter.roots = parsed(&name, &value, "`true` or `false`")?,
@@ -91,20 +81,88 @@ impl RunQuery {
     /// Writes it behind a path.
     pub fn write(&self, url: &mut Url) {
         let filter = &self.0;
+        write_choice(filter, url);
         let mut pairs = url.query_pairs_mut();
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 pairs.append_pair(name, &value);
             }
         };
-        add("agent", filter.agent.as_ref().map(ToString::to_string));
-        filter.states.iter().for_each(|state| add("state", Some(state.to_string())));
-        filter.labels.iter().for_each(|(name, value)| add("label", Some(format!("{name}={value}"))));
-        add("since", filter.since.map(|at| at.to_string()));
-        add("until", filter.until.map(|at| at.to_string()));
         add("before", filter.before.map(|run| run.to_string()));
         add("roots", filter.roots.then(|| "true".to_owned()));
         add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
+    }
+}
+
+/// Which runs: takes a parameter that says so.
+fn is_choice(filter: &mut RunFilter, name: &str, value: &str) -> Result<bool, ApiError> {
+    let time = || parsed::<Timestamp>(name, value, "a point in time, such as `2026-11-01T09:00:00Z`");
+    match name {
+        "agent" => filter.agent = Some(AgentName::from(value)),
+        "state" => {
+            for state in value.split(',') {
+                filter.states.insert(parsed(name, state, "a state, such as `running`")?);
+            }
+        }
+        "label" => {
+            let pair = value.split_once('=').ok_or_else(|| bad_value(name, value, "`name=value`"))?;
+            filter.labels.insert(pair.0.to_owned(), pair.1.to_owned());
+        }
+        "since" => filter.since = Some(time()?),
+        "until" => filter.until = Some(time()?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn write_choice(filter: &RunFilter, url: &mut Url) {
+    let mut pairs = url.query_pairs_mut();
+    let mut add = |name: &str, value: String| {
+        pairs.append_pair(name, &value);
+    };
+    filter.agent.iter().for_each(|agent| add("agent", agent.to_string()));
+    filter.states.iter().for_each(|state| add("state", state.to_string()));
+    filter.labels.iter().for_each(|(name, value)| add("label", format!("{name}={value}")));
+    filter.since.iter().for_each(|at| add("since", at.to_string()));
+    filter.until.iter().for_each(|at| add("until", at.to_string()));
+}
+
+impl ExportQuery {
+    /// Reads `GET /v1/export/{what}?agent=&state=&label=name=value&since=&until=&run=&spec=&after=`.
+    ///
+    /// # Errors
+    /// As [`RunQuery::read`].
+    pub fn read(exported: Exported, query: Option<&str>) -> Result<Self, ApiError> {
+        let mut read = Self { exported, filter: RunFilter::default(), run: None, after: None };
+        for (name, value) in pairs(query)? {
+            match name.as_str() {
+                _ if is_choice(&mut read.filter, &name, &value)? => {}
+                "run" => read.run = Some(value),
+                "after" => read.after = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
+                "spec" if matches!(exported, Exported::Focus(_)) => {
+                    let versions = FocusVersion::ALL.map(FocusVersion::name).join(", ");
+                    read.exported = Exported::Focus(parsed(&name, &value, &format!("one of {versions}"))?);
+                }
+                _ => {
+                    return Err(unknown(&name, &["agent", "state", "label", "since", "until", "run", "spec", "after"]));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// Writes it behind a path.
+    pub fn write(&self, url: &mut Url) {
+        write_choice(&self.filter, url);
+        let mut pairs = url.query_pairs_mut();
+        let mut add = |name: &str, value: String| {
+            pairs.append_pair(name, &value);
+        };
+        self.run.iter().for_each(|run| add("run", run.clone()));
+        self.after.iter().for_each(|after| add("after", after.to_string()));
+        if let Exported::Focus(version) = self.exported {
+            add("spec", version.name().to_owned());
+        }
     }
 }
 
@@ -317,7 +375,16 @@ mod tests {
         };
         let mut url = Url::parse("http://plimsoll/v1/runs").expect("a URL");
         RunQuery(filter.clone()).write(&mut url);
-        assert_eq!(RunQuery::read(url.query()).expect("it reads"), RunQuery(filter));
+        assert_eq!(RunQuery::read(url.query()).expect("it reads"), RunQuery(filter.clone()));
+
+        for exported in [Exported::Runs, Exported::Events, Exported::Focus(FocusVersion::V1_3)] {
+            let filter = RunFilter { before: None, roots: false, limit: 0, ..filter.clone() };
+            let (run, after) = (Some("last & least".to_owned()), Some(RunId::from_bits(78)));
+            let query = ExportQuery { exported, filter, run, after };
+            let mut url = Url::parse("http://plimsoll/v1/export").expect("a URL");
+            query.write(&mut url);
+            assert_eq!(ExportQuery::read(exported, url.query()).expect("it reads"), query);
+        }
 
         let costs = CostQuery {
             by: vec![Dimension::Tenant, Dimension::Model],
@@ -362,6 +429,8 @@ mod tests {
         for bad in ["by=tennant", "only=feature", "only=x=y", "against=2025", "by=day&against=previous"] {
             assert!(CostQuery::read(Some(bad), Timestamp(0)).is_err(), "{bad}");
         }
+        assert!(ExportQuery::read(Exported::Focus(FocusVersion::V1_2), Some("spec=2")).is_err());
+        assert!(ExportQuery::read(Exported::Runs, Some("spec=1.2")).is_err());
         assert!(AuditQuery::read(Some("kind=key_lost")).is_err_and(|error| error.to_string().contains("key_revoked")));
         assert!(wait(Some("wait=long")).is_err() && nothing(Some("wait=1s")).is_err());
         assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_DEFAULT);

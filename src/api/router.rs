@@ -15,13 +15,14 @@ use serde::de::DeserializeOwned;
 use super::access::{Caller, scope_of};
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
+use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
 use super::outcome::OutcomeRequest;
 use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
-use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
+use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::units::Millis;
@@ -60,6 +61,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
         .route("/v1/rates", get(rates))
+        .route("/v1/export/{what}", get(export))
         .route("/v1/audit", get(audit))
         .route("/v1/keys", get(keys).post(make_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
@@ -333,6 +335,22 @@ async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Jso
 async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {
     let AuditQuery(filter) = AuditQuery::read(query.as_deref())?;
     service.read(move |books| books.audit(&filter)).await.map(Json)
+}
+
+async fn export(
+    Asked(service): Asked,
+    Path(what): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let none = |()| ApiError::NoSuchPath(shown(&format!("/v1/export/{what}")));
+    let query = ExportQuery::read(what.parse::<Exported>().map_err(none)?, query.as_deref())?;
+    let exported = query.exported;
+    let page = service.read(move |books| books.export(&query)).await?;
+    let mut response = ([(header::CONTENT_TYPE, exported.media_type())], page.text).into_response();
+    if let Some(next) = page.next.and_then(|next| HeaderValue::from_str(&next.to_string()).ok()) {
+        response.headers_mut().insert(NEXT_HEADER, next);
+    }
+    Ok(response)
 }
 
 async fn rates(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {

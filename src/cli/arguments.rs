@@ -1,6 +1,7 @@
 //! What can be typed: the commands, their options and their help.
 
 mod audit;
+mod export;
 mod keys;
 mod outcome;
 mod prices;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::AuditArguments;
+pub use export::{ExportArguments, ExportCommand};
 pub use keys::{KeysArguments, KeysCommand};
 pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
@@ -184,7 +186,7 @@ say it at each run's end: `[outcome]` in its file.")]
         /// The kind of file
         kind: SchemaKind,
     },
-    /// Write what the store holds as JSON lines
+    /// Write what the store holds: runs and events as JSON lines, costs as FOCUS
     #[command(subcommand)]
     Export(ExportCommand),
     /// Print a script that completes commands in a shell
@@ -550,23 +552,6 @@ pub enum SchemaKind {
     Tool,
     /// plimsoll.toml
     Project,
-}
-
-/// See [`Command::Export`].
-#[derive(Debug, Subcommand)]
-pub enum ExportCommand {
-    /// Every event of every run, one JSON line each
-    Events {
-        /// Only of this run
-        #[arg(long, value_name = "RUN")]
-        run: Option<String>,
-        /// Write to this file, which must not exist yet [default: standard output]
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Whose books.
-        #[command(flatten)]
-        books: BooksArguments,
-    },
 }
 
 #[cfg(test)]

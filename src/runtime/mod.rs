@@ -432,7 +432,7 @@ impl Runtime {
 
     /// The price book in force.
     #[must_use]
-    pub fn prices(&self) -> &PriceBook {
+    pub fn prices(&self) -> &Arc<PriceBook> {
         self.0.gate.book()
     }
 

@@ -26,7 +26,7 @@ mod trace;
 
 use std::path::Path;
 
-use crate::cli::arguments::{Arguments, Command, ExportCommand};
+use crate::cli::arguments::{Arguments, Command};
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
@@ -64,9 +64,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Audit(audit) => audit::audit(&context, audit),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),
-        Command::Export(ExportCommand::Events { run, out, books }) => {
-            export::events(&context, run.as_deref(), out.as_deref(), *books)
-        }
+        Command::Export(what) => export::export(&context, what),
         Command::Completions { shell } => completions::completions(&context, *shell),
     }
 }

@@ -12,6 +12,7 @@ mod cost;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod focus;
 mod growth;
 mod rate;
 mod standing;
