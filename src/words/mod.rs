@@ -3,4 +3,5 @@
 //! Deliberately absent: layout. Tables, trees and pages are the faces'.
 
 pub mod entry;
+pub mod outcome;
 pub mod text;

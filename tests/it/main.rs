@@ -48,3 +48,4 @@ mod what_if;
 mod wires;
 mod workflow;
 mod world;
+mod worth;

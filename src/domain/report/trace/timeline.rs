@@ -7,6 +7,7 @@ use super::super::{text, text_or_null};
 use super::{StepLine, Trace};
 use crate::domain::event::{AccountKey, CallRefusal, ChildBegan, Decision, EndState, Place, StageEnd, WaitEnd};
 use crate::domain::limits::Refusal;
+use crate::domain::outcome::OutcomeRecorded;
 use crate::ids::{AccountName, AgentName, ModelName, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
 
@@ -201,6 +202,15 @@ pub enum TimelineEntry {
         /// Who.
         by: String,
     },
+    /// Somebody said what the run was worth.
+    Outcome {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// What, and who.
+        #[serde(flatten)]
+        said: OutcomeRecorded,
+    },
 }
 
 impl TimelineEntry {
@@ -223,6 +233,7 @@ impl TimelineEntry {
             | Self::PersonAsked { at, .. }
             | Self::PersonAnswered { at, .. }
             | Self::Parked { at, .. }
+            | Self::Outcome { at, .. }
             | Self::PersonDecided { at, .. } => Some(*at),
         }
     }
