@@ -12,9 +12,9 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
 };
-use crate::domain::rollup::Day;
+use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
@@ -163,13 +163,26 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn costs(&self, query: &CostQuery) -> Result<CostTable, ApiError> {
-        let mut rollups = self.store.rollups(Day::of(query.since), Day::of(query.until))?;
+        let table = CostTable::of(&query.by, &self.rollups(query, query.days())?);
+        if !query.against_previous {
+            return Ok(table);
+        }
+        let before = query.days().before();
+        Ok(table.against(before, &self.rollups(query, before)?))
+    }
+
+    /// What is seen of the rows of some days, and has the values that a query names.
+    fn rollups(&self, query: &CostQuery, days: Days) -> Result<Vec<(RollupKey, Rollup)>, ApiError> {
+        let mut rollups = self.store.rollups(days.from, days.to)?;
         for (name, value) in &self.bound {
             // What isn't counted apart can't be shown apart.
             let dimension = Dimension::named(name).ok_or(ApiError::Bound)?;
             rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
         }
-        Ok(CostTable::of(&query.by, &rollups))
+        for (dimension, value) in &query.only {
+            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
+        }
+        Ok(rollups)
     }
 
     /// Every account of every budget.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+use super::outcome::OutcomeRequest;
 use super::place::{Place, PlaceError};
 use super::query::{AuditQuery, CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
@@ -214,6 +215,14 @@ impl Client {
     pub async fn cancel(&self, run: &str, reason: &str, wait: Millis) -> Result<RunDocument, ClientError> {
         let request = CancelRequest { reason: reason.to_owned(), wait: Some(wait.to_string()) };
         self.change(self.url(&["v1", "runs", run, "cancel"])?, &request, wait).await
+    }
+
+    /// See [`super::Service::record_outcome`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn record_outcome(&self, run: &str, request: &OutcomeRequest) -> Result<RunDocument, ClientError> {
+        self.change(self.url(&["v1", "runs", run, "outcome"])?, request, Millis::ZERO).await
     }
 
     /// See [`super::Service::answer`].

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{API_VERSION, PROGRAM_VERSION};
 use crate::domain::access::Scope;
 use crate::domain::event::RunState;
+use crate::domain::outcome::OutcomeFault;
 use crate::domain::run::AnswerFault;
 use crate::ids::{AgentName, RunId};
 use crate::runtime::RuntimeError;
@@ -123,6 +124,14 @@ pub enum ApiError {
         /// Why.
         fault: AnswerFault,
     },
+    /// An outcome isn't taken.
+    #[error("run `{run}`: {fault}")]
+    Outcome {
+        /// The run.
+        run: RunId,
+        /// Why.
+        fault: OutcomeFault,
+    },
     /// It is a sub-agent's.
     #[error("run `{run}` is a sub-agent's: it goes on and ends with its root; ask for `{root}`")]
     SubAgent {
@@ -198,6 +207,9 @@ pub enum ApiError {
     /// Another origin.
     #[error("the `{0}` of this request isn't this machine's; ask by `localhost` or `127.0.0.1`")]
     Foreign(&'static str),
+    /// A form whose session is over, or that isn't ours.
+    #[error("this form is of a session that has ended; load the page again, and send it once more")]
+    OldForm,
     /// No key.
     #[error("this service asks for a key; send `Authorization: Bearer …`, with a key that `plimsoll keys create` gave")]
     NoKey,
@@ -248,6 +260,7 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::NoSuchRun { run } => Self::NoSuchRun(run.to_string()),
             RuntimeError::DamagedLog { run } => Self::DamagedLog(run),
             RuntimeError::Answer { run, fault } => Self::Answer { run, fault },
+            RuntimeError::Outcome { run, fault } => Self::Outcome { run, fault },
             RuntimeError::SubAgent { run, root } => Self::SubAgent { run, root },
             RuntimeError::NoSuchAgent { agent, known } => Self::NoSuchAgent { agent, known },
             RuntimeError::ThreadBusy { thread, run } => Self::ThreadBusy { thread, run },
@@ -274,9 +287,11 @@ impl ApiError {
             Self::NoSuchRun(_) => code::NO_SUCH_RUN,
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
             Self::Answer { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
+            Self::Outcome { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
             | Self::Answer { .. }
+            | Self::Outcome { .. }
             | Self::SubAgent { .. }
             | Self::ThreadBusy { .. } => code::STATE,
             Self::NoSuchAgent { .. } => code::NO_SUCH_AGENT,
@@ -284,7 +299,7 @@ impl ApiError {
             Self::KeyReused { .. } | Self::KeyInUse => code::KEY,
             Self::Full { .. } | Self::Streams(_) => code::FULL,
             Self::Closing | Self::NoIntake => code::CLOSED,
-            Self::Foreign(_) | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => code::FORBIDDEN,
+            Self::Foreign(_) | Self::OldForm | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => code::FORBIDDEN,
             Self::NoKey | Self::WrongKey | Self::Failures { .. } => code::UNAUTHORIZED,
             Self::NoSuchKey(_) => code::NO_SUCH_KEY,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
@@ -319,15 +334,19 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) | Self::NoSuchPath(_) | Self::NoSuchAgent { .. } => StatusCode::NOT_FOUND,
             Self::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Foreign(_) | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => StatusCode::FORBIDDEN,
+            Self::Foreign(_) | Self::OldForm | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::NoSuchKey(_) => StatusCode::NOT_FOUND,
             Self::Full { .. } | Self::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
             Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
+            Self::Outcome { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
             | Self::Answer { .. }
+            | Self::Outcome { .. }
             | Self::SubAgent { .. }
             | Self::KeyReused { .. }
             | Self::KeyInUse

@@ -8,7 +8,8 @@ use super::error::ApiError;
 use super::export::{ExportQuery, Exported};
 use crate::domain::audit::Change;
 use crate::domain::report::focus::FocusVersion;
-use crate::domain::report::{AuditFilter, Dimension};
+use crate::domain::report::{AuditFilter, Days, Dimension};
+use crate::domain::rollup::Day;
 use crate::ids::{AgentName, RunId};
 use crate::store::{RUNS_MAX, RunFilter};
 use crate::units::{Millis, Timestamp};
@@ -21,7 +22,10 @@ const PARAMETERS_MAX: usize = 64;
 const SHOWN_CHARS_MAX: usize = 64;
 
 /// The pairs of a query.
-fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
+///
+/// # Errors
+/// There are too many.
+pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
     let bad = |why: String| ApiError::BadRequest(format!("the query can't be read: {why}"));
     let mut url = Url::parse("http://plimsoll/").map_err(|error| bad(error.to_string()))?;
     url.set_query(query);
@@ -173,7 +177,7 @@ fn limit(name: &str, value: &str) -> Result<usize, ApiError> {
     Err(bad_value(name, value, &format!("a number from 1 to {RUNS_MAX}")))
 }
 
-/// `GET /v1/costs?by=tenant,model&since=&until=`.
+/// `GET /v1/costs?by=tenant,model&since=&until=&only=feature=support&against=previous`; `only` may stand several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostQuery {
     /// What to group by.
@@ -182,6 +186,10 @@ pub struct CostQuery {
     pub since: Timestamp,
     /// Up to its day, included.
     pub until: Timestamp,
+    /// Only what has these values.
+    pub only: Vec<(Dimension, String)>,
+    /// True to compare it with as many days right before.
+    pub against_previous: bool,
 }
 
 /// How far back costs go where nobody says since when.
@@ -193,26 +201,50 @@ impl CostQuery {
     /// # Errors
     /// As [`RunQuery::read`].
     pub fn read(query: Option<&str>, now: Timestamp) -> Result<Self, ApiError> {
-        let mut read = Self { by: Vec::new(), since: Timestamp(now.0.saturating_sub(COSTS_BACK.0)), until: now };
+        let since = Timestamp(now.0.saturating_sub(COSTS_BACK.0));
+        let mut read = Self { by: Vec::new(), since, until: now, only: Vec::new(), against_previous: false };
         for (name, value) in pairs(query)? {
             let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
             match name.as_str() {
                 "by" => {
                     for text in value.split(',') {
-                        let names = Dimension::ALL.map(Dimension::name).join(", ");
-                        let dimension = Dimension::named(text).ok_or_else(|| bad_value(&name, text, &names))?;
-                        read.by.push(dimension);
+                        read.by.push(dimension(&name, text)?);
                     }
                 }
                 "since" => read.since = time()?,
                 "until" => read.until = time()?,
-                _ => return Err(unknown(&name, &["by", "since", "until"])),
+                "only" => {
+                    let pair = value.split_once('=').ok_or_else(|| bad_value(&name, &value, "`dimension=value`"))?;
+                    read.only.push((dimension(&name, pair.0)?, pair.1.to_owned()));
+                }
+                "against" if value == "previous" => read.against_previous = true,
+                "against" => return Err(bad_value(&name, &value, "`previous`")),
+                _ => return Err(unknown(&name, &["by", "since", "until", "only", "against"])),
             }
         }
         if read.by.is_empty() {
             read.by = vec![Dimension::Agent, Dimension::Model];
         }
+        read.judge()?;
         Ok(read)
+    }
+
+    /// Looks whether it can be answered.
+    ///
+    /// # Errors
+    /// Days are compared with other days.
+    pub fn judge(&self) -> Result<(), ApiError> {
+        if self.against_previous && self.by.contains(&Dimension::Day) {
+            let message = "`day` can't be compared with a period before: its days are others; leave one of them out";
+            return Err(ApiError::BadRequest(message.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Its days.
+    #[must_use]
+    pub fn days(&self) -> Days {
+        Days { from: Day::of(self.since), to: Day::of(self.until) }
     }
 
     /// Writes it behind a path.
@@ -223,7 +255,17 @@ impl CostQuery {
             pairs.append_pair("by", &by.join(","));
         }
         pairs.append_pair("since", &self.since.to_string()).append_pair("until", &self.until.to_string());
+        for (dimension, value) in &self.only {
+            pairs.append_pair("only", &format!("{}={value}", dimension.name()));
+        }
+        if self.against_previous {
+            pairs.append_pair("against", "previous");
+        }
     }
+}
+
+fn dimension(name: &str, text: &str) -> Result<Dimension, ApiError> {
+    Dimension::named(text).ok_or_else(|| bad_value(name, text, &Dimension::ALL.map(Dimension::name).join(", ")))
 }
 
 /// `GET /v1/audit?since=&until=&kind=&who=&before=&limit=`; `kind` may stand several times.
@@ -348,9 +390,11 @@ mod tests {
         }
 
         let costs = CostQuery {
-            by: vec![Dimension::Tenant, Dimension::Day],
+            by: vec![Dimension::Tenant, Dimension::Model],
             since: Timestamp(5),
             until: Timestamp(86_400_000),
+            only: vec![(Dimension::Feature, "a=b&c".to_owned()), (Dimension::Day, "1970-01-01".to_owned())],
+            against_previous: true,
         };
         let mut url = Url::parse("http://plimsoll/v1/costs").expect("a URL");
         costs.write(&mut url);
@@ -385,9 +429,11 @@ mod tests {
             let error = RunQuery::read(Some(query)).expect_err(query).to_string();
             assert!(error.contains(word), "{query}: {error}");
         }
+        for bad in ["by=tennant", "only=feature", "only=x=y", "against=2025", "by=day&against=previous"] {
+            assert!(CostQuery::read(Some(bad), Timestamp(0)).is_err(), "{bad}");
+        }
         assert!(ExportQuery::read(Exported::Focus(FocusVersion::V1_2), Some("spec=2")).is_err());
         assert!(ExportQuery::read(Exported::Runs, Some("spec=1.2")).is_err());
-        assert!(CostQuery::read(Some("by=tennant"), Timestamp(0)).is_err());
         assert!(AuditQuery::read(Some("kind=key_lost")).is_err_and(|error| error.to_string().contains("key_revoked")));
         assert!(wait(Some("wait=long")).is_err() && nothing(Some("wait=1s")).is_err());
         assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_DEFAULT);

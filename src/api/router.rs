@@ -18,6 +18,7 @@ use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+use super::outcome::OutcomeRequest;
 use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
@@ -58,6 +59,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}/cancel", post(cancel))
         .route("/v1/runs/{run}/approve", post(approve))
         .route("/v1/runs/{run}/answer", post(answer))
+        .route("/v1/runs/{run}/outcome", post(outcome))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
         .route("/v1/rates", get(rates))
@@ -289,6 +291,15 @@ async fn answer(
         return Err(ApiError::BadRequest(message.to_owned()));
     }
     service.answer(run, &request).await.map(Json)
+}
+
+async fn outcome(
+    Asked(service): Asked,
+    Path(run): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<RunDocument>, ApiError> {
+    let request: OutcomeRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    service.record_outcome(run, &request).await.map(Json)
 }
 
 async fn costs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {

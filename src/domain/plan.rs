@@ -17,12 +17,13 @@ use sha2::{Digest, Sha256};
 use crate::domain::caching::CacheMode;
 use crate::domain::limits::{Declared, Limits};
 use crate::domain::message::{CacheTtl, Sampling};
+use crate::domain::outcome::OutcomeRules;
 use crate::domain::policy::{DowngradeRules, Priority};
 use crate::ids::{AgentName, ModelName, PlanHash, PolicyName, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
 
 /// The version of the plan's form; raised with every field.
-pub const PLAN_VERSION: u16 = 3;
+pub const PLAN_VERSION: u16 = 4;
 
 /// A resolved agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub struct Plan {
     /// The priority of its runs, where the caller names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// Rules that say what a run that finished was worth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeRules>,
 }
 
 impl Plan {

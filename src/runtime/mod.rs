@@ -17,6 +17,7 @@ mod error;
 mod expiry;
 mod files;
 mod known;
+mod outcome;
 mod people;
 mod perform;
 mod progress;
@@ -519,6 +520,7 @@ impl Runtime {
             thread: None,
             documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
             files: self.0.readers.files(plan, &new.files)?,
+            unit: plan.unit.clone(),
         };
         Ok((self.0.clock.run_id(), created, agent))
     }

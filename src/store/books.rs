@@ -12,7 +12,7 @@ use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney};
 use crate::domain::message::File;
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore};
+use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore, RollupWorth};
 use crate::domain::summary::RunSummary;
 use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
@@ -359,23 +359,7 @@ impl Books {
             let Some(row) = self.rollups.get_mut(&key) else { continue };
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
-            let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
-            let caches = RollupCaches::of(&row.rollup);
-            let tightness = Some(&row.rollup.tightness).filter(|tightness| **tightness != Tightness::default());
-            // Each part needs those before it; no thread has an empty name.
-            let name = thread.unwrap_or_default();
-            let record = match (thread, more, caches, tightness) {
-                (None, None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
-                (Some(_), None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name))?,
-                (_, Some(more), None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name, more))?,
-                (_, more, Some(_), None) => {
-                    codec::seal_compact(&place, &(&key, &row.rollup, name, more.unwrap_or_default(), caches))?
-                }
-                (_, more, _, Some(tightness)) => {
-                    let of = (&key, &row.rollup, name, more.unwrap_or_default(), caches, tightness);
-                    codec::seal_compact(&place, &of)?
-                }
-            };
+            let record = codec::seal_parts(&place, &parts_of(&key, &row.rollup, &place)?);
             batch.put(place, record);
         }
         // What is let go of is in the batch: if that fails, the store is poisoned.
@@ -408,6 +392,29 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// A row, and what came later behind it. Each part needs those before it; no thread has an empty name.
+fn parts_of(key: &RollupKey, rollup: &Rollup, place: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+    let (thread, more, caches) = (key.1.thread.as_deref(), RollupMore::of(rollup), RollupCaches::of(rollup));
+    let says = [
+        true,
+        thread.is_some(),
+        more.is_some(),
+        caches.is_some(),
+        rollup.tightness != Tightness::default(),
+        rollup.worth != RollupWorth::default(),
+    ];
+    let used = says.iter().rposition(|says| *says).map_or(1, |last| last + 1);
+    let parts: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 6] = [
+        &|| codec::compact(place, &(key, rollup)),
+        &|| codec::compact(place, thread.unwrap_or_default()),
+        &|| codec::compact(place, &more.unwrap_or_default()),
+        &|| codec::compact(place, &caches),
+        &|| codec::compact(place, &rollup.tightness),
+        &|| codec::compact(place, &rollup.worth),
+    ];
+    parts.iter().take(used).map(|part| part()).collect()
 }
 
 fn unknown(run: RunId) -> StoreError {

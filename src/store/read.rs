@@ -239,24 +239,26 @@ pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(Rollup
 
 /// A row, with what came later behind it where it has some: rows of before that end earlier.
 fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
-    let ((mut of, mut rollup), rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
-    if rest.is_empty() {
-        return Ok((of, rollup));
-    }
-    let (thread, rest): (Arc<str>, &[u8]) = codec::middle_compact(key, rest)?;
-    of.1.thread = Some(thread).filter(|thread| !thread.is_empty());
-    if !rest.is_empty() {
-        let (more, rest): (RollupMore, &[u8]) = codec::middle_compact(key, rest)?;
+    let ((mut of, mut rollup), mut rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
+    let thread: Option<Arc<str>> = part(key, &mut rest)?;
+    of.1.thread = thread.filter(|thread| !thread.is_empty());
+    if let Some(more) = part::<RollupMore>(key, &mut rest)? {
         more.add_to(&mut rollup);
-        if !rest.is_empty() {
-            let (caches, rest): (Option<RollupCaches>, &[u8]) = codec::middle_compact(key, rest)?;
-            rollup.caches = caches.unwrap_or_default();
-            if !rest.is_empty() {
-                rollup.tightness = codec::end_compact(key, rest)?;
-            }
-        }
     }
-    Ok((of, rollup))
+    rollup.caches = part::<Option<RollupCaches>>(key, &mut rest)?.flatten().unwrap_or_default();
+    rollup.tightness = part(key, &mut rest)?.unwrap_or_default();
+    rollup.worth = part(key, &mut rest)?.unwrap_or_default();
+    if rest.is_empty() { Ok((of, rollup)) } else { Err(StoreError::damaged(keys::describe(key))) }
+}
+
+/// The next part of a record, where there is one.
+fn part<T: DeserializeOwned>(key: &[u8], rest: &mut &[u8]) -> Result<Option<T>, StoreError> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let (found, behind) = codec::middle_compact(key, rest)?;
+    *rest = behind;
+    Ok(Some(found))
 }
 
 /// The accounts and reservations of every run that is open or holds money.

@@ -162,7 +162,8 @@ impl Audit {
                 | Event::MapBegan(_)
                 | Event::StageEnded(_)
                 | Event::ChildBegan(_)
-                | Event::PeriodMoved(_) => {}
+                | Event::PeriodMoved(_)
+                | Event::OutcomeRecorded(_) => {}
             }
         }
         Ok(())
@@ -280,7 +281,8 @@ impl Audit {
                 | Event::MapBegan(_)
                 | Event::StageEnded(_)
                 | Event::ChildBegan(_)
-                | Event::ChildEnded(_) => {}
+                | Event::ChildEnded(_)
+                | Event::OutcomeRecorded(_) => {}
             }
         }
         for reservation in open.into_values() {
@@ -495,6 +497,7 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
         | Event::StageEnded(_)
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
+        | Event::OutcomeRecorded(_)
         | Event::Ended(_) => None,
     }
 }

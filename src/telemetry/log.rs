@@ -36,6 +36,7 @@ pub fn fact(run: RunId, recorded: &Recorded) {
         Event::ChildBegan(child) => info!(%run, child = %child.child, "called a sub-agent"),
         Event::ChildEnded(child) => debug!(%run, child = %child.child, "a sub-agent ended"),
         Event::PeriodMoved(_) => debug!(%run, "a new budget period began"),
+        Event::OutcomeRecorded(_) => info!(%run, "an outcome was recorded"),
         Event::Ended(ended) => {
             let limit = ended.refusal.as_ref().map(|refusal| refusal.limit.name());
             info!(%run, state = %crate::domain::event::RunState::from(ended.state), limit, "ended");

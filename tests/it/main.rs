@@ -49,3 +49,4 @@ mod what_if;
 mod wires;
 mod workflow;
 mod world;
+mod worth;

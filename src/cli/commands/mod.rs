@@ -12,6 +12,7 @@ mod each;
 mod export;
 mod init;
 mod keys;
+mod outcome;
 mod prices;
 mod rates;
 mod replay;
@@ -53,6 +54,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Approve(approve) => approve::approve(&context, approve),
         Command::Answer(answer) => approve::answer(&context, answer),
         Command::Cancel(cancel) => cancel::cancel(&context, cancel),
+        Command::Outcome(outcome) => outcome::outcome(&context, outcome),
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
         Command::Rates(rates) => rates::rates(&context, rates),

@@ -98,6 +98,7 @@ pub(crate) fn plan() -> Arc<Plan> {
         output_from: None,
         documents: None,
         priority: None,
+        outcome: None,
     })
 }
 
@@ -131,6 +132,7 @@ impl Log {
                 thread: None,
                 documents: None,
                 files: vec![],
+                unit: None,
             }),
         );
         log

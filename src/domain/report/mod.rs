@@ -30,7 +30,10 @@ use crate::ids::RunId;
 pub use ask::AskDocument;
 pub use audit::{AuditFilter, AuditLine, AuditPage, AuditTable};
 pub use budget::{BudgetRow, BudgetTable};
-pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
+pub use cost::{
+    CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, MOVERS_MAX, Mover, QualityLine, UnitSums, Values,
+    WorthSums,
+};
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use growth::Growth;
 pub use rate::{BreakerRow, BreakerState, ProviderRateRow, RateRow, RateTable};

@@ -136,7 +136,8 @@ impl Player<'_> {
             | Event::PersonAnswered(_)
             | Event::MapBegan(_)
             | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => false,
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => false,
         }
     }
 
@@ -248,6 +249,8 @@ impl Player<'_> {
             thread: None,
             documents: created.documents.clone(),
             files: vec![],
+            // A log of before there was such a thing doesn't say it.
+            unit: plan.unit.clone().filter(|_| created.unit.is_some()),
         };
         self.agents.insert(run, Arc::<Agent>::clone(&agent));
         now == *created

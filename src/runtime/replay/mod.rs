@@ -325,7 +325,8 @@ impl<'a> Player<'a> {
             | Event::PersonAsked(_)
             | Event::MapBegan(_)
             | Event::Ended(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => {}
         }
     }
 }
@@ -342,7 +343,8 @@ fn is_from_outside(event: &Event) -> bool {
         | Event::CancelRequested(_)
         | Event::Interrupted(_)
         | Event::InFlightResolved(_)
-        | Event::PeriodMoved(_) => true,
+        | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_) => true,
         Event::PersonAnswered(answered) => !outside::is_too_late(answered),
         Event::Created(_)
         | Event::Admitted(_)

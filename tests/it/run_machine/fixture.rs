@@ -99,6 +99,7 @@ pub(super) fn created(plan: &Plan) -> Created {
         thread: None,
         documents: None,
         files: vec![],
+        unit: None,
     }
 }
 
@@ -205,5 +206,6 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
         output_from: None,
         documents: None,
         priority: None,
+        outcome: None,
     }
 }

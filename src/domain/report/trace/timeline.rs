@@ -7,6 +7,7 @@ use super::super::{text, text_or_null};
 use super::{StepLine, Trace};
 use crate::domain::event::{AccountKey, CallRefusal, ChildBegan, Decision, EndState, Place, StageEnd, WaitEnd};
 use crate::domain::limits::Refusal;
+use crate::domain::outcome::OutcomeRecorded;
 use crate::ids::{AccountName, AgentName, ModelName, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
 
@@ -201,6 +202,41 @@ pub enum TimelineEntry {
         /// Who.
         by: String,
     },
+    /// Somebody said what the run was worth.
+    Outcome {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// What, and who.
+        #[serde(flatten)]
+        said: OutcomeRecorded,
+    },
+}
+
+impl TimelineEntry {
+    /// When it happened, or began; nothing of a step without an attempt.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Step(step) => step.attempts.first().map(|attempt| attempt.at),
+            Self::Child(child) => Some(child.at),
+            Self::Admitted { at, .. }
+            | Self::Map { at, .. }
+            | Self::StageEnded { at, .. }
+            | Self::Refused { at, .. }
+            | Self::Waited { at, .. }
+            | Self::RateWaited { at, .. }
+            | Self::Landing { at, .. }
+            | Self::LandingReleased { at, .. }
+            | Self::CancelRequested { at, .. }
+            | Self::Interrupted { at, .. }
+            | Self::PersonAsked { at, .. }
+            | Self::PersonAnswered { at, .. }
+            | Self::Parked { at, .. }
+            | Self::Outcome { at, .. }
+            | Self::PersonDecided { at, .. } => Some(*at),
+        }
+    }
 }
 
 /// A run of a sub-agent, where it was called.
