@@ -8,7 +8,6 @@ mod prices;
 mod replay;
 mod serve;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -19,7 +18,7 @@ pub use keys::{KeysArguments, KeysCommand};
 pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
 pub use replay::ReplayArguments;
-pub use serve::ServeArguments;
+pub use serve::{ServeArguments, SimArguments};
 
 use crate::cli::logging::{FORMAT_VARIABLE, Form};
 use crate::domain::policy::Priority;
@@ -527,23 +526,6 @@ pub struct BudgetArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// See [`Command::Sim`].
-#[derive(Debug, Args)]
-pub struct SimArguments {
-    /// Where to listen
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7701")]
-    pub listen: SocketAddr,
-    /// Play this scenario
-    #[arg(long, value_name = "FILE")]
-    pub scenario: Option<PathBuf>,
-    /// Keep the invoice in this file
-    #[arg(long, value_name = "FILE")]
-    pub invoice: Option<PathBuf>,
-    /// Write the key file of a Google service account whose tokens are taken here
-    #[arg(long, value_name = "FILE")]
-    pub service_account: Option<PathBuf>,
 }
 
 /// The kinds of file.
