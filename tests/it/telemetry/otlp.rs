@@ -121,10 +121,8 @@ impl Span {
 }
 
 fn attributes(list: &Value) -> BTreeMap<String, String> {
-    let plain = |value: &Value| match &value["stringValue"] {
-        Value::String(text) => text.clone(),
-        _ => value["intValue"].as_str().map_or_else(|| value["intValue"].to_string(), str::to_owned),
-    };
+    let text = |value: &Value| value["stringValue"].as_str().or(value["intValue"].as_str()).map(str::to_owned);
+    let plain = |value: &Value| text(value).unwrap_or_else(|| value["intValue"].to_string());
     let pairs = list.as_array().expect("a list").iter();
     pairs.map(|pair| (pair["key"].as_str().expect("a key").to_owned(), plain(&pair["value"]))).collect()
 }
