@@ -252,6 +252,9 @@ pub struct RunArguments {
     /// another
     #[arg(long, value_name = "FIELD", requires = "each")]
     pub thread_from: Option<String>,
+    /// Each line goes with the files that this field of it names: a path, or a list of paths, relative to FILE.jsonl
+    #[arg(long, value_name = "FIELD", requires = "each")]
+    pub file_from: Option<String>,
     /// Print also what lines came to that ended in an earlier command
     #[arg(long, requires = "each")]
     pub with_ended: bool,

@@ -27,6 +27,7 @@ use crate::spec::names::{self, NAME_FORM, Providers, is_label_value, is_name, un
 use crate::spec::project::Project;
 use crate::spec::prompt::{self, Texts};
 use crate::spec::reader::{At, Node};
+use crate::spec::readers;
 use crate::spec::shape::TEXT;
 use crate::spec::stage::{self, Around};
 use crate::spec::template::{self, Exact, Names, Place};
@@ -103,7 +104,7 @@ pub(crate) fn resolve(
         agents: agents.as_ref().unwrap_or(&no_agents),
     };
     let stages = agent.stages(&around, from.as_ref(), faults);
-    Some(Plan {
+    let mut plan = Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
         description: agent.node.text("description").map(|text| text.value).unwrap_or_default(),
@@ -123,7 +124,10 @@ pub(crate) fn resolve(
         output_from: from.map(|from| StageName::from(from.value)),
         documents: agent.documents(&names, faults),
         priority: agent.node.text("priority").and_then(|word| word.value.parse().ok()),
-    })
+        files: Vec::new(),
+    };
+    plan.files = readers::own(surroundings, &agent.node, &plan, faults);
+    Some(plan)
 }
 
 /// An agent file that is being resolved.

@@ -1,5 +1,6 @@
 //! Reports as plain text: pure functions to strings, without colour, safe to print whatever a model said.
 
+pub mod file;
 pub mod table;
 pub mod text;
 pub mod trace;

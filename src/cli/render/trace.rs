@@ -1,5 +1,6 @@
 //! A trace as a tree, and the shorter table that stands at the end of a run.
 
+use crate::cli::render::file;
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::domain::event::{
@@ -10,8 +11,8 @@ use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::pricing::{Charged, Factor, Fee, Fees, Mismatch};
 use crate::domain::rate::RateKind;
 use crate::domain::report::{
-    AttemptCall, AttemptLine, ChildLine, CostState, FileLine, Gave, Growth, LimitStanding, ModelLine, ReplyLine,
-    RunDocument, StepLine, TimelineEntry, TokenDocument, Trace,
+    AttemptCall, AttemptLine, ChildLine, CostState, Gave, Growth, LimitStanding, ModelLine, ReplyLine, RunDocument,
+    StepLine, TimelineEntry, TokenDocument, Trace,
 };
 use crate::domain::retry::Failure;
 use crate::units::{Millis, Money, Timestamp, Tokens, grouped};
@@ -82,7 +83,7 @@ fn head(trace: &Trace) -> String {
     lines.push(format!("  labels   {}", one_line(&labels.join(" "), 4 * EXCERPT_CHARS_MAX)));
     lines.extend(trace.key.as_ref().map(|key| format!("  key      {}", one_line(key, EXCERPT_CHARS_MAX))));
     lines.push(format!("  input    {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
-    lines.extend(trace.files.iter().map(file_line));
+    lines.extend(trace.files.iter().map(file::line));
     if trace.simulated {
         lines.push("  answered by the simulated provider: no money was spent".to_owned());
     }
@@ -92,13 +93,6 @@ fn head(trace: &Trace) -> String {
     let output = head.output.as_ref().map(|output| one_line(&as_words(output), EXCERPT_CHARS_MAX));
     lines.extend(output.map(|output| format!("  output   {output}")));
     lines.join("\n") + "\n"
-}
-
-/// `file     photo.jpg  image/jpeg, 48,213 bytes, 1,568 tokens at most`.
-fn file_line(file: &FileLine) -> String {
-    let FileLine { name, media, bytes, tokens_max, .. } = file;
-    let (name, bytes) = (one_line(name, EXCERPT_CHARS_MAX), grouped(*bytes));
-    format!("  file     {name}  {}, {bytes} bytes, {tokens_max} tokens at most", media.name())
 }
 
 /// `finished`, or `stopped by cost`.

@@ -66,6 +66,7 @@ pub(crate) fn plan() -> Arc<Plan> {
             min_output_tokens: 256,
             sampling: Sampling::default(),
             stream: true,
+            web_search: None,
         },
         prompt: PromptPlan {
             version: Some("v1".into()),
@@ -98,6 +99,7 @@ pub(crate) fn plan() -> Arc<Plan> {
         output_from: None,
         documents: None,
         priority: None,
+        files: vec![],
     })
 }
 
@@ -216,6 +218,7 @@ pub(crate) fn failure(class: ErrorClass) -> Failure {
 pub(crate) fn model_call(purpose: Purpose) -> Call {
     Call::Model(ModelCall {
         account: None,
+        web_search: None,
         model: ModelName::from("openai/gpt-5-mini"),
         price: PriceId::from("openai/gpt-5-mini@2026-11-23#3f2a90c1"),
         purpose,

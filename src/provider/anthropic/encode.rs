@@ -69,6 +69,9 @@ pub(super) fn encode(config: &ProviderConfig, head: (&str, &str), request: &Requ
     Ok(body.into_bytes())
 }
 
+/// The version of the provider's search that does nothing but search: later ones run code too, which has a price of its own.
+const WEB_SEARCH: &str = "web_search_20250305";
+
 /// Fields of a request that count, and that the way to a count takes.
 const COUNTED_FIELDS: &[&str] = &["messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"];
 
@@ -141,6 +144,9 @@ fn thinking(thinking: &Thinking) -> Option<Value> {
 /// The tools, and behind them the one whose arguments are the answer, with a mark at the end where one is asked for.
 fn tools(request: &Request, shape: &Shape) -> Vec<Value> {
     let mut tools: Vec<Value> = request.tools.iter().map(tool).collect();
+    tools.extend(
+        request.web_search.map(|search| json!({"type": WEB_SEARCH, "name": "web_search", "max_uses": search.max_uses})),
+    );
     if let (Answering::Tool(name), Some(output)) = (&shape.answering, &request.output) {
         let description = "Gives the answer. Call it once, when the answer is ready.";
         tools.push(json!({"name": name, "description": description, "input_schema": output.schema}));
