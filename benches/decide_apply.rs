@@ -130,6 +130,7 @@ fn plan() -> Plan {
         owner: None,
         feature: None,
         unit: None,
+        outcome: None,
         model: ModelPlan {
             policy: None,
             declared: Declared::Default,

@@ -29,17 +29,8 @@ use plimsoll::tool::ToolOutcome;
 use plimsoll::units::{Millis, Tokens};
 use serde_json::Value;
 
-#[path = "common/measure.rs"]
-mod measure;
-#[path = "common/project.rs"]
-mod project;
-
-use measure::{is_whole, micros_since, now, say, spread};
-use project::{AGENT, QUESTION, USUAL};
-
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::measure::{is_whole, micros_since, now, say, spread};
+use crate::project::{self, AGENT, QUESTION, USUAL};
 
 /// Events of one round.
 const EVENTS: usize = 1_000_000;
@@ -50,7 +41,7 @@ const CALLS: usize = 4;
 /// Rounds.
 const ROUNDS: usize = 5;
 
-fn main() {
+pub(crate) fn bench() {
     let asked = std::env::var("PLIMSOLL_EVENTS").ok().and_then(|events| events.parse().ok());
     let events: usize = asked.unwrap_or(if is_whole() { EVENTS } else { EVENTS_SMALL });
     let folder = tempfile::tempdir().expect("a folder");

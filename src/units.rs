@@ -110,6 +110,12 @@ impl Money {
         parse_decimal(trimmed.strip_prefix('$').unwrap_or(trimmed), DECIMALS_MAX).map(Self)
     }
 
+    /// The amount for each of so many, rounded up; `None` of none.
+    #[must_use]
+    pub fn each_of(self, count: u64) -> Option<Self> {
+        (count > 0).then(|| Self(self.0.div_ceil(count.into())))
+    }
+
     /// The amount as a plain decimal of dollars, exact, without a currency sign: `0.001234`.
     #[must_use]
     pub fn usd(self) -> String {
@@ -204,6 +210,30 @@ impl MoneyDelta {
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self(self.0.checked_sub(other.0).expect("amounts are bounded, so differences fit"))
+    }
+
+    /// The difference as a plain decimal of dollars, exact: `-0.001234`.
+    #[must_use]
+    pub fn usd(self) -> String {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        format!("{sign}{}", Money(self.0.unsigned_abs()).usd())
+    }
+}
+
+impl Serialize for MoneyDelta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.usd())
+    }
+}
+
+impl<'de> Deserialize<'de> for MoneyDelta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let (is_negative, amount) = text.strip_prefix('-').map_or((false, &*text), |amount| (true, amount));
+        let pico = parse_decimal_up_to(amount, DECIMALS_MAX, u128::MAX / PICO_PER_USD - 1)
+            .map_err(serde::de::Error::custom)
+            .and_then(|pico| i128::try_from(pico).map_err(serde::de::Error::custom))?;
+        Ok(Self(if is_negative { -pico } else { pico }))
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn created() -> Created {
         thread: None,
         documents: None,
         files: vec![],
+        unit: None,
     }
 }
 

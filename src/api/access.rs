@@ -50,6 +50,12 @@ impl Caller {
         self.key.as_ref().map(|key| &key.made.labels).filter(|labels| !labels.is_empty())
     }
 
+    /// Who it is: its key's own name, else the one that it gives.
+    #[must_use]
+    pub fn named(&self, given: &str) -> String {
+        self.key.as_ref().map_or(given, |key| &key.made.name).trim().to_owned()
+    }
+
     /// True where it may see what has these labels.
     #[must_use]
     pub fn sees(&self, labels: &Labels) -> bool {

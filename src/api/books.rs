@@ -9,8 +9,11 @@ use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
-use crate::domain::report::{BudgetTable, CostTable, Dimension, RunDocument, Trace};
-use crate::domain::rollup::Day;
+use crate::domain::pricing::PriceBook;
+use crate::domain::report::{
+    AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+};
+use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
@@ -36,13 +39,26 @@ pub struct Books {
     clock: Clock,
     /// Only what has these labels is seen.
     bound: Labels,
+    /// What attempts were priced by; the built-in book where it is left out.
+    prices: Option<Arc<PriceBook>>,
 }
 
 impl Books {
     /// The books of a store.
     #[must_use]
     pub fn new(store: Store, budgets: &[Budget], clock: Clock) -> Self {
-        Self { store, budgets: budgets.into(), clock, bound: Labels::new() }
+        Self { store, budgets: budgets.into(), clock, bound: Labels::new(), prices: None }
+    }
+
+    /// The same, of a project that has prices of its own.
+    #[must_use]
+    pub fn priced_by(self, prices: Arc<PriceBook>) -> Self {
+        Self { prices: Some(prices), ..self }
+    }
+
+    /// What attempts were priced by.
+    pub(super) fn prices(&self) -> &PriceBook {
+        self.prices.as_deref().unwrap_or_else(|| PriceBook::builtin())
     }
 
     /// The same, of which only what has these labels is seen.
@@ -62,12 +78,7 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn runs(&self, filter: &RunFilter) -> Result<RunPage, ApiError> {
-        let clashes = |(name, value): (&String, &String)| filter.labels.get(name).is_some_and(|asked| asked != value);
-        if self.bound.iter().any(clashes) {
-            return Ok(RunPage { runs: Vec::new(), next: None });
-        }
-        let labels = filter.labels.iter().chain(&self.bound).map(|(name, value)| (name.clone(), value.clone()));
-        let filter = &RunFilter { labels: labels.collect(), ..filter.clone() };
+        let Some(filter) = &self.seen_of(filter) else { return Ok(RunPage { runs: Vec::new(), next: None }) };
         let found = self.store.summaries(filter)?;
         let full = found.len() == if filter.limit == 0 { RUNS_MAX } else { filter.limit.min(RUNS_MAX) };
         let next = found.last().filter(|_| full).map(|run| run.id);
@@ -94,6 +105,16 @@ impl Books {
             1 => found.pop().ok_or_else(none),
             _ => Err(several(beginning, &found)),
         }
+    }
+
+    /// What of a filter's runs is seen; nothing where it asks for others.
+    pub(super) fn seen_of(&self, filter: &RunFilter) -> Option<RunFilter> {
+        let clashes = |(name, value): (&String, &String)| filter.labels.get(name).is_some_and(|asked| asked != value);
+        if self.bound.iter().any(clashes) {
+            return None;
+        }
+        let labels = filter.labels.iter().chain(&self.bound).map(|(name, value)| (name.clone(), value.clone()));
+        Some(RunFilter { labels: labels.collect(), ..filter.clone() })
     }
 
     fn seen(&self) -> RunFilter {
@@ -139,13 +160,26 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn costs(&self, query: &CostQuery) -> Result<CostTable, ApiError> {
-        let mut rollups = self.store.rollups(Day::of(query.since), Day::of(query.until))?;
+        let table = CostTable::of(&query.by, &self.rollups(query, query.days())?);
+        if !query.against_previous {
+            return Ok(table);
+        }
+        let before = query.days().before();
+        Ok(table.against(before, &self.rollups(query, before)?))
+    }
+
+    /// What is seen of the rows of some days, and has the values that a query names.
+    fn rollups(&self, query: &CostQuery, days: Days) -> Result<Vec<(RollupKey, Rollup)>, ApiError> {
+        let mut rollups = self.store.rollups(days.from, days.to)?;
         for (name, value) in &self.bound {
             // What isn't counted apart can't be shown apart.
             let dimension = Dimension::named(name).ok_or(ApiError::Bound)?;
             rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
         }
-        Ok(CostTable::of(&query.by, &rollups))
+        for (dimension, value) in &query.only {
+            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
+        }
+        Ok(rollups)
     }
 
     /// Every account of every budget.
@@ -157,6 +191,19 @@ impl Books {
             return Err(ApiError::Bound);
         }
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, self.clock.now()))
+    }
+
+    /// A page of the audit log.
+    ///
+    /// # Errors
+    /// When an entry is damaged, or not all may be seen.
+    pub fn audit(&self, filter: &AuditFilter) -> Result<AuditTable, ApiError> {
+        if !self.bound.is_empty() {
+            return Err(ApiError::Bound);
+        }
+        let mut page = AuditPage::new(filter.clone());
+        self.store.audit(&mut |entry| page.apply(entry))?;
+        Ok(page.table())
     }
 
     pub(super) fn clock(&self) -> &Clock {

@@ -8,13 +8,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ErrorBody;
+use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+use super::outcome::OutcomeRequest;
 use super::place::{Place, PlaceError};
-use super::query::{CostQuery, RunQuery};
+use super::query::{AuditQuery, CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
 use super::types::{AnswerRequest, CancelRequest, RunPage};
-use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
+use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::store::lock::Holder;
 use crate::units::Millis;
@@ -168,6 +170,18 @@ impl Client {
         self.read(url, Millis::ZERO).await
     }
 
+    /// See [`super::Books::export`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn export(&self, query: &ExportQuery) -> Result<ExportPage, ClientError> {
+        let mut url = self.url(&["v1", "export", query.exported.name()])?;
+        query.write(&mut url);
+        let taken = self.bounded(self.http.request(Method::GET, url), Millis::ZERO).await?;
+        let next = taken.next.map(|next| next.parse()).transpose();
+        Ok(ExportPage { text: taken.bytes, next: next.map_err(|error| self.unreadable(format!("{error}")))? })
+    }
+
     /// See [`super::Books::budgets`].
     ///
     /// # Errors
@@ -184,6 +198,16 @@ impl Client {
         self.read(self.url(&["v1", "rates"])?, Millis::ZERO).await
     }
 
+    /// See [`super::Books::audit`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn audit(&self, query: &AuditQuery) -> Result<AuditTable, ClientError> {
+        let mut url = self.url(&["v1", "audit"])?;
+        query.write(&mut url);
+        self.read(url, Millis::ZERO).await
+    }
+
     /// See [`super::Service::cancel`].
     ///
     /// # Errors
@@ -191,6 +215,14 @@ impl Client {
     pub async fn cancel(&self, run: &str, reason: &str, wait: Millis) -> Result<RunDocument, ClientError> {
         let request = CancelRequest { reason: reason.to_owned(), wait: Some(wait.to_string()) };
         self.change(self.url(&["v1", "runs", run, "cancel"])?, &request, wait).await
+    }
+
+    /// See [`super::Service::record_outcome`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn record_outcome(&self, run: &str, request: &OutcomeRequest) -> Result<RunDocument, ClientError> {
+        self.change(self.url(&["v1", "runs", run, "outcome"])?, request, Millis::ZERO).await
     }
 
     /// See [`super::Service::answer`].
@@ -259,19 +291,24 @@ impl Client {
         request: reqwest::RequestBuilder,
         wait: Millis,
     ) -> Result<T, ClientError> {
+        let taken = self.bounded(request, wait).await?;
+        serde_json::from_slice(&taken.bytes).map_err(|error| self.unreadable(error.to_string()))
+    }
+
+    /// An answer that went well.
+    async fn bounded(&self, request: reqwest::RequestBuilder, wait: Millis) -> Result<Taken, ClientError> {
         let time = Millis(self.time.0.saturating_add(wait.0));
         let holder = || Box::new(self.holder.clone());
         let answered = tokio::time::timeout(time.duration(), self.take(request)).await;
-        let (is_success, bytes) = answered.map_err(|_| ClientError::Silent { holder: holder(), time })??;
-        if is_success {
-            return serde_json::from_slice(&bytes).map_err(|error| self.unreadable(error.to_string()));
+        let taken = answered.map_err(|_| ClientError::Silent { holder: holder(), time })??;
+        if taken.is_success {
+            return Ok(taken);
         }
-        let body = serde_json::from_slice(&bytes).map_err(|error| self.unreadable(error.to_string()))?;
+        let body = serde_json::from_slice(&taken.bytes).map_err(|error| self.unreadable(error.to_string()))?;
         Err(ClientError::Told(Box::new(body)))
     }
 
-    /// Whether it went well, and the body of the answer.
-    async fn take(&self, request: reqwest::RequestBuilder) -> Result<(bool, Vec<u8>), ClientError> {
+    async fn take(&self, request: reqwest::RequestBuilder) -> Result<Taken, ClientError> {
         let gone =
             |error: reqwest::Error| ClientError::Gone { holder: Box::new(self.holder.clone()), why: cause(&error) };
         let mut response = request.header(VERSION_HEADER, API_VERSION).send().await.map_err(gone)?;
@@ -283,6 +320,7 @@ impl Client {
             let theirs = header(PROGRAM_HEADER).unwrap_or_else(|| "of an unknown version".to_owned());
             return Err(ClientError::Version { holder: Box::new(self.holder.clone()), theirs });
         }
+        let next = header(NEXT_HEADER);
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(gone)? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -290,12 +328,20 @@ impl Client {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok((response.status().is_success(), bytes))
+        Ok(Taken { is_success: response.status().is_success(), next, bytes })
     }
 
     fn unreadable(&self, why: String) -> ClientError {
         ClientError::Unreadable { holder: Box::new(self.holder.clone()), why }
     }
+}
+
+/// An answer as it came.
+struct Taken {
+    is_success: bool,
+    /// What the next page begins behind.
+    next: Option<String>,
+    bytes: Vec<u8>,
 }
 
 /// Why there is no way.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{API_VERSION, PROGRAM_VERSION};
 use crate::domain::access::Scope;
 use crate::domain::event::RunState;
+use crate::domain::outcome::OutcomeFault;
 use crate::domain::run::AnswerFault;
 use crate::ids::{AgentName, RunId};
 use crate::runtime::RuntimeError;
@@ -122,6 +123,14 @@ pub enum ApiError {
         run: RunId,
         /// Why.
         fault: AnswerFault,
+    },
+    /// An outcome isn't taken.
+    #[error("run `{run}`: {fault}")]
+    Outcome {
+        /// The run.
+        run: RunId,
+        /// Why.
+        fault: OutcomeFault,
     },
     /// It is a sub-agent's.
     #[error("run `{run}` is a sub-agent's: it goes on and ends with its root; ask for `{root}`")]
@@ -248,6 +257,7 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::NoSuchRun { run } => Self::NoSuchRun(run.to_string()),
             RuntimeError::DamagedLog { run } => Self::DamagedLog(run),
             RuntimeError::Answer { run, fault } => Self::Answer { run, fault },
+            RuntimeError::Outcome { run, fault } => Self::Outcome { run, fault },
             RuntimeError::SubAgent { run, root } => Self::SubAgent { run, root },
             RuntimeError::NoSuchAgent { agent, known } => Self::NoSuchAgent { agent, known },
             RuntimeError::ThreadBusy { thread, run } => Self::ThreadBusy { thread, run },
@@ -274,9 +284,11 @@ impl ApiError {
             Self::NoSuchRun(_) => code::NO_SUCH_RUN,
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
             Self::Answer { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
+            Self::Outcome { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
             | Self::Answer { .. }
+            | Self::Outcome { .. }
             | Self::SubAgent { .. }
             | Self::ThreadBusy { .. } => code::STATE,
             Self::NoSuchAgent { .. } => code::NO_SUCH_AGENT,
@@ -325,9 +337,11 @@ impl ApiError {
             Self::Full { .. } | Self::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
             Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
+            Self::Outcome { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
             | Self::Answer { .. }
+            | Self::Outcome { .. }
             | Self::SubAgent { .. }
             | Self::KeyReused { .. }
             | Self::KeyInUse

@@ -14,9 +14,11 @@ mod books;
 pub mod client;
 mod error;
 mod events;
+mod export;
 mod guest;
 mod intake;
 mod keys;
+mod outcome;
 mod place;
 mod query;
 mod router;
@@ -30,10 +32,12 @@ pub use access::{Caller, Gatekeeper};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
+pub use export::{ExportPage, ExportQuery, Exported};
 pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
 pub use keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+pub use outcome::OutcomeRequest;
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
-pub use query::{CostQuery, RunQuery};
+pub use query::{AuditQuery, CostQuery, RunQuery};
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RUN_BYTES_MAX, router};
 pub use service::Service;
 pub use types::{
@@ -46,5 +50,7 @@ pub const API_VERSION: u32 = 1;
 pub const VERSION_HEADER: &str = "plimsoll-api";
 /// The header of answers that names the program's own version.
 pub const PROGRAM_HEADER: &str = "plimsoll-version";
+/// The header of an export's page that says what `after` must be for the next one.
+pub const NEXT_HEADER: &str = "plimsoll-next";
 /// The program's own version.
 pub const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");

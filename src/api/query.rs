@@ -5,13 +5,17 @@ use std::str::FromStr;
 use reqwest::Url;
 
 use super::error::ApiError;
-use crate::domain::report::Dimension;
+use super::export::{ExportQuery, Exported};
+use crate::domain::audit::Change;
+use crate::domain::report::focus::FocusVersion;
+use crate::domain::report::{AuditFilter, Days, Dimension};
+use crate::domain::rollup::Day;
 use crate::ids::{AgentName, RunId};
 use crate::store::{RUNS_MAX, RunFilter};
 use crate::units::{Millis, Timestamp};
 
-/// Runs of a page where nobody says how many.
-const PAGE_RUNS_DEFAULT: usize = 50;
+/// What a page has where nobody says how much.
+const PAGE_DEFAULT: usize = 50;
 /// The most parameters of one request.
 const PARAMETERS_MAX: usize = 64;
 /// What a parameter's value is shown of in a message.
@@ -58,22 +62,10 @@ impl RunQuery {
     /// # Errors
     /// A parameter that doesn't exist, or a value that can't be read.
     pub fn read(query: Option<&str>) -> Result<Self, ApiError> {
-        let mut filter = RunFilter { limit: PAGE_RUNS_DEFAULT, ..RunFilter::default() };
+        let mut filter = RunFilter { limit: PAGE_DEFAULT, ..RunFilter::default() };
         for (name, value) in pairs(query)? {
-            let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
             match name.as_str() {
-                "agent" => filter.agent = Some(AgentName::from(value.as_str())),
-                "state" => {
-                    for state in value.split(',') {
-                        filter.states.insert(parsed(&name, state, "a state, such as `running`")?);
-                    }
-                }
-                "label" => {
-                    let pair = value.split_once('=').ok_or_else(|| bad_value(&name, &value, "`name=value`"))?;
-                    filter.labels.insert(pair.0.to_owned(), pair.1.to_owned());
-                }
-                "since" => filter.since = Some(time()?),
-                "until" => filter.until = Some(time()?),
+                _ if is_choice(&mut filter, &name, &value)? => {}
                 "before" => filter.before = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
                 "limit" => filter.limit = limit(&name, &value)?,
                 "roots" => filter.roots = parsed(&name, &value, "`true` or `false`")?,
@@ -89,20 +81,88 @@ impl RunQuery {
     /// Writes it behind a path.
     pub fn write(&self, url: &mut Url) {
         let filter = &self.0;
+        write_choice(filter, url);
         let mut pairs = url.query_pairs_mut();
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 pairs.append_pair(name, &value);
             }
         };
-        add("agent", filter.agent.as_ref().map(ToString::to_string));
-        filter.states.iter().for_each(|state| add("state", Some(state.to_string())));
-        filter.labels.iter().for_each(|(name, value)| add("label", Some(format!("{name}={value}"))));
-        add("since", filter.since.map(|at| at.to_string()));
-        add("until", filter.until.map(|at| at.to_string()));
         add("before", filter.before.map(|run| run.to_string()));
         add("roots", filter.roots.then(|| "true".to_owned()));
         add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
+    }
+}
+
+/// Which runs: takes a parameter that says so.
+fn is_choice(filter: &mut RunFilter, name: &str, value: &str) -> Result<bool, ApiError> {
+    let time = || parsed::<Timestamp>(name, value, "a point in time, such as `2026-11-01T09:00:00Z`");
+    match name {
+        "agent" => filter.agent = Some(AgentName::from(value)),
+        "state" => {
+            for state in value.split(',') {
+                filter.states.insert(parsed(name, state, "a state, such as `running`")?);
+            }
+        }
+        "label" => {
+            let pair = value.split_once('=').ok_or_else(|| bad_value(name, value, "`name=value`"))?;
+            filter.labels.insert(pair.0.to_owned(), pair.1.to_owned());
+        }
+        "since" => filter.since = Some(time()?),
+        "until" => filter.until = Some(time()?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn write_choice(filter: &RunFilter, url: &mut Url) {
+    let mut pairs = url.query_pairs_mut();
+    let mut add = |name: &str, value: String| {
+        pairs.append_pair(name, &value);
+    };
+    filter.agent.iter().for_each(|agent| add("agent", agent.to_string()));
+    filter.states.iter().for_each(|state| add("state", state.to_string()));
+    filter.labels.iter().for_each(|(name, value)| add("label", format!("{name}={value}")));
+    filter.since.iter().for_each(|at| add("since", at.to_string()));
+    filter.until.iter().for_each(|at| add("until", at.to_string()));
+}
+
+impl ExportQuery {
+    /// Reads `GET /v1/export/{what}?agent=&state=&label=name=value&since=&until=&run=&spec=&after=`.
+    ///
+    /// # Errors
+    /// As [`RunQuery::read`].
+    pub fn read(exported: Exported, query: Option<&str>) -> Result<Self, ApiError> {
+        let mut read = Self { exported, filter: RunFilter::default(), run: None, after: None };
+        for (name, value) in pairs(query)? {
+            match name.as_str() {
+                _ if is_choice(&mut read.filter, &name, &value)? => {}
+                "run" => read.run = Some(value),
+                "after" => read.after = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
+                "spec" if matches!(exported, Exported::Focus(_)) => {
+                    let versions = FocusVersion::ALL.map(FocusVersion::name).join(", ");
+                    read.exported = Exported::Focus(parsed(&name, &value, &format!("one of {versions}"))?);
+                }
+                _ => {
+                    return Err(unknown(&name, &["agent", "state", "label", "since", "until", "run", "spec", "after"]));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// Writes it behind a path.
+    pub fn write(&self, url: &mut Url) {
+        write_choice(&self.filter, url);
+        let mut pairs = url.query_pairs_mut();
+        let mut add = |name: &str, value: String| {
+            pairs.append_pair(name, &value);
+        };
+        self.run.iter().for_each(|run| add("run", run.clone()));
+        self.after.iter().for_each(|after| add("after", after.to_string()));
+        if let Exported::Focus(version) = self.exported {
+            add("spec", version.name().to_owned());
+        }
     }
 }
 
@@ -114,7 +174,7 @@ fn limit(name: &str, value: &str) -> Result<usize, ApiError> {
     Err(bad_value(name, value, &format!("a number from 1 to {RUNS_MAX}")))
 }
 
-/// `GET /v1/costs?by=tenant,model&since=&until=`.
+/// `GET /v1/costs?by=tenant,model&since=&until=&only=feature=support&against=previous`; `only` may stand several times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostQuery {
     /// What to group by.
@@ -123,6 +183,10 @@ pub struct CostQuery {
     pub since: Timestamp,
     /// Up to its day, included.
     pub until: Timestamp,
+    /// Only what has these values.
+    pub only: Vec<(Dimension, String)>,
+    /// True to compare it with as many days right before.
+    pub against_previous: bool,
 }
 
 /// How far back costs go where nobody says since when.
@@ -134,26 +198,50 @@ impl CostQuery {
     /// # Errors
     /// As [`RunQuery::read`].
     pub fn read(query: Option<&str>, now: Timestamp) -> Result<Self, ApiError> {
-        let mut read = Self { by: Vec::new(), since: Timestamp(now.0.saturating_sub(COSTS_BACK.0)), until: now };
+        let since = Timestamp(now.0.saturating_sub(COSTS_BACK.0));
+        let mut read = Self { by: Vec::new(), since, until: now, only: Vec::new(), against_previous: false };
         for (name, value) in pairs(query)? {
             let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
             match name.as_str() {
                 "by" => {
                     for text in value.split(',') {
-                        let names = Dimension::ALL.map(Dimension::name).join(", ");
-                        let dimension = Dimension::named(text).ok_or_else(|| bad_value(&name, text, &names))?;
-                        read.by.push(dimension);
+                        read.by.push(dimension(&name, text)?);
                     }
                 }
                 "since" => read.since = time()?,
                 "until" => read.until = time()?,
-                _ => return Err(unknown(&name, &["by", "since", "until"])),
+                "only" => {
+                    let pair = value.split_once('=').ok_or_else(|| bad_value(&name, &value, "`dimension=value`"))?;
+                    read.only.push((dimension(&name, pair.0)?, pair.1.to_owned()));
+                }
+                "against" if value == "previous" => read.against_previous = true,
+                "against" => return Err(bad_value(&name, &value, "`previous`")),
+                _ => return Err(unknown(&name, &["by", "since", "until", "only", "against"])),
             }
         }
         if read.by.is_empty() {
             read.by = vec![Dimension::Agent, Dimension::Model];
         }
+        read.judge()?;
         Ok(read)
+    }
+
+    /// Looks whether it can be answered.
+    ///
+    /// # Errors
+    /// Days are compared with other days.
+    pub fn judge(&self) -> Result<(), ApiError> {
+        if self.against_previous && self.by.contains(&Dimension::Day) {
+            let message = "`day` can't be compared with a period before: its days are others; leave one of them out";
+            return Err(ApiError::BadRequest(message.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Its days.
+    #[must_use]
+    pub fn days(&self) -> Days {
+        Days { from: Day::of(self.since), to: Day::of(self.until) }
     }
 
     /// Writes it behind a path.
@@ -164,6 +252,66 @@ impl CostQuery {
             pairs.append_pair("by", &by.join(","));
         }
         pairs.append_pair("since", &self.since.to_string()).append_pair("until", &self.until.to_string());
+        for (dimension, value) in &self.only {
+            pairs.append_pair("only", &format!("{}={value}", dimension.name()));
+        }
+        if self.against_previous {
+            pairs.append_pair("against", "previous");
+        }
+    }
+}
+
+fn dimension(name: &str, text: &str) -> Result<Dimension, ApiError> {
+    Dimension::named(text).ok_or_else(|| bad_value(name, text, &Dimension::ALL.map(Dimension::name).join(", ")))
+}
+
+/// `GET /v1/audit?since=&until=&kind=&who=&before=&limit=`; `kind` may stand several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery(pub AuditFilter);
+
+impl AuditQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// As [`RunQuery::read`].
+    pub fn read(query: Option<&str>) -> Result<Self, ApiError> {
+        let mut filter = AuditFilter { limit: PAGE_DEFAULT, ..AuditFilter::default() };
+        for (name, value) in pairs(query)? {
+            let time = || parsed::<Timestamp>(&name, &value, "a point in time, such as `2026-11-01T09:00:00Z`");
+            match name.as_str() {
+                "since" => filter.since = Some(time()?),
+                "until" => filter.until = Some(time()?),
+                "kind" => {
+                    for kind in value.split(',') {
+                        let known = Change::KINDS.contains(&kind);
+                        let fault = || bad_value(&name, kind, &Change::KINDS.join(", "));
+                        filter.kinds.push(known.then(|| kind.to_owned()).ok_or_else(fault)?);
+                    }
+                }
+                "who" => filter.who = Some(value),
+                "before" => filter.before = Some(parsed(&name, &value, "an entry's number")?),
+                "limit" => filter.limit = limit(&name, &value)?,
+                _ => return Err(unknown(&name, &["since", "until", "kind", "who", "before", "limit"])),
+            }
+        }
+        Ok(Self(filter))
+    }
+
+    /// Writes it behind a path.
+    pub fn write(&self, url: &mut Url) {
+        let filter = &self.0;
+        let mut pairs = url.query_pairs_mut();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                pairs.append_pair(name, &value);
+            }
+        };
+        add("since", filter.since.map(|at| at.to_string()));
+        add("until", filter.until.map(|at| at.to_string()));
+        filter.kinds.iter().for_each(|kind| add("kind", Some(kind.clone())));
+        add("who", filter.who.clone());
+        add("before", filter.before.map(|number| number.to_string()));
+        add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
     }
 }
 
@@ -227,16 +375,39 @@ mod tests {
         };
         let mut url = Url::parse("http://plimsoll/v1/runs").expect("a URL");
         RunQuery(filter.clone()).write(&mut url);
-        assert_eq!(RunQuery::read(url.query()).expect("it reads"), RunQuery(filter));
+        assert_eq!(RunQuery::read(url.query()).expect("it reads"), RunQuery(filter.clone()));
+
+        for exported in [Exported::Runs, Exported::Events, Exported::Focus(FocusVersion::V1_3)] {
+            let filter = RunFilter { before: None, roots: false, limit: 0, ..filter.clone() };
+            let (run, after) = (Some("last & least".to_owned()), Some(RunId::from_bits(78)));
+            let query = ExportQuery { exported, filter, run, after };
+            let mut url = Url::parse("http://plimsoll/v1/export").expect("a URL");
+            query.write(&mut url);
+            assert_eq!(ExportQuery::read(exported, url.query()).expect("it reads"), query);
+        }
 
         let costs = CostQuery {
-            by: vec![Dimension::Tenant, Dimension::Day],
+            by: vec![Dimension::Tenant, Dimension::Model],
             since: Timestamp(5),
             until: Timestamp(86_400_000),
+            only: vec![(Dimension::Feature, "a=b&c".to_owned()), (Dimension::Day, "1970-01-01".to_owned())],
+            against_previous: true,
         };
         let mut url = Url::parse("http://plimsoll/v1/costs").expect("a URL");
         costs.write(&mut url);
         assert_eq!(CostQuery::read(url.query(), Timestamp(9)).expect("it reads"), costs);
+
+        let audit = AuditFilter {
+            since: Some(Timestamp(5)),
+            until: Some(Timestamp(7)),
+            kinds: vec!["key_made".to_owned(), "price_frozen".to_owned()],
+            who: Some("ann & bob".to_owned()),
+            before: Some(9),
+            limit: 3,
+        };
+        let mut url = Url::parse("http://plimsoll/v1/audit").expect("a URL");
+        AuditQuery(audit.clone()).write(&mut url);
+        assert_eq!(AuditQuery::read(url.query()).expect("it reads"), AuditQuery(audit));
     }
 
     #[test]
@@ -255,8 +426,13 @@ mod tests {
             let error = RunQuery::read(Some(query)).expect_err(query).to_string();
             assert!(error.contains(word), "{query}: {error}");
         }
-        assert!(CostQuery::read(Some("by=tennant"), Timestamp(0)).is_err());
+        for bad in ["by=tennant", "only=feature", "only=x=y", "against=2025", "by=day&against=previous"] {
+            assert!(CostQuery::read(Some(bad), Timestamp(0)).is_err(), "{bad}");
+        }
+        assert!(ExportQuery::read(Exported::Focus(FocusVersion::V1_2), Some("spec=2")).is_err());
+        assert!(ExportQuery::read(Exported::Runs, Some("spec=1.2")).is_err());
+        assert!(AuditQuery::read(Some("kind=key_lost")).is_err_and(|error| error.to_string().contains("key_revoked")));
         assert!(wait(Some("wait=long")).is_err() && nothing(Some("wait=1s")).is_err());
-        assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_RUNS_DEFAULT);
+        assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_DEFAULT);
     }
 }

@@ -15,13 +15,15 @@ use serde::de::DeserializeOwned;
 use super::access::{Caller, scope_of};
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
+use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
-use super::query::{self, CostQuery, RunQuery};
+use super::outcome::OutcomeRequest;
+use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
-use super::{API_VERSION, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
+use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::units::Millis;
 
@@ -55,9 +57,12 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}/cancel", post(cancel))
         .route("/v1/runs/{run}/approve", post(approve))
         .route("/v1/runs/{run}/answer", post(answer))
+        .route("/v1/runs/{run}/outcome", post(outcome))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
         .route("/v1/rates", get(rates))
+        .route("/v1/export/{what}", get(export))
+        .route("/v1/audit", get(audit))
         .route("/v1/keys", get(keys).post(make_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
         .route("/v1/keys/{key}/revoke", post(revoke_key))
@@ -280,6 +285,15 @@ async fn answer(
     service.answer(run, &request).await.map(Json)
 }
 
+async fn outcome(
+    Asked(service): Asked,
+    Path(run): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<RunDocument>, ApiError> {
+    let request: OutcomeRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    service.record_outcome(run, &request).await.map(Json)
+}
+
 async fn costs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
     let query = CostQuery::read(query.as_deref(), service.now())?;
     service.read(move |books| books.costs(&query)).await.map(Json)
@@ -316,6 +330,27 @@ async fn revoke_key(
 async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {
+    let AuditQuery(filter) = AuditQuery::read(query.as_deref())?;
+    service.read(move |books| books.audit(&filter)).await.map(Json)
+}
+
+async fn export(
+    Asked(service): Asked,
+    Path(what): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let none = |()| ApiError::NoSuchPath(shown(&format!("/v1/export/{what}")));
+    let query = ExportQuery::read(what.parse::<Exported>().map_err(none)?, query.as_deref())?;
+    let exported = query.exported;
+    let page = service.read(move |books| books.export(&query)).await?;
+    let mut response = ([(header::CONTENT_TYPE, exported.media_type())], page.text).into_response();
+    if let Some(next) = page.next.and_then(|next| HeaderValue::from_str(&next.to_string()).ok()) {
+        response.headers_mut().insert(NEXT_HEADER, next);
+    }
+    Ok(response)
 }
 
 async fn rates(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {

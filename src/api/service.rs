@@ -42,7 +42,7 @@ impl Service {
     /// Of a runtime, and the budgets that it judges by.
     #[must_use]
     pub fn new(runtime: Runtime, budgets: &[Budget], clock: Clock) -> Self {
-        let books = Books::new(runtime.store().clone(), budgets, clock);
+        let books = Books::new(runtime.store().clone(), budgets, clock).priced_by(Arc::clone(runtime.prices()));
         let reads = Arc::new(Semaphore::new(READS_MAX));
         let (gatekeeper, caller) = (Gatekeeper::default(), Caller::local());
         Self { runtime, books, reads, streams: events::room(), intake: None, gatekeeper, caller }

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use crate::domain::event::{Decision, Labels, RunState, THREAD};
 use crate::domain::limits::LimitKind;
 use crate::domain::message::GivenFile;
+use crate::domain::outcome::Outcome;
 use crate::domain::policy::PRIORITY;
 use crate::domain::report::{CostDocument, TokenDocument};
 use crate::domain::run::Given;
@@ -46,6 +47,9 @@ pub struct RunRow {
     pub limit: Option<LimitKind>,
     /// What it cost, with the runs below it that have ended.
     pub cost: CostDocument,
+    /// What it was worth, as far as anybody said.
+    #[serde(default, skip_serializing_if = "Outcome::is_empty")]
+    pub outcome: Outcome,
     /// The most that it can cost.
     pub load_line_usd: Money,
     /// Passages through the gate.
@@ -94,6 +98,7 @@ impl From<&RunSummary> for RunRow {
                 unknown_usd: run.unknown.plus(below.unknown),
                 held_usd: run.held,
             },
+            outcome: run.outcome(),
             load_line_usd: run.load_line,
             steps: run.steps.saturating_add(below.steps),
             model_calls: run.model_calls.saturating_add(below.model_calls),

@@ -1,6 +1,9 @@
 //! What can be typed: the commands, their options and their help.
 
+mod audit;
+mod export;
 mod keys;
+mod outcome;
 mod prices;
 mod replay;
 mod serve;
@@ -10,7 +13,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::AuditArguments;
+pub use export::{ExportArguments, ExportCommand};
 pub use keys::{KeysArguments, KeysCommand};
+pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
 pub use replay::ReplayArguments;
 pub use serve::ServeArguments;
@@ -136,8 +142,20 @@ that one takes the decision and goes on with the run.")]
     Answer(AnswerArguments),
     /// Cancel a run that hasn't ended
     Cancel(CancelArguments),
+    /// Say what a run was worth: units, quality, revenue
+    #[command(after_help = "\
+Examples:
+  plimsoll outcome last --units 1 --quality 0.93 --revenue 12.50
+  plimsoll outcome 01JD0Q --quality 0.4 --source judge --note 'wrong order'
+  plimsoll outcome 01JD0Q --unknown revenue
+
+What is said last stands, and `plimsoll trace RUN` shows all that was said. An agent's own rules can
+say it at each run's end: `[outcome]` in its file.")]
+    Outcome(OutcomeArguments),
     /// Show what was spent, by tenant, feature, agent, model, …
-    #[command(after_help = "Examples:\n  plimsoll cost --by tenant,model --since 30d\n  plimsoll cost --by day --json")]
+    #[command(
+        after_help = "Examples:\n  plimsoll cost --by tenant,model --since 30d\n  plimsoll cost --by feature --since 7d --against previous\n  plimsoll cost --by day --csv > days.csv"
+    )]
     Cost(CostArguments),
     /// Show budgets: caps, what is settled and held, what is left
     Budget(BudgetArguments),
@@ -152,6 +170,11 @@ that one takes the decision and goes on with the run.")]
     /// Make, list, rotate and revoke the keys of the service
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show who changed what is allowed, when and why: keys, frozen prices
+    #[command(
+        after_help = "Examples:\n  plimsoll audit --since 30d\n  plimsoll audit --kind key_made --who ann --json"
+    )]
+    Audit(AuditArguments),
     /// Serve the simulated provider, which speaks a real wire and keeps an invoice
     #[command(
         after_help = "Example:\n  plimsoll sim --listen 127.0.0.1:7701 --scenario faults.toml --invoice invoice.jsonl"
@@ -163,7 +186,7 @@ that one takes the decision and goes on with the run.")]
         /// The kind of file
         kind: SchemaKind,
     },
-    /// Write what the store holds as JSON lines
+    /// Write what the store holds: runs and events as JSON lines, costs as FOCUS
     #[command(subcommand)]
     Export(ExportCommand),
     /// Print a script that completes commands in a shell
@@ -462,12 +485,21 @@ pub struct CostArguments {
     /// Until then, that day included
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// Only what has this value, such as feature=support; may stand several times
+    #[arg(long, value_name = "DIMENSION=VALUE")]
+    pub only: Vec<String>,
+    /// Compare with as many days right before, and show what moved most
+    #[arg(long, value_name = "PERIOD", value_parser = ["previous"])]
+    pub against: Option<String>,
     /// Whose books.
     #[command(flatten)]
     pub books: BooksArguments,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
 }
 
 /// See [`Command::Rates`].
@@ -523,23 +555,6 @@ pub enum SchemaKind {
     Tool,
     /// plimsoll.toml
     Project,
-}
-
-/// See [`Command::Export`].
-#[derive(Debug, Subcommand)]
-pub enum ExportCommand {
-    /// Every event of every run, one JSON line each
-    Events {
-        /// Only of this run
-        #[arg(long, value_name = "RUN")]
-        run: Option<String>,
-        /// Write to this file, which must not exist yet [default: standard output]
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Whose books.
-        #[command(flatten)]
-        books: BooksArguments,
-    },
 }
 
 #[cfg(test)]

@@ -215,6 +215,7 @@ impl From<RuntimeError> for CliError {
             RuntimeError::NoSuchRun { .. } => (code::RUN, Exit::Usage),
             RuntimeError::DamagedLog { .. } => (code::STORE_DAMAGED, Exit::Failed),
             RuntimeError::Answer { .. }
+            | RuntimeError::Outcome { .. }
             | RuntimeError::Driven { .. }
             | RuntimeError::ThreadBusy { .. }
             | RuntimeError::SubAgent { .. } => (code::STATE, Exit::Usage),

@@ -4,6 +4,7 @@
 //! command needs it.
 //! Deliberately absent: decisions. The runtime and the store take them.
 
+mod act;
 mod aged;
 pub mod arguments;
 mod ask;

@@ -195,6 +195,7 @@ impl State {
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_)
             | Event::Ended(_) => None,
         };
         let held = self.held.iter().map(|(_, amount, _)| *amount).sum::<Money>().plus(self.landing);
@@ -273,7 +274,8 @@ impl State {
             | Event::Ended(_)
             | Event::PersonAnswered(_)
             | Event::Parked(_)
-            | Event::PeriodMoved(_) => None,
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => None,
             Event::ChildBegan(began) => Some(self.begin_child(began)),
             Event::ChildEnded(ended) => Some(self.end_child(ended)),
         }

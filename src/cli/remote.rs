@@ -2,7 +2,7 @@
 //! whoever shows them shows the same.
 
 use crate::api::client::{Client, ClientError};
-use crate::api::{ApiError, Books, ErrorBody, code as api};
+use crate::api::{ApiError, Books, ErrorBody, ExportQuery, code as api};
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -159,6 +159,59 @@ pub(crate) fn ask_holder<T, H>(
             }
         }
     })
+}
+
+/// Takes an export page by page, wherever the books are. False where no run was ever made.
+///
+/// # Errors
+/// The store can't be asked, or what `take` says.
+pub(crate) fn export(
+    output: &Output,
+    project: &Project,
+    sim: bool,
+    mut query: ExportQuery,
+    open: &dyn Fn() -> Result<Option<Books>, CliError>,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), CliError>,
+) -> Result<bool, CliError> {
+    let run = query.run.clone().unwrap_or_default();
+    block_on_one(async {
+        loop {
+            // Whoever holds the store may end meanwhile: each page finds its own way.
+            let way = Way::to(project, sim);
+            let page = match way.reach(open).await? {
+                Reached::Here(None) => return Ok(false),
+                Reached::Here(Some(books)) => return all_pages(&books, query, take, project, sim).map(|()| true),
+                Reached::There(holder) => {
+                    let answer = aloud(output, &holder.client, holder.client.export(&query)).await;
+                    way.heard(holder, &run, answer).await?
+                }
+            };
+            let Some(page) = page else { continue };
+            take(&page.text)?;
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(true);
+            }
+        }
+    })
+}
+
+fn all_pages(
+    books: &Books,
+    mut query: ExportQuery,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), CliError>,
+    project: &Project,
+    sim: bool,
+) -> Result<(), CliError> {
+    loop {
+        let run = query.run.as_deref().unwrap_or_default();
+        let page = books.export(&query).map_err(|error| told(project, sim, run, &ErrorBody::from(&error)))?;
+        take(&page.text)?;
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// Says whom it waits for, where that takes a while.

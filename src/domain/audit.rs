@@ -67,6 +67,23 @@ pub enum Change {
     KeyRevoked(KeyRevoked),
 }
 
+impl Change {
+    /// The kinds that there are.
+    pub const KINDS: [&'static str; 5] = ["price_frozen", "price_unfrozen", "key_made", "key_rotated", "key_revoked"];
+
+    /// Its kind, as it is written.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::PriceFrozen(_) => "price_frozen",
+            Self::PriceUnfrozen(_) => "price_unfrozen",
+            Self::KeyMade(_) => "key_made",
+            Self::KeyRotated(_) => "key_rotated",
+            Self::KeyRevoked(_) => "key_revoked",
+        }
+    }
+}
+
 /// See [`Change::PriceFrozen`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceFrozen {
@@ -267,5 +284,9 @@ mod tests {
             r#"{"number":3,"at":1003,"by":"ledger","change":{"kind":"price_frozen","price":"m@d#h","overrun":{"reservation":{"run":"00000000000000000000000007","number":3},"reserved_usd":"0.000005","billed_usd":"0.000009"}}}"#
         );
         assert_eq!(serde_json::from_str::<AuditEntry>(&text).expect("it reads"), entry);
+        assert!(
+            text.contains(&format!(r#""kind":"{}""#, entry.change.kind()))
+                && Change::KINDS.contains(&entry.change.kind())
+        );
     }
 }

@@ -31,11 +31,12 @@ use serde_json::Value;
 use crate::domain::context::Documents;
 use crate::domain::limits::Refusal;
 use crate::domain::message::File;
+use crate::domain::outcome::OutcomeRecorded;
 use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp};
 
 /// The version of the events' form; raised with every field.
-pub const EVENT_VERSION: u16 = 4;
+pub const EVENT_VERSION: u16 = 5;
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,8 +45,20 @@ pub struct Recorded {
     pub seq: u32,
     /// When it was decided.
     pub at: Timestamp,
+    /// Its place among the facts of all runs of its tree, from 0; `None` where that is `seq`, as in a tree of one run, and
+    /// in logs of before there was such a thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u32>,
     /// The fact.
     pub event: Event,
+}
+
+impl Recorded {
+    /// Its place among the facts of all runs of its tree, from 0.
+    #[must_use]
+    pub fn place_in_tree(&self) -> u32 {
+        self.order.unwrap_or(self.seq)
+    }
 }
 
 /// Labels of a run: `tenant`, `feature`, `environment`, `agent`, `owner` and the caller's own.
@@ -137,8 +150,10 @@ pub enum Event {
     ChildEnded(ChildEnded),
     /// A child's attempt met a new period of a budget: the tree's accounts from here on. In the root's log.
     PeriodMoved(PeriodMoved),
-    /// The run has ended. Nothing but settlements and corrections follows.
+    /// The run has ended. Nothing but settlements, corrections and outcomes follows.
     Ended(Ended),
+    /// Somebody said what the run was worth. After its end, and as often as somebody knows better.
+    OutcomeRecorded(Box<OutcomeRecorded>),
 }
 
 /// See [`Event::Created`].
@@ -183,6 +198,9 @@ pub struct Created {
     /// The files that go with the input. Their bytes are kept beside the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,
+    /// What the business counts, by the agent's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// Where a sub-agent's run hangs.

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::caching::CacheMode;
 use crate::domain::limits::{Declared, Limits};
 use crate::domain::message::{CacheTtl, File, Sampling, WebSearch};
+use crate::domain::outcome::OutcomeRules;
 use crate::domain::policy::{DowngradeRules, Priority};
 use crate::ids::{AgentName, ModelName, PlanHash, PolicyName, StageName, ToolName};
 use crate::units::{Millis, Money, Tokens};
@@ -72,6 +73,9 @@ pub struct Plan {
     /// Files that go with every input. Only what they are counts for the hash; their bytes are kept beside the plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,
+    /// Rules that say what a run that finished was worth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeRules>,
 }
 
 impl Plan {

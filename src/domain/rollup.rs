@@ -1,17 +1,23 @@
 //! Cost by UTC day and dimension, as exact sums: what reports read.
 //!
 //! An attempt counts on the day of its *reservation*, as in the accounts, so that the sums equal theirs; a run's end
-//! counts on its own day. A child's attempts count for the child's own agent, under its root's labels, and nowhere else:
+//! counts on its own day. What a run was worth counts there too, whenever it is said, beside what the run cost with all
+//! below it. A child's attempts count for the child's own agent, under its root's labels, and nowhere else:
 //! its `ChildEnded` adds nothing. Custom labels are deliberately no dimensions.
+
+mod fold;
+mod worth;
+
+pub use fold::{Counted, Row, fold};
+pub use worth::{QualitySums, RollupWorth, Worth};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{CacheFacts, Call, CostSource, Created, EndState, Event, Settled};
+use crate::domain::event::{CacheFacts, Created, EndState};
 use crate::domain::pricing::{Fees, Usage};
-use crate::domain::summary::{InFlight, RunSummary};
 use crate::domain::tightness::Tightness;
 use crate::ids::{AgentName, ModelName};
 use crate::units::{Millis, Money, Timestamp, Tokens};
@@ -19,8 +25,6 @@ use crate::units::{Millis, Money, Timestamp, Tokens};
 /// Milliseconds of a UTC day.
 const DAY_MS: u64 = 86_400_000;
 
-/// The events' version from which on it is counted how tight bounds are.
-const BOUNDS_FROM_VERSION: u16 = 4;
 /// The events' version from which on threads are a dimension.
 const THREADS_FROM_VERSION: u16 = 2;
 
@@ -36,10 +40,23 @@ impl Day {
         Self(u32::try_from(at.0 / DAY_MS).unwrap_or(u32::MAX))
     }
 
+    /// The day of a date, such as `2026-11-23`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        format!("{text}T00:00:00Z").parse().ok().map(Self::of)
+    }
+
     /// When it begins.
     #[must_use]
     pub fn start(self) -> Timestamp {
         Timestamp(u64::from(self.0) * DAY_MS)
+    }
+}
+
+impl std::fmt::Display for Day {
+    /// `2026-11-23`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.start().to_string().get(.."2026-11-23".len()).unwrap_or_default())
     }
 }
 
@@ -48,7 +65,7 @@ impl Day {
 pub struct Dimensions {
     /// The agent.
     pub agent: AgentName,
-    /// The model asked; `None` for tools, and for the counts of ended runs.
+    /// The model asked; `None` for tools, and for the counts of ended runs. Of what a run was worth: who replied last.
     pub model: Option<ModelName>,
     /// The label `tenant`.
     pub tenant: Option<Arc<str>>,
@@ -120,6 +137,9 @@ pub struct Rollup {
     /// How tight the bounds of its calls were. The store keeps it behind the row, where there is something to say.
     #[serde(skip)]
     pub tightness: Tightness,
+    /// What runs were worth, and how long it took. The store keeps it behind the row, where there is something to say.
+    #[serde(skip)]
+    pub worth: RollupWorth,
 }
 
 /// What caches did.
@@ -189,109 +209,3 @@ impl RollupMore {
 
 /// One row: its day, its dimensions.
 pub type RollupKey = (Day, Dimensions);
-
-/// Finds or makes a row, and lets it change.
-pub type Row<'a, E> = &'a mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>;
-
-/// What a run's rows are grouped by, and what they count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// The dimensions, without a model.
-    pub dimensions: Dimensions,
-    /// Whether it is counted how tight bounds are: rows of runs that are older don't say it.
-    pub bounds: bool,
-}
-
-impl Counted {
-    /// Those of a run.
-    #[must_use]
-    pub fn of(created: &Created) -> Self {
-        Self { dimensions: Dimensions::of(created), bounds: created.version >= BOUNDS_FROM_VERSION }
-    }
-}
-
-/// Folds one fact into the rows; `before` is the run's summary *without* this fact.
-///
-/// # Errors
-/// Those of `row`.
-pub fn fold<E>(
-    before: &RunSummary,
-    Counted { dimensions, bounds }: &Counted,
-    at: Timestamp,
-    event: &Event,
-    row: Row<'_, E>,
-) -> Result<(), E> {
-    match event {
-        Event::Reserved(reserved) => {
-            let model = if let Call::Model(call) = &reserved.call { Some(call.model.clone()) } else { None };
-            row((Day::of(at), dimensions.with_model(model)), &|rollup| {
-                rollup.calls += u64::from(reserved.attempt == 1);
-                rollup.attempts += 1;
-            })
-        }
-        Event::Settled(settled) => {
-            let Some(attempt) = before.in_flight.get(&settled.reservation.number) else { return Ok(()) };
-            row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
-                rollup.usage = rollup.usage.plus(&settled.usage.unwrap_or_default());
-                rollup.mismatched += u64::from(settled.mismatch.is_some());
-                rollup.caches = rollup.caches.plus(RollupCaches::of_attempt(&settled.cache));
-                if *bounds {
-                    measure(&mut rollup.tightness, attempt, settled);
-                }
-                rollup.settled = rollup.settled.plus(settled.bill);
-                if settled.source == CostSource::Unknown {
-                    rollup.unknown = rollup.unknown.plus(settled.bill);
-                }
-                if attempt.attempt > 1 {
-                    rollup.retry_cost = rollup.retry_cost.plus(settled.bill);
-                }
-                rollup.latency = rollup.latency.plus(settled.latency);
-                rollup.over += 1;
-            })
-        }
-        Event::Voided(voided) => {
-            let Some(attempt) = before.in_flight.get(&voided.reservation.number) else { return Ok(()) };
-            row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
-                rollup.latency = rollup.latency.plus(voided.latency);
-                rollup.over += 1;
-            })
-        }
-        Event::Ended(ended) => row((Day::of(at), dimensions.clone()), &|rollup| {
-            *rollup.ended.entry(ended.state).or_default() += 1;
-        }),
-        Event::Created(_)
-        | Event::Admitted(_)
-        | Event::CallRefused(_)
-        | Event::Downgraded(_)
-        | Event::WaitBegan(_)
-        | Event::WaitEnded(_)
-        | Event::RateWaitBegan(_)
-        | Event::RateWaitEnded(_)
-        | Event::LandingBegan(_)
-        | Event::LandingReleased(_)
-        | Event::CancelRequested(_)
-        | Event::Interrupted(_)
-        | Event::PersonAsked(_)
-        | Event::InFlightResolved(_)
-        | Event::PersonAnswered(_)
-        | Event::Parked(_)
-        | Event::MapBegan(_)
-        | Event::StageEnded(_)
-        | Event::ChildBegan(_)
-        | Event::ChildEnded(_)
-        | Event::PeriodMoved(_) => Ok(()),
-    }
-}
-
-/// Of calls whose usage and bill are known. What a cache answered was no call.
-fn measure(tightness: &mut Tightness, attempt: &InFlight, settled: &Settled) {
-    if settled.cache.hit.is_some() {
-        return;
-    }
-    let (Some(bound), Some(usage), CostSource::Reported) = (attempt.bound, &settled.usage, settled.source) else {
-        return;
-    };
-    tightness.input.record(bound.input.0.into(), usage.input_total().0.into());
-    tightness.output.record(bound.output.into(), usage.output.0.into());
-    tightness.money.record(attempt.amount.pico(), settled.bill.pico());
-}

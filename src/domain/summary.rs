@@ -9,14 +9,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{
-    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome, Parent, PersonAsked, Recorded, Reserved,
-    RunState, Settled, Spent,
+    AskKind, Call, CallRefusal, CostSource, Created, Event, Labels, Outcome as Gave, Parent, PersonAsked, Recorded,
+    Reserved, RunState, Settled, Spent,
 };
 use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::outcome::Outcome;
 use crate::domain::pricing::Usage;
 use crate::domain::retry::ErrorClass;
 use crate::ids::{AgentName, ModelName, PlanHash, RunId};
 use crate::units::{Millis, Money, Timestamp, Tokens};
+
+/// The events' version from which on it is counted what runs were worth.
+const WORTH_FROM_VERSION: u16 = 5;
 
 /// One run. Text is shared, so that a clone is cheap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +88,15 @@ pub struct RunSummary {
     /// The questions to people that are open, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asked: Vec<AskLine>,
+    /// What it was worth, as it was said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Arc<Outcome>>,
+    /// The model that gave its last reply; of runs of before it was kept none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<ModelName>,
+    /// True where what it was worth counts from its end on; a run of before counts once somebody says its outcome.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_worth: bool,
     /// The landing reserve; a child holds none.
     pub landing: Money,
     /// Since when the run has been active, and its last sign of life.
@@ -104,6 +117,9 @@ pub struct InFlight {
     /// What the model's tokens were bounded by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<TokenBound>,
+    /// True where another model than the policy's first is asked, since that one failed or can't be asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fallback: bool,
 }
 
 /// What a model call was admitted with.
@@ -179,6 +195,9 @@ impl RunSummary {
             in_flight: BTreeMap::new(),
             children: Spent::default(),
             asked: Vec::new(),
+            outcome: None,
+            answered_by: None,
+            counts_worth: created.version >= WORTH_FROM_VERSION,
             landing: Money::ZERO,
             active_since: None,
         }
@@ -251,8 +270,21 @@ impl RunSummary {
                 self.ended = Some(at);
                 self.state = ended.state.into();
             }
+            Event::OutcomeRecorded(said) => self.outcome = Some(Arc::new(self.outcome().after(said))),
         }
         self.held = self.in_flight.values().map(|attempt| attempt.amount).sum::<Money>().plus(self.landing);
+    }
+
+    /// What is known of its worth.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// What it and all below it that has ended cost.
+    #[must_use]
+    pub fn whole_cost(&self) -> Money {
+        self.settled.plus(self.children.settled)
     }
 
     /// A run that ended stays as it ended, whatever follows.
@@ -302,22 +334,26 @@ impl RunSummary {
         let first = u32::from(reserved.attempt == 1);
         self.steps += first;
         self.retries += 1 - first;
-        let (model, bound) = if let Call::Model(call) = &reserved.call {
+        let (model, bound, fallback) = if let Call::Model(call) = &reserved.call {
             self.model_calls += first;
             self.attempts += 1;
             let bound = TokenBound { input: call.bound.tokens, output: call.max_output_tokens };
-            (Some(call.model.clone()), Some(bound))
+            let fallback = self.counts_worth && call.instead.is_some() && call.downgraded.is_none();
+            (Some(call.model.clone()), Some(bound), fallback)
         } else {
             self.tool_calls += first;
-            (None, None)
+            (None, None, false)
         };
         self.keep_to_land(reserved.landing);
-        let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at, bound };
+        let attempt = InFlight { amount: reserved.amount, model, attempt: reserved.attempt, at, bound, fallback };
         self.in_flight.insert(reserved.reservation.number, Box::new(attempt));
     }
 
     fn settle(&mut self, settled: &Settled) {
-        self.in_flight.remove(&settled.reservation.number);
+        let attempt = self.in_flight.remove(&settled.reservation.number);
+        if let (Gave::Reply { .. }, true) = (&settled.outcome, self.counts_worth && !self.state.is_ended()) {
+            self.answered_by = attempt.and_then(|attempt| attempt.model);
+        }
         self.settled = self.settled.plus(settled.bill);
         if settled.source == CostSource::Unknown {
             self.unknown = self.unknown.plus(settled.bill);
@@ -364,7 +400,8 @@ fn last_life(at: Timestamp, event: &Event) -> Option<Option<Timestamp>> {
         | Event::StageEnded(_)
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
-        | Event::PeriodMoved(_) => None,
+        | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_) => None,
     }
 }
 
@@ -376,8 +413,8 @@ fn is_nothing(spent: &Spent) -> bool {
 fn is_sign_of_life(event: &Event) -> bool {
     let failure = match event {
         Event::Settled(settled) => match &settled.outcome {
-            Outcome::Failed(failure) => Some(failure),
-            Outcome::Reply { .. } | Outcome::ToolResult { .. } => None,
+            Gave::Failed(failure) => Some(failure),
+            Gave::Reply { .. } | Gave::ToolResult { .. } => None,
         },
         Event::Voided(voided) => Some(&voided.failure),
         Event::LandingReleased(_) => return false,
@@ -402,6 +439,7 @@ fn is_sign_of_life(event: &Event) -> bool {
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
         | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_)
         | Event::Ended(_) => None,
     };
     failure.is_none_or(|failure| failure.class != ErrorClass::Interrupted)

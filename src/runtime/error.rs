@@ -1,6 +1,7 @@
 //! What can go wrong before or beside a run. What goes wrong inside one is in its log.
 
 use crate::domain::budget::MissingLabel;
+use crate::domain::outcome::OutcomeFault;
 use crate::domain::run::AnswerFault;
 use crate::domain::template::TemplateError;
 use crate::ids::{AgentName, RunId};
@@ -49,6 +50,14 @@ pub enum RuntimeError {
     Driven {
         /// The run.
         run: RunId,
+    },
+    /// An outcome isn't taken.
+    #[error("run `{run}`: {fault}")]
+    Outcome {
+        /// The run.
+        run: RunId,
+        /// Why.
+        fault: OutcomeFault,
     },
     /// An answer isn't taken.
     #[error("run `{run}`: {fault}")]

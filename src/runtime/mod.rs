@@ -17,6 +17,7 @@ mod error;
 mod expiry;
 mod files;
 mod known;
+mod outcome;
 mod people;
 mod perform;
 mod progress;
@@ -431,7 +432,7 @@ impl Runtime {
 
     /// The price book in force.
     #[must_use]
-    pub fn prices(&self) -> &PriceBook {
+    pub fn prices(&self) -> &Arc<PriceBook> {
         self.0.gate.book()
     }
 
@@ -509,6 +510,7 @@ impl Runtime {
             thread: None,
             documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
             files: self.0.readers.files(plan, &new.files).map_err(|unread| unread_by(plan, unread))?,
+            unit: plan.unit.clone(),
         };
         Ok((self.0.clock.run_id(), created, agent))
     }

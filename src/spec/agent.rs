@@ -24,6 +24,7 @@ use crate::spec::limits::{declared, overlay};
 use crate::spec::load::{Configuration, Found, FoundAgent, NESTED_MAX, Roster, Shelf};
 use crate::spec::model;
 use crate::spec::names::{self, NAME_FORM, Providers, is_label_value, is_name, unique};
+use crate::spec::outcome;
 use crate::spec::project::Project;
 use crate::spec::prompt::{self, Texts};
 use crate::spec::reader::{At, Node};
@@ -86,6 +87,7 @@ pub(crate) fn resolve(
     let input = json_schema::read(&agent.node, "input", faults);
     let (output, from) = json_schema::read_answer(&agent.node, "output", faults);
     let names = agent.names(input.as_ref());
+    let outcome = outcome::resolve(&agent.node, output.as_ref(), &names, faults);
     let section = agent.node.section("prompt");
     let user = json_schema::default_user_template(input.as_ref());
     let default = Texts { system: "", user: &user };
@@ -123,6 +125,7 @@ pub(crate) fn resolve(
         agents: agents?,
         output_from: from.map(|from| StageName::from(from.value)),
         documents: agent.documents(&names, faults),
+        outcome,
         priority: agent.node.text("priority").and_then(|word| word.value.parse().ok()),
         files: Vec::new(),
     };

@@ -23,6 +23,7 @@ pub mod load;
 pub mod load_line;
 mod model;
 pub(crate) mod names;
+mod outcome;
 mod policy;
 mod price_file;
 pub mod prices;

@@ -12,7 +12,7 @@ use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney};
 use crate::domain::message::File;
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore};
+use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore, RollupWorth};
 use crate::domain::summary::RunSummary;
 use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
@@ -36,6 +36,8 @@ pub(crate) struct Books {
     /// Boxed, since a map in which the newest comes last is half empty.
     runs: BTreeMap<RunId, Box<OpenRun>>,
     touched: BTreeSet<RunId>,
+    /// Of each tree that is written to, the number of its next fact.
+    trees: BTreeMap<RunId, u32>,
     rollups: BTreeMap<RollupKey, Row>,
     changed: Vec<RollupKey>,
     plans: BTreeSet<PlanHash>,
@@ -63,6 +65,8 @@ pub(crate) struct OpenRun {
     money: Option<RunMoney>,
     /// True where it has open reservations.
     pub(crate) holds_money: bool,
+    /// The number behind that of its last stored fact among those of its tree.
+    next_in_tree: u32,
 }
 
 /// How a run stands in the store.
@@ -92,7 +96,8 @@ pub(crate) struct Published {
 impl OpenRun {
     fn new(summary: RunSummary, counted: Counted) -> Self {
         let (summary, pending) = (Arc::new(summary), Vec::new());
-        Self { summary, counted, stored: Stored::Nothing, pending, money: None, holds_money: false }
+        let (money, stored) = (None, Stored::Nothing);
+        Self { summary, counted, stored, pending, money, holds_money: false, next_in_tree: 0 }
     }
 
     /// A run as its log tells it.
@@ -103,7 +108,8 @@ impl OpenRun {
             return Err(read::headless(run));
         };
         let stored = if summary.state.is_ended() { Stored::Ended } else { Stored::Open };
-        Ok(Self { stored, ..Self::new(summary, Counted::of(created)) })
+        let next_in_tree = log.last().map_or(0, |last| last.place_in_tree().saturating_add(1));
+        Ok(Self { stored, next_in_tree, ..Self::new(summary, Counted::of(created)) })
     }
 
     pub(crate) fn summary(&self) -> &RunSummary {
@@ -132,6 +138,7 @@ impl Books {
             reader,
             runs,
             touched: BTreeSet::new(),
+            trees: BTreeMap::new(),
             rollups: BTreeMap::new(),
             changed: Vec::new(),
             plans: BTreeSet::new(),
@@ -176,15 +183,37 @@ impl Books {
         if let Event::Settled(settled) = &event {
             self.answers.keep(at, settled)?;
         }
-        let recorded = Recorded { seq, at, event };
+        let order = Some(self.place_in_tree(run, seq)?).filter(|order| *order != seq);
+        let recorded = Recorded { seq, at, order, event };
         let content =
             serde_json::to_vec(&recorded).map_err(|error| StoreError::unwritable(&keys::event(run, seq), &error))?;
         self.bytes += content.len();
         self.touched.insert(run);
         if let Some(open) = self.runs.get_mut(&run) {
             open.pending.push(content);
+            open.next_in_tree = recorded.place_in_tree().saturating_add(1);
         }
         Ok(recorded)
+    }
+
+    /// The number of a tree's next fact, which is one of this run.
+    fn place_in_tree(&mut self, run: RunId, seq: u32) -> Result<u32, StoreError> {
+        let root = self.root(run);
+        let next = match self.trees.get(&root) {
+            Some(next) => *next,
+            None if run == root && seq == 0 => 0,
+            None => self.next_in_tree(root)?,
+        };
+        self.trees.insert(root, next.saturating_add(1));
+        Ok(next)
+    }
+
+    /// The same of a tree that wasn't written to since the store was opened: what has the last number is its root, or open.
+    fn next_in_tree(&self, root: RunId) -> Result<u32, StoreError> {
+        let open = self.runs.values().filter(|open| open.summary.root() == root).map(|open| open.next_in_tree).max();
+        let log = if self.runs.contains_key(&root) { vec![] } else { read::log(&*self.reader.view()?, root)? };
+        let of_root = log.last().map(|last| last.place_in_tree().saturating_add(1));
+        Ok(open.max(of_root).unwrap_or_default())
     }
 
     /// Takes a plan in, unless it is known to be stored.
@@ -258,7 +287,11 @@ impl Books {
             let Some(open) = self.runs.get_mut(&run) else { continue };
             write_run(&*self.reader, open, &mut batch)?;
             if open.is_closed() {
+                let root = open.summary.root();
                 self.runs.remove(&run);
+                if !self.runs.contains_key(&root) {
+                    self.trees.remove(&root);
+                }
                 published.closed.push(run);
             } else {
                 published.open.push(open.summary.clone());
@@ -327,23 +360,7 @@ impl Books {
             let Some(row) = self.rollups.get_mut(&key) else { continue };
             row.changed = false;
             let place = keys::rollup(key.0, &key.1);
-            let (thread, more) = (key.1.thread.as_deref(), RollupMore::of(&row.rollup));
-            let caches = RollupCaches::of(&row.rollup);
-            let tightness = Some(&row.rollup.tightness).filter(|tightness| **tightness != Tightness::default());
-            // Each part needs those before it; no thread has an empty name.
-            let name = thread.unwrap_or_default();
-            let record = match (thread, more, caches, tightness) {
-                (None, None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup))?,
-                (Some(_), None, None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name))?,
-                (_, Some(more), None, None) => codec::seal_compact(&place, &(&key, &row.rollup, name, more))?,
-                (_, more, Some(_), None) => {
-                    codec::seal_compact(&place, &(&key, &row.rollup, name, more.unwrap_or_default(), caches))?
-                }
-                (_, more, _, Some(tightness)) => {
-                    let of = (&key, &row.rollup, name, more.unwrap_or_default(), caches, tightness);
-                    codec::seal_compact(&place, &of)?
-                }
-            };
+            let record = codec::seal_parts(&place, &parts_of(&key, &row.rollup, &place)?);
             batch.put(place, record);
         }
         // What is let go of is in the batch: if that fails, the store is poisoned.
@@ -376,6 +393,29 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// A row, and what came later behind it. Each part needs those before it; no thread has an empty name.
+fn parts_of(key: &RollupKey, rollup: &Rollup, place: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+    let (thread, more, caches) = (key.1.thread.as_deref(), RollupMore::of(rollup), RollupCaches::of(rollup));
+    let says = [
+        true,
+        thread.is_some(),
+        more.is_some(),
+        caches.is_some(),
+        rollup.tightness != Tightness::default(),
+        rollup.worth != RollupWorth::default(),
+    ];
+    let used = says.iter().rposition(|says| *says).map_or(1, |last| last + 1);
+    let parts: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 6] = [
+        &|| codec::compact(place, &(key, rollup)),
+        &|| codec::compact(place, thread.unwrap_or_default()),
+        &|| codec::compact(place, &more.unwrap_or_default()),
+        &|| codec::compact(place, &caches),
+        &|| codec::compact(place, &rollup.tightness),
+        &|| codec::compact(place, &rollup.worth),
+    ];
+    parts.iter().take(used).map(|part| part()).collect()
 }
 
 fn unknown(run: RunId) -> StoreError {

@@ -44,8 +44,17 @@ pub(crate) fn seal_json<T: Serialize>(key: &[u8], value: &T) -> Result<Vec<u8>, 
 
 /// A record in postcard.
 pub(crate) fn seal_compact<T: Serialize>(key: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
-    let content = postcard::to_stdvec(value).map_err(|error| StoreError::unwritable(key, &error))?;
-    Ok(seal_bytes(key, &content))
+    Ok(seal_bytes(key, &compact(key, value)?))
+}
+
+/// Content in postcard.
+pub(crate) fn compact<T: Serialize + ?Sized>(key: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_stdvec(value).map_err(|error| StoreError::unwritable(key, &error))
+}
+
+/// A record of parts in postcard, one behind the other.
+pub(crate) fn seal_parts(key: &[u8], parts: &[Vec<u8>]) -> Vec<u8> {
+    seal(key, parts.iter().map(Vec::len).sum(), |record| parts.iter().for_each(|part| record.extend_from_slice(part)))
 }
 
 /// The content of a record, once its version and checksum are right.

@@ -24,6 +24,7 @@ pub mod sled;
 mod verify;
 mod writer;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -308,6 +309,20 @@ impl Store {
         read::summaries(&*shared.reader, filter, &|run| live(shared, run))
     }
 
+    /// Every run that a filter lets through, newest first, page by page: for states in which few runs are at once.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn every(&self, mut filter: RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let mut found = Vec::new();
+        loop {
+            let page = self.summaries(&filter)?;
+            let Some(last) = page.last() else { return Ok(found) };
+            filter.before = Some(last.id);
+            found.extend(page);
+        }
+    }
+
     /// A plan by its hash.
     ///
     /// # Errors
@@ -405,24 +420,48 @@ impl Store {
         read::each_audit(&*self.shared()?.reader.view()?, visit)
     }
 
-    /// Writes every event as JSON Lines, run by run in the order of their creation: `run`, `seq`, `at`, `event`. Gives
-    /// the number of lines. Each run is shown as of one commit.
+    /// Calls back with the runs of a filter behind one, oldest first, until told to stop; the filter's limit is none here.
+    /// Gives the last run that was looked at where there may be more behind it: it was told to stop, or looked at
+    /// `looks_max`.
+    ///
+    /// # Errors
+    /// When a record is damaged; or what `visit` says.
+    pub fn each_summary<E: From<StoreError>>(
+        &self,
+        filter: &RunFilter,
+        after: Option<RunId>,
+        looks_max: usize,
+        visit: &mut dyn FnMut(RunSummary) -> Result<ControlFlow<()>, E>,
+    ) -> Result<Option<RunId>, E> {
+        let shared = self.shared()?;
+        let live = |run| live(shared, run);
+        read::each_summary(&*shared.reader, filter, after, looks_max, &live, visit)
+    }
+
+    /// Writes a run's events as JSON Lines, as of one commit: `run`, `seq`, `at`, `event`. Gives the number of lines.
     ///
     /// # Errors
     /// When a record is damaged, or `out` takes no more.
-    pub fn export_events(&self, out: &mut dyn std::io::Write) -> Result<u64, StoreError> {
-        let shared = self.shared()?;
+    pub fn export_events_of(&self, run: RunId, out: &mut dyn std::io::Write) -> Result<u64, StoreError> {
         let broken = |error: std::io::Error| StoreError::Export { why: error.to_string() };
+        let contents = read::contents(&*self.shared()?.reader.view()?, run)?;
+        for content in &contents {
+            // The stored JSON begins with `{`, and is passed on as it was written.
+            write!(out, r#"{{"run":"{run}","#).map_err(broken)?;
+            out.write_all(&content[1..]).map_err(broken)?;
+            out.write_all(b"\n").map_err(broken)?;
+        }
+        Ok(u64::try_from(contents.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Writes every event of every run as JSON Lines, in the order of the runs' creation. Gives the number of lines.
+    ///
+    /// # Errors
+    /// As [`Store::export_events_of`].
+    pub fn export_events(&self, out: &mut dyn std::io::Write) -> Result<u64, StoreError> {
         let mut lines = 0;
-        read::each_run(&*shared.reader, Table::Summary.span(), &mut |run| {
-            let contents = read::contents(&*shared.reader.view()?, run)?;
-            for content in contents {
-                // The stored JSON begins with `{`, and is passed on as it was written.
-                write!(out, r#"{{"run":"{run}","#).map_err(broken)?;
-                out.write_all(&content[1..]).map_err(broken)?;
-                out.write_all(b"\n").map_err(broken)?;
-                lines += 1;
-            }
+        read::each_run(&*self.shared()?.reader, Table::Summary.span(), &mut |run| {
+            lines += self.export_events_of(run, out)?;
             Ok(())
         })?;
         Ok(lines)

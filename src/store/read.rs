@@ -3,6 +3,7 @@
 //! Each question is answered from one view, so that it sees one commit whole; long listings take a view for each page.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -58,6 +59,11 @@ impl RunFilter {
 
     /// The part of the narrowest index that holds all runs of the filter.
     pub(crate) fn span(&self) -> Span {
+        self.span_after(None)
+    }
+
+    /// What of that comes behind a run.
+    fn span_after(&self, after: Option<RunId>) -> Span {
         let any = RunId::from_bits(0);
         let one_state = (self.states.len() == 1).then(|| self.states.first()).flatten();
         let only_open = !self.states.is_empty() && self.states.iter().all(|state| !state.is_ended());
@@ -71,7 +77,9 @@ impl RunFilter {
         };
         let first_at = |at: Timestamp| RunId::from_bits(u128::from(at.0) << 80);
         let until = [self.until.map(first_at), self.before].into_iter().flatten().min();
-        keys::runs_between(&stem, self.since.map_or(any, first_at), until)
+        let since = self.since.map_or(any, first_at);
+        let after = after.map_or(any, |after| RunId::from_bits(after.bits().saturating_add(1)));
+        keys::runs_between(&stem, since.max(after), until)
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -106,6 +114,38 @@ pub(crate) fn summaries(
         }
     }
     Ok(found)
+}
+
+/// Calls back with the runs of a filter behind one, oldest first and whatever the filter's limit, until told to stop. Gives
+/// the last run that was looked at where it was told to stop, or looked at `looks_max`.
+pub(crate) fn each_summary<E: From<StoreError>>(
+    reader: &dyn Reader,
+    filter: &RunFilter,
+    after: Option<RunId>,
+    looks_max: usize,
+    live: &dyn Fn(RunId) -> Option<RunSummary>,
+    visit: &mut dyn FnMut(RunSummary) -> Result<ControlFlow<()>, E>,
+) -> Result<Option<RunId>, E> {
+    let (mut span, mut looks) = (filter.span_after(after), 0);
+    while !span.is_empty() {
+        let page = page_of_runs(reader, &span)?;
+        let Some((last, _)) = page.last() else { break };
+        span = span.after(last, Order::Ascending);
+        for (_, run) in &page {
+            let summary = live(*run).map_or_else(|| indexed(reader, *run), Ok)?;
+            looks += 1;
+            let flow = if filter.admits(&summary) { visit(summary)? } else { ControlFlow::Continue(()) };
+            if flow.is_break() || looks == looks_max {
+                return Ok(Some(*run));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn indexed(reader: &dyn Reader, run: RunId) -> Result<RunSummary, StoreError> {
+    let stored = stored_summary(&*reader.view()?, run)?;
+    stored.ok_or_else(|| StoreError::damaged(format!("run {run} is indexed, but not stored")))
 }
 
 /// A run's summary as it is stored; folded from the log where it isn't written yet, since the run is open.
@@ -199,24 +239,26 @@ pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(Rollup
 
 /// A row, with what came later behind it where it has some: rows of before that end earlier.
 fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
-    let ((mut of, mut rollup), rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
-    if rest.is_empty() {
-        return Ok((of, rollup));
-    }
-    let (thread, rest): (Arc<str>, &[u8]) = codec::middle_compact(key, rest)?;
-    of.1.thread = Some(thread).filter(|thread| !thread.is_empty());
-    if !rest.is_empty() {
-        let (more, rest): (RollupMore, &[u8]) = codec::middle_compact(key, rest)?;
+    let ((mut of, mut rollup), mut rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
+    let thread: Option<Arc<str>> = part(key, &mut rest)?;
+    of.1.thread = thread.filter(|thread| !thread.is_empty());
+    if let Some(more) = part::<RollupMore>(key, &mut rest)? {
         more.add_to(&mut rollup);
-        if !rest.is_empty() {
-            let (caches, rest): (Option<RollupCaches>, &[u8]) = codec::middle_compact(key, rest)?;
-            rollup.caches = caches.unwrap_or_default();
-            if !rest.is_empty() {
-                rollup.tightness = codec::end_compact(key, rest)?;
-            }
-        }
     }
-    Ok((of, rollup))
+    rollup.caches = part::<Option<RollupCaches>>(key, &mut rest)?.flatten().unwrap_or_default();
+    rollup.tightness = part(key, &mut rest)?.unwrap_or_default();
+    rollup.worth = part(key, &mut rest)?.unwrap_or_default();
+    if rest.is_empty() { Ok((of, rollup)) } else { Err(StoreError::damaged(keys::describe(key))) }
+}
+
+/// The next part of a record, where there is one.
+fn part<T: DeserializeOwned>(key: &[u8], rest: &mut &[u8]) -> Result<Option<T>, StoreError> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let (found, behind) = codec::middle_compact(key, rest)?;
+    *rest = behind;
+    Ok(Some(found))
 }
 
 /// The accounts and reservations of every run that is open or holds money.

@@ -38,6 +38,8 @@ struct Audit {
     rollups: BTreeMap<RollupKey, Rollup>,
     /// Ends of children that one log tells of, and the other one not yet.
     ends: BTreeMap<RunId, End>,
+    /// Numbers that facts have in the order of their trees.
+    orders: BTreeMap<RunId, Vec<u32>>,
     kin: Option<Kin>,
     done: Verified,
 }
@@ -62,6 +64,7 @@ pub(crate) fn verify(reader: &dyn Reader, live: &dyn Fn(RunId) -> Option<RunSumm
     let mut audit = Audit::default();
     read::each_run(reader, Table::Summary.span(), &mut |run| audit.run(reader, run, live))?;
     audit.compare_ends()?;
+    audit.compare_orders()?;
     audit.compare_rollups(reader)?;
     audit.compare_accounts(reader)?;
     compare_freezes(reader)?;
@@ -117,6 +120,7 @@ impl Audit {
             self.book(&log, paths);
         }
         self.pair_ends(&folded, &log)?;
+        self.place_in_tree(&folded, &log)?;
         has_files(&*view, run, &log)?;
         orphaned(&*view, &folded, live)?;
         self.done.runs += 1;
@@ -158,7 +162,8 @@ impl Audit {
                 | Event::MapBegan(_)
                 | Event::StageEnded(_)
                 | Event::ChildBegan(_)
-                | Event::PeriodMoved(_) => {}
+                | Event::PeriodMoved(_)
+                | Event::OutcomeRecorded(_) => {}
             }
         }
         Ok(())
@@ -175,6 +180,34 @@ impl Audit {
         if (other.at, &other.ended.state) != (end.at, &end.ended.state) {
             let why = format!("run {child} ended otherwise in its own log than in its parent's");
             return Err(StoreError::damaged(why));
+        }
+        Ok(())
+    }
+
+    /// A run's facts rise in the order of its tree. Where that is their own order, there is nothing to hold against others.
+    fn place_in_tree(&mut self, run: &RunSummary, log: &[Recorded]) -> Result<(), StoreError> {
+        let numbered = log.iter().any(|recorded| recorded.order.is_some());
+        if numbered && !log.is_sorted_by(|a, b| a.place_in_tree() < b.place_in_tree()) {
+            return Err(StoreError::damaged(format!(
+                "the facts of run {} don't rise in the order of its tree",
+                run.id
+            )));
+        }
+        let orders = log.iter().filter_map(|recorded| recorded.order);
+        if numbered {
+            self.orders.entry(run.root()).or_default().extend(orders);
+        }
+        Ok(())
+    }
+
+    /// No two facts of a tree have the same place.
+    fn compare_orders(&mut self) -> Result<(), StoreError> {
+        for (root, orders) in &mut self.orders {
+            orders.sort_unstable();
+            if let Some(twice) = orders.windows(2).find(|pair| pair[0] == pair[1]) {
+                let why = format!("two facts of the tree of run {root} have the place {}", twice[0]);
+                return Err(StoreError::damaged(why));
+            }
         }
         Ok(())
     }
@@ -248,7 +281,8 @@ impl Audit {
                 | Event::MapBegan(_)
                 | Event::StageEnded(_)
                 | Event::ChildBegan(_)
-                | Event::ChildEnded(_) => {}
+                | Event::ChildEnded(_)
+                | Event::OutcomeRecorded(_) => {}
             }
         }
         for reservation in open.into_values() {
@@ -463,6 +497,7 @@ fn budgets(event: &Event) -> Option<&[AccountKey]> {
         | Event::StageEnded(_)
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
+        | Event::OutcomeRecorded(_)
         | Event::Ended(_) => None,
     }
 }

@@ -324,6 +324,17 @@ fn money_is_shown_by_dimension_and_budget() {
     desk.snapshot("cost_empty", &["cost"]);
     desk.run(&["run", "hello", "--input", "Where is order 4711?", "--label", "tenant=acme"]).expect_code(0);
     desk.snapshot("cost", &["cost", "--by", "tenant,model"]);
+    let worth = ["outcome", "last", "--units", "1", "--quality", "0.93", "--revenue", "12.50", "--by", "ann"];
+    desk.snapshot("outcome", &worth);
+    desk.snapshot("outcome_nothing", &["outcome", "last"]);
+    desk.snapshot("cost_worth", &["cost", "--by", "tenant", "--against", "previous"]);
+    let csv = desk.run(&["cost", "--by", "tenant,feature", "--csv"]).stdout;
+    let (head, row) = csv.trim_end().split_once("\r\n").expect("two lines");
+    assert_eq!(head.split(',').count(), row.split(',').count(), "{csv}");
+    assert!(
+        row.contains(",acme,support,0.0001325,0,0,0,3,3,226,") && row.contains(",0.93,1,12.5,12.4998675,"),
+        "{csv}"
+    );
     desk.snapshot("cost_json", &["cost", "--by", "agent", "--json"]);
     desk.snapshot("cost_bad_dimension", &["cost", "--by", "tennant"]);
     desk.snapshot("budget", &["budget"]);

@@ -304,7 +304,8 @@ fn timeline(runs: &[Told]) -> String {
                 | Event::StageEnded(_)
                 | Event::ChildBegan(_)
                 | Event::ChildEnded(_)
-                | Event::PeriodMoved(_)) => format!("{other:?}"),
+                | Event::PeriodMoved(_)
+                | Event::OutcomeRecorded(_)) => format!("{other:?}"),
             };
             lines.push((recorded.at, index, recorded.seq, text));
         }

@@ -28,7 +28,7 @@ async fn every_command_shows_the_same_with_and_without_a_holder() {
     let world = Recipe::agent(AGENT).file("plimsoll.toml", BUDGET).start();
     let first = world.run_with([("tenant".to_owned(), "acme".to_owned())].into()).await.run.id.to_string();
     let second = world.run().await.run.id.to_string();
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 28] = [
         &["trace", &first],
         &["trace", &first[..24], "--json"],
         &["trace", "last"],
@@ -51,6 +51,12 @@ async fn every_command_shows_the_same_with_and_without_a_holder() {
         &["cost", "--by", "tenant,day", "--json"],
         &["budget"],
         &["budget", "all-time", "--json"],
+        &["export", "runs", "--label", "tenant=acme"],
+        &["export", "events"],
+        &["export", "events", "--run", "last"],
+        &["export", "events", "--run", "7ZZZZZ"],
+        &["export", "focus"],
+        &["export", "focus", "--spec", "1.4", "--since", "1h", "--until", "2099-01-01", "--state", "running"],
     ];
     let project = world.folder.path().to_owned();
     let all = || commands.map(|words| Told::of(spawn(&project, words)).to_string());

@@ -254,6 +254,7 @@ fn hoarder(run: RunId) -> Op {
         thread: None,
         documents: None,
         files: vec![],
+        unit: None,
     };
     let reserved = Reserved {
         reservation: ReservationId { run, number: 0 },

@@ -9,3 +9,4 @@ mod kill;
 mod power;
 mod tree;
 mod whole;
+mod worth;

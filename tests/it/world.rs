@@ -227,9 +227,7 @@ impl World {
         let filter = RunFilter { roots: true, ..RunFilter::default() };
         for run in self.runtime.store().summaries(&filter).expect("runs") {
             // A run that a test wrote by hand has no plan.
-            if let Ok(Err(difference)) = self.runtime.replay(run.id)
-                && !difference.untold
-            {
+            if let Ok(Err(difference)) = self.runtime.replay(run.id) {
                 panic!("{difference}\n{}", self.told(run.id).show());
             }
         }

@@ -1,20 +1,27 @@
-//! `export events`: JSON lines, the way out of any store.
+//! `export`: JSON lines and FOCUS, the way out of any store. Written page by page, from this process or from the one that holds
+//! the store.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Context;
-use crate::cli::arguments::BooksArguments;
-use crate::cli::books;
+use crate::api::{ExportQuery, Exported};
+use crate::cli::arguments::{ExportArguments, ExportCommand};
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
-use crate::cli::project::configuration;
+use crate::cli::project::{DerivedLabels, clock, configuration, is_simulated, labels_in, price_book_for, states, when};
+use crate::cli::render::text::count;
+use crate::cli::{books, remote};
 use crate::domain::event::Recorded;
-use crate::ids::RunId;
-use crate::store::{Store, StoreError};
+use crate::domain::report::focus::FocusVersion;
+use crate::ids::{AgentName, RunId};
+use crate::spec::load::Answering;
+use crate::spec::project::Project;
+use crate::store::RunFilter;
 
 /// One event of one run, as `export events` and `run --events` print it.
 #[derive(Serialize)]
@@ -30,31 +37,72 @@ impl<'a> EventLine<'a> {
     }
 }
 
-pub(super) fn events(
-    context: &Context<'_>,
-    run: Option<&str>,
-    out: Option<&Path>,
-    choice: BooksArguments,
-) -> Result<Exit, CliError> {
-    let project = configuration(context.project, choice.sim)?;
-    let Some(store) = books::open(&project, choice.sim)? else {
-        context.output.talk("there is nothing to export yet; `plimsoll run AGENT --input TEXT` makes a run");
-        return Ok(Exit::Finished);
+pub(super) fn export(context: &Context<'_>, command: &ExportCommand) -> Result<Exit, CliError> {
+    let (exported, run, arguments) = match command {
+        ExportCommand::Runs { arguments } => (Exported::Runs, None, arguments),
+        ExportCommand::Events { run, arguments } => (Exported::Events, run.clone(), arguments),
+        ExportCommand::Focus { spec, arguments } => {
+            (Exported::Focus(spec.parse::<FocusVersion>().unwrap_or_default()), None, arguments)
+        }
     };
-    let run = run.map(|text| books::find(&store, &project, choice.sim, text)).transpose()?.map(|run| run.id);
-    let Some(path) = out else { return to_stdout(&store, run) };
+    let project = configuration(context.project, arguments.books.sim)?;
+    let query = ExportQuery { exported, filter: filter(arguments)?, run, after: None };
+    match &arguments.out {
+        None => to_stdout(context, &project, arguments, query),
+        Some(path) => to_file(context, &project, arguments, query, path),
+    }
+}
+
+fn filter(arguments: &ExportArguments) -> Result<RunFilter, CliError> {
+    let now = clock().now();
+    let point = |option: &str, text: &Option<String>| text.as_ref().map(|text| when(option, text, now)).transpose();
+    Ok(RunFilter {
+        agent: arguments.agent.as_deref().map(AgentName::from),
+        states: states(&arguments.state)?,
+        labels: labels_in(&arguments.label, None, DerivedLabels::Allowed)?,
+        since: point("--since", &arguments.since)?,
+        until: point("--until", &arguments.until)?,
+        ..RunFilter::default()
+    })
+}
+
+fn to_file(
+    context: &Context<'_>,
+    project: &Project,
+    arguments: &ExportArguments,
+    query: ExportQuery,
+    path: &Path,
+) -> Result<Exit, CliError> {
+    let exported = query.exported;
     let created = File::create_new(path).map_err(|error| Problem::file("write", path, &error));
     let mut file = BufWriter::new(created?);
-    let lines = write(&store, run, &mut file)?;
-    let file = file.into_inner().map_err(|error| Problem::file("write", path, error.error()))?;
-    file.sync_all().map_err(|error| Problem::file("write", path, &error))?;
-    context.output.talk(&format!("{} written to {}", crate::cli::render::text::count(lines, "event"), path.display()));
+    let written = write(context, project, arguments, query, &mut file).and_then(|lines| {
+        let file = file.into_inner().map_err(|error| Problem::file("write", path, error.error()))?;
+        file.sync_all().map_err(|error| Problem::file("write", path, &error))?;
+        Ok(lines)
+    });
+    // Half of it would look like all of it.
+    let Some(lines) = written.inspect_err(|_| std::fs::remove_file(path).unwrap_or_default())? else {
+        return Ok(Exit::Finished);
+    };
+    let what = match exported {
+        Exported::Runs => count(lines, "run"),
+        Exported::Events => count(lines, "event"),
+        Exported::Focus(_) => count(lines.saturating_sub(1), "row"),
+    };
+    context.output.talk(&format!("{what} written to {}", path.display()));
     Ok(Exit::Finished)
 }
 
-fn to_stdout(store: &Store, run: Option<RunId>) -> Result<Exit, CliError> {
+fn to_stdout(
+    context: &Context<'_>,
+    project: &Project,
+    arguments: &ExportArguments,
+    query: ExportQuery,
+) -> Result<Exit, CliError> {
     let mut stdout = Patient { inner: BufWriter::new(std::io::stdout().lock()), hung_up: false };
-    match write(store, run, &mut stdout).and_then(|_| stdout.flush().map_err(broken)) {
+    let written = write(context, project, arguments, query, &mut stdout);
+    match written.and_then(|_| stdout.flush().map_err(broken)) {
         Err(_) if stdout.hung_up => Ok(Exit::Finished),
         Err(error) => Err(error),
         Ok(()) => Ok(Exit::Finished),
@@ -90,19 +138,37 @@ fn broken(error: std::io::Error) -> CliError {
     Problem::new(code::OUTPUT, format!("the export broke off: {error}")).into()
 }
 
-fn write(store: &Store, run: Option<RunId>, out: &mut dyn Write) -> Result<u64, CliError> {
-    let Some(run) = run else {
-        return store.export_events(out).map_err(|error| {
-            if let StoreError::Export { why } = &error {
-                return Problem::new(code::OUTPUT, format!("the export broke off: {why}")).into();
-            }
-            error.into()
-        });
+/// Writes all pages; gives the number of lines, or nothing where no run was ever made.
+fn write(
+    context: &Context<'_>,
+    project: &Project,
+    arguments: &ExportArguments,
+    query: ExportQuery,
+    out: &mut dyn Write,
+) -> Result<Option<u64>, CliError> {
+    let sim = arguments.books.sim;
+    let simulated = is_simulated(project, sim);
+    let answering = if simulated { Answering::Simulated } else { Answering::Configured };
+    let prices = match query.exported {
+        Exported::Focus(_) => Some(Arc::new(price_book_for(project, answering)?)),
+        Exported::Runs | Exported::Events => None,
     };
-    let log = store.events(run)?;
-    for recorded in &log {
-        serde_json::to_writer(&mut *out, &EventLine::new(run, recorded)).map_err(|error| broken(error.into()))?;
-        out.write_all(b"\n").map_err(broken)?;
+    let open = || {
+        let found = books::open_books(project, sim)?;
+        let prices = prices.clone();
+        Ok(found.map(|books| prices.into_iter().fold(books, |books, prices| books.priced_by(prices))))
+    };
+    if simulated && matches!(query.exported, Exported::Focus(_)) {
+        context.output.talk("these are the simulated provider's costs: no money was spent");
     }
-    Ok(u64::try_from(log.len()).unwrap_or(u64::MAX))
+    let (mut lines, exported) = (0, query.exported);
+    let any = remote::export(context.output, project, sim, query, &open, &mut |text| {
+        lines += text.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
+        out.write_all(text).map_err(broken)
+    })?;
+    if !any {
+        out.write_all(exported.head().as_bytes()).map_err(broken)?;
+        context.output.talk("there is nothing to export yet; `plimsoll run AGENT --input TEXT` makes a run");
+    }
+    Ok(any.then_some(lines))
 }

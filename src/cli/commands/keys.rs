@@ -1,19 +1,16 @@
 //! `keys`: who may ask the service for what.
 
-use std::collections::BTreeMap;
-
 use super::Context;
-use crate::api::client::{Client, ClientError};
-use crate::api::{ApiError, ErrorBody, KeyChange, KeyPage, KeyRequest, KeyRow, NewKey, Service};
-use crate::cli::arguments::{BooksArguments, KeysArguments, KeysCommand};
+use crate::api::client::Client;
+use crate::api::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey, Service};
+use crate::cli::act::act;
+use crate::cli::arguments::{KeysArguments, KeysCommand};
 use crate::cli::ask::who;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{DerivedLabels, configuration, labels};
-use crate::cli::remote::{self, Reached, Way};
+use crate::cli::project::{DerivedLabels, labels};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
-use crate::cli::session::{Session, SimChoice, block_on};
 
 pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit, CliError> {
     match command {
@@ -23,26 +20,26 @@ pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit,
             let request = KeyRequest { name, scopes, labels, by: by(common) };
             let here = async |service: &Service| service.make_key(&request).await;
             let there = async |client: &Client| client.make_key(&request).await;
-            let made = ask(context, common.books, here, there)?;
+            let made = act(context, common.books, here, there)?;
             tell_new(context, &made, common.json, "is shown this once: keep it where nobody else reads")
         }
         KeysCommand::List { books, json } => {
             let here = async |service: &Service| service.keys().await;
             let there = async |client: &Client| client.keys().await;
-            list(context, &ask(context, *books, here, there)?, *json)
+            list(context, &act(context, *books, here, there)?, *json)
         }
         KeysCommand::Rotate { key, reason, common } => {
             let request = change(common, reason);
             let here = async |service: &Service| service.rotate_key(key, &request).await;
             let there = async |client: &Client| client.rotate_key(key, &request).await;
-            let rotated = ask(context, common.books, here, there)?;
+            let rotated = act(context, common.books, here, there)?;
             tell_new(context, &rotated, common.json, "counts from now on; the old text doesn't any more")
         }
         KeysCommand::Revoke { key, reason, common } => {
             let request = change(common, reason);
             let here = async |service: &Service| service.revoke_key(key, &request).await;
             let there = async |client: &Client| client.revoke_key(key, &request).await;
-            let row = ask(context, common.books, here, there)?;
+            let row = act(context, common.books, here, there)?;
             if common.json {
                 context.output.json(&row)?;
             } else {
@@ -60,35 +57,6 @@ fn by(common: &KeysArguments) -> String {
 
 fn change(common: &KeysArguments, reason: &str) -> KeyChange {
     KeyChange { by: by(common), reason: reason.to_owned() }
-}
-
-/// Asks the store here, or the process that holds it, which heeds a change at once.
-fn ask<T>(
-    context: &Context<'_>,
-    books: BooksArguments,
-    here: impl AsyncFn(&Service) -> Result<T, ApiError>,
-    there: impl AsyncFn(&Client) -> Result<T, ClientError>,
-) -> Result<T, CliError> {
-    let project = configuration(context.project, books.sim)?;
-    let choice = SimChoice { sim: books.sim, ..SimChoice::default() };
-    let way = Way::to(&project, books.sim);
-    block_on(async {
-        loop {
-            match way.reach(|| Session::open(&project, BTreeMap::new(), &choice)).await? {
-                Reached::Here(session) => {
-                    let answer = here(&session.service()).await;
-                    session.close().await;
-                    return answer.map_err(|error| remote::plain(&ErrorBody::from(&error)));
-                }
-                Reached::There(holder) => {
-                    let answer = there(&holder.client).await;
-                    if let Some(answer) = way.heard(holder, "", answer).await? {
-                        return Ok(answer);
-                    }
-                }
-            }
-        }
-    })
 }
 
 /// The text goes to stdout, so that a script can keep it.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod approve;
+mod audit;
 mod budget;
 mod cancel;
 mod check;
@@ -11,6 +12,7 @@ mod each;
 mod export;
 mod init;
 mod keys;
+mod outcome;
 mod prices;
 mod rates;
 mod replay;
@@ -24,7 +26,7 @@ mod trace;
 
 use std::path::Path;
 
-use crate::cli::arguments::{Arguments, Command, ExportCommand};
+use crate::cli::arguments::{Arguments, Command};
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
@@ -52,17 +54,17 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Approve(approve) => approve::approve(&context, approve),
         Command::Answer(answer) => approve::answer(&context, answer),
         Command::Cancel(cancel) => cancel::cancel(&context, cancel),
+        Command::Outcome(outcome) => outcome::outcome(&context, outcome),
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
         Command::Rates(rates) => rates::rates(&context, rates),
         Command::Prices(prices) => prices::prices(&context, prices),
         Command::Serve(serve) => serve::serve(&context, serve),
         Command::Keys(keys) => keys::keys(&context, keys),
+        Command::Audit(audit) => audit::audit(&context, audit),
         Command::Sim(sim) => sim::sim(&context, sim),
         Command::Schema { kind } => schema::schema(&context, *kind),
-        Command::Export(ExportCommand::Events { run, out, books }) => {
-            export::events(&context, run.as_deref(), out.as_deref(), *books)
-        }
+        Command::Export(what) => export::export(&context, what),
         Command::Completions { shell } => completions::completions(&context, *shell),
     }
 }

@@ -46,6 +46,13 @@ pub fn percent(basis_points: u64) -> String {
     format!("{}.{}%", basis_points / 100, basis_points % 100 / 10)
 }
 
+/// A share that may be negative: `-12.3%`.
+#[must_use]
+pub fn signed_percent(basis_points: i64) -> String {
+    let sign = if basis_points < 0 { "-" } else { "" };
+    format!("{sign}{}", percent(basis_points.unsigned_abs()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

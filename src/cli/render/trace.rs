@@ -151,6 +151,7 @@ fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
             vec![answered(*ask, decision, by, reason.as_deref())]
         }
         TimelineEntry::Parked { until, .. } => vec![format!("waits for people, holding nothing, until {until}")],
+        TimelineEntry::Outcome { said, .. } => vec![crate::cli::render::outcome::line(said)],
         TimelineEntry::PersonDecided { rerun, by, .. } => {
             let what = if *rerun { "make the call again" } else { "leave the call" };
             vec![format!("{} decided: {what}", one_line(by, 64))]

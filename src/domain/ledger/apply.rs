@@ -47,7 +47,8 @@ impl Ledger {
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
-            | Event::ChildEnded(_) => {}
+            | Event::ChildEnded(_)
+            | Event::OutcomeRecorded(_) => {}
         }
     }
 
@@ -93,7 +94,8 @@ impl Ledger {
             | Event::MapBegan(_)
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
-            | Event::ChildEnded(_) => {}
+            | Event::ChildEnded(_)
+            | Event::OutcomeRecorded(_) => {}
         }
         if matches!(event, Event::Interrupted(_) | Event::Ended(_) | Event::Parked(_)) {
             self.stop_waiting(run);

@@ -453,6 +453,7 @@ fn frees_money(event: &Event) -> bool {
         | Event::StageEnded(_)
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
-        | Event::PeriodMoved(_) => false,
+        | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_) => false,
     }
 }

@@ -23,6 +23,14 @@ pub struct Served<'a> {
     pub during: Option<During>,
 }
 
+impl<'a> Served<'a> {
+    /// The service tier, where it isn't the ordinary one.
+    #[must_use]
+    pub fn other_tier(&self) -> Option<&'a str> {
+        self.tier.filter(|tier| !ORDINARY_TIERS.contains(tier) && *tier != ECHOED_TIER)
+    }
+}
+
 impl PriceRow {
     /// The exact cost of a billed call, served without factors; see [`PriceRow::cost_as`].
     ///
@@ -53,7 +61,7 @@ impl PriceRow {
         usage.classes().into_iter().map(|(class, count)| self.class_cost(class, count, rates.of(class))).sum()
     }
 
-    fn multiplied_rates(&self, rates: Rates, factors: Factors) -> Result<Rates, PricingError> {
+    pub(super) fn multiplied_rates(&self, rates: Rates, factors: Factors) -> Result<Rates, PricingError> {
         factors.each().try_fold(rates, |rates, factor| {
             let multiplied = self.multipliers.get(&factor).and_then(|basis_points| rates.times(*basis_points));
             multiplied.ok_or_else(|| self.no_factor(factor))
@@ -61,7 +69,7 @@ impl PriceRow {
     }
 
     /// What was charged; several where the call met hours with different rates.
-    fn tiers(&self, served: Served<'_>) -> Result<Vec<&TierPrice>, PricingError> {
+    pub(super) fn tiers(&self, served: Served<'_>) -> Result<Vec<&TierPrice>, PricingError> {
         match served.tier {
             None => Ok(self.ordinary(served.during)),
             Some(tier) if ORDINARY_TIERS.contains(&tier) => Ok(self.ordinary(served.during)),
@@ -92,7 +100,7 @@ impl PriceRow {
     }
 
     /// The rates of a request with this much input. Over the threshold all of it is at the long rates.
-    fn rates<'a>(&self, tier: &'a TierPrice, input: Tokens) -> Result<&'a Rates, PricingError> {
+    pub(super) fn rates<'a>(&self, tier: &'a TierPrice, input: Tokens) -> Result<&'a Rates, PricingError> {
         match (&tier.long, &self.price.long) {
             (Some(long), _) if input > long.above => Ok(&long.rates),
             (None, Some(usual)) if input > usual.above => {

@@ -12,6 +12,7 @@ mod cost;
 mod diff;
 mod factor;
 mod hours;
+mod itemised;
 mod usage;
 mod worst_case;
 
@@ -33,6 +34,7 @@ pub use cost::Served;
 pub use diff::{Change, Kind, Term, changes, factor_text};
 pub use factor::{Factor, Factors};
 pub use hours::{During, Hours, HoursError, OffPeak};
+pub use itemised::{Itemised, Line, Meter};
 pub use usage::{Class, Fee, Fees, Mismatch, Tally, Unbelievable, Usage, believed};
 pub use worst_case::{CacheWrites, CallBound, ServiceTier, Terms};
 

@@ -1,5 +1,9 @@
 //! Cost by dimension: rollups, grouped. Rows add up to the total, and the total to the accounts, exactly.
 
+mod sums;
+
+pub use sums::{CostSums, QualityLine, UnitSums, WorthSums};
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -7,11 +11,9 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::document::TokenDocument;
-use crate::domain::event::EndState;
 use crate::domain::pricing::Usage;
 use crate::domain::rollup::{Day, Dimensions, Rollup, RollupKey};
-use crate::units::{Millis, Money};
+use crate::units::{Money, MoneyDelta};
 
 /// What cost can be grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,10 +88,13 @@ impl Dimension {
             Self::Model => dimensions.model.as_ref().map(ToString::to_string),
             Self::PromptVersion => Some(dimensions.prompt_version.to_string()),
             Self::Thread => text(&dimensions.thread),
-            Self::Day => Some(day.start().to_string().chars().take("2026-11-23".len()).collect()),
+            Self::Day => Some(day.to_string()),
         }
     }
 }
+
+/// The most changes that a table names.
+pub const MOVERS_MAX: usize = 10;
 
 /// Cost by dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +105,12 @@ pub struct CostTable {
     pub rows: Vec<CostRow>,
     /// All rows together.
     pub total: CostSums,
+    /// The period before, where it is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<CostPeriod>,
+    /// What moved most since then, the largest change first; at most [`MOVERS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub movers: Vec<Mover>,
 }
 
 /// One row.
@@ -111,6 +122,9 @@ pub struct CostRow {
     /// The sums.
     #[serde(flatten)]
     pub sums: CostSums,
+    /// What it cost in the period before, where the table is compared with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_usd: Option<Money>,
 }
 
 /// The values of a row's dimensions, in the table's order.
@@ -155,92 +169,114 @@ impl<'de> Deserialize<'de> for Values {
     }
 }
 
-/// Sums of a row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CostSums {
-    /// Settled, unknown money included.
-    pub settled_usd: Money,
-    /// The part of it that nobody knows better than by its reservation.
-    pub unknown_usd: Money,
-    /// The part of it that later attempts of a step cost: retries and fallbacks.
-    pub retries_usd: Money,
-    /// Steps.
-    pub calls: u64,
-    /// Attempts, retries and fallbacks included.
-    pub attempts: u64,
-    /// Tokens of the attempts that reported them.
-    pub tokens: TokenDocument,
-    /// The average time of an attempt that is over; null where none is.
-    pub latency_ms: Option<Millis>,
-    /// Runs that ended, by state.
-    pub ended: BTreeMap<EndState, u64>,
-    /// Attempts whose reported usage contradicts itself; their money is a part of `unknown_usd`.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub mismatched: u64,
-    /// Steps that were answered by what was kept, at no cost.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub cache_hits: u64,
-    /// What the answers that were given again had cost.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub avoided_usd: Money,
-    /// What input that providers' caches held would have cost more, fresh. What writing it cost is in `settled_usd`.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub cache_saved_usd: Money,
+/// A period, in whole UTC days, and what it came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CostPeriod {
+    /// Its first day.
+    pub since: String,
+    /// Its last day.
+    pub until: String,
+    /// All of it.
+    pub total: CostSums,
+}
+
+/// What moved most from one period to the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mover {
+    /// The values of the table's dimensions.
+    #[serde(flatten)]
+    pub values: Values,
+    /// What it cost in the period before.
+    pub before_usd: Money,
+    /// What it costs now.
+    pub now_usd: Money,
+    /// By how much more, or less.
+    pub change_usd: MoneyDelta,
+}
+
+/// The first and the last day of a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days {
+    /// The first.
+    pub from: Day,
+    /// The last.
+    pub to: Day,
+}
+
+impl Days {
+    /// As many days, right before.
+    #[must_use]
+    pub fn before(self) -> Self {
+        let length = self.to.0.saturating_sub(self.from.0);
+        let to = self.from.0.saturating_sub(1);
+        Self { from: Day(to.saturating_sub(length)), to: Day(to) }
+    }
 }
 
 impl CostTable {
     /// Groups rollups. Dimensions that are named twice count once.
     #[must_use]
     pub fn of(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> Self {
-        let mut dimensions: Vec<Dimension> = Vec::new();
-        by.iter().for_each(|dimension| {
-            if !dimensions.contains(dimension) {
-                dimensions.push(*dimension);
-            }
-        });
-        let mut groups: BTreeMap<Values, Rollup> = BTreeMap::new();
+        let (dimensions, groups) = grouped(by, rollups);
         let mut total = Rollup::default();
-        for ((day, of), rollup) in rollups {
-            let values = dimensions.iter().map(|dimension| (*dimension, dimension.value(*day, of))).collect();
-            add(groups.entry(Values(values)).or_default(), rollup);
-            add(&mut total, rollup);
-        }
-        let mut rows: Vec<CostRow> =
-            groups.into_iter().map(|(values, sums)| CostRow { values, sums: CostSums::of(&sums) }).collect();
-        if dimensions.first() != Some(&Dimension::Day) {
+        rollups.iter().for_each(|(_, rollup)| add(&mut total, rollup));
+        let rows = groups
+            .into_iter()
+            .map(|(values, sums)| CostRow { values, sums: CostSums::of(&sums), before_usd: None })
+            .collect();
+        let mut table = Self { by: dimensions, rows, total: CostSums::of(&total), before: None, movers: Vec::new() };
+        if table.by.first() != Some(&Dimension::Day) {
             // Stable: rows of one cost stay in the order of their values.
-            rows.sort_by_key(|row| std::cmp::Reverse(row.sums.settled_usd));
+            table.rows.sort_by_key(|row| std::cmp::Reverse(row.sums.settled_usd));
         }
-        Self { by: dimensions, rows, total: CostSums::of(&total) }
+        table
+    }
+
+    /// The same beside the rollups of a period before. What cost something in one of the two has a row.
+    #[must_use]
+    pub fn against(mut self, days: Days, before: &[(RollupKey, Rollup)]) -> Self {
+        let (_, mut groups) = grouped(&self.by, before);
+        for row in &mut self.rows {
+            row.before_usd = Some(groups.remove(&row.values).map_or(Money::ZERO, |sums| sums.settled));
+        }
+        let gone = groups.into_iter().map(|(values, sums)| CostRow {
+            values,
+            sums: CostSums::default(),
+            before_usd: Some(sums.settled),
+        });
+        self.rows.extend(gone);
+        self.movers = self.rows.iter().filter_map(Mover::of).collect();
+        self.movers.sort_by_key(|mover| std::cmp::Reverse(mover.change_usd.pico().unsigned_abs()));
+        self.movers.truncate(MOVERS_MAX);
+        let total = Self::of(&[], before).total;
+        self.before = Some(CostPeriod { since: days.from.to_string(), until: days.to.to_string(), total });
+        self
     }
 }
 
-impl CostSums {
-    fn of(rollup: &Rollup) -> Self {
-        Self {
-            settled_usd: rollup.settled,
-            unknown_usd: rollup.unknown,
-            retries_usd: rollup.retry_cost,
-            calls: rollup.calls,
-            attempts: rollup.attempts,
-            tokens: TokenDocument::from(&rollup.usage),
-            latency_ms: rollup.latency.0.checked_div(rollup.over).map(Millis),
-            ended: rollup.ended.clone(),
-            mismatched: rollup.mismatched,
-            cache_hits: rollup.caches.hits,
-            avoided_usd: rollup.caches.avoided,
-            cache_saved_usd: rollup.caches.saved,
-        }
+impl Mover {
+    /// What a row changed by; `None` where it didn't.
+    fn of(row: &CostRow) -> Option<Self> {
+        let (before_usd, now_usd) = (row.before_usd?, row.sums.settled_usd);
+        let change_usd = now_usd.minus(before_usd);
+        (change_usd != MoneyDelta::ZERO).then(|| Self { values: row.values.clone(), before_usd, now_usd, change_usd })
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-fn is_nothing(amount: &Money) -> bool {
-    amount.is_zero()
+/// The dimensions, each once, and the sums of each tuple of their values.
+fn grouped(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> (Vec<Dimension>, BTreeMap<Values, Rollup>) {
+    let mut dimensions: Vec<Dimension> = Vec::new();
+    for dimension in by {
+        if !dimensions.contains(dimension) {
+            dimensions.push(*dimension);
+        }
+    }
+    let mut groups: BTreeMap<Values, Rollup> = BTreeMap::new();
+    for ((day, of), rollup) in rollups {
+        let values = dimensions.iter().map(|dimension| (*dimension, dimension.value(*day, of))).collect();
+        add(groups.entry(Values(values)).or_default(), rollup);
+    }
+    (dimensions, groups)
 }
 
 fn add(sum: &mut Rollup, other: &Rollup) {
@@ -255,6 +291,7 @@ fn add(sum: &mut Rollup, other: &Rollup) {
     sum.over += other.over;
     sum.mismatched += other.mismatched;
     sum.caches = sum.caches.plus(other.caches);
+    sum.worth.add(&other.worth);
     for (state, count) in &other.ended {
         *sum.ended.entry(*state).or_default() += count;
     }
@@ -265,6 +302,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::event::EndState;
+    use crate::units::Millis;
 
     fn rollup(day: u32, tenant: Option<&str>, model: Option<&str>, settled: u64) -> (RollupKey, Rollup) {
         let dimensions = Dimensions {

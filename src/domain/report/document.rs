@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::ask::AskDocument;
 use crate::domain::event::{RunState, Spent};
 use crate::domain::limits::LimitKind;
+use crate::domain::outcome::Outcome;
 use crate::domain::pricing::Usage;
 use crate::domain::run::{Run, Tree};
 use crate::ids::{AgentName, RunId};
@@ -26,6 +27,9 @@ pub struct RunDocument {
     pub output: Option<Value>,
     /// What it cost.
     pub cost: CostDocument,
+    /// What it was worth, as far as anybody said.
+    #[serde(default, skip_serializing_if = "Outcome::is_empty")]
+    pub outcome: Outcome,
     /// The most that it can cost.
     pub load_line_usd: Money,
     /// Passages through the gate.
@@ -156,6 +160,7 @@ impl RunDocument {
             limit: refusal.map(|refusal| refusal.limit),
             output: ended.and_then(|ended| ended.output.clone()),
             cost: CostDocument { settled_usd: spent.settled, unknown_usd: spent.unknown, held_usd: held.plus(landing) },
+            outcome: run.outcome.clone(),
             load_line_usd: load_line,
             steps: spent.steps,
             model_calls: spent.model_calls,

@@ -37,17 +37,7 @@ pub(crate) fn plan() -> Arc<Plan> {
         declared: BTreeMap::from([(LimitKind::Cost, declared.clone())]),
         ..Limits::default()
     };
-    let tool = ToolPlan {
-        name: ToolName::from("lookup_order"),
-        description: "Looks up an order".into(),
-        input: json!({"type": "object"}),
-        timeout: Millis::from_secs(5),
-        output_bytes: 16_384,
-        idempotent: true,
-        price: Money::ZERO,
-        kind: ToolKind::Builtin(Builtin::Now),
-        approval: Approval::Never,
-    };
+    let tool = tool();
     Arc::new(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from("support"),
@@ -100,7 +90,22 @@ pub(crate) fn plan() -> Arc<Plan> {
         documents: None,
         priority: None,
         files: vec![],
+        outcome: None,
     })
+}
+
+fn tool() -> ToolPlan {
+    ToolPlan {
+        name: ToolName::from("lookup_order"),
+        description: "Looks up an order".into(),
+        input: json!({"type": "object"}),
+        timeout: Millis::from_secs(5),
+        output_bytes: 16_384,
+        idempotent: true,
+        price: Money::ZERO,
+        kind: ToolKind::Builtin(Builtin::Now),
+        approval: Approval::Never,
+    }
 }
 
 /// Writes a log, one fact a time.
@@ -133,6 +138,7 @@ impl Log {
                 thread: None,
                 documents: None,
                 files: vec![],
+                unit: None,
             }),
         );
         log
@@ -142,7 +148,7 @@ impl Log {
     pub(crate) fn push(&mut self, after: u64, event: Event) {
         self.now = self.now.after(Millis(after));
         let seq = u32::try_from(self.recorded.len()).expect("a short log");
-        self.recorded.push(Recorded { seq, at: self.now, event });
+        self.recorded.push(Recorded { seq, at: self.now, order: None, event });
     }
 
     fn reservation(&mut self) -> ReservationId {

@@ -1,4 +1,4 @@
-//! Folds for people: a run's document, its trace, cost by dimension, budgets.
+//! Folds for people: a run's document, its trace, cost by dimension, budgets, the audit log.
 //!
 //! Invariants: amounts are exact sums of the attempts that they are made of, so that a trace's lines add up to its
 //! run, runs to a report's rows, and rows to its total. Amounts serialise as decimal strings of USD. What is written as
@@ -6,11 +6,13 @@
 //! Deliberately absent: rendering, widths and colours (the faces do that), and every decision: nothing reads these.
 
 mod ask;
+mod audit;
 mod budget;
 mod cost;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod focus;
 mod growth;
 mod rate;
 mod standing;
@@ -26,8 +28,12 @@ use crate::domain::run::Run;
 use crate::ids::RunId;
 
 pub use ask::AskDocument;
+pub use audit::{AuditFilter, AuditLine, AuditPage, AuditTable};
 pub use budget::{BudgetRow, BudgetTable};
-pub use cost::{CostRow, CostSums, CostTable, Dimension, Values};
+pub use cost::{
+    CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, MOVERS_MAX, Mover, QualityLine, UnitSums, Values,
+    WorthSums,
+};
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use growth::Growth;
 pub use rate::{BreakerRow, BreakerState, ProviderRateRow, RateRow, RateTable};

@@ -94,7 +94,8 @@ impl Peaks {
             | Event::StageEnded(_)
             | Event::ChildBegan(_)
             | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => {}
         }
     }
 

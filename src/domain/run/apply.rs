@@ -26,6 +26,7 @@ impl Run {
             | Event::Downgraded(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_) => {}
+            Event::OutcomeRecorded(said) => self.outcome = self.outcome.after(said),
             Event::ChildBegan(began) => self.begin_child(began),
             Event::ChildEnded(ended) => self.end_child(ended),
             Event::MapBegan(began) => {
@@ -414,6 +415,7 @@ fn is_told_by_recovery(event: &Event) -> bool {
         | Event::ChildBegan(_)
         | Event::ChildEnded(_)
         | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_)
         | Event::Ended(_) => false,
     }
 }

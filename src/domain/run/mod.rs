@@ -30,6 +30,7 @@ use crate::domain::context::Documents;
 use crate::domain::event::{Created, Ended, Labels, Landing, Parent, Place, Purpose, RunState, Spent, StepKey};
 use crate::domain::limits::{AtLimit, Refusal};
 use crate::domain::message::{Assistant, Message, Sent};
+use crate::domain::outcome::Outcome;
 use crate::domain::plan::{Plan, StageKind};
 use crate::domain::pricing::Usage;
 use crate::domain::retry::Failure;
@@ -98,6 +99,8 @@ pub struct Run {
     pub cancelled: Option<String>,
     /// How it ended.
     pub ended: Option<Ended>,
+    /// What it was worth, as far as anybody said.
+    pub outcome: Outcome,
     /// What the landing call said.
     landed: Option<Assistant>,
     /// Tries of the landing call that gave no reply.
@@ -171,6 +174,7 @@ impl Run {
             latest_model: None,
             cancelled: None,
             ended: None,
+            outcome: Outcome::default(),
             landed: None,
             landing_tries: Vec::new(),
             asks: Vec::new(),

@@ -46,6 +46,7 @@ impl Conductor {
             thread: None,
             documents,
             files: vec![],
+            unit: plan.unit.clone(),
         };
         let child = self.shared.clock.run_id();
         self.agents.insert(child, agent);

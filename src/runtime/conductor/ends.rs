@@ -1,12 +1,14 @@
 //! How a drive is over: an end, a landing that begins, a wait for a person, a clean stop.
 
 use super::{Conductor, Flow, InFlight};
-use crate::domain::event::{Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, Reserved, RunState};
+use crate::domain::event::{
+    EndState, Ended, Event, Interrupted, LandingBegan, LandingReleased, Parked, Reserved, RunState,
+};
 use crate::domain::limits::Refusal;
 use crate::failpoint;
 use crate::gate::{Effort, Passage, Submitted};
 use crate::ids::RunId;
-use crate::runtime::{RuntimeError, settle};
+use crate::runtime::{RuntimeError, outcome, settle};
 use crate::store::NoticeCommitted;
 use crate::units::Millis;
 
@@ -15,7 +17,14 @@ const STOP_DRAIN: Millis = Millis::from_secs(12);
 
 impl Conductor {
     pub(super) async fn end(&mut self, ended: Ended) -> Result<Flow, RuntimeError> {
+        let output = ended.output.clone().filter(|_| ended.state == EndState::Finished);
         self.note_root(Event::Ended(ended));
+        let rules = self.root().plan.outcome.as_ref();
+        let outcome =
+            rules.zip(output.as_ref()).and_then(|(rules, output)| outcome::derived(self.root(), rules, output));
+        if let Some(outcome) = outcome {
+            self.note_root(outcome);
+        }
         failpoint::reach("run.end");
         self.submit(vec![]).await?;
         Ok(Flow::Leave)

@@ -311,17 +311,20 @@ impl Player<'_> {
         })
     }
 
-    /// Whether a landing call is one that can be made: it fits, its rates didn't say no, and where no
-    /// reserve is kept for it nobody shares its budgets.
+    /// Whether a landing call is one that can be made: it fits, its rates didn't say no, and its reserve pays for it, or
+    /// nobody shares its budgets.
     pub(super) fn lands_now(&mut self, look: &Look, intent: &ModelIntent) -> bool {
         if self.landing_refused {
             return false;
         }
-        let (root, is_kept) = (self.log.root, self.tree.root().landing.is_some());
+        let root = self.log.root;
+        let Some(kept) = self.tree.root().landing.as_ref().map(|landing| landing.amount) else { return false };
         let way = Way { effort: Effort::default(), closed: Closed::new() };
         match self.prepared(root, intent, &way, look.now, true) {
             Ok(Prepared::Ready(draft)) => {
-                is_kept && self.own.judge(&draft.reserved, None, |key| self.declared(key)).is_ok()
+                // What it needs beyond its reserve a shared budget may not have had.
+                let is_paid = draft.reserved.amount <= kept || !self.shares_budgets();
+                is_paid && self.own.judge(&draft.reserved, None, |key| self.declared(key)).is_ok()
             }
             Ok(Prepared::Refused(_) | Prepared::GiveUp(_) | Prepared::Later(_)) | Err(_) => false,
         }

@@ -23,7 +23,7 @@ pub struct Difference {
     pub log: String,
     /// What is decided now.
     pub now: String,
-    /// True where it is no proof: several runs of the tree wrote at the same time, in more orders than were tried.
+    /// True where it is no proof: several runs wrote to the tree, and its log doesn't say in which order.
     pub untold: bool,
 }
 
@@ -62,7 +62,7 @@ impl Difference {
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.untold {
-            f.write_str("can't be told: several runs wrote at the same time, in more orders than are tried; of one, ")?;
+            f.write_str("can't be told: ")?;
         }
         match self.event {
             Some(event) => write!(f, "event {event} of run {}: the log says {}; now: {}", self.run, self.log, self.now),

@@ -2,8 +2,8 @@
 
 use super::calls::{No, is_of_shared};
 use super::difference::{Difference, kind};
-use super::look::{Look, same, same_refusal};
-use super::{Agent, Player};
+use super::look::{Look, is_of_time, same, same_refusal};
+use super::{Agent, Player, WRITE_TIME_MAX};
 use crate::domain::event::{
     Admitted, Call, CallRefusal, CallRefused, ChildBegan, ChildEnded, Created, Downgraded, EVENT_VERSION, EndState,
     Ended, Event, LandingBegan, Parent, Purpose, Recorded, Reserved, RunState, StageEnd, StageEnded, StepKey,
@@ -30,6 +30,7 @@ impl Player<'_> {
             || (!self.is_fresh && self.takes_before(run, event))
             || self.takes_at(self.earliest, run, event)
             || self.takes_queued(run, event)
+            || (is_stop_by_time(event) && self.takes_at(self.at.after(WRITE_TIME_MAX), run, event))
     }
 
     fn takes_at(&mut self, now: Timestamp, run: RunId, event: &Event) -> bool {
@@ -41,7 +42,7 @@ impl Player<'_> {
         taken
     }
 
-    pub(super) fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
+    fn takes_before(&mut self, run: RunId, event: &Event) -> bool {
         let mut look = std::mem::take(&mut self.look);
         let taken = self.takes(&mut look, run, event);
         self.look = look;
@@ -56,7 +57,7 @@ impl Player<'_> {
     }
 
     /// The end of a run below is told to its parent at once.
-    pub(super) fn stands_together(&self, run: RunId, event: &Event) -> bool {
+    fn stands_together(&self, run: RunId, event: &Event) -> bool {
         let parent = self.tree.run(run).and_then(|run| run.parent.as_ref());
         let (Event::Ended(_), Some(parent)) = (event, parent) else { return true };
         let told = self.head(parent.run).map(|recorded| &recorded.event);
@@ -135,7 +136,8 @@ impl Player<'_> {
             | Event::PersonAnswered(_)
             | Event::MapBegan(_)
             | Event::ChildEnded(_)
-            | Event::PeriodMoved(_) => false,
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => false,
         }
     }
 
@@ -218,6 +220,8 @@ impl Player<'_> {
         if let (_, Intent::Child(child)) = look.intents.remove(index) {
             self.input = child.input;
         }
+        // Where sub-agents begin, whatever else was wanted is asked for anew, and numbered behind them.
+        look.intents.retain(|(_, intent)| matches!(intent, Intent::Child(_)));
         true
     }
 
@@ -245,6 +249,8 @@ impl Player<'_> {
             thread: None,
             documents: created.documents.clone(),
             files: vec![],
+            // A log of before there was such a thing doesn't say it.
+            unit: plan.unit.clone().filter(|_| created.unit.is_some()),
         };
         self.agents.insert(run, Arc::<Agent>::clone(&agent));
         now == *created
@@ -327,10 +333,7 @@ impl Player<'_> {
     }
 
     /// What is decided in place of a recorded fact.
-    pub(super) fn difference(&mut self, run: RunId, recorded: &Recorded, now: Option<String>) -> Box<Difference> {
-        if let Some(now) = now {
-            return Difference::of_event(run, recorded, now);
-        }
+    pub(super) fn difference(&mut self, run: RunId, recorded: &Recorded) -> Box<Difference> {
         let look = Look::at(&self.tree, self.at, self.checks);
         if let Some(now) = self.nearest(&look, run, &recorded.event) {
             return Difference::of_field(run, recorded, &now);
@@ -365,6 +368,14 @@ impl Player<'_> {
             _ => None,
         })
     }
+}
+
+/// A limit of time counts from a decision, and the log has its write, which is a little later.
+fn is_stop_by_time(event: &Event) -> bool {
+    let of_time = |refusal: Option<&Refusal>| refusal.is_some_and(|refusal| is_of_time(refusal.limit));
+    matches!(event, Event::LandingBegan(began) if is_of_time(began.refusal.limit))
+        || matches!(event, Event::StageEnded(ended) if of_time(ended.refusal.as_ref()))
+        || matches!(event, Event::Ended(ended) if of_time(ended.refusal.as_ref()))
 }
 
 /// Gives a new step its recorded number, if that is one that it may have behind so many that wait.

@@ -56,6 +56,12 @@ impl TreeLog {
         created(self.logs.get(&self.root)?)
     }
 
+    /// True where the logs say in which order the runs of the tree wrote: those of before there was such a number don't.
+    pub(super) fn is_ordered(&self) -> bool {
+        let mut below = self.logs.iter().filter(|(run, _)| **run != self.root).flat_map(|(_, log)| log);
+        below.all(|recorded| recorded.order.is_some())
+    }
+
     /// What was said before, ready to be sent.
     pub(super) fn history(&self) -> Vec<Sent> {
         self.earlier.iter().cloned().map(Sent::from).collect()

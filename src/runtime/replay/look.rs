@@ -83,12 +83,18 @@ fn tell_times(recorded: Option<&Refusal>, now: Option<&mut Refusal>) {
 
 /// What a limit of time observed is a reading of the clock.
 fn tell_time(recorded: &Refusal, now: &mut Refusal) {
-    if recorded.limit == now.limit && matches!(now.limit, LimitKind::WallTime | LimitKind::Deadline) {
+    if recorded.limit == now.limit && is_of_time(now.limit) {
         now.observed.clone_from(&recorded.observed);
     }
 }
 
-/// Whether a time limit is one that was decided at `now`, or shortly before: it only falls as time goes by.
+/// True for a limit whose no is a reading of the clock.
+pub(super) const fn is_of_time(limit: LimitKind) -> bool {
+    matches!(limit, LimitKind::WallTime | LimitKind::Deadline | LimitKind::Expires)
+}
+
+/// Whether a time limit is one that was decided at `now`, shortly before, or in the time that `passed` since the write
+/// before: it only falls as time goes by.
 pub(super) fn same_time_limit(recorded: Millis, now: Millis, passed: Millis) -> bool {
-    recorded <= now && now.left_after(recorded) <= passed.plus(super::WRITE_TIME_MAX)
+    recorded.left_after(now) <= passed && now.left_after(recorded) <= passed.plus(super::WRITE_TIME_MAX)
 }

@@ -1,13 +1,13 @@
 //! Judges a tree again from its logs: each recorded decision is what the core decides at that place (promise 11).
 //!
-//! The logs of a tree are folded together, in the order of their times. Before each fact that is a decision, the core is
+//! The logs of a tree are folded together, in the order in which they were written. Before each fact that is a decision, the core is
 //! asked what it decides in the state so far; the gate's first half prepares each model call anew; each bill is priced
 //! anew from its usage, at its pinned version. What came from outside is taken from the log: what providers, tools and
 //! people said, when, which ids runs have, what shared budgets and rates allowed, and which documents were found.
 //!
 //! Clock readings too: the log has the time of each write, and a decision was taken shortly before it. So what follows from
 //! the clock alone (a call's time limit, the active time that a refusal names) is held against the time between the write
-//! before and its own. Where several runs of a tree wrote in the same millisecond, their order is one that fits.
+//! before and its own.
 //!
 //! Deliberately absent: calls, writes, and a second copy of any decision.
 
@@ -23,7 +23,7 @@ pub use difference::Difference;
 pub use log::TreeLog;
 pub use what_if::{Change, Figures, Instead, Line, Stop, Verdict, WhatIf, WhatIfError, what_if};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -44,10 +44,6 @@ use look::Look;
 
 /// The longest that a write is taken to come after its decision.
 const WRITE_TIME_MAX: Millis = Millis::from_secs(10);
-/// Places to go back to, at most: the newest.
-const CROSSROADS_MAX: usize = 64;
-/// Orders that are tried.
-const TRIES_MAX: u32 = 1_000;
 
 /// How much was decided the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,42 +78,16 @@ pub fn desk(project: &Project, book: PriceBook, simulated: bool) -> Appraiser {
 /// # Errors
 /// The first decision that is another now.
 pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> {
+    if !log.is_ordered() {
+        let why = "several runs wrote to it, and its log is older than the numbers that say in which order";
+        return Err(Box::new(Difference { untold: true, ..*Difference::of_log(log.root, why) }));
+    }
     let checks = Checks::default();
     let mut player = Player::new(log, desk, &checks)?;
-    let mut crossroads: VecDeque<Crossroads<'_>> = VecDeque::new();
-    let (mut tries, mut furthest): (u32, Option<(u64, Box<Difference>)>) = (0, None);
-    let (mut skip, mut all_tried) = (0, true);
-    loop {
-        let heads = player.heads();
-        let Some(head) = heads.first() else { return Ok(player.same) };
-        player.reach(head.1.at);
-        let before = (heads.len() > 1).then(|| player.clone());
-        match player.step(&heads, skip) {
-            Ok(taken) => {
-                if let Some(player) = before {
-                    crossroads.push_back(Crossroads { player, skip: taken + 1 });
-                    if crossroads.len() > CROSSROADS_MAX {
-                        crossroads.pop_front();
-                        all_tried = false;
-                    }
-                }
-                skip = 0;
-            }
-            Err(difference) => {
-                let reached = player.same.events;
-                if furthest.as_ref().is_none_or(|(events, _)| *events < reached) {
-                    furthest = Some((reached, difference));
-                }
-                tries += 1;
-                // Several runs wrote at the same time: perhaps another went first.
-                let Some(back) = crossroads.pop_back().filter(|_| tries <= TRIES_MAX) else {
-                    let difference = furthest.map_or_else(|| no_order(log.root), |(_, difference)| difference);
-                    return Err(Box::new(Difference { untold: !all_tried || tries > TRIES_MAX, ..*difference }));
-                };
-                (player, skip) = (back.player, back.skip);
-            }
-        }
+    while let Some((run, recorded)) = player.next() {
+        player.step(run, recorded)?;
     }
+    Ok(player.same)
 }
 
 impl Runtime {
@@ -138,19 +108,7 @@ impl Runtime {
     }
 }
 
-/// A place at which another run of the tree could have gone first.
-struct Crossroads<'a> {
-    player: Player<'a>,
-    /// The ways that were tried.
-    skip: usize,
-}
-
-fn no_order(root: RunId) -> Box<Difference> {
-    Difference::of_log(root, "its logs fit in no order")
-}
-
 /// A tree while it is judged again.
-#[derive(Clone)]
 struct Player<'a> {
     log: &'a TreeLog,
     desk: Appraiser,
@@ -182,8 +140,6 @@ struct Player<'a> {
     earliest: Timestamp,
     /// True where what was written last only let a decision through that was taken before it.
     waited: bool,
-    /// Whose fact comes next: those of a child's beginning and end stand together.
-    next: Option<RunId>,
     /// The input of the child that begins.
     input: Value,
     same: Same,
@@ -224,7 +180,6 @@ impl<'a> Player<'a> {
             at: first.at,
             earliest: first.at,
             waited: false,
-            next: None,
             input: Value::Null,
             same: Same { runs: 1, events: 1, ..Same::default() },
         };
@@ -255,60 +210,27 @@ impl<'a> Player<'a> {
         self.log.logs.get(&run)?.get(*self.places.get(&run)?)
     }
 
-    /// The next events of all runs that were written first; of what stands together the one that comes next. A wait for
-    /// rates matters to its own run only, so that it may come before what others wrote at the same time.
-    fn heads(&mut self) -> Vec<(RunId, &'a Recorded)> {
-        if let Some(next) = self.next.take().and_then(|run| Some((run, self.head(run)?))) {
-            return vec![next];
-        }
-        let heads = || self.places.keys().filter_map(|run| Some((*run, self.head(*run)?)));
-        let at = heads().map(|(_, recorded)| recorded.at).min();
-        let first: Vec<_> = heads().filter(|(_, recorded)| Some(recorded.at) == at).collect();
-        match first.iter().find(|(_, recorded)| is_rate_wait(&recorded.event)) {
-            Some(wait) => vec![*wait],
-            None => first,
-        }
+    /// The next fact of the tree, and whose it is.
+    fn next(&self) -> Option<(RunId, &'a Recorded)> {
+        let heads = self.places.keys().filter_map(|run| Some((*run, self.head(*run)?)));
+        heads.min_by_key(|(_, recorded)| recorded.place_in_tree())
     }
 
-    /// Folds one of the next events, after `skip` others that could be: a decision that is taken now, else what came from
-    /// outside.
-    fn step(&mut self, heads: &[(RunId, &'a Recorded)], skip: usize) -> Result<usize, Box<Difference>> {
-        let (outside, decisions): (Vec<_>, Vec<_>) =
-            heads.iter().copied().partition(|(_, recorded)| is_from_outside(&recorded.event));
-        let mut differs = None;
-        // What is left of the last look stands together in its write.
-        for (way, (run, recorded)) in decisions.iter().enumerate().skip(skip).filter(|_| heads.len() > 1) {
-            let stands = self.is_next(*run, recorded) && self.stands_together(*run, &recorded.event);
-            if stands && self.is_fresh && self.takes_before(*run, &recorded.event) {
-                self.same.decisions += 1;
-                self.fold(*run, recorded);
-                return Ok(way);
-            }
+    /// Folds one fact: a decision that is taken now, or what came from outside.
+    fn step(&mut self, run: RunId, recorded: &'a Recorded) -> Result<(), Box<Difference>> {
+        self.reach(recorded.at);
+        if !self.is_next(run, recorded) {
+            return Err(Difference::of_event(run, recorded, "an event before it is missing".into()));
         }
-        let (looked, skip) = (decisions.len(), skip.saturating_sub(decisions.len()));
-        for (way, (run, recorded)) in decisions.into_iter().chain(outside).enumerate().skip(skip) {
-            if !self.is_next(run, recorded) {
-                return Err(Difference::of_event(run, recorded, "an event before it is missing".into()));
-            }
-            let is_decision = !is_from_outside(&recorded.event);
-            let judged = if is_decision {
-                Ok(self.is_decided(run, recorded))
-            } else {
-                self.check_outside(run, recorded).map(|()| true)
-            };
-            match judged {
-                Ok(true) => {
-                    self.same.decisions += u64::from(is_decision);
-                    self.fold(run, recorded);
-                    return Ok(looked + way);
-                }
-                // It waits for the end that it tells of.
-                Ok(false) if matches!(recorded.event, Event::ChildEnded(_)) && heads.len() > 1 => {}
-                Ok(false) => drop(differs.get_or_insert((run, recorded, None))),
-                Err(now) => drop(differs.get_or_insert((run, recorded, Some(now)))),
-            }
+        if is_from_outside(&recorded.event) {
+            self.check_outside(run, recorded).map_err(|now| Difference::of_event(run, recorded, now))?;
+        } else if self.is_decided(run, recorded) {
+            self.same.decisions += 1;
+        } else {
+            return Err(self.difference(run, recorded));
         }
-        Err(differs.map_or_else(|| no_order(self.log.root), |(run, recorded, now)| self.difference(run, recorded, now)))
+        self.fold(run, recorded);
+        Ok(())
     }
 
     /// True where no event of its log is missing before it.
@@ -351,9 +273,11 @@ impl<'a> Player<'a> {
         match event {
             Event::Reserved(reserved) => drop(self.open.insert(reserved.reservation, reserved)),
             Event::Settled(settled) => {
-                self.open.remove(&settled.reservation);
+                let made = self.open.remove(&settled.reservation);
                 self.same.bills += 1;
-                self.is_fresh = false;
+                // A free builtin that took no time may have run at once: the look goes on behind it.
+                let is_tool = made.is_some_and(|made| matches!(made.call, Call::Tool { .. }) && made.amount.is_zero());
+                self.is_fresh &= is_tool && settled.latency == Millis::ZERO;
             }
             Event::Voided(voided) => {
                 self.open.remove(&voided.reservation);
@@ -362,10 +286,7 @@ impl<'a> Player<'a> {
             Event::ChildBegan(began) => {
                 self.places.insert(began.child, 0);
                 self.same.runs += 1;
-                self.next = Some(began.child);
             }
-            Event::Created(_) => self.next = Some(run),
-            Event::Ended(_) => self.next = self.tree.run(run).and_then(|run| Some(run.parent.as_ref()?.run)),
             Event::ChildEnded(ended) => {
                 self.agents.remove(&ended.child);
                 self.talks.retain(|(of, _), _| *of != ended.child);
@@ -393,7 +314,8 @@ impl<'a> Player<'a> {
                 self.is_fresh = false;
             }
             Event::PersonAnswered(_) | Event::InFlightResolved(_) | Event::CancelRequested(_) => self.is_fresh = false,
-            Event::Admitted(_)
+            Event::Created(_)
+            | Event::Admitted(_)
             | Event::CallRefused(_)
             | Event::Downgraded(_)
             | Event::WaitBegan(_)
@@ -402,13 +324,11 @@ impl<'a> Player<'a> {
             | Event::LandingReleased(_)
             | Event::PersonAsked(_)
             | Event::MapBegan(_)
-            | Event::PeriodMoved(_) => {}
+            | Event::Ended(_)
+            | Event::PeriodMoved(_)
+            | Event::OutcomeRecorded(_) => {}
         }
     }
-}
-
-fn is_rate_wait(event: &Event) -> bool {
-    matches!(event, Event::RateWaitBegan(_) | Event::RateWaitEnded(_))
 }
 
 /// True for what isn't decided by the core but told to it.
@@ -423,7 +343,8 @@ fn is_from_outside(event: &Event) -> bool {
         | Event::CancelRequested(_)
         | Event::Interrupted(_)
         | Event::InFlightResolved(_)
-        | Event::PeriodMoved(_) => true,
+        | Event::PeriodMoved(_)
+        | Event::OutcomeRecorded(_) => true,
         Event::PersonAnswered(answered) => !outside::is_too_late(answered),
         Event::Created(_)
         | Event::Admitted(_)

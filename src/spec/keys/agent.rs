@@ -51,6 +51,11 @@ pub(crate) static AGENT: Section = Section {
             Kind::JsonSchema,
             "JSON Schema of the answer, without it plain text; `from` names the stage that gives it",
         ),
+        optional(
+            "outcome",
+            Kind::Table(&OUTCOME),
+            "Rules that say what a run that finished was worth, from its output",
+        ),
         optional("limits", Kind::Table(&AGENT_LIMITS), "Limits of one run"),
         optional("retry", Kind::Table(&RETRY), "How one step is tried again"),
         optional("context", Kind::Table(&CONTEXT), "The token budget of one request"),
@@ -158,6 +163,23 @@ pub(crate) static PROMPT: Section = Section {
         optional("system_file", Kind::Text, "File of the system text, relative to the project or to this file"),
         optional("user", Kind::Text, "The user text; by default the input"),
         optional("user_file", Kind::Text, "File of the user text, relative to the project or to this file"),
+    ],
+};
+
+static OUTCOME: Section = Section {
+    doc: "What a run that finished was worth: expressions over `output`, `input` and `labels`; one that gives `none` says nothing",
+    fields: &[
+        optional(
+            "units",
+            Kind::Text,
+            "How many units: true (1), false (0) or a whole number, such as `output.resolved`",
+        ),
+        optional("quality", Kind::Text, "How good, from 0 to 1, such as `output.confidence`; its source is `metric`"),
+        optional(
+            "revenue",
+            Kind::Text,
+            "What it brought in, in USD, such as `'0.99' if output.resolved else '0'`; never negative",
+        ),
     ],
 };
 

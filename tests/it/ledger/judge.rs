@@ -316,6 +316,7 @@ impl Judge {
             }
             Event::WaitEnded(_) => drop(self.waits.remove(&run)),
             Event::WaitBegan(_)
+            | Event::OutcomeRecorded(_)
             | Event::RateWaitBegan(_)
             | Event::RateWaitEnded(_)
             | Event::Downgraded(_)

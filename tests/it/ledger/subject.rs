@@ -59,7 +59,7 @@ impl Honest {
             }
             let log = self.logs.entry(*run).or_default();
             let seq = u32::try_from(log.len()).expect("a test's log is short");
-            log.push(Recorded { seq, at: now, event: event.clone() });
+            log.push(Recorded { seq, at: now, order: None, event: event.clone() });
         }
         for (key, account) in self.ledger.accounts() {
             assert_eq!(self.accounts.get(key), Some(account), "what changed on {key} was not said to be dirty");

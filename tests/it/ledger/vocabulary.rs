@@ -78,6 +78,7 @@ pub(super) fn created(birth: Birth) -> Event {
         thread: None,
         documents: None,
         files: vec![],
+        unit: None,
     })
 }
 

@@ -100,6 +100,7 @@ pub(super) fn created(plan: &Plan) -> Created {
         thread: None,
         documents: None,
         files: vec![],
+        unit: None,
     }
 }
 
@@ -208,5 +209,6 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
         documents: None,
         priority: None,
         files: vec![],
+        outcome: None,
     }
 }

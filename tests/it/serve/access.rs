@@ -81,6 +81,22 @@ async fn two_tenants_know_nothing_of_each_other() {
         let page = told(served.with(key, Method::GET, &format!("/v1/runs{filter}"), None).await, StatusCode::OK).await;
         assert_eq!(page["runs"].as_array().map(Vec::len), Some(count), "{page}");
     }
+    // What a run was worth is said by who sees it.
+    let path = format!("/v1/runs/{id}/outcome");
+    let worth = json!({"units": 1, "quality": 0.93, "revenue_usd": "12.50"});
+    let done = served.with(&other, Method::POST, &path, Some(&worth)).await;
+    assert_eq!(done.status(), StatusCode::NOT_FOUND);
+    let done = told(served.with(&acme, Method::POST, &path, Some(&worth)).await, StatusCode::OK).await;
+    let expected = json!({"units": 1, "quality": {"score": "0.93", "source": "human"}, "revenue_usd": "12.5"});
+    assert_eq!(done["outcome"], expected, "{done}");
+    for bad in [json!({}), json!({"quality": 2}), json!({"quality": true}), json!({"revenue_usd": -1})] {
+        let done = served.with(&acme, Method::POST, &path, Some(&bad)).await;
+        assert_eq!(done.status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let costs = "/v1/costs?by=tenant&against=previous&only=tenant=acme";
+    let costs = told(served.with(&acme, Method::GET, costs, None).await, StatusCode::OK).await;
+    assert_eq!(costs["total"]["worth"]["revenue_usd"], "12.5", "{costs}");
+    assert_eq!(costs["movers"][0]["tenant"], "acme", "{costs}");
     // It sees what it costs, and no more.
     let costs = |page: Value| page["total"]["settled_usd"].as_str().expect("an amount").to_owned();
     let own = costs(told(served.with(&acme, Method::GET, "/v1/costs", None).await, StatusCode::OK).await);
@@ -141,6 +157,20 @@ async fn a_key_lets_do_what_its_scopes_say_until_it_is_revoked() {
         !listed.to_string().contains(&renewed[20..]) && listed["keys"].as_array().map(Vec::len) == Some(2),
         "{listed}"
     );
+    // Who changed what is a list, for those who may see everything.
+    let audit = async |filter: &str| {
+        let path = format!("/v1/audit?{filter}");
+        told(served.with(&admin, Method::GET, &path, None).await, StatusCode::OK).await
+    };
+    let page = audit("limit=2").await;
+    let kinds: Vec<_> = page["entries"].as_array().expect("a list").iter().map(|entry| &entry["kind"]).collect();
+    assert_eq!(kinds, ["key_revoked", "key_rotated"], "newest first");
+    assert_eq!((&page["entries"][0]["by"], &page["entries"][0]["reason"]), (&json!("ann"), &json!("lost")));
+    let rest = audit(&format!("before={}", page["next"])).await;
+    assert_eq!(rest["entries"].as_array().map(Vec::len), Some(2), "{rest}");
+    assert_eq!(audit("kind=key_made&who=ann").await["entries"], json!([]), "nobody was named");
+    let (_, bound) = served.make(Some(&admin), &tenant("acme", &["read"])).await;
+    assert_eq!(served.seen(&bound, "/v1/audit").await, StatusCode::FORBIDDEN);
     served.close().await;
     // What the log keeps is not enough to ask with.
     let mut log = String::new();

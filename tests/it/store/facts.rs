@@ -11,6 +11,7 @@ use plimsoll::domain::event::{
 };
 use plimsoll::domain::ledger::{LedgerPolicy, Op};
 use plimsoll::domain::message::{Assistant, File, Media, Pots, StopReason};
+use plimsoll::domain::outcome::{OutcomeBy, OutcomeRecorded, Part, Quality, QualitySource, Score};
 use plimsoll::domain::pricing::{Factors, Fee, Fees, Mismatch, Usage};
 use plimsoll::domain::retry::{ErrorClass, Failure};
 use plimsoll::ids::{ReservationId, RunId};
@@ -95,6 +96,7 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         thread: None,
         documents: None,
         files: vec![File::new("a.png", Media::Png, "iVBORw0KGgo=", Tokens(85)).expect("a file")],
+        unit: Some("resolved_case".to_owned()),
     })
 }
 
@@ -207,6 +209,16 @@ pub(super) fn released(run: RunId) -> Event {
 pub(super) fn ended() -> Event {
     let output = Some(serde_json::json!({"reply": "It arrives tomorrow."}));
     Event::Ended(Ended { state: EndState::Finished, refusal: None, output, error: None })
+}
+
+/// What a run was worth; quality in ten-thousandths, revenue in micro-dollars.
+pub(super) fn worth(units: Option<u64>, quality: Option<u64>, revenue: Option<u64>, unknown: &[Part]) -> Event {
+    let score = quality.and_then(Score::from_ten_thousandths);
+    let quality = score.map(|score| Quality { score, source: QualitySource::Judge });
+    let outcome = plimsoll::domain::outcome::Outcome { units, quality, revenue_usd: revenue.map(Money::from_micro) };
+    let by = OutcomeBy::Person("ann".to_owned());
+    let note = Some("looked at it".to_owned());
+    Event::OutcomeRecorded(Box::new(OutcomeRecorded { outcome, unknown: unknown.to_vec(), by, note }))
 }
 
 pub(super) fn op(run: RunId, events: Vec<Event>) -> Op {

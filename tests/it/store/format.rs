@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use plimsoll::domain::event::{Event, Outcome};
 use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::domain::message::{Form, Opaque, StopReason};
+use plimsoll::domain::outcome::Part;
 use plimsoll::domain::pricing::{Factor, Factors};
 use plimsoll::ids::RunId;
 use plimsoll::store::engine::{Batch, Engine, Order, Span};
@@ -183,6 +184,9 @@ fn fill(store: &Store) {
         let facts = vec![reserved(again, 1, 1, 1, 5_000), kept(again, 1), reserved(again, 2, 2, 1, 0), hit(again, 2)];
         submit(store, again, facts).await;
         submit(store, again, vec![released(again), ended()]).await;
+        // What format 5 brought.
+        submit(store, again, vec![worth(Some(2), Some(9_300), Some(12_500_000), &[])]).await;
+        submit(store, again, vec![worth(None, None, None, &[Part::Revenue])]).await;
     });
 }
 
@@ -198,7 +202,7 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Writes the sample of this version, when asked to: `PLIMSOLL_WRITE_SAMPLES=1`. Otherwise checks that it still opens.
 #[test]
 fn the_sample_of_this_format_opens_and_exports_as_it_did() {
-    let (dump, export) = (sample("store-v4.jsonl"), sample("events-v4.jsonl"));
+    let (dump, export) = (sample("store-v5.jsonl"), sample("events-v5.jsonl"));
     if std::env::var_os("PLIMSOLL_WRITE_SAMPLES").is_some() {
         write_samples(&dump, &export);
     }
@@ -207,7 +211,7 @@ fn the_sample_of_this_format_opens_and_exports_as_it_did() {
 
 #[test]
 fn the_samples_of_older_formats_open_and_export_as_they_did() {
-    for version in [1, 2, 3] {
+    for version in [1, 2, 3, 4] {
         opens_and_exports(&sample(&format!("store-v{version}.jsonl")), &sample(&format!("events-v{version}.jsonl")));
     }
 }

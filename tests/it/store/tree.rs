@@ -306,3 +306,42 @@ fn the_end_of_a_child_stands_in_both_logs_or_the_store_is_damaged() {
         }
     }
 }
+
+#[test]
+fn each_fact_of_a_tree_has_a_place_of_its_own_through_restarts() {
+    for bed in Bed::both() {
+        let (clock, tree) = (clock(), TREE(0));
+        let store = bed.open(&clock);
+        block_on(async {
+            tree.start(&store).await;
+            tree.write(&store, vec![(tree.leaf, settled(tree.leaf, 0, 100, "so far"))]).await;
+        });
+        let before = placed(&store, &tree);
+        drop(store);
+        let store = bed.open(&clock);
+        let events = [Tree::end(tree.child, tree.leaf, 100), Tree::end(tree.root, tree.child, 100)].concat();
+        block_on(tree.write(&store, events));
+        drop(store);
+        let store = bed.open(&clock);
+        block_on(tree.write(&store, vec![(tree.root, ended())]));
+        let after = placed(&store, &tree);
+        assert!(after.len() > before.len() && after.starts_with(&before), "{before:?}, then {after:?}");
+        assert!((0..).zip(&after).all(|(place, (own, _, _))| place == *own), "{after:?}");
+        let ends: Vec<&str> = after.iter().rev().take(5).rev().map(|(_, _, kind)| kind.as_str()).collect();
+        assert_eq!(ends, ["ended", "child_ended", "ended", "child_ended", "ended"]);
+        store.verify().expect("all fits");
+    }
+}
+
+/// Every fact of a tree: its place, whose it is, and its kind.
+fn placed(store: &Store, tree: &Tree) -> Vec<(u32, RunId, String)> {
+    let mut placed = Vec::new();
+    for run in [tree.root, tree.child, tree.leaf] {
+        for recorded in store.events(run).expect("it reads") {
+            let kind = serde_json::to_value(&recorded.event).expect("it is JSON")["kind"].as_str().map(str::to_owned);
+            placed.push((recorded.place_in_tree(), run, kind.expect("it has one")));
+        }
+    }
+    placed.sort_unstable();
+    placed
+}

@@ -197,10 +197,13 @@ impl Judge {
 
     fn fold_event(&mut self, run: RunId, at: Timestamp, event: &Event) {
         let state = self.known(run).state;
-        let closes = matches!(event, Event::Settled(_) | Event::Voided(_));
+        let closes = matches!(event, Event::Settled(_) | Event::Voided(_) | Event::OutcomeRecorded(_));
         self.check(closes || !state.is_ended(), || format!("(11) {run} has ended and goes on: {event:?}"));
         match event {
             Event::Created(_) | Event::Downgraded(_) => {}
+            Event::OutcomeRecorded(_) => {
+                self.check(state.is_ended(), || format!("{run} is worth something before its end"))
+            }
             Event::LandingBegan(_) => self.known(run).lands = true,
             Event::Admitted(admitted) => {
                 self.saw("admitted");

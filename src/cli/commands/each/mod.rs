@@ -483,6 +483,7 @@ fn failed(error: RuntimeError) -> Outcome {
         | RuntimeError::FileMissing { .. }
         | RuntimeError::Driven { .. }
         | RuntimeError::Answer { .. }
+        | RuntimeError::Outcome { .. }
         | RuntimeError::SubAgent { .. }
         | RuntimeError::MissingLabel(_)
         | RuntimeError::Task(_) => Outcome::Fatal(error.into()),

@@ -9,6 +9,7 @@ use crate::domain::event::{
     CacheFacts, Call, ChildEnded, CostSource, Event, Outcome, Place, Purpose, RateWaitBegan, RateWaitEnded, Recorded,
     Reserved, Settled, StageEnd, StageEnded, Voided, WaitBegan, WaitEnd,
 };
+use crate::domain::outcome::OutcomeRecorded;
 use crate::domain::pricing::Fees;
 use crate::domain::report::growth::{Growth, Measured};
 use crate::domain::report::standing::Peaks;
@@ -92,6 +93,9 @@ impl Fold {
                 reason: answered.reason.clone(),
             }),
             Event::Parked(parked) => self.timeline.push(TimelineEntry::Parked { at, until: parked.until }),
+            Event::OutcomeRecorded(said) => {
+                self.timeline.push(TimelineEntry::Outcome { at, said: OutcomeRecorded::clone(said) });
+            }
             Event::InFlightResolved(resolved) => self.timeline.push(TimelineEntry::PersonDecided {
                 at,
                 call_id: resolved.call_id.clone(),

@@ -7,6 +7,7 @@ use super::super::{text, text_or_null};
 use super::{StepLine, Trace};
 use crate::domain::event::{AccountKey, CallRefusal, ChildBegan, Decision, EndState, Place, StageEnd, WaitEnd};
 use crate::domain::limits::Refusal;
+use crate::domain::outcome::OutcomeRecorded;
 use crate::ids::{AccountName, AgentName, ModelName, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
 
@@ -200,6 +201,15 @@ pub enum TimelineEntry {
         rerun: bool,
         /// Who.
         by: String,
+    },
+    /// Somebody said what the run was worth.
+    Outcome {
+        /// When.
+        #[serde(with = "text")]
+        at: Timestamp,
+        /// What, and who.
+        #[serde(flatten)]
+        said: OutcomeRecorded,
     },
 }
 
