@@ -16,7 +16,6 @@ use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{clock, folder, load_line_of, load_options, only, price_book};
-use crate::cli::render::file;
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::count;
 use crate::domain::limits::{AtLimit, LimitKind, Limits};
@@ -202,7 +201,7 @@ impl AgentReport {
         let mut lines = vec![format!("agent {}  {}", self.agent, self.description).trim_end().to_owned()];
         let models: Vec<&str> = self.models.iter().map(ModelName::as_str).collect();
         lines.push(format!("  models     {}", models.join(", then ")));
-        lines.extend(self.files.iter().map(|told| format!("  file       {}", file::words(told))));
+        lines.extend(self.files.iter().map(|told| format!("  file       {}", crate::words::file::words(told))));
         lines.push(format!("  load line  {}: a run can't cost more{}", self.load_line_usd, self.bound()));
         lines.extend(self.worst_call.as_ref().map(|call| {
             let (input, output) = (call.input_tokens, Tokens(call.output_tokens.into()));

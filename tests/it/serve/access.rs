@@ -21,7 +21,7 @@ impl Served {
         self.with(key, Method::GET, path, None).await.status()
     }
 
-    async fn make(&self, admin: Option<&str>, body: &Value) -> (String, String) {
+    pub(super) async fn make(&self, admin: Option<&str>, body: &Value) -> (String, String) {
         let response = match admin {
             Some(key) => self.with(key, Method::POST, "/v1/keys", Some(body)).await,
             None => self.post("/v1/keys", body).await,

@@ -1,8 +1,8 @@
 //! Files that go with an input, in words.
 
-use super::text::one_line;
 use crate::domain::report::FileLine;
 use crate::units::grouped;
+use crate::words::text::one_line;
 
 /// The longest name that is shown.
 const NAME_CHARS_MAX: usize = 120;
