@@ -145,6 +145,15 @@ impl Drawn {
         }
     }
 
+    /// Units allowed, and used: those that have a price.
+    fn fees(&self, row: &PriceRow, search: Option<WebSearch>) -> (Fees, Fees) {
+        let priced = |fee: &Fee| row.fees.contains_key(fee) && (search.is_none() || *fee == Fee::WebSearch);
+        let units = FEES.iter().zip(self.units).filter(|(fee, _)| priced(fee));
+        units.fold((Fees::NONE, Fees::NONE), |fees, (fee, (allowed, used))| {
+            (fees.0.with(*fee, allowed), fees.1.with(*fee, used.min(allowed)))
+        })
+    }
+
     /// The parts of the prompt, each of what those before it left.
     fn counts(&self, row: &PriceRow, steps: u64) -> Counts {
         let prompt = self.prompt(row) * steps;
@@ -244,12 +253,7 @@ fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseEr
     let may: Factors = (0..2).filter(|index| has(&drawn.may, *index)).map(|index| REPORTED[index]).collect();
     let factors: Factors =
         may.each().filter(|factor| REPORTED.iter().zip(drawn.apply).any(|(f, a)| a && f == factor)).collect();
-    let priced = |fee: &Fee| row.fees.contains_key(fee);
-    let mut fees = (Fees::NONE, Fees::NONE);
-    let may_cost = |fee: &Fee| priced(fee) && (search.is_none() || *fee == Fee::WebSearch);
-    for (fee, (allowed, used)) in FEES.iter().zip(drawn.units).filter(|(fee, _)| may_cost(fee)) {
-        fees = (fees.0.with(*fee, allowed), fees.1.with(*fee, used.min(allowed)));
-    }
+    let fees = drawn.fees(&row, search);
     let tiers: Vec<Option<&str>> = row.service_tiers.keys().map(|tier| Some(tier.as_str())).chain([None]).collect();
     let tier = if drawn.pinned { None } else { *drawn.tier.get(&tiers) };
     let service_tier = if drawn.pinned { ServiceTier::Pinned } else { ServiceTier::Any };
