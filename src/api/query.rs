@@ -12,7 +12,7 @@ use crate::domain::report::{AuditFilter, Days, Dimension};
 use crate::domain::rollup::Day;
 use crate::ids::{AgentName, RunId};
 use crate::store::{RUNS_MAX, RunFilter};
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Money, Timestamp};
 
 /// What a page has where nobody says how much.
 const PAGE_DEFAULT: usize = 50;
@@ -55,7 +55,7 @@ fn unknown(name: &str, known: &[&str]) -> ApiError {
     ))
 }
 
-/// `GET /v1/runs?agent=&state=&label=name=value&since=&until=&before=&roots=&limit=`; `state` and `label` may stand several times.
+/// `GET /v1/runs?agent=&state=&label=name=value&since=&until=&cost_min=&cost_max=&before=&roots=&limit=`; `state` and `label` may stand several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQuery(pub RunFilter);
 
@@ -73,8 +73,7 @@ impl RunQuery {
                 "limit" => filter.limit = limit(&name, &value)?,
                 "roots" => filter.roots = parsed(&name, &value, "`true` or `false`")?,
                 _ => {
-                    let known = ["agent", "state", "label", "since", "until", "before", "roots", "limit"];
-                    return Err(unknown(&name, &known));
+                    return Err(unknown(&name, &[&CHOICES[..], &["before", "roots", "limit"]].concat()));
                 }
             }
         }
@@ -97,9 +96,13 @@ impl RunQuery {
     }
 }
 
+/// The parameters that say which runs.
+const CHOICES: [&str; 7] = ["agent", "state", "label", "since", "until", "cost_min", "cost_max"];
+
 /// Which runs: takes a parameter that says so.
 fn is_choice(filter: &mut RunFilter, name: &str, value: &str) -> Result<bool, ApiError> {
     let time = || parsed::<Timestamp>(name, value, "a point in time, such as `2026-11-01T09:00:00Z`");
+    let money = || Money::parse(value).map_err(|_| bad_value(name, value, "dollars, such as `0.05`"));
     match name {
         "agent" => filter.agent = Some(AgentName::from(value)),
         "state" => {
@@ -113,6 +116,8 @@ fn is_choice(filter: &mut RunFilter, name: &str, value: &str) -> Result<bool, Ap
         }
         "since" => filter.since = Some(time()?),
         "until" => filter.until = Some(time()?),
+        "cost_min" => filter.cost_min = Some(money()?),
+        "cost_max" => filter.cost_max = Some(money()?),
         _ => return Ok(false),
     }
     Ok(true)
@@ -128,6 +133,8 @@ fn write_choice(filter: &RunFilter, url: &mut Url) {
     filter.labels.iter().for_each(|(name, value)| add("label", format!("{name}={value}")));
     filter.since.iter().for_each(|at| add("since", at.to_string()));
     filter.until.iter().for_each(|at| add("until", at.to_string()));
+    filter.cost_min.iter().for_each(|cost| add("cost_min", cost.usd()));
+    filter.cost_max.iter().for_each(|cost| add("cost_max", cost.usd()));
 }
 
 impl ExportQuery {
@@ -147,7 +154,7 @@ impl ExportQuery {
                     read.exported = Exported::Focus(parsed(&name, &value, &format!("one of {versions}"))?);
                 }
                 _ => {
-                    return Err(unknown(&name, &["agent", "state", "label", "since", "until", "run", "spec", "after"]));
+                    return Err(unknown(&name, &[&CHOICES[..], &["run", "spec", "after"]].concat()));
                 }
             }
         }
@@ -372,6 +379,8 @@ mod tests {
             labels: [("tenant".to_owned(), "ä=1&limit=2".to_owned()), ("x".to_owned(), String::new())].into(),
             since: Some(Timestamp(1_795_392_000_123)),
             until: Some(Timestamp(1_795_392_000_124)),
+            cost_min: Some(Money::from_micro(50_000)),
+            cost_max: Some(Money::from_pico(1_000_000_000_001)),
             before: Some(RunId::from_bits(77)),
             roots: true,
             limit: 7,

@@ -23,6 +23,7 @@ pub use run::{RecordArguments, RunArguments};
 pub use serve::{ServeArguments, SimArguments};
 
 use crate::cli::logging::{FORMAT_VARIABLE, Form};
+use crate::units::Money;
 
 /// The most runs of `--each` at once.
 pub(super) const PARALLEL_MAX: u16 = 1_024;
@@ -244,6 +245,12 @@ pub struct RunsArguments {
     /// Created before then
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// That cost so much or more, such as 0.05
+    #[arg(long, value_name = "USD", value_parser = Money::parse)]
+    pub cost_min: Option<Money>,
+    /// That cost so much or less
+    #[arg(long, value_name = "USD", value_parser = Money::parse)]
+    pub cost_max: Option<Money>,
     /// With the runs of sub-agents; the cost and steps of each run include those below it
     #[arg(long)]
     pub children: bool,

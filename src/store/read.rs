@@ -19,7 +19,7 @@ use crate::store::codec;
 use crate::store::engine::{Entry, Order, Reader, SCAN_ENTRIES_MAX, Span, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
-use crate::units::Timestamp;
+use crate::units::{Money, Timestamp};
 
 /// The most runs that one question gives.
 pub const RUNS_MAX: usize = 1_000;
@@ -39,6 +39,10 @@ pub struct RunFilter {
     pub since: Option<Timestamp>,
     /// Whose id was drawn before this time.
     pub until: Option<Timestamp>,
+    /// That cost so much or more, the runs below them included.
+    pub cost_min: Option<Money>,
+    /// That cost so much or less.
+    pub cost_max: Option<Money>,
     /// Only runs before this one: the last of the page before.
     pub before: Option<RunId>,
     /// Only roots: no sub-agent's run.
@@ -55,6 +59,11 @@ impl RunFilter {
             && self.agent.as_ref().is_none_or(|agent| *agent == run.agent)
             && (self.states.is_empty() || self.states.contains(&run.state))
             && self.labels.iter().all(|(name, value)| run.labels.get(name) == Some(value))
+            && self.admits_cost(run.settled.plus(run.children.settled))
+    }
+
+    fn admits_cost(&self, cost: Money) -> bool {
+        self.cost_min.is_none_or(|least| cost >= least) && self.cost_max.is_none_or(|most| cost <= most)
     }
 
     /// The part of the narrowest index that holds all runs of the filter.

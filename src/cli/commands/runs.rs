@@ -32,6 +32,8 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         labels: labels_in(&arguments.label, arguments.thread.as_deref(), DerivedLabels::Allowed)?,
         since: point("--since", &arguments.since)?,
         until: point("--until", &arguments.until)?,
+        cost_min: arguments.cost_min,
+        cost_max: arguments.cost_max,
         before: None,
         roots: !arguments.children,
         limit: usize::from(arguments.limit),

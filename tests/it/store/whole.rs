@@ -141,6 +141,10 @@ fn lists_are_filtered_and_newest_first() {
         let at = |seconds: u64| Some(Timestamp(START.0 + seconds * 1_000));
         let times = RunFilter { since: at(5), until: at(9), ..all.clone() };
         assert_eq!(ids(&times), [8, 7, 6, 5]);
+        let dear = RunFilter { cost_min: Some(Money::from_pico(1)), ..all.clone() };
+        assert_eq!(ids(&dear), expect(&|number| number % 5 != 0), "those that ended cost something");
+        let free = RunFilter { cost_max: Some(Money::ZERO), ..all.clone() };
+        assert_eq!(ids(&free), expect(&|number| number % 5 == 0));
         let page = RunFilter { limit: 4, before: Some(run_at(20_000, 1)), ..all };
         assert_eq!(ids(&page), [19, 18, 17, 16]);
     }
