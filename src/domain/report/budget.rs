@@ -113,6 +113,7 @@ mod tests {
             cap: Money::from_micro(1_000_000),
             period,
             time_zone: jiff::tz::TimeZone::UTC,
+            shadow: false,
             declared: Declared::At { file: "plimsoll.toml".into(), line: 7 },
         }
     }
