@@ -11,7 +11,7 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
 };
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
@@ -182,6 +182,16 @@ impl Books {
         Ok(rollups)
     }
 
+    fn beside(&self) -> Result<Beside, ApiError> {
+        let (_, exceptions) = self.store.orders()?;
+        Ok(Beside { exceptions, shadowed: self.store.shadowed()?.into_iter().collect() })
+    }
+
+    /// The budgets that are judged by.
+    pub(super) fn configured(&self) -> &[Budget] {
+        &self.budgets
+    }
+
     /// Every account of every budget.
     ///
     /// # Errors
@@ -190,7 +200,7 @@ impl Books {
         if !self.bound.is_empty() {
             return Err(ApiError::Bound);
         }
-        Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, self.clock.now()))
+        Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
     }
 
     /// A page of the audit log.

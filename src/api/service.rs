@@ -241,6 +241,11 @@ impl Service {
         self.runtime.rates()
     }
 
+    /// The budgets that are judged by.
+    pub(super) fn budgets(&self) -> &[Budget] {
+        self.books.configured()
+    }
+
     /// Reads the clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll::domain::audit::{AuditEntry, Change};
 use plimsoll::domain::event::{AccountKey, CostSource, Event, Reserved, WaitBegan};
 use plimsoll::domain::ledger::{Account, Ask, Decision, LedgerPolicy, Op, ReserveAsk, Verdict};
 use plimsoll::ids::{PriceId, ReservationId, RunId};
@@ -39,10 +40,12 @@ enum Bug {
     ParkHolds,
     PeriodNotTold,
     ChildForgottenOnRestart,
+    PausedCallMade,
+    ExceptionForgotten,
 }
 
 /// Each bug, with what the judge must say of it.
-const BUGS: [(Bug, &str); 19] = [
+const BUGS: [(Bug, &str); 21] = [
     (Bug::CheckAfterTheFact, "promise 2"),
     (Bug::DoubleSettle, "invariant 3"),
     (Bug::VoidOnAnyError, "invariant 7"),
@@ -62,6 +65,8 @@ const BUGS: [(Bug, &str); 19] = [
     (Bug::ParkHolds, "rule 13"),
     (Bug::PeriodNotTold, "rule 14"),
     (Bug::ChildForgottenOnRestart, "rule 15"),
+    (Bug::PausedCallMade, "switch"),
+    (Bug::ExceptionForgotten, "rule 1:"),
 ];
 
 /// A ledger with a bug.
@@ -203,6 +208,8 @@ impl Mutant {
             | Bug::PlacesAfterCancel
             | Bug::ForgetsToWake
             | Bug::PeriodNotTold
+            | Bug::PausedCallMade
+            | Bug::ExceptionForgotten
             | Bug::ChildForgottenOnRestart => {}
         }
     }
@@ -223,6 +230,7 @@ impl Mutant {
                 }
             }
             Bug::FrozenPriceUsed if matches!(verdict, Verdict::Frozen(_)) => self.force(decision, &ask.reserved, now),
+            Bug::PausedCallMade if matches!(verdict, Verdict::Paused(_)) => self.force(decision, &ask.reserved, now),
             Bug::PlacesAfterCancel if verdict == Verdict::NotRunning => self.force(decision, &ask.reserved, now),
             Bug::RetryWithoutReservation if matches!(op.events.first(), Some((_, Event::Voided(_)))) => {
                 decision.verdicts.pop();
@@ -255,6 +263,8 @@ impl Mutant {
             | Bug::StageForgotten
             | Bug::ParkHolds
             | Bug::PeriodNotTold
+            | Bug::PausedCallMade
+            | Bug::ExceptionForgotten
             | Bug::ChildForgottenOnRestart => {}
         }
     }
@@ -320,6 +330,15 @@ impl Subject for Mutant {
         released.appended.extend(decision.appended);
         self.remember(&released);
         released
+    }
+
+    fn heed(&mut self, entry: &AuditEntry, now: Timestamp) -> Decision {
+        if self.bug == Bug::ExceptionForgotten && matches!(entry.change, Change::ExceptionApproved(_)) {
+            return Decision::default();
+        }
+        let decision = self.honest.heed(entry, now);
+        self.remember(&decision);
+        decision
     }
 
     fn unfreeze(&mut self, price: &PriceId) {

@@ -38,6 +38,8 @@ pub(super) fn scripts() -> impl Strategy<Value = Script> {
         5 => Just(Kind::SetCap),
         2 => Just(Kind::Repeat),
         2 => Just(Kind::Unfreeze),
+        3 => Just(Kind::Grant),
+        2 => Just(Kind::Switch),
     ];
     let command = (kind, any::<u8>(), any::<u8>(), any::<u8>());
     let command = command.prop_map(|(kind, pick, size, luck)| Command { kind, pick, size, luck });

@@ -82,6 +82,7 @@ impl Judge {
                 });
                 self.require(appended, || format!("promise 4: {id} is granted, and no event says so"));
                 self.require(!frozen, || format!("rule 3: {id} is granted at a frozen price"));
+                self.require(!self.is_held(root), || format!("{id} is granted past a switch"));
                 self.lowered_rightly(asked, granted);
             }
             Verdict::Short(_) | Verdict::Waiting => {
@@ -98,6 +99,7 @@ impl Judge {
                 let inside = self.landing_of(root).is_some_and(|landing| asked.amount <= landing);
                 self.require(!lands || !inside, || format!("promise 13: {root} can't land"));
             }
+            Verdict::Paused(_) => self.require(self.is_held(root), || format!("{id} is held by no switch")),
             Verdict::Frozen(_) => self.require(frozen, || format!("{id} is refused at a price that isn't frozen")),
             Verdict::NotRunning => self.require(!runs, || format!("{id} is refused, and its run runs")),
             Verdict::Admitted(_)
