@@ -32,8 +32,8 @@ const CALLS: u32 = 2;
 const OPENS: usize = 5;
 /// Runs that are looked at after each.
 const LOOKS: u32 = 50;
-/// The first bytes of the keys of a run's events and of its summary.
-const TABLES_OF_RUN: [u8; 2] = [0x11, 0x12];
+/// The keys of what an ended run's events are in, and of its summary: table and run, and the number of the first event.
+const RECORDS_OF_RUN: [(u8, &[u8]); 2] = [(0x10, &[0; 4]), (0x12, &[])];
 /// sled's cache, as the store sets it.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Runs that a list shows.
@@ -93,8 +93,8 @@ fn bare(place: &Path, runs: u32, round: usize, records: &mut Vec<u64>) -> u64 {
     let open = micros_since(began);
     for id in picks(runs, round) {
         let began = now();
-        let found = TABLES_OF_RUN.map(|table| {
-            let key: Vec<u8> = std::iter::once(table).chain(id.bits().to_be_bytes()).collect();
+        let found = RECORDS_OF_RUN.map(|(table, first)| {
+            let key: Vec<u8> = std::iter::once(table).chain(id.bits().to_be_bytes()).chain(first.to_vec()).collect();
             db.get(key).expect("it reads").is_some()
         });
         records.push(micros_since(began));

@@ -44,6 +44,12 @@ impl Caller {
         Self { key: None }
     }
 
+    /// The name of its key, and the id; `None` for the user of this machine.
+    #[must_use]
+    pub fn key(&self) -> Option<(&str, &str)> {
+        self.key.as_ref().map(|key| (key.made.name.as_str(), key.made.id.as_str()))
+    }
+
     /// The labels that it is bound to.
     #[must_use]
     pub fn labels(&self) -> Option<&Labels> {
@@ -148,12 +154,19 @@ impl Gatekeeper {
     /// # Errors
     /// No key, one that doesn't count, or too many such from this address.
     pub(super) fn admit(&self, headers: &HeaderMap, from: IpAddr, now: Timestamp) -> Result<Caller, ApiError> {
+        let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        self.admit_key(text.strip_prefix("Bearer ").unwrap_or_default().trim(), from, now)
+    }
+
+    /// Who asks, by the text of a key.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub(crate) fn admit_key(&self, text: &str, from: IpAddr, now: Timestamp) -> Result<Caller, ApiError> {
         if !self.asks_for_keys() {
             return Ok(Caller::local());
         }
         self.heed_failures(from, now)?;
-        let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let text = text.strip_prefix("Bearer ").unwrap_or_default().trim();
         match self.find(text) {
             Some(key) => Ok(Caller { key: Some(Arc::new(key)) }),
             None => {
@@ -161,6 +174,13 @@ impl Gatekeeper {
                 Err(if text.is_empty() { ApiError::NoKey } else { ApiError::WrongKey })
             }
         }
+    }
+
+    /// True where whoever was let in once still would be: their key wasn't revoked or rotated since.
+    pub(crate) fn still_admits(&self, caller: &Caller) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(key) = &caller.key else { return !keys.are_asked_for() };
+        keys.find(&key.made.id).is_some_and(|now| now.made.hash == key.made.hash)
     }
 
     fn find(&self, text: &str) -> Option<Key> {
@@ -216,13 +236,18 @@ pub(super) fn new_id() -> Result<String, ApiError> {
     random::<ID_BYTES>()
 }
 
-fn random<const BYTES: usize>() -> Result<String, ApiError> {
+/// Random bytes, as hexadecimal digits.
+///
+/// # Errors
+/// The system gives none.
+pub(crate) fn random<const BYTES: usize>() -> Result<String, ApiError> {
     let mut bytes = [0_u8; BYTES];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| ApiError::Task("the system gives no random bytes".to_owned()))?;
     Ok(hex(&bytes))
 }
 
-fn hash(text: &str) -> String {
+/// SHA-256 of a text, as hexadecimal digits.
+pub(crate) fn hash(text: &str) -> String {
     hex(&Sha256::digest(text))
 }
 

@@ -211,6 +211,9 @@ pub enum ApiError {
     /// Another origin.
     #[error("the `{0}` of this request isn't this machine's; ask by `localhost` or `127.0.0.1`")]
     Foreign(&'static str),
+    /// A form whose session is over, or that isn't ours.
+    #[error("this form is of a session that has ended; load the page again, and send it once more")]
+    OldForm,
     /// No key.
     #[error("this service asks for a key; send `Authorization: Bearer …`, with a key that `plimsoll keys create` gave")]
     NoKey,
@@ -303,7 +306,7 @@ impl ApiError {
             Self::KeyReused { .. } | Self::KeyInUse => code::KEY,
             Self::Full { .. } | Self::Streams(_) => code::FULL,
             Self::Closing | Self::NoIntake => code::CLOSED,
-            Self::Foreign(_) | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => code::FORBIDDEN,
+            Self::Foreign(_) | Self::OldForm | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => code::FORBIDDEN,
             Self::NoKey | Self::WrongKey | Self::Failures { .. } => code::UNAUTHORIZED,
             Self::NoSuchKey(_) => code::NO_SUCH_KEY,
             Self::DamagedLog(_) | Self::Store(StoreError::Damaged { .. } | StoreError::Record { .. }) => {
@@ -338,7 +341,9 @@ impl ApiError {
         match self {
             Self::NoSuchRun(_) | Self::NoSuchPath(_) | Self::NoSuchAgent { .. } => StatusCode::NOT_FOUND,
             Self::Input(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Foreign(_) | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => StatusCode::FORBIDDEN,
+            Self::Foreign(_) | Self::OldForm | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::NoSuchKey(_) => StatusCode::NOT_FOUND,
             Self::Full { .. } | Self::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,

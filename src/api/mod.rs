@@ -7,7 +7,7 @@
 //! Invariants: only the store's holder serves its socket, and only to the user who owns the store; every request, answer,
 //! connection and wait is bounded; an error has a stable code, a message and a way to mend it; nobody who asks holds up a
 //! run, nor waits for a commit without end.
-//! Who asks over the network is judged by key (`access`). Deliberately absent: pages, and rendering (the faces do it).
+//! Who asks over the network is judged by key (`access`). Deliberately absent: rendering (the pages and the command line do it).
 
 mod access;
 mod books;
@@ -30,6 +30,7 @@ pub mod tcp;
 mod types;
 
 pub use access::{Caller, Gatekeeper};
+pub(crate) use access::{hash, random};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
@@ -41,11 +42,13 @@ pub use orders::{
 };
 pub use outcome::OutcomeRequest;
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
+pub(crate) use query::pairs;
 pub use query::{AuditQuery, CostQuery, RunQuery};
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RUN_BYTES_MAX, router};
 pub use service::Service;
 pub use types::{
-    AnswerRequest, CancelRequest, FileRequest, Health, REASON_CHARS_MAX, RunPage, RunRequest, RunRow, WAIT_TIME_MAX,
+    AnswerRequest, CancelRequest, FileRequest, Health, REASON_CHARS_MAX, ResumeRequest, RunPage, RunRequest, RunRow,
+    WAIT_TIME_MAX,
 };
 
 /// The version of paths and types. Two programs of different versions don't guess at each other's words.

@@ -22,7 +22,10 @@ const PARAMETERS_MAX: usize = 64;
 const SHOWN_CHARS_MAX: usize = 64;
 
 /// The pairs of a query.
-fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
+///
+/// # Errors
+/// There are too many.
+pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
     let bad = |why: String| ApiError::BadRequest(format!("the query can't be read: {why}"));
     let mut url = Url::parse("http://plimsoll/").map_err(|error| bad(error.to_string()))?;
     url.set_query(query);

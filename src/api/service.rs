@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::{Caller, Gatekeeper};
 use super::books::Books;
@@ -68,7 +68,7 @@ impl Service {
     }
 
     /// Who asks.
-    pub(super) const fn caller(&self) -> &Caller {
+    pub(crate) const fn caller(&self) -> &Caller {
         &self.caller
     }
 
@@ -78,7 +78,7 @@ impl Service {
         &self.gatekeeper
     }
 
-    pub(super) const fn runtime(&self) -> &Runtime {
+    pub(crate) const fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
@@ -125,12 +125,20 @@ impl Service {
         self.document(run.id, wait).await
     }
 
+    /// Room for one who listens.
+    ///
+    /// # Errors
+    /// Too many do.
+    pub(crate) fn stream_room(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::Streams(STREAMS_MAX))
+    }
+
     /// Listens to a run from an event on; nothing where it has ended before that.
     ///
     /// # Errors
     /// There is no such run, or too many listen.
     pub(super) async fn listen(&self, text: String, first: u32) -> Result<Option<Listener>, ApiError> {
-        let room = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::Streams(STREAMS_MAX))?;
+        let room = self.stream_room()?;
         let left = move |books: &Books| {
             let run = books.find(&text)?;
             let is_over = run.state.is_ended() && books.store().events_from(run.id, first)?.is_empty();
@@ -244,6 +252,20 @@ impl Service {
     /// The budgets that are judged by.
     pub(super) fn budgets(&self) -> &[Budget] {
         self.books.configured()
+    }
+
+    /// Metrics of this process and its store, as they stand.
+    ///
+    /// # Errors
+    /// This process keeps none, who asks is bound to labels, or the store can't be read.
+    pub async fn metrics(&self) -> Result<String, ApiError> {
+        self.caller.is_unbound()?;
+        let Some(telemetry) = self.runtime.telemetry() else {
+            return Err(ApiError::NoSuchPath("/metrics".to_owned()));
+        };
+        let mut gauges = self.read(Books::gauges).await?;
+        gauges.waiting = self.intake.as_ref().map_or(0, |intake| u64::try_from(intake.waiting()).unwrap_or(u64::MAX));
+        telemetry.metrics().text(&gauges).map_err(|error| ApiError::Task(error.to_string()))
     }
 
     /// Reads the clock.

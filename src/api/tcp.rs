@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header;
@@ -59,6 +60,7 @@ pub enum TcpError {
 pub struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
+    pages: Router,
 }
 
 impl Tcp {
@@ -73,13 +75,19 @@ impl Tcp {
         let fault = |error| TcpError::Bind { address, error };
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, pages: Router::new() })
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same with pages for people, which look themselves who asks.
+    #[must_use]
+    pub fn with_pages(self, pages: Router) -> Self {
+        Self { pages, ..self }
     }
 
     /// Answers until `stop` turns true, and then those who have asked already.
@@ -90,7 +98,8 @@ impl Tcp {
             stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
         };
         let guard = middleware::from_fn_with_state(service.clone(), guarded);
-        let router = router(service).layer(guard).into_make_service_with_connect_info::<From>();
+        let all = router(service).layer(guard).merge(self.pages).layer(middleware::from_fn(secured));
+        let router = all.into_make_service_with_connect_info::<From>();
         if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
             tracing::warn!(%error, "the API is no longer served");
         }
@@ -99,7 +108,7 @@ impl Tcp {
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug)]
-struct From(SocketAddr);
+pub(crate) struct From(pub(crate) SocketAddr);
 
 impl Connected<IncomingStream<'_, Door>> for From {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
@@ -107,7 +116,16 @@ impl Connected<IncomingStream<'_, Door>> for From {
     }
 }
 
-/// Finds out who asks, sends away who may not, and tells browsers what they may not do.
+/// Tells browsers what they may not do.
+async fn secured(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in SECURITY {
+        response.headers_mut().entry(name).or_insert(header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Finds out who asks, and sends away who may not.
 async fn guarded(
     State(service): State<Service>,
     ConnectInfo(From(from)): ConnectInfo<From>,
@@ -123,21 +141,20 @@ async fn guarded(
     // A key says more than a name does.
     let judged =
         admitted.and_then(|caller| if keeper.asks_for_keys() { Ok(caller) } else { judge(&request).map(|()| caller) });
-    let mut response = match judged {
+    match judged {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => error.into_response(),
-    };
-    for (name, value) in SECURITY {
-        response.headers_mut().entry(name).or_insert(header::HeaderValue::from_static(value));
     }
-    response
 }
 
 /// A name that somebody made lead here (DNS rebinding), or a page of another origin, isn't this machine's user.
-fn judge(request: &Request) -> Result<(), ApiError> {
+///
+/// # Errors
+/// It may not ask.
+pub(crate) fn judge(request: &Request) -> Result<(), ApiError> {
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).map(|host| format!("http://{host}"));
     if !host.as_deref().is_some_and(is_here) {

@@ -40,6 +40,7 @@ mod sim;
 mod spec;
 mod store;
 mod switches;
+mod telemetry;
 mod threads;
 mod tokenize;
 mod tool;

@@ -1,6 +1,8 @@
 //! The service over TCP: what is asked of it by whoever has only HTTP.
 
 mod access;
+mod metrics;
+mod pages;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +59,7 @@ impl Served {
         let (mut work, mut answers) = (JoinSet::new(), JoinSet::new());
         let stopped = stop.subscribe();
         work.spawn(async move { intake.work(stopped).await.expect("it works") });
+        let tcp = tcp.with_pages(plimsoll::pages::router(service.clone()).expect("pages"));
         answers.spawn(tcp.serve(service, stop_answers.subscribe()));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         Self { address, http, stop, stop_answers, work, answers }

@@ -56,6 +56,7 @@ async fn until_stopped(
     };
     let agents = count(u64::try_from(plans.len()).unwrap_or(u64::MAX), "agent");
     let mut session = Session::open(project, plans, &choice)?;
+    session.tell();
     session.take_runs_in(options(arguments));
     session.serve();
     let (stop, stop_answers) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -63,6 +64,9 @@ async fn until_stopped(
     let service = session.service();
     service.gatekeeper().refresh(session.runtime.store())?;
     let tcp = Tcp::bind(arguments.listen, service.gatekeeper()).await.map_err(refused)?;
+    let pages =
+        crate::pages::router(service.clone()).map_err(|error| Problem::told(code::SYSTEM, &error, Exit::Failed))?;
+    let tcp = tcp.with_pages(pages);
     let address = tcp.address();
     let (mut answers, mut work) = (JoinSet::new(), JoinSet::new());
     answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
@@ -73,7 +77,7 @@ async fn until_stopped(
     session.tell_of_costs(context.output, &choice);
     let to = if service.gatekeeper().asks_for_keys() { "to who has a key" } else { "to this machine only" };
     context.output.talk(&format!(
-        "{agents} served there, {to}; Ctrl-C stops it. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
+        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
     ));
     tokio::select! {
         () = signals.next() => {}

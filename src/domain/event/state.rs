@@ -62,6 +62,20 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// All of them, open ones first.
+    pub const ALL: [Self; 10] = [
+        Self::Queued,
+        Self::Running,
+        Self::AwaitingBudget,
+        Self::AwaitingApproval,
+        Self::AwaitingInput,
+        Self::Interrupted,
+        Self::Finished,
+        Self::Stopped,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// Its name in output and docs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -10,7 +10,7 @@ use crate::domain::limits::{Declared, LimitKind, Limits, Refusal};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::domain::run::Run;
 use crate::ids::ReservationId;
-use crate::units::{Millis, Timestamp, Tokens, grouped};
+use crate::units::{Millis, Money, Timestamp, Tokens, grouped};
 
 /// One limit of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct LimitStanding {
     pub value: Option<String>,
     /// How near the run came, in the same unit: the sum, or the largest single one.
     pub stood_at: String,
+    /// That as a share of its value, in basis points; null where it is off, a point in time, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_basis_points: Option<u64>,
     /// Where it was declared.
     #[serde(with = "text")]
     pub declared: Declared,
@@ -183,13 +186,14 @@ impl Peaks {
     fn counts(&self, run: &Run, counters: &Spent, table: &mut Table<'_>) {
         let limits = &run.plan.limits;
         let repeats = run.counters.repeats.values().max().copied().unwrap_or_default();
+        let parallel = u32::try_from(self.parallel).unwrap_or(u32::MAX);
         table.count(LimitKind::Steps, limits.steps, counters.steps);
         table.count(LimitKind::ModelCalls, limits.model_calls, counters.model_calls);
         table.count(LimitKind::ToolCalls, limits.tool_calls, counters.tool_calls);
         table.count(LimitKind::Attempts, limits.attempts, counters.attempts);
         table.count(LimitKind::Repeats, limits.repeats, repeats);
         table.count(LimitKind::ToolErrors, limits.tool_errors, self.tool_errors);
-        table.count(LimitKind::Parallel, limits.parallel, self.parallel);
+        table.count(LimitKind::Parallel, limits.parallel, parallel);
         if !run.plan.agents.is_empty() {
             table.count(LimitKind::Children, limits.children, run.children_begun());
         }
@@ -197,17 +201,18 @@ impl Peaks {
 
     fn money_and_tokens(&self, run: &Run, counters: &Spent, table: &mut Table<'_>) {
         let limits = &run.plan.limits;
-        table.row(LimitKind::Cost, Some(limits.cost.to_string()), counters.settled.to_string());
-        let tokens = |limit: Option<Tokens>| limit.map(|limit| limit.to_string());
+        table.row(LimitKind::Cost, Some(Mark::money(limits.cost)), Mark::money(counters.settled));
         let both = counters.input.plus(counters.output);
-        table.row(LimitKind::Tokens, tokens(limits.tokens), both.to_string());
-        table.row(LimitKind::InputTokens, tokens(limits.input_tokens), counters.input.to_string());
-        table.row(LimitKind::OutputTokens, tokens(limits.output_tokens), counters.output.to_string());
+        table.row(LimitKind::Tokens, limits.tokens.map(Mark::tokens), Mark::tokens(both));
+        table.row(LimitKind::InputTokens, limits.input_tokens.map(Mark::tokens), Mark::tokens(counters.input));
+        table.row(LimitKind::OutputTokens, limits.output_tokens.map(Mark::tokens), Mark::tokens(counters.output));
         let context = &run.plan.context;
-        table.push(LimitKind::Context, Some(context.tokens.to_string()), self.context.to_string(), &context.declared);
-        table.count(LimitKind::LandingTokens, limits.landing_tokens, self.landing_input);
-        table.count(LimitKind::LandingOutputTokens, limits.landing_output_tokens, self.landing_output);
-        table.row(LimitKind::OutputBytes, Some(grouped(limits.output_bytes)), grouped(self.output_bytes));
+        let (value, stood_at) = (Mark::tokens(context.tokens), Mark::tokens(self.context));
+        table.push(LimitKind::Context, Some(value), stood_at, &context.declared);
+        table.row(LimitKind::LandingTokens, Some(Mark::count(limits.landing_tokens)), Mark::tokens(self.landing_input));
+        let value = Some(Mark::count(limits.landing_output_tokens));
+        table.row(LimitKind::LandingOutputTokens, value, Mark::tokens(self.landing_output));
+        table.row(LimitKind::OutputBytes, Some(Mark::bytes(limits.output_bytes)), Mark::bytes(self.output_bytes));
     }
 
     fn times(&self, run: &Run, now: Timestamp, table: &mut Table<'_>) {
@@ -219,7 +224,43 @@ impl Peaks {
         table.time(LimitKind::BudgetWait, limits.budget_wait, self.budget_wait);
         let waiting = self.asked_at.iter().flatten().min().map_or(Millis::ZERO, |since| now.since(*since));
         table.time(LimitKind::Expires, limits.expires, self.person_wait.max(waiting));
-        table.row(LimitKind::Deadline, limits.deadline.map(|at| at.to_string()), now.to_string());
+        table.row(LimitKind::Deadline, limits.deadline.map(Mark::at), Mark::at(now));
+    }
+}
+
+/// An amount in a limit's unit: as it prints, and as a number where shares of it mean something.
+struct Mark {
+    text: String,
+    number: u128,
+}
+
+impl Mark {
+    fn count(count: u32) -> Self {
+        Self { text: grouped(count.into()), number: count.into() }
+    }
+
+    fn bytes(bytes: u64) -> Self {
+        Self { text: grouped(bytes), number: bytes.into() }
+    }
+
+    fn tokens(tokens: Tokens) -> Self {
+        Self { text: tokens.to_string(), number: tokens.0.into() }
+    }
+
+    fn money(amount: Money) -> Self {
+        Self { text: amount.to_string(), number: amount.pico() }
+    }
+
+    fn time(time: Millis) -> Self {
+        Self { text: time.to_string(), number: time.0.into() }
+    }
+
+    fn at(at: Timestamp) -> Self {
+        Self { text: at.to_string(), number: 0 }
+    }
+
+    fn basis_points_of(&self, whole: &Self) -> Option<u64> {
+        Money::from_pico(self.number).basis_points_of(Money::from_pico(whole.number))
     }
 }
 
@@ -231,21 +272,27 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn count(&mut self, limit: LimitKind, value: u32, stood_at: impl std::fmt::Display) {
-        self.row(limit, Some(grouped(value.into())), stood_at.to_string());
+    fn count(&mut self, limit: LimitKind, value: u32, stood_at: u32) {
+        self.row(limit, Some(Mark::count(value)), Mark::count(stood_at));
     }
 
     fn time(&mut self, limit: LimitKind, value: Millis, stood_at: Millis) {
-        self.row(limit, Some(value.to_string()), stood_at.to_string());
+        self.row(limit, Some(Mark::time(value)), Mark::time(stood_at));
     }
 
-    fn row(&mut self, limit: LimitKind, value: Option<String>, stood_at: String) {
+    fn row(&mut self, limit: LimitKind, value: Option<Mark>, stood_at: Mark) {
         let declared = self.limits.declared(limit);
         self.push(limit, value, stood_at, &declared);
     }
 
-    fn push(&mut self, limit: LimitKind, value: Option<String>, stood_at: String, declared: &Declared) {
-        let stopped = self.refusal.is_some_and(|refusal| refusal.limit == limit);
-        self.rows.push(LimitStanding { limit, value, stood_at, declared: declared.clone(), stopped });
+    fn push(&mut self, limit: LimitKind, value: Option<Mark>, stood_at: Mark, declared: &Declared) {
+        self.rows.push(LimitStanding {
+            limit,
+            used_basis_points: value.as_ref().and_then(|value| stood_at.basis_points_of(value)),
+            value: value.map(|value| value.text),
+            stood_at: stood_at.text,
+            declared: declared.clone(),
+            stopped: self.refusal.is_some_and(|refusal| refusal.limit == limit),
+        });
     }
 }

@@ -5,6 +5,9 @@
 //! Deliberately absent: `speed` (some models refuse any without a beta, and unsaid it is the ordinary one), `container`,
 //! `context_management`, servers of tools and server-side `fallbacks`.
 
+use std::borrow::Cow;
+
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::shape::{Answering, Shape, Thinking};
@@ -54,9 +57,10 @@ pub(super) fn encode(config: &ProviderConfig, head: (&str, &str), request: &Requ
     check_files(config, request)?;
     let shape = Shape::of(config, request);
     let turns = Turns::of(request, asked(request, &shape));
+    let tools = tools(request, &shape);
     let rest = Value::from(rest(config, request, shape)).to_string();
     let mut body = format!("{{{}:{},", Value::from(head.0), Value::from(head.1));
-    body.reserve(turns.system.len() + turns.messages.len() + rest.len() + 32);
+    body.reserve(turns.system.len() + turns.messages.len() + tools.len() + rest.len() + 32);
     if !turns.system.is_empty() {
         body.push_str("\"system\":[");
         body.push_str(&turns.system);
@@ -65,6 +69,11 @@ pub(super) fn encode(config: &ProviderConfig, head: (&str, &str), request: &Requ
     body.push_str("\"messages\":[");
     body.push_str(&turns.messages);
     body.push_str("],");
+    if !tools.is_empty() {
+        body.push_str("\"tools\":");
+        body.push_str(&tools);
+        body.push(',');
+    }
     body.push_str(rest.strip_prefix('{').unwrap_or(&rest));
     Ok(body.into_bytes())
 }
@@ -91,7 +100,7 @@ fn asked(request: &Request, shape: &Shape) -> Option<String> {
     Some(format!("Answer with JSON only, nothing before or behind it. It must fit this JSON Schema: {}", output.schema))
 }
 
-/// All but the first field, the system text and the messages; never empty.
+/// All but the first field, the system text, the messages and the tools; never empty.
 fn rest(config: &ProviderConfig, request: &Request, shape: Shape) -> Map<String, Value> {
     let mut fields = request.sampling.extra.clone();
     fields.insert("max_tokens".into(), request.max_output_tokens.into());
@@ -103,10 +112,6 @@ fn rest(config: &ProviderConfig, request: &Request, shape: Shape) -> Map<String,
     }
     if !request.sampling.stop.is_empty() {
         fields.insert("stop_sequences".into(), request.sampling.stop.clone().into());
-    }
-    let tools = tools(request, &shape);
-    if !tools.is_empty() {
-        fields.insert("tools".into(), tools.into());
     }
     fields.extend(shape.choice.map(|choice| ("tool_choice".into(), with_parallel(choice, request))));
     fields.extend(shape.place.map(|place| ("inference_geo".into(), place.into())));
@@ -138,28 +143,37 @@ fn thinking(thinking: &Thinking) -> Option<Value> {
     })
 }
 
-/// The tools, and behind them the one whose arguments are the answer, with a mark at the end where one is asked for.
-fn tools(request: &Request, shape: &Shape) -> Vec<Value> {
-    let mut tools: Vec<Value> = request.tools.iter().map(tool).collect();
+/// One tool, as the wire has it.
+#[derive(Serialize)]
+struct Tool<'a> {
+    name: &'a str,
+    input_schema: Cow<'a, Value>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Value>,
+}
+
+/// The tools, and behind them the one whose arguments are the answer, with a mark at the end where one is asked for; empty
+/// where there are none. They are many in each request, so that they are written as they stand.
+fn tools(request: &Request, shape: &Shape) -> String {
+    let mut tools: Vec<Tool<'_>> = request.tools.iter().map(tool).collect();
     if let (Answering::Tool(name), Some(output)) = (&shape.answering, &request.output) {
         let description = "Gives the answer. Call it once, when the answer is ready.";
-        tools.push(json!({"name": name, "description": description, "input_schema": output.schema}));
+        let input_schema = Cow::Borrowed(&output.schema);
+        tools.push(Tool { name, input_schema, description, cache_control: None });
     }
     let marks = request.cache.as_ref().filter(|marks| marks.after_tools());
     if let (Some(marks), Some(last)) = (marks, tools.last_mut()) {
-        last["cache_control"] = mark(marks.ttl);
+        last.cache_control = Some(mark(marks.ttl));
     }
-    tools
+    if tools.is_empty() { String::new() } else { serde_json::to_string(&tools).expect("tools have string keys only") }
 }
 
-fn tool(definition: &ToolDefinition) -> Value {
+fn tool(definition: &ToolDefinition) -> Tool<'_> {
     let schema = Some(&definition.parameters).filter(|schema| schema.is_object());
-    let mut tool =
-        json!({"name": definition.name, "input_schema": schema.cloned().unwrap_or_else(|| json!({"type": "object"}))});
-    if !definition.description.is_empty() {
-        tool["description"] = definition.description.clone().into();
-    }
-    tool
+    let input_schema = schema.map_or_else(|| Cow::Owned(json!({"type": "object"})), Cow::Borrowed);
+    Tool { name: definition.name.as_str(), input_schema, description: &definition.description, cache_control: None }
 }
 
 fn with_parallel(mut choice: Value, request: &Request) -> Value {

@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::thinking;
 use crate::domain::message::{
     Assistant, Form, Message, OutputSchema, Request, Sent, ToolAnswer, ToolCall, ToolChoice, ToolDefinition,
 };
-use crate::ids::ModelName;
+use crate::ids::{ModelName, ToolName};
 use crate::provider::{ProviderError, check_files};
 use crate::spec::project::ProviderConfig;
 
@@ -38,6 +39,7 @@ pub(super) fn encode(config: &ProviderConfig, request: &Request) -> Result<Vec<u
     let mut body = br#"{"contents":["#.to_vec();
     write_contents(&mut body, request);
     body.extend_from_slice(b"],");
+    write_tools(&mut body, &request.tools);
     body.extend_from_slice(rest.get(1..).unwrap_or_default());
     Ok(body)
 }
@@ -184,7 +186,7 @@ fn with_id(id: &str, mut body: Value) -> Value {
     body
 }
 
-/// All but the contents; never empty.
+/// All but the contents and the tools; never empty.
 fn rest(config: &ProviderConfig, request: &Request) -> Result<Map<String, Value>, ProviderError> {
     let mut rest = Map::new();
     let asked = request.output.as_deref().filter(|_| !is_native(config, request));
@@ -199,8 +201,6 @@ fn rest(config: &ProviderConfig, request: &Request) -> Result<Map<String, Value>
         rest.insert("systemInstruction".into(), json!({"parts": instructions}));
     }
     if !request.tools.is_empty() {
-        let declarations: Vec<Value> = request.tools.iter().map(declaration).collect();
-        rest.insert("tools".into(), json!([{"functionDeclarations": declarations}]));
         rest.insert("toolConfig".into(), json!({"functionCallingConfig": choice(&request.tool_choice)}));
     }
     let mut generation = generation(request)?;
@@ -265,8 +265,29 @@ fn generation(request: &Request) -> Result<Map<String, Value>, ProviderError> {
     Ok(generation)
 }
 
-fn declaration(tool: &ToolDefinition) -> Value {
-    json!({"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters})
+/// One tool, as the wire has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Declaration<'a> {
+    name: &'a ToolName,
+    description: &'a str,
+    parameters_json_schema: &'a Value,
+}
+
+/// The field of the tools, where there are some. They are many in each request, so that they are written as they stand.
+fn write_tools(body: &mut Vec<u8>, tools: &[ToolDefinition]) {
+    if tools.is_empty() {
+        return;
+    }
+    let declarations: Vec<Declaration<'_>> = tools.iter().map(declaration).collect();
+    body.extend_from_slice(br#""tools":[{"functionDeclarations":"#);
+    serde_json::to_writer(&mut *body, &declarations).expect("tools have string keys only");
+    body.extend_from_slice(b"}],");
+}
+
+const fn declaration(tool: &ToolDefinition) -> Declaration<'_> {
+    let ToolDefinition { name, description, parameters } = tool;
+    Declaration { name, description: description.as_str(), parameters_json_schema: parameters }
 }
 
 /// There is no word for one call at a time: the model may ask for several, whatever `parallel_calls` says.

@@ -17,11 +17,11 @@ impl Served {
         request.send().await.expect("an answer")
     }
 
-    async fn seen(&self, key: &str, path: &str) -> StatusCode {
+    pub(super) async fn seen(&self, key: &str, path: &str) -> StatusCode {
         self.with(key, Method::GET, path, None).await.status()
     }
 
-    async fn make(&self, admin: Option<&str>, body: &Value) -> (String, String) {
+    pub(super) async fn make(&self, admin: Option<&str>, body: &Value) -> (String, String) {
         let response = match admin {
             Some(key) => self.with(key, Method::POST, "/v1/keys", Some(body)).await,
             None => self.post("/v1/keys", body).await,

@@ -213,6 +213,32 @@ pub enum TimelineEntry {
     },
 }
 
+impl TimelineEntry {
+    /// When it happened, or began; nothing of a step without an attempt.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Step(step) => step.attempts.first().map(|attempt| attempt.at),
+            Self::Child(child) => Some(child.at),
+            Self::Admitted { at, .. }
+            | Self::Map { at, .. }
+            | Self::StageEnded { at, .. }
+            | Self::Refused { at, .. }
+            | Self::Waited { at, .. }
+            | Self::RateWaited { at, .. }
+            | Self::Landing { at, .. }
+            | Self::LandingReleased { at, .. }
+            | Self::CancelRequested { at, .. }
+            | Self::Interrupted { at, .. }
+            | Self::PersonAsked { at, .. }
+            | Self::PersonAnswered { at, .. }
+            | Self::Parked { at, .. }
+            | Self::Outcome { at, .. }
+            | Self::PersonDecided { at, .. } => Some(*at),
+        }
+    }
+}
+
 /// A run of a sub-agent, where it was called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChildLine {

@@ -1,4 +1,4 @@
-//! Pieces of text that are safe on a terminal.
+//! Pieces of text that are safe on a terminal and everywhere else.
 
 use crate::units::grouped;
 
