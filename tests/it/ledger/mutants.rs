@@ -8,7 +8,7 @@ use plimsoll::domain::ledger::{Account, Ask, Decision, LedgerPolicy, Op, Reserve
 use plimsoll::ids::{PriceId, ReservationId, RunId};
 use plimsoll::units::{Money, Timestamp};
 
-use super::properties::script;
+use super::properties::{ordered_script, script};
 use super::subject::{Honest, Subject};
 use super::vocabulary::{id, money, reserved, settled, voided};
 use super::world::{World, budgets};
@@ -387,7 +387,8 @@ fn say_as_asked(decision: &mut Decision, booked: &[(RunId, Event)], said: Vec<(R
 /// The first seed whose script makes the judge say so.
 fn caught(bug: Bug, said: &str) -> Option<u64> {
     (0..SEEDS_MAX).find(|seed| {
-        let (caps, commands) = script(*seed);
+        let is_ordered = matches!(bug, Bug::PausedCallMade | Bug::ExceptionForgotten);
+        let (caps, commands) = if is_ordered { ordered_script(*seed) } else { script(*seed) };
         let mut world = World::new(Mutant::new(bug), budgets(caps));
         world.play(&commands);
         world.judge.faults.iter().any(|fault| fault.starts_with(said))

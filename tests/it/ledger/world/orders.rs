@@ -42,7 +42,7 @@ impl<S: Subject> World<S> {
 
     /// Holds a tenant's runs, or lets them go.
     pub(super) fn switch(&mut self, pick: usize) {
-        let value = ["acme", "globex", "nobody"][pick % 3].to_owned();
+        let value = ["acme", "bolt", "core"][pick % 3].to_owned();
         let scope = SwitchScope::Label { name: "tenant".into(), value };
         if self.orders.held.contains(&scope) {
             return self.lift(scope);
