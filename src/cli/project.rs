@@ -252,7 +252,14 @@ pub fn sim_deployments(project: &Project) -> Vec<SimDeployment> {
 #[must_use]
 pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
     let terms = Terms::default().asking(plan.asks_to_keep());
-    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.bound(input, terms).worst_case(output)))
+    load_line(plan, |model, input, output, search| {
+        let row = book.find(model, now)?;
+        let (input, bound) = match search {
+            Some(search) => row.bound_searching(terms, search).ok()?,
+            None => (input, row.bound(input, terms)),
+        };
+        Some((input, bound.worst_case(output)))
+    })
 }
 
 /// The labels of `--label name=value`.
