@@ -42,7 +42,7 @@ impl Money {
 
     /// True for nothing at all.
     #[must_use]
-    pub const fn is_zero(self) -> bool {
+    pub const fn is_zero(&self) -> bool {
         self.0 == 0
     }
 

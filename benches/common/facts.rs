@@ -33,6 +33,7 @@ pub(crate) fn budget(name: &str, cap: Money) -> Budget {
         cap,
         period: Period::Month,
         time_zone: jiff::tz::TimeZone::UTC,
+        shadow: false,
         declared: Declared::Default,
     }
 }

@@ -112,11 +112,13 @@ impl Caller {
 
 /// The scope that a request asks for.
 pub(super) fn scope_of(method: &Method, path: &str) -> Scope {
-    if path.starts_with("/v1/keys") {
+    let reads = method == Method::GET || method == Method::HEAD;
+    if path.starts_with("/v1/keys") || (path.starts_with("/v1/switches") && !reads) {
         return Scope::Admin;
     }
     match path.rsplit('/').next() {
-        _ if method == Method::GET || method == Method::HEAD => Scope::Read,
+        _ if reads => Scope::Read,
+        Some("end") if path.starts_with("/v1/budgets") => Scope::Approve,
         Some("approve" | "answer") => Scope::Approve,
         Some(_) | None => Scope::Run,
     }

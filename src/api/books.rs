@@ -12,7 +12,7 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
 };
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
@@ -185,6 +185,16 @@ impl Books {
         Ok(rollups)
     }
 
+    fn beside(&self) -> Result<Beside, ApiError> {
+        let (_, exceptions) = self.store.orders()?;
+        Ok(Beside { exceptions, shadowed: self.store.shadowed()?.into_iter().collect() })
+    }
+
+    /// The budgets that are judged by.
+    pub(super) fn configured(&self) -> &[Budget] {
+        &self.budgets
+    }
+
     /// Every account of every budget.
     ///
     /// # Errors
@@ -193,7 +203,7 @@ impl Books {
         if !self.bound.is_empty() {
             return Err(ApiError::Bound);
         }
-        Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, self.clock.now()))
+        Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
     }
 
     /// A page of the audit log.
@@ -216,7 +226,10 @@ impl Books {
     pub(super) fn gauges(&self) -> Result<Gauges, ApiError> {
         let (runs, holds, accounts) = (self.store.open_runs()?, self.store.holds()?, self.store.accounts()?);
         let mut headroom: BTreeMap<String, Money> = BTreeMap::new();
-        for row in BudgetTable::of(&self.budgets, &accounts, self.clock.now()).budgets.iter().filter(|row| row.current)
+        for row in BudgetTable::of(&self.budgets, &accounts, &self.beside()?, self.clock.now())
+            .budgets
+            .iter()
+            .filter(|row| row.current)
         {
             let left = headroom.entry(row.budget.to_string()).or_insert(row.left_usd);
             *left = row.left_usd.min(*left);

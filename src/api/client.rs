@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+use super::orders::{
+    ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable,
+};
 use super::outcome::OutcomeRequest;
 use super::place::{Place, PlaceError};
 use super::query::{AuditQuery, CostQuery, RunQuery};
@@ -215,6 +218,64 @@ impl Client {
     pub async fn cancel(&self, run: &str, reason: &str, wait: Millis) -> Result<RunDocument, ClientError> {
         let request = CancelRequest { reason: reason.to_owned(), wait: Some(wait.to_string()) };
         self.change(self.url(&["v1", "runs", run, "cancel"])?, &request, wait).await
+    }
+
+    /// See [`super::Service::set_switch`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn set_switch(&self, request: &SwitchRequest) -> Result<SwitchTable, ClientError> {
+        self.change(self.url(&["v1", "switches"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::lift_switch`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn lift_switch(&self, request: &LiftRequest) -> Result<SwitchTable, ClientError> {
+        self.change(self.url(&["v1", "switches", "lift"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::ask_exception`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn ask_exception(&self, request: &ExceptionRequest) -> Result<ExceptionRow, ClientError> {
+        self.change(self.url(&["v1", "budgets", "exceptions"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::approve_exception`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn approve_exception(&self, number: u64, request: &ExceptionChange) -> Result<ExceptionRow, ClientError> {
+        let number = number.to_string();
+        self.change(self.url(&["v1", "budgets", "exceptions", &number, "approve"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::end_exception`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn end_exception(&self, number: u64, request: &ExceptionChange) -> Result<ExceptionRow, ClientError> {
+        let number = number.to_string();
+        self.change(self.url(&["v1", "budgets", "exceptions", &number, "end"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::switches`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn switches(&self) -> Result<SwitchTable, ClientError> {
+        self.read(self.url(&["v1", "switches"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::exceptions`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn exceptions(&self) -> Result<ExceptionTable, ClientError> {
+        self.read(self.url(&["v1", "budgets", "exceptions"])?, Millis::ZERO).await
     }
 
     /// See [`super::Service::record_outcome`].

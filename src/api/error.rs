@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{API_VERSION, PROGRAM_VERSION};
 use crate::domain::access::Scope;
 use crate::domain::event::RunState;
+use crate::domain::exception::ExceptionFault;
 use crate::domain::outcome::OutcomeFault;
 use crate::domain::run::AnswerFault;
 use crate::ids::{AgentName, RunId};
@@ -132,6 +133,9 @@ pub enum ApiError {
         /// Why.
         fault: OutcomeFault,
     },
+    /// An exception isn't taken, or not approved.
+    #[error(transparent)]
+    Exception(#[from] ExceptionFault),
     /// It is a sub-agent's.
     #[error("run `{run}` is a sub-agent's: it goes on and ends with its root; ask for `{root}`")]
     SubAgent {
@@ -288,6 +292,9 @@ impl ApiError {
             Self::SeveralRuns { .. } => code::SEVERAL_RUNS,
             Self::Answer { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
             Self::Outcome { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
+            Self::Exception(ExceptionFault::Own(_)) => code::FORBIDDEN,
+            Self::Exception(ExceptionFault::State(_)) => code::STATE,
+            Self::Exception(_) => code::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
             | Self::Answer { .. }
@@ -343,6 +350,10 @@ impl ApiError {
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
             Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
             Self::Outcome { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
+            Self::Exception(ExceptionFault::Own(_)) => StatusCode::FORBIDDEN,
+            Self::Exception(ExceptionFault::State(_)) => StatusCode::CONFLICT,
+            Self::Exception(ExceptionFault::Unknown(_)) => StatusCode::NOT_FOUND,
+            Self::Exception(_) => StatusCode::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
             | Self::Answer { .. }

@@ -18,6 +18,7 @@ mod export;
 mod guest;
 mod intake;
 mod keys;
+mod orders;
 mod outcome;
 mod place;
 mod query;
@@ -36,6 +37,9 @@ pub use error::{ApiError, ErrorBody, code};
 pub use export::{ExportPage, ExportQuery, Exported};
 pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
 pub use keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+pub use orders::{
+    ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchRow, SwitchTable,
+};
 pub use outcome::OutcomeRequest;
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub(crate) use query::pairs;

@@ -356,6 +356,16 @@ pub(super) fn length(text: &str) -> Result<Millis, ApiError> {
     Millis::parse(text).map_err(|_| bad_value("wait", text, "a length of time, such as `20s`"))
 }
 
+/// A point in time.
+pub(super) fn instant(name: &str, text: &str) -> Result<Timestamp, ApiError> {
+    parsed(name, text, "a point in time, such as `2026-11-01T09:00:00Z`, or a length of time, such as `3d`")
+}
+
+/// The number of an exception.
+pub(super) fn number(text: &str) -> Result<u64, ApiError> {
+    parsed("exception", text, "a number that `GET /v1/budgets/exceptions` gives")
+}
+
 /// No parameters.
 pub(super) fn nothing(query: Option<&str>) -> Result<(), ApiError> {
     match pairs(query)?.first() {

@@ -18,6 +18,9 @@ use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
 use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
+use super::orders::{
+    ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable,
+};
 use super::outcome::OutcomeRequest;
 use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
@@ -62,6 +65,11 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}/outcome", post(outcome))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
+        .route("/v1/budgets/exceptions", get(exceptions).post(ask_exception))
+        .route("/v1/budgets/exceptions/{exception}/approve", post(approve_exception))
+        .route("/v1/budgets/exceptions/{exception}/end", post(end_exception))
+        .route("/v1/switches", get(switches).post(set_switch))
+        .route("/v1/switches/lift", post(lift_switch))
         .route("/v1/rates", get(rates))
         .route("/v1/export/{what}", get(export))
         .route("/v1/audit", get(audit))
@@ -333,6 +341,55 @@ async fn revoke_key(
 ) -> Result<Json<KeyRow>, ApiError> {
     let request: KeyChange = body(bytes)?;
     service.revoke_key(&key, &request).await.map(Json)
+}
+
+async fn exceptions(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<ExceptionTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.exceptions().await.map(Json)
+}
+
+async fn ask_exception(Asked(service): Asked, bytes: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+    let request: ExceptionRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    Ok(json(StatusCode::CREATED, &service.ask_exception(&request).await?))
+}
+
+async fn approve_exception(
+    Asked(service): Asked,
+    Path(exception): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<ExceptionRow>, ApiError> {
+    let request: ExceptionChange = body(bytes)?;
+    service.approve_exception(query::number(&exception)?, &request).await.map(Json)
+}
+
+async fn end_exception(
+    Asked(service): Asked,
+    Path(exception): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<ExceptionRow>, ApiError> {
+    let request: ExceptionChange = body(bytes)?;
+    service.end_exception(query::number(&exception)?, &request).await.map(Json)
+}
+
+async fn switches(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<SwitchTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.switches().await.map(Json)
+}
+
+async fn set_switch(
+    Asked(service): Asked,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<SwitchTable>, ApiError> {
+    let request: SwitchRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    service.set_switch(&request).await.map(Json)
+}
+
+async fn lift_switch(
+    Asked(service): Asked,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<SwitchTable>, ApiError> {
+    let request: LiftRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    service.lift_switch(&request).await.map(Json)
 }
 
 async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {

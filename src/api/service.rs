@@ -249,6 +249,11 @@ impl Service {
         self.runtime.rates()
     }
 
+    /// The budgets that are judged by.
+    pub(super) fn budgets(&self) -> &[Budget] {
+        self.books.configured()
+    }
+
     /// Metrics of this process and its store, as they stand.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod audit;
 mod export;
 mod keys;
+mod money;
 mod outcome;
 mod prices;
 mod replay;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use audit::AuditArguments;
 pub use export::{ExportArguments, ExportCommand};
 pub use keys::{KeysArguments, KeysCommand};
+pub use money::{BudgetArguments, BudgetCommand, CostArguments, SwitchCommand, WhoArguments};
 pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
 pub use replay::ReplayArguments;
@@ -161,8 +163,17 @@ say it at each run's end: `[outcome]` in its file.")]
         after_help = "Examples:\n  plimsoll cost --by tenant,model --since 30d\n  plimsoll cost --by feature --since 7d --against previous\n  plimsoll cost --by day --csv > days.csv"
     )]
     Cost(CostArguments),
-    /// Show budgets: caps, what is settled and held, what is left
+    /// Show budgets: caps, what is settled and held, what is left; ask for exceptions and approve them
+    #[command(after_help = "\
+Examples:
+  plimsoll budget
+  plimsoll budget grant support-month --amount 50 --until 3d --reason 'trade fair'
+  plimsoll budget approve 17 --by bob
+  plimsoll budget exceptions")]
     Budget(BudgetArguments),
+    /// Hold or end the runs of a feature, an agent, a tenant or all, or take a model out of use
+    #[command(subcommand)]
+    Switch(SwitchCommand),
     /// Show rate limits: what may go out now, what providers still take, open breakers
     Rates(RatesArguments),
     /// Show prices, and unfreeze them
@@ -399,54 +410,9 @@ pub struct CancelArguments {
     pub json: bool,
 }
 
-/// See [`Command::Cost`].
-#[derive(Debug, Args)]
-pub struct CostArguments {
-    /// What to group by: tenant, feature, environment, agent, owner, model, prompt_version, day, thread
-    #[arg(long, value_name = "DIMENSIONS", value_delimiter = ',', default_value = "agent,model")]
-    pub by: Vec<String>,
-    /// From then on, in whole UTC days: a length of time back, such as 30d, or a date, such as 2026-11-01
-    #[arg(long, value_name = "WHEN", default_value = "30d")]
-    pub since: String,
-    /// Until then, that day included
-    #[arg(long, value_name = "WHEN")]
-    pub until: Option<String>,
-    /// Only what has this value, such as feature=support; may stand several times
-    #[arg(long, value_name = "DIMENSION=VALUE")]
-    pub only: Vec<String>,
-    /// Compare with as many days right before, and show what moved most
-    #[arg(long, value_name = "PERIOD", value_parser = ["previous"])]
-    pub against: Option<String>,
-    /// Whose books.
-    #[command(flatten)]
-    pub books: BooksArguments,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print CSV
-    #[arg(long, conflicts_with = "json")]
-    pub csv: bool,
-}
-
 /// See [`Command::Rates`].
 #[derive(Debug, Args)]
 pub struct RatesArguments {
-    /// Whose books.
-    #[command(flatten)]
-    pub books: BooksArguments,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// See [`Command::Budget`].
-#[derive(Debug, Args)]
-pub struct BudgetArguments {
-    /// One budget [default: all]
-    pub budget: Option<String>,
-    /// Show periods that are over, too
-    #[arg(long)]
-    pub past: bool,
     /// Whose books.
     #[command(flatten)]
     pub books: BooksArguments,

@@ -129,7 +129,13 @@ impl Keys {
                     key.revoked.get_or_insert(entry.at);
                 }
             }
-            Change::PriceFrozen(_) | Change::PriceUnfrozen(_) => {}
+            Change::PriceFrozen(_)
+            | Change::PriceUnfrozen(_)
+            | Change::SwitchSet(_)
+            | Change::SwitchLifted(_)
+            | Change::ExceptionAsked(_)
+            | Change::ExceptionApproved(_)
+            | Change::ExceptionEnded(_) => {}
         }
     }
 

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::access::{KeyMade, KeyRevoked, KeyRotated};
+use super::exception::{ExceptionApproved, ExceptionAsked, ExceptionEnded};
+use super::switch::{SwitchLifted, SwitchSet};
 use crate::ids::{PriceId, ReservationId};
 use crate::units::{Money, Timestamp};
 
@@ -65,11 +67,32 @@ pub enum Change {
     KeyRotated(KeyRotated),
     /// It counts no more.
     KeyRevoked(KeyRevoked),
+    /// Somebody holds or ends the runs of a scope, or takes a model out of use.
+    SwitchSet(SwitchSet),
+    /// Its runs may go on, and be made again.
+    SwitchLifted(SwitchLifted),
+    /// Somebody asks for more than a budget's cap, for a while.
+    ExceptionAsked(ExceptionAsked),
+    /// Another person approved it: it counts.
+    ExceptionApproved(ExceptionApproved),
+    /// It was refused, or taken back.
+    ExceptionEnded(ExceptionEnded),
 }
 
 impl Change {
     /// The kinds that there are.
-    pub const KINDS: [&'static str; 5] = ["price_frozen", "price_unfrozen", "key_made", "key_rotated", "key_revoked"];
+    pub const KINDS: [&'static str; 10] = [
+        "price_frozen",
+        "price_unfrozen",
+        "key_made",
+        "key_rotated",
+        "key_revoked",
+        "switch_set",
+        "switch_lifted",
+        "exception_asked",
+        "exception_approved",
+        "exception_ended",
+    ];
 
     /// Its kind, as it is written.
     #[must_use]
@@ -80,6 +103,11 @@ impl Change {
             Self::KeyMade(_) => "key_made",
             Self::KeyRotated(_) => "key_rotated",
             Self::KeyRevoked(_) => "key_revoked",
+            Self::SwitchSet(_) => "switch_set",
+            Self::SwitchLifted(_) => "switch_lifted",
+            Self::ExceptionAsked(_) => "exception_asked",
+            Self::ExceptionApproved(_) => "exception_approved",
+            Self::ExceptionEnded(_) => "exception_ended",
         }
     }
 }
@@ -148,7 +176,14 @@ impl Freezes {
                 self.0.entry(frozen.price.clone()).or_default().add(entry.at, &frozen.overrun);
             }
             Change::PriceUnfrozen(unfrozen) => drop(self.0.remove(&unfrozen.price)),
-            Change::KeyMade(_) | Change::KeyRotated(_) | Change::KeyRevoked(_) => {}
+            Change::KeyMade(_)
+            | Change::KeyRotated(_)
+            | Change::KeyRevoked(_)
+            | Change::SwitchSet(_)
+            | Change::SwitchLifted(_)
+            | Change::ExceptionAsked(_)
+            | Change::ExceptionApproved(_)
+            | Change::ExceptionEnded(_) => {}
         }
     }
 

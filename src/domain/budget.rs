@@ -30,17 +30,21 @@ pub struct Budget {
     pub period: Period,
     /// Where the day begins.
     pub time_zone: TimeZone,
+    /// True where it refuses nothing, and what it would have refused is counted.
+    pub shadow: bool,
     /// Where it was declared.
     pub declared: Declared,
 }
 
 impl Budget {
     /// True where the budget counts runs with these labels. A run outside of any thread isn't counted by one that has an
-    /// account for each thread: few runs are in one.
+    /// account for each thread: few runs are in one. Nor is one that lacks a label of a shadow, which refuses nobody.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         let threads = self.each.iter().any(|label| label == THREAD);
+        let has_labels = || self.each.iter().all(|label| labels.contains_key(label));
         (!threads || labels.contains_key(THREAD))
+            && (!self.shadow || has_labels())
             && self.scope.iter().all(|(label, value)| labels.get(label) == Some(value))
     }
 
@@ -297,6 +301,7 @@ mod tests {
             cap: Money::from_micro(500_000_000),
             period: Period::Month,
             time_zone: TimeZone::UTC,
+            shadow: false,
             declared: Declared::Default,
         }
     }

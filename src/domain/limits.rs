@@ -85,6 +85,8 @@ pub enum LimitKind {
     Breaker,
     /// The queue of calls that wait for rates.
     RateQueue,
+    /// A switch that somebody set.
+    Switch,
 }
 
 impl LimitKind {
@@ -129,6 +131,7 @@ impl LimitKind {
             Self::ProviderRate => "provider_rate",
             Self::Breaker => "breaker",
             Self::RateQueue => "rate_queue",
+            Self::Switch => "switch",
         }
     }
 }
@@ -148,6 +151,7 @@ impl LimitKind {
                 | Self::ProviderRate
                 | Self::Breaker
                 | Self::RateQueue
+                | Self::Switch
         )
     }
 }

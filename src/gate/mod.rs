@@ -144,8 +144,10 @@ pub enum Passage {
     Waiting,
     /// Not judged: an earlier ask has to wait.
     Behind,
-    /// The price row is frozen.
+    /// The price row is frozen, or a switch bars the call.
     Frozen(Refusal),
+    /// A switch holds the run.
+    Paused(Refusal),
     /// The wait for budget is over.
     WaitEnded,
     /// There was no wait to end.
@@ -266,6 +268,7 @@ fn passage(verdict: Verdict, first_token_limit: &(dyn Fn(&Reserved) -> Millis + 
         Verdict::Waiting => Passage::Waiting,
         Verdict::Behind => Passage::Behind,
         Verdict::Frozen(refusal) => Passage::Frozen(refusal),
+        Verdict::Paused(refusal) => Passage::Paused(refusal),
         Verdict::WaitEnded => Passage::WaitEnded,
         Verdict::NotWaiting => Passage::NotWaiting,
         Verdict::NotRunning => Passage::NotRunning,

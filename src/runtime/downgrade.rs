@@ -22,7 +22,8 @@ impl Shared {
     /// The budget that counts runs with these labels and is used the most. One that can't be read says nothing here: the
     /// ledger has the last word on money.
     fn tightest(&self, labels: &Labels, now: Timestamp) -> Option<BudgetUse> {
-        let used = self.budgets.iter().filter_map(|budget| {
+        // What only watches sends nobody anywhere.
+        let used = self.budgets.iter().filter(|budget| !budget.shadow).filter_map(|budget| {
             let key = budget.account(labels, now).ok().flatten()?;
             let account = self.gate.store().budget(&key).ok()?.unwrap_or_default();
             let used = Share::of(account.settled.plus(account.held).pico(), budget.cap.pico());

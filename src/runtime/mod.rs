@@ -351,14 +351,20 @@ impl Runtime {
         run: RunId,
         observer: Observer,
     ) -> Result<RunState, RuntimeError> {
+        let Some((tree, rendered)) = self.read_again(run)? else { return Ok(self.load(run)?.0.state) };
+        failpoint::reach("run.resume");
+        self.driving(entered, tree, rendered, observer, None).await
+    }
+
+    /// A tree that hasn't ended, ready to be driven.
+    fn read_again(&self, run: RunId) -> Result<Option<(Tree, (Arc<Agent>, Rendered))>, RuntimeError> {
         let (tree, created) = self.load_tree_with(run, |created, plan| self.fetch_files(run, created, plan))?;
         let root = tree.root();
         if root.state.is_ended() {
-            return Ok(root.state);
+            return Ok(None);
         }
         let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created, root)?;
-        failpoint::reach("run.resume");
-        self.driving(entered, tree, rendered, observer, None).await
+        Ok(Some((tree, rendered)))
     }
 
     fn driving(
@@ -377,7 +383,18 @@ impl Runtime {
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
         let drive = async move {
-            let driven = conductor.drive().await;
+            let mut driven = conductor.drive().await;
+            // Held by a switch, it waits in the queue until that is lifted.
+            while driven.is_ok() && conductor.is_held_back() {
+                driven = match runtime.read_again(id) {
+                    Ok(None) => break,
+                    Ok(Some((tree, rendered))) => {
+                        conductor = conductor.begin_again(tree, rendered);
+                        conductor.drive().await
+                    }
+                    Err(error) => Err(error),
+                };
+            }
             following.iter().for_each(Following::leave);
             drop(entered);
             runtime.watch_waits(conductor.waits_until().map(|until| (until, id)));

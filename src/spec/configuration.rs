@@ -476,6 +476,7 @@ fn budget(node: &Node<'_>, faults: &mut Faults) -> Option<Budget> {
         cap: node.money("cap")?.value,
         period: period?,
         time_zone: time_zone?,
+        shadow: node.text("mode").is_some_and(|word| word.value == "shadow"),
         declared: declared(node.source, &name?.span),
     })
 }

@@ -99,6 +99,7 @@ pub fn value(limits: &Limits, kind: LimitKind) -> Option<LimitValue> {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::Switch
         | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
@@ -152,6 +153,7 @@ fn set_count(limits: &mut Limits, kind: LimitKind, count: u64) {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::Switch
         | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
@@ -195,6 +197,7 @@ fn set_time(limits: &mut Limits, kind: LimitKind, time: Millis) {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::Switch
         | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue
@@ -246,6 +249,7 @@ fn read(node: &Node<'_>, kind: LimitKind) -> Option<At<LimitValue>> {
         | LimitKind::ModelPolicy
         | LimitKind::Price
         | LimitKind::FrozenPrice
+        | LimitKind::Switch
         | LimitKind::StalePrice
         | LimitKind::Budget
         | LimitKind::Queue

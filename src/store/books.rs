@@ -4,12 +4,13 @@
 //! one record too, since sled's time goes by the number of keys. Budgets and rollups are written once for each group. A
 //! run's summary is written when it ends; before that, readers get it from memory and an open rebuilds it from the log.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded};
-use crate::domain::ledger::{Dirty, RunMoney};
+use crate::domain::ledger::{Dirty, RunMoney, ShadowSums, Shadowed};
 use crate::domain::message::File;
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore, RollupWorth};
@@ -249,9 +250,11 @@ impl Books {
     }
 
     /// Adds to the audit log; the entry is in the same batch as the change that it tells of.
-    pub(crate) fn note(&mut self, at: Timestamp, by: Author, change: Change) {
-        self.audit.push(AuditEntry { number: self.audit_next, at, by, change });
+    pub(crate) fn note(&mut self, at: Timestamp, by: Author, change: Change) -> AuditEntry {
+        let entry = AuditEntry { number: self.audit_next, at, by, change };
+        self.audit.push(entry.clone());
         self.audit_next += 1;
+        entry
     }
 
     /// Why a price row is frozen, as the audit log tells it, this group included.
@@ -370,6 +373,29 @@ impl Books {
         Ok(())
     }
 
+    /// Adds what budgets that only watch would have refused to what is stored of it.
+    fn write_shadowed(&self, shadowed: &[Shadowed], batch: &mut Batch) -> Result<(), StoreError> {
+        let mut sums: BTreeMap<&AccountKey, ShadowSums> = BTreeMap::new();
+        for one in shadowed {
+            let sum = match sums.entry(&one.account) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    new.insert(read::shadow(&*self.reader.view()?, &one.account)?.unwrap_or_default())
+                }
+            };
+            sum.refused += 1;
+            sum.amount = sum.amount.plus(one.amount);
+            sum.last = Some(one.reservation.run);
+        }
+        for (account, sum) in sums {
+            let AccountKey::Budget { budget, scope, start, .. } = account else { continue };
+            let key = keys::shadow(budget, scope, *start);
+            let record = codec::seal_compact(&key, &(account, sum))?;
+            batch.put(key, record);
+        }
+        Ok(())
+    }
+
     fn write_dirty(&mut self, dirty: Dirty, batch: &mut Batch) -> Result<(), StoreError> {
         for (account, value) in dirty.budgets {
             let AccountKey::Budget { budget, scope, start, .. } = &account else { continue };
@@ -386,6 +412,7 @@ impl Books {
             let record = codec::seal_compact(&key, frozen)?;
             batch.put(key, record);
         }
+        self.write_shadowed(&dirty.shadowed, batch)?;
         for ring in &dirty.rings {
             let key = keys::ring(&ring.0);
             let record = codec::seal_compact(&key, ring)?;

@@ -31,6 +31,8 @@ pub enum Table {
     Money = 0x21,
     /// Frozen price rows: hash of the row's id.
     Frozen = 0x23,
+    /// What budgets that only watch would have refused: as their accounts.
+    Shadow = 0x25,
     /// The last costs of an agent's finished runs: hash of its name.
     Ring = 0x24,
     /// Rollups: day, hash of the dimensions.
@@ -48,7 +50,7 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 17] = [
         (Self::Meta, "the store's head"),
         (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
@@ -58,6 +60,7 @@ impl Table {
         (Self::Budget, "budget account"),
         (Self::Money, "the accounts and reservations"),
         (Self::Frozen, "frozen price"),
+        (Self::Shadow, "what would have been refused"),
         (Self::Ring, "expected cost"),
         (Self::Rollup, "rollup"),
         (Self::ByState, "the index by state"),
@@ -135,6 +138,11 @@ pub(crate) fn file(sha256: &str) -> Vec<u8> {
 /// Where a budget account lies. All periods of one budget and scope follow each other.
 pub(crate) fn budget(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
     key(Table::Budget, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
+}
+
+/// Where it lies what a budget that only watches would have refused.
+pub(crate) fn shadow(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
+    key(Table::Shadow, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
 }
 
 /// Where the accounts and reservations of a run lie.
@@ -267,7 +275,7 @@ pub fn describe(key: &[u8]) -> String {
         Table::Audit => {
             audit_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))
         }
-        Table::Budget | Table::Frozen | Table::Ring | Table::Rollup | Table::ByKey | Table::Answer => {
+        Table::Budget | Table::Frozen | Table::Shadow | Table::Ring | Table::Rollup | Table::ByKey | Table::Answer => {
             format!("{name} (key {})", hex())
         }
     }

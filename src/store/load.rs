@@ -42,6 +42,10 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box
     check_held(&accounts, &snapshot.holds)?;
     snapshot.accounts = accounts.into_iter().collect();
     snapshot.frozen = read::frozen(&*view)?;
+    read::each_audit(&*view, &mut |entry| {
+        snapshot.switches.apply(&entry);
+        snapshot.exceptions.apply(&entry);
+    })?;
     snapshot.rings = read::records(&*view, Table::Ring.span())?;
     Ok((snapshot, open))
 }

@@ -35,11 +35,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
-use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
+use crate::domain::exception::Exceptions;
+use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op, ShadowSums};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
+use crate::domain::switch::Switches;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
 use crate::store::engine::Engine;
@@ -374,6 +376,27 @@ impl Store {
     /// When its record is damaged.
     pub fn answer(&self, key: &AnswerKey) -> Result<Option<KeptAnswer>, StoreError> {
         read::answer(&*self.shared()?.reader.view()?, key)
+    }
+
+    /// What budgets that only watch would have refused, by account.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn shadowed(&self) -> Result<Vec<(AccountKey, ShadowSums)>, StoreError> {
+        read::records(&*self.shared()?.reader.view()?, Table::Shadow.span())
+    }
+
+    /// The switches that are set, and all exceptions of budgets, as of one commit.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn orders(&self) -> Result<(Switches, Exceptions), StoreError> {
+        let (mut switches, mut exceptions) = (Switches::default(), Exceptions::default());
+        self.audit(&mut |entry| {
+            switches.apply(&entry);
+            exceptions.apply(&entry);
+        })?;
+        Ok((switches, exceptions))
     }
 
     /// Every open reservation.

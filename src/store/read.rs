@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::audit::AuditEntry;
 use crate::domain::event::{AccountKey, AnswerKey, Created, Event, KeptAnswer, Labels, Recorded, RunState};
-use crate::domain::ledger::{Account, Frozen, Hold, RunMoney};
+use crate::domain::ledger::{Account, Frozen, Hold, RunMoney, ShadowSums};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
@@ -332,6 +332,15 @@ pub(crate) fn budget(view: &dyn View, account: &AccountKey) -> Result<Option<Acc
         return Ok(Some(value));
     }
     Err(StoreError::Record { what: keys::describe(&key), why: format!("it is of {found}") })
+}
+
+/// What a budget that only watches would have refused on an account.
+pub(crate) fn shadow(view: &dyn View, account: &AccountKey) -> Result<Option<ShadowSums>, StoreError> {
+    let AccountKey::Budget { budget, scope, start, .. } = account else { return Ok(None) };
+    let key = keys::shadow(budget, scope, *start);
+    let Some(record) = view.get(&key)? else { return Ok(None) };
+    let (found, sums): (AccountKey, ShadowSums) = codec::open_compact(&key, &record)?;
+    if found == *account { Ok(Some(sums)) } else { Err(StoreError::damaged(keys::describe(&key))) }
 }
 
 /// An answer that is kept.

@@ -38,6 +38,8 @@ pub struct Committed {
     pub events: Vec<(RunId, Recorded)>,
     /// One for each ask, in order.
     pub verdicts: Vec<Verdict>,
+    /// The number of the entry of the audit log that was asked for.
+    pub noted: Option<u64>,
 }
 
 /// What another run's op brought to this one, on disk.
@@ -256,15 +258,18 @@ impl Writer {
         if self.ledger.unfreeze(&price) {
             let freeze = self.books.freeze_of(&price)?;
             let unfrozen = PriceUnfrozen { price, reason: act.reason().to_owned(), freeze };
-            self.books.note(now, act.by(), Change::PriceUnfrozen(unfrozen));
+            drop(self.books.note(now, act.by(), Change::PriceUnfrozen(unfrozen)));
         }
         self.book(RunId::from_bits(0), now, Decision::default())
     }
 
     fn note(&mut self, by: Author, change: Change, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
-        self.books.note(now, by, change);
-        self.book(RunId::from_bits(0), now, Decision::default())
+        let entry = self.books.note(now, by, change);
+        let decision = self.ledger.heed(&entry, now);
+        let (mut committed, notices) = self.book(RunId::from_bits(0), now, decision)?;
+        committed.noted = Some(entry.number);
+        Ok((committed, notices))
     }
 
     /// Takes a decision into the books, and sorts out who is told of what.
@@ -275,7 +280,7 @@ impl Writer {
             .map(|(run, notice)| (run, NoticeCommitted { events: Vec::new(), notice }))
             .collect();
         for overrun in decision.overruns {
-            self.books.note(now, Author::Ledger, Change::PriceFrozen(overrun));
+            drop(self.books.note(now, Author::Ledger, Change::PriceFrozen(overrun)));
         }
         let mut events = Vec::with_capacity(decision.appended.len());
         for (run, event) in decision.appended {
@@ -289,7 +294,7 @@ impl Writer {
                 None => events.push((run, recorded)),
             }
         }
-        Ok((Committed { events, verdicts: decision.verdicts }, notices))
+        Ok((Committed { events, verdicts: decision.verdicts, noted: None }, notices))
     }
 
     /// One durable write of all that was booked since the last.

@@ -5,6 +5,7 @@ mod banker;
 mod desk;
 mod judge;
 mod mutants;
+mod orders;
 mod properties;
 mod subject;
 mod table;

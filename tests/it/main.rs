@@ -40,6 +40,7 @@ mod serve;
 mod sim;
 mod spec;
 mod store;
+mod switches;
 mod telemetry;
 mod threads;
 mod tokenize;

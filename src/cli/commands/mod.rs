@@ -22,6 +22,7 @@ mod runs;
 mod schema;
 mod serve;
 mod sim;
+mod switch;
 mod trace;
 
 use std::path::Path;
@@ -57,6 +58,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Outcome(outcome) => outcome::outcome(&context, outcome),
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
+        Command::Switch(switch) => switch::switch(&context, switch),
         Command::Rates(rates) => rates::rates(&context, rates),
         Command::Prices(prices) => prices::prices(&context, prices),
         Command::Serve(serve) => serve::serve(&context, serve),

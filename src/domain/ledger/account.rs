@@ -50,6 +50,28 @@ pub struct Hold {
     pub price: Option<PriceId>,
 }
 
+/// A placement that a budget which only watches would have refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadowed {
+    /// The budget's account.
+    pub account: AccountKey,
+    /// What was placed.
+    pub reservation: ReservationId,
+    /// How much.
+    pub amount: Money,
+}
+
+/// What a budget that only watches would have refused in one period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowSums {
+    /// How many placements.
+    pub refused: u64,
+    /// What they would have set aside.
+    pub amount: Money,
+    /// The run of the last one.
+    pub last: Option<RunId>,
+}
+
 /// All that is one run's: they change together, at every step, so the store keeps them together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunMoney {

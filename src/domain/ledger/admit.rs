@@ -7,6 +7,7 @@ use super::judge::lower_to;
 use super::{AdmitAsk, Decision, Ledger, Lower, Notice, OpenRun, QUEUE_MAX, Queued, Short, Verdict};
 use crate::domain::event::{AccountKey, Admitted, Event, Reserved, RunState};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
+use crate::domain::switch::SwitchKind;
 use crate::ids::RunId;
 use crate::units::{Money, MoneyDelta};
 
@@ -18,6 +19,8 @@ enum Look {
     },
     /// Waits for these accounts.
     Blocked(AccountKey),
+    /// A switch holds it; it is in nobody's way.
+    Held,
     TurnedAway(Refusal),
 }
 
@@ -98,6 +101,7 @@ impl Ledger {
                     blocked.insert(key);
                     *place = Some(queued);
                 }
+                Look::Held => *place = Some(queued),
                 Look::TurnedAway(refusal) => outcomes.push((queued.run, Notice::TurnedAway(refusal))),
                 Look::Admit { landing, first } => {
                     outcomes.push((queued.run, self.admit(decision, queued, landing, first)));
@@ -155,6 +159,11 @@ impl Ledger {
         let Some(open) = self.runs.get(&queued.run) else {
             return Look::TurnedAway(queue_refusal("the run has ended"));
         };
+        match self.switch_on_tree(queued.run) {
+            Some((SwitchKind::Pause, _)) => return Look::Held,
+            Some((SwitchKind::Kill, refusal)) => return Look::TurnedAway(refusal),
+            None => {}
+        }
         let mut first = queued.ask.first.as_ref().map(|ask| ask.reserved.clone());
         let barred = first.as_ref().and_then(|first| self.barred(first));
         if let Some(refusal) = barred.or_else(|| open.current.as_ref().err().cloned()) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::account::Shadowed;
 use super::{Hold, Ledger, Node, OpenRun};
 use crate::domain::audit::{Overrun, PriceFrozen};
 use crate::domain::event::{
@@ -10,6 +11,9 @@ use crate::domain::event::{
 };
 use crate::ids::{PriceId, ReservationId, RunId, StageName};
 use crate::units::Money;
+
+/// Placements of one commit that are noted for budgets which only watch.
+const SHADOWED_MAX: usize = 10_000;
 
 impl Ledger {
     /// Books one fact.
@@ -133,6 +137,7 @@ impl Ledger {
         let parent = created.parent.as_ref();
         let root = parent.map_or(run, |parent| parent.root);
         let node = Node {
+            agent: created.agent.clone(),
             root,
             parent: parent.map(|parent| parent.run),
             calls_from: parent.map(|parent| parent.stage.clone()),
@@ -329,10 +334,13 @@ impl Ledger {
         landing: bool,
     ) {
         for key in &accounts {
-            let cap = self.judged(key).cap;
+            let (cap, watches) = self.cap_of(key);
             let account = self.accounts.entry(key.clone()).or_default();
             account.cap = cap;
             account.held = account.held.plus(amount);
+            if watches && !account.takes(Money::ZERO) && self.shadowed.len() < SHADOWED_MAX {
+                self.shadowed.push(Shadowed { account: key.clone(), reservation, amount });
+            }
             self.touch(key);
         }
         let hold = Hold { reservation, root, amount, landing, accounts, price };

@@ -4,6 +4,7 @@ use super::apply::{is_landing, replaces_landing, stage_of};
 use super::{Decision, Ledger, Lower, ReserveAsk, Short, Verdict, Waiter};
 use crate::domain::event::{AccountKey, Call, Downgraded, Event, PeriodMoved, Reserved, WaitBegan};
 use crate::domain::limits::{Declared, LimitKind, Refusal};
+use crate::domain::switch::SwitchKind;
 use crate::ids::{PriceId, ReservationId, RunId};
 use crate::units::{Money, MoneyDelta};
 
@@ -15,6 +16,11 @@ impl Ledger {
     pub(super) fn reserve(&mut self, decision: &mut Decision, run: RunId, ask: ReserveAsk) -> Verdict {
         if !self.may_place(ask.reserved.reservation.run) {
             return Verdict::NotRunning;
+        }
+        match self.switch_on(&ask.reserved) {
+            Some((SwitchKind::Pause, refusal)) => return Verdict::Paused(refusal),
+            Some((SwitchKind::Kill, refusal)) => return Verdict::Frozen(refusal),
+            None => {}
         }
         if let Some(refusal) = self.barred(&ask.reserved) {
             return Verdict::Frozen(refusal);
@@ -127,10 +133,10 @@ impl Ledger {
         self.holders.get(key).is_some_and(|holders| holders.keys().any(|holder| *holder != run))
     }
 
-    /// Why the attempt may not be made whatever the money: a frozen price row, which doesn't spare the landing call, or a
-    /// budget that can't tell whom it counts, which does.
+    /// Why the attempt may not be made whatever the money: a frozen price row or a model that is switched off, which don't
+    /// spare the landing call, or a budget that can't tell whom it counts, which does.
     pub(super) fn barred(&self, reserved: &Reserved) -> Option<Refusal> {
-        let frozen = self.frozen_refusal(reserved);
+        let frozen = self.frozen_refusal(reserved).or_else(|| self.switch_on_model(reserved));
         if frozen.is_some() || is_landing(reserved) {
             return frozen;
         }

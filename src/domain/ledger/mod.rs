@@ -15,20 +15,23 @@ mod judge;
 mod own;
 mod period;
 mod stored;
+mod switched;
 mod wait;
 
-pub use account::{Account, Hold, RunMoney};
+pub use account::{Account, Hold, RunMoney, ShadowSums, Shadowed};
 pub use own::OwnAccounts;
 pub use stored::{Dirty, Frozen, Snapshot};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::audit::PriceFrozen;
+use crate::domain::audit::{AuditEntry, PriceFrozen};
 use crate::domain::budget::Budget;
 use crate::domain::event::{AccountKey, Admitted, Event, Labels, Landing, Reserved, RunState, WaitEnd, WaitEnded};
+use crate::domain::exception::Exceptions;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Plan;
+use crate::domain::switch::Switches;
 use crate::ids::{AgentName, PriceId, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp, TokenPrice};
 use expectation::Ring;
@@ -116,6 +119,8 @@ pub enum Verdict {
     /// The attempt may not be made whatever the money: its price row is frozen, which bars the landing call too; or a budget
     /// counts by a label that the run hasn't, which doesn't.
     Frozen(Refusal),
+    /// A switch holds the run: no call is made until it is lifted.
+    Paused(Refusal),
     /// The wait is over.
     WaitEnded,
     /// There was no wait to end: a notice is on its way.
@@ -252,6 +257,7 @@ impl OpenRun {
 /// Where a run hangs in its tree.
 #[derive(Clone, Debug)]
 struct Node {
+    agent: AgentName,
     root: RunId,
     parent: Option<RunId>,
     /// The stage of the parent that called it.
@@ -292,6 +298,10 @@ pub struct Ledger {
     runs: BTreeMap<RunId, Box<OpenRun>>,
     nodes: BTreeMap<RunId, Node>,
     frozen: BTreeMap<PriceId, String>,
+    switches: Switches,
+    exceptions: Exceptions,
+    /// What budgets that only watch would have refused, since the store last asked.
+    shadowed: Vec<Shadowed>,
     rings: BTreeMap<AgentName, Ring>,
     /// Oldest run first.
     waiters: Vec<Waiter>,
@@ -344,6 +354,19 @@ impl Ledger {
         self.roll(now);
         self.offer_to_waiters(&mut decision, None);
         self.wake(&mut decision, true);
+        decision
+    }
+
+    /// Follows what an entry of the audit log says of switches and exceptions. Those who wait are offered what it frees, or
+    /// hear that they may not go on.
+    pub fn heed(&mut self, entry: &AuditEntry, now: Timestamp) -> Decision {
+        let mut decision = Decision::default();
+        self.roll(now);
+        // Both look at it.
+        if self.switches.apply(entry) | self.exceptions.apply(entry) {
+            self.offer_to_waiters(&mut decision, None);
+            self.wake(&mut decision, true);
+        }
         decision
     }
 
@@ -422,7 +445,7 @@ impl Ledger {
 
 /// True where an attempt was asked for and not placed: its number is the next one's, so that a log has no gap.
 const fn leaves_behind(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Short(_) | Verdict::Waiting | Verdict::Behind | Verdict::Frozen(_))
+    matches!(verdict, Verdict::Short(_) | Verdict::Waiting | Verdict::Behind | Verdict::Frozen(_) | Verdict::Paused(_))
 }
 
 /// True where an event may free money, or make somebody stop waiting.

@@ -5,7 +5,10 @@ use super::{Ledger, LedgerPolicy, LiveBudget};
 use crate::domain::event::{AccountKey, Labels};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::ids::RunId;
-use crate::units::Timestamp;
+use crate::units::{Money, Timestamp};
+
+/// More than all that is ever placed, and little enough to reckon with: a million times the largest cap.
+const NO_CAP: Money = Money::from_pico(1_000_000_000_000_000_000_000_000_000_000);
 
 impl Ledger {
     /// When the next period of any budget begins.
@@ -83,13 +86,23 @@ impl Ledger {
         }
     }
 
-    /// The account as it would be judged now: a budget's cap is the live one, and nothing where the budget is gone.
+    /// The account as it would be judged now: a budget's cap is the live one with the exceptions that count, as much as
+    /// anybody may want where it only watches, and nothing where the budget is gone.
     pub(super) fn judged(&self, key: &AccountKey) -> Account {
-        let mut account = self.accounts.get(key).copied().unwrap_or_default();
-        if let Some(live) = self.live_budget(key) {
-            account.cap = live.budget.cap;
+        let (cap, watches) = self.cap_of(key);
+        let cap = if watches { NO_CAP } else { cap };
+        Account { cap, ..self.accounts.get(key).copied().unwrap_or_default() }
+    }
+
+    /// The effective cap of an account, and whether it only watches.
+    pub(super) fn cap_of(&self, key: &AccountKey) -> (Money, bool) {
+        match (self.live_budget(key), key) {
+            (Some(live), AccountKey::Budget { budget, scope, .. }) => {
+                let added = self.exceptions.added(budget, scope, self.latest);
+                (live.budget.cap.plus(added), live.budget.shadow)
+            }
+            _ => (self.accounts.get(key).map_or(Money::ZERO, |account| account.cap), false),
         }
-        account
     }
 }
 

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, Hold, RunMoney};
+use super::account::{Account, Hold, RunMoney, Shadowed};
 use super::expectation::Ring;
 use super::{Decision, Ledger, LedgerPolicy};
 use crate::domain::event::{AccountKey, CostSource, Event, Interrupted, Outcome, Recorded, RunState, Settled};
+use crate::domain::exception::Exceptions;
 use crate::domain::retry::{ErrorClass, Failure};
+use crate::domain::switch::Switches;
 use crate::ids::{AgentName, BudgetName, PriceId, ReservationId, RunId};
 use crate::units::{Millis, Money, Timestamp};
 
@@ -24,6 +26,10 @@ pub struct Snapshot {
     pub open_runs: Vec<(RunId, Vec<Recorded>)>,
     /// Frozen price rows.
     pub frozen: Vec<Frozen>,
+    /// The switches that are set.
+    pub switches: Switches,
+    /// The exceptions of budgets.
+    pub exceptions: Exceptions,
     /// Costs of finished runs by agent, oldest first.
     pub rings: Vec<(AgentName, Vec<Money>)>,
     /// The highest start of a period that each budget and scope has seen.
@@ -52,6 +58,8 @@ pub struct Dirty {
     pub unfrozen: Vec<PriceId>,
     /// Rings to write.
     pub rings: Vec<(AgentName, Vec<Money>)>,
+    /// What budgets that only watch would have refused.
+    pub shadowed: Vec<Shadowed>,
 }
 
 impl Ledger {
@@ -61,6 +69,8 @@ impl Ledger {
         let mut ledger = Self {
             accounts: snapshot.accounts.into_iter().collect(),
             frozen: snapshot.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)).collect(),
+            switches: snapshot.switches,
+            exceptions: snapshot.exceptions,
             rings: snapshot.rings.into_iter().map(|(agent, costs)| (agent, Ring::from_costs(costs))).collect(),
             ..Self::default()
         };
@@ -145,6 +155,7 @@ impl Ledger {
             runs: runs.into_iter().map(|run| (run, self.money_of(run))).collect(),
             frozen: frozen.into_iter().map(|price| Frozen { reason: reason(&price), price }).collect(),
             unfrozen,
+            shadowed: std::mem::take(&mut self.shadowed),
             rings: std::mem::take(&mut self.dirty_rings)
                 .into_iter()
                 .filter_map(|agent| self.rings.get(&agent).map(|ring| (agent.clone(), ring.costs())))

@@ -14,8 +14,9 @@ impl Ledger {
         let mut index = 0;
         while let Some(waiter) = self.waiters.get(index).filter(|waiter| younger.is_none_or(|run| waiter.run < run)) {
             let run = waiter.run;
-            if self.barred(&waiter.ask.reserved).is_some() {
-                // A freeze came while it waited. It asks again, and is told.
+            let reserved = &waiter.ask.reserved;
+            if self.barred(reserved).is_some() || self.switch_on(reserved).is_some() {
+                // A freeze or a switch came while it waited. It asks again, and is told.
                 self.release_waiter(decision, run);
                 continue;
             }

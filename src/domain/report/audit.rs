@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::domain::access::KeyMade;
 use crate::domain::audit::{AuditEntry, Author, Change};
+use crate::domain::switch::{SwitchKind, SwitchScope};
 use crate::ids::RunId;
 use crate::units::Timestamp;
 
@@ -151,13 +152,33 @@ fn told(change: &Change) -> Told {
         Change::KeyRotated(rotated) => {
             Told { of: rotated.id.clone(), what: "gave the key another text".to_owned(), ..Told::default() }
         }
-        Change::KeyRevoked(revoked) => Told {
-            of: revoked.id.clone(),
-            what: "revoked the key".to_owned(),
-            reason: Some(revoked.reason.clone()),
-            ..Told::default()
-        },
+        Change::KeyRevoked(revoked) => because(&revoked.id, "revoked the key".to_owned(), &revoked.reason),
+        Change::SwitchSet(set) => {
+            let what = match (&set.scope, set.switch) {
+                (SwitchScope::Model(_), _) => "took the model out of use",
+                (_, SwitchKind::Pause) => "holds its runs",
+                (_, SwitchKind::Kill) => "ends its runs at their next call",
+            };
+            because(&set.scope, what.to_owned(), &set.reason)
+        }
+        Change::SwitchLifted(lifted) => because(&lifted.scope, "lifted the switch".to_owned(), &lifted.reason),
+        Change::ExceptionAsked(asked) => {
+            let scope = if asked.scope.is_empty() { String::new() } else { format!(" for {}", asked.scope) };
+            let what = format!("asks for {} more{scope} until {}", asked.amount_usd, asked.until);
+            because(&asked.budget, what, &asked.reason)
+        }
+        Change::ExceptionApproved(approved) => {
+            let of = format!("exception {}", approved.exception);
+            Told { of, what: "approved it: it counts".to_owned(), ..Told::default() }
+        }
+        Change::ExceptionEnded(ended) => {
+            because(&format!("exception {}", ended.exception), "ended it".to_owned(), &ended.reason)
+        }
     }
+}
+
+fn because(of: &impl ToString, what: String, reason: &str) -> Told {
+    Told { of: of.to_string(), what, reason: Some(reason.to_owned()), run: None }
 }
 
 /// `made a key for web: read, run; only tenant=acme`.

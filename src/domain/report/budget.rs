@@ -1,13 +1,17 @@
 //! Budgets as they stand: the accounts of current and past periods.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::forecast::Forecast;
 use super::{text, text_or_null};
 use crate::domain::budget::{Budget, Period};
 use crate::domain::event::AccountKey;
-use crate::domain::ledger::Account;
+use crate::domain::exception::Exceptions;
+use crate::domain::ledger::{Account, ShadowSums};
 use crate::domain::limits::Declared;
-use crate::ids::BudgetName;
+use crate::ids::{BudgetName, RunId};
 use crate::units::{Money, Timestamp};
 
 /// Every account of every budget.
@@ -49,20 +53,49 @@ pub struct BudgetRow {
     pub left_usd: Money,
     /// Settled and held as a share of the cap, in basis points; null of a cap of nothing.
     pub used_basis_points: Option<u64>,
+    /// The part of the cap that exceptions add.
+    #[serde(default, skip_serializing_if = "Money::is_zero")]
+    pub exceptions_usd: Money,
+    /// What it would have refused, where it only watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowRow>,
+    /// Where the period is going; null of one that never ends or is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
+}
+
+/// What a budget that only watches would have refused in a period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowRow {
+    /// How many placements of money.
+    pub refused: u64,
+    /// What they set aside.
+    pub amount_usd: Money,
+    /// The run of the last one.
+    pub last: Option<RunId>,
+}
+
+/// What counts beside the accounts.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Exceptions.
+    pub exceptions: Exceptions,
+    /// What budgets that only watch would have refused.
+    pub shadowed: BTreeMap<AccountKey, ShadowSums>,
 }
 
 impl BudgetTable {
     /// The accounts of the project's budgets, and of those that it had; accounts of runs are passed over. A budget
     /// without `each` has a row for the current period even before its first run.
     #[must_use]
-    pub fn of(budgets: &[Budget], accounts: &[(AccountKey, Account)], now: Timestamp) -> Self {
+    pub fn of(budgets: &[Budget], accounts: &[(AccountKey, Account)], beside: &Beside, now: Timestamp) -> Self {
         let mut rows: Vec<BudgetRow> =
-            accounts.iter().filter_map(|(key, account)| row(budgets, key, account, now)).collect();
+            accounts.iter().filter_map(|(key, account)| row(budgets, key, account, beside, now)).collect();
         for budget in budgets.iter().filter(|budget| budget.each.is_empty()) {
             let (start, end) = budget.period.window(&budget.time_zone, now);
             if !rows.iter().any(|row| row.budget == budget.name && row.start == start) {
                 let key = AccountKey::Budget { budget: budget.name.clone(), scope: String::new(), start, end };
-                rows.extend(row(budgets, &key, &Account::default(), now));
+                rows.extend(row(budgets, &key, &Account::default(), beside, now));
             }
         }
         let place = |name: &BudgetName| budgets.iter().position(|budget| budget.name == *name).unwrap_or(usize::MAX);
@@ -74,12 +107,15 @@ impl BudgetTable {
     }
 }
 
-fn row(budgets: &[Budget], key: &AccountKey, account: &Account, now: Timestamp) -> Option<BudgetRow> {
+fn row(budgets: &[Budget], key: &AccountKey, account: &Account, beside: &Beside, now: Timestamp) -> Option<BudgetRow> {
     let AccountKey::Budget { budget: name, scope, start, end } = key else { return None };
     let budget = budgets.iter().find(|budget| budget.name == *name);
     let current = *start <= now && end.is_none_or(|end| now < end);
     // The live cap binds from now on; a period that is over is shown as it was last judged.
-    let cap = budget.filter(|_| current).map_or(account.cap, |budget| budget.cap);
+    let added = if current { beside.exceptions.added(name, scope, now) } else { Money::ZERO };
+    let cap = budget.filter(|_| current).map_or(account.cap, |budget| budget.cap.plus(added));
+    let shadow =
+        budget.is_some_and(|budget| budget.shadow).then(|| beside.shadowed.get(key).copied().unwrap_or_default());
     let used = account.settled.plus(account.held);
     Some(BudgetRow {
         budget: name.clone(),
@@ -95,13 +131,14 @@ fn row(budgets: &[Budget], key: &AccountKey, account: &Account, now: Timestamp) 
         held_usd: account.held,
         left_usd: cap.left_after(used),
         used_basis_points: used.basis_points_of(cap),
+        exceptions_usd: added,
+        shadow: shadow.map(|ShadowSums { refused, amount, last }| ShadowRow { refused, amount_usd: amount, last }),
+        forecast: budget.and_then(|_| Forecast::of(key, account, cap, now)),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::domain::report::fixture::START;
 
@@ -113,6 +150,7 @@ mod tests {
             cap: Money::from_micro(1_000_000),
             period,
             time_zone: jiff::tz::TimeZone::UTC,
+            shadow: false,
             declared: Declared::At { file: "plimsoll.toml".into(), line: 7 },
         }
     }
@@ -135,7 +173,7 @@ mod tests {
             account("tenant-day", "tenant=a", today - day, Some(today), 10),
             account("tenant-day", "tenant=a", today, Some(today + day), 250_000),
         ];
-        let table = BudgetTable::of(&budgets, &accounts, now);
+        let table = BudgetTable::of(&budgets, &accounts, &Beside::default(), now);
         let text = serde_json::to_string(&table).expect("JSON");
         assert_eq!(serde_json::from_str::<BudgetTable>(&text).expect("it reads back"), table);
         let told: Vec<_> =

@@ -13,6 +13,7 @@ mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod focus;
+mod forecast;
 mod growth;
 mod rate;
 mod standing;
@@ -29,12 +30,13 @@ use crate::ids::RunId;
 
 pub use ask::AskDocument;
 pub use audit::{AuditFilter, AuditLine, AuditPage, AuditTable};
-pub use budget::{BudgetRow, BudgetTable};
+pub use budget::{Beside, BudgetRow, BudgetTable, ShadowRow};
 pub use cost::{
     CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, MOVERS_MAX, Mover, QualityLine, UnitSums, Values,
     WorthSums,
 };
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
+pub use forecast::Forecast;
 pub use growth::Growth;
 pub use rate::{BreakerRow, BreakerState, ProviderRateRow, RateRow, RateTable};
 pub use standing::LimitStanding;

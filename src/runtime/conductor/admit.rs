@@ -9,6 +9,7 @@ use crate::domain::event::{Call, Landing, Purpose, Reserved, RunState};
 use crate::domain::ledger::{AdmitAsk, Ask, ReserveAsk};
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::run::{Intent, ModelIntent, Next};
+use crate::domain::switch::spares_other_models;
 use crate::failpoint;
 use crate::gate::{Beside, Draft, Passage, Prepared};
 use crate::rates::Hold;
@@ -159,7 +160,8 @@ impl Conductor {
         };
         let stance = self.downgrade(&key);
         let effort = self.effort(&key);
-        if refusal.limit == LimitKind::FrozenPrice
+        if matches!(refusal.limit, LimitKind::FrozenPrice | LimitKind::Switch)
+            && spares_other_models(&refusal)
             && let Some(model) = asked.filter(|model| !effort.frozen.contains(model))
         {
             effort.frozen.push(model);

@@ -7,6 +7,7 @@ use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::ModelPlan;
 use crate::domain::policy::{self, Stance};
 use crate::domain::run::NodeRef;
+use crate::domain::switch::spares_other_models;
 use crate::runtime::RuntimeError;
 
 impl Conductor {
@@ -86,7 +87,9 @@ impl Conductor {
     /// A frozen price bars its model; where nobody else is left the run ends, landing included.
     pub(super) async fn avoid_frozen(&mut self, pending: &Pending, refusal: Refusal) -> Result<Flow, RuntimeError> {
         let model = match &pending.reserved.call {
-            Call::Model(call) if call.purpose != Purpose::Landing => Some(call.model.clone()),
+            Call::Model(call) if call.purpose != Purpose::Landing && spares_other_models(&refusal) => {
+                Some(call.model.clone())
+            }
             Call::Model(_) | Call::Tool { .. } => None,
         };
         let effort = self.effort(&pending.key);

@@ -104,6 +104,30 @@ impl Conductor {
         Ok(self.root().state)
     }
 
+    /// A switch holds the tree: nothing more is asked for.
+    pub(super) fn hold_back(&mut self, refusal: Refusal) -> Flow {
+        self.pending.clear();
+        self.held_back = Some(refusal);
+        Flow::On
+    }
+
+    /// Once nothing is in flight, a tree that is held holds nothing itself: its runs are `interrupted`, and can go on by an
+    /// admission like any other, which the switch holds.
+    pub(super) async fn rest(&mut self, refusal: &Refusal) -> Result<Flow, RuntimeError> {
+        self.rate_waits.clear();
+        if !self.in_flight.is_empty() {
+            self.submit(vec![]).await?;
+            return Ok(Flow::Wait);
+        }
+        let open: Vec<RunId> = self.tree.runs().rev().map(|run| run.id).collect();
+        let goes_on = self.root().ended.is_none();
+        for run in open.into_iter().filter(|_| goes_on) {
+            self.note(run, Event::Interrupted(Interrupted { why: format!("held: {refusal}"), clean: true }));
+        }
+        self.submit(vec![]).await?;
+        Ok(Flow::Leave)
+    }
+
     /// Money may have come for an attempt while the run was being stopped or cancelled: the call was never made.
     pub(super) async fn give_back(&mut self) -> Result<(), RuntimeError> {
         while let Ok(news) = self.notices.try_recv() {

@@ -25,6 +25,7 @@ use super::progress::{Observer, Progress};
 use super::{Agent, Request, RuntimeError, Shared, settle};
 use crate::domain::event::{Call, Event, Place, Purpose, Recorded, Reserved, RunState};
 use crate::domain::ledger::{Ask, Op};
+use crate::domain::limits::Refusal;
 use crate::domain::message::{Request as ModelRequest, ToolCall};
 use crate::domain::plan::ToolPlan;
 use crate::domain::run::{Next, Run, Tree};
@@ -83,6 +84,8 @@ pub(crate) struct Conductor {
     rate_waits: RateWaits,
     /// The money of a call is with attempts of its own tree: nothing is asked of the rates until one of them is over.
     short_within: bool,
+    /// The switch that holds the tree: it makes no call, and rests once nothing is in flight.
+    held_back: Option<Refusal>,
 }
 
 /// Whose conversation it is: a place's, or the run's own: of a single loop, and of a landing.
@@ -164,6 +167,7 @@ impl Conductor {
             queued: false,
             rate_waits: RateWaits::default(),
             short_within: false,
+            held_back: None,
         }
     }
 
@@ -240,8 +244,21 @@ impl Conductor {
         self.talks.retain(|(run, _), _| *run != child);
     }
 
+    /// True where a switch held the tree: it may be driven again, and waits in the queue then.
+    pub(crate) const fn is_held_back(&self) -> bool {
+        self.held_back.is_some()
+    }
+
+    /// The same, of the tree as it stands now.
+    pub(crate) fn begin_again(self, tree: Tree, rendered: (Arc<Agent>, Rendered)) -> Self {
+        Self::new(self.shared, tree, rendered, self.observer, None, self.requests, self.hung_up)
+    }
+
     /// Asks the run what comes next and takes it as far as the gate.
     async fn advance(&mut self) -> Result<Flow, RuntimeError> {
+        if let Some(refusal) = self.held_back.clone() {
+            return self.rest(&refusal).await;
+        }
         if self.queued || self.wait_until.is_some() {
             // Nothing is asked for beside an ask that waits; what came in meanwhile is written.
             self.rate_waits.leave_queue();
@@ -366,6 +383,7 @@ impl Conductor {
                 Some((_, pending)) => self.avoid_frozen(&pending, refusal).await,
                 None => Ok(Flow::On),
             },
+            Passage::Paused(refusal) => Ok(self.hold_back(refusal)),
             Passage::NotRunning => Err(self.not_running()),
             Passage::Short(short) => match self.pending.pop_first() {
                 Some((_, pending)) => self.concede(&pending, short).await,

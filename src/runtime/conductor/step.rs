@@ -487,6 +487,7 @@ impl Conductor {
                 Ok(Flow::Wait)
             }
             Passage::Frozen(refusal) => self.avoid_frozen(&pending, refusal).await,
+            Passage::Paused(refusal) => Ok(self.hold_back(refusal)),
             Passage::Stalled => {
                 self.effort(&pending.key).waited = true;
                 Ok(Flow::On)

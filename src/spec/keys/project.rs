@@ -354,6 +354,11 @@ static BUDGET: Section = Section {
             "The period: hour, day, week, month, quarter or total",
         ),
         optional("time_zone", Kind::Text, "IANA time zone in which periods begin; `UTC` by default"),
+        optional(
+            "mode",
+            Kind::Choice { now: &["enforce", "shadow"], later: &[] },
+            "`enforce` (the default), or `shadow`: it refuses nothing, and what it would have refused is counted",
+        ),
     ],
 };
 

@@ -133,6 +133,10 @@ impl Seat<'_> {
         if !arguments.contains(&"check") {
             settings.add_filter(r"\b(\d+ms|\d+\.\d{3}s|0s)\b", "[MS]");
         }
+        // Where a period is going depends on the day.
+        settings.add_filter(r"(\d\.\d%)  +(\$[\d.]+|-)  +(\S+\.toml:)", "$1  [FORECAST]  $3");
+        settings.add_filter(r#""forecast":\{[^}]*\}"#, r#""forecast":"[FORECAST]""#);
+        settings.add_filter(r"(?m)^.* reaches its cap on .*\n", "");
         // What stands in columns moves with the lengths of times.
         settings.add_filter(r"(\S)  +", "$1  ");
         settings.add_filter(r"(?m) +$", "");

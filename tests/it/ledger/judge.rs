@@ -2,6 +2,7 @@
 //! was answered, keeps books and an invoice of its own, and says where a rule of LEDGER.md or an invariant of the
 //! durability page doesn't hold. Deliberately absent: the banker's walk, which `table.rs` and `banker.rs` look at.
 
+mod orders;
 mod verdicts;
 mod waits;
 
@@ -75,6 +76,7 @@ pub(super) struct Judge {
     invoice: BTreeMap<ReservationId, Money>,
     sent: BTreeSet<ReservationId>,
     frozen: BTreeSet<PriceId>,
+    orders: orders::Orders,
     /// Everything that was appended, in order.
     pub(super) events: Vec<(Timestamp, RunId, Event)>,
     /// What is wrong, in words.
@@ -226,9 +228,11 @@ impl Judge {
                 Some(stage) => seen.stage_caps.get(stage).copied().unwrap_or_default(),
                 None => seen.cap,
             }),
-            AccountKey::Budget { budget, .. } => {
-                self.budgets.iter().find(|known| known.name == *budget).map_or(Money::ZERO, |budget| budget.cap)
-            }
+            AccountKey::Budget { budget, .. } => self
+                .budgets
+                .iter()
+                .find(|known| known.name == *budget)
+                .map_or(Money::ZERO, |known| known.cap.plus(self.added(budget))),
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll::domain::audit::{AuditEntry, Change};
 use plimsoll::domain::event::{AccountKey, CostSource, Event, Reserved, WaitBegan};
 use plimsoll::domain::ledger::{Account, Ask, Decision, LedgerPolicy, Op, ReserveAsk, Verdict};
 use plimsoll::ids::{PriceId, ReservationId, RunId};
 use plimsoll::units::{Money, Timestamp};
 
-use super::properties::script;
+use super::properties::{ordered_script, script};
 use super::subject::{Honest, Subject};
 use super::vocabulary::{id, money, reserved, settled, voided};
 use super::world::{World, budgets};
@@ -39,10 +40,12 @@ enum Bug {
     ParkHolds,
     PeriodNotTold,
     ChildForgottenOnRestart,
+    PausedCallMade,
+    ExceptionForgotten,
 }
 
 /// Each bug, with what the judge must say of it.
-const BUGS: [(Bug, &str); 19] = [
+const BUGS: [(Bug, &str); 21] = [
     (Bug::CheckAfterTheFact, "promise 2"),
     (Bug::DoubleSettle, "invariant 3"),
     (Bug::VoidOnAnyError, "invariant 7"),
@@ -62,6 +65,8 @@ const BUGS: [(Bug, &str); 19] = [
     (Bug::ParkHolds, "rule 13"),
     (Bug::PeriodNotTold, "rule 14"),
     (Bug::ChildForgottenOnRestart, "rule 15"),
+    (Bug::PausedCallMade, "switch"),
+    (Bug::ExceptionForgotten, "rule 1:"),
 ];
 
 /// A ledger with a bug.
@@ -203,6 +208,8 @@ impl Mutant {
             | Bug::PlacesAfterCancel
             | Bug::ForgetsToWake
             | Bug::PeriodNotTold
+            | Bug::PausedCallMade
+            | Bug::ExceptionForgotten
             | Bug::ChildForgottenOnRestart => {}
         }
     }
@@ -223,6 +230,7 @@ impl Mutant {
                 }
             }
             Bug::FrozenPriceUsed if matches!(verdict, Verdict::Frozen(_)) => self.force(decision, &ask.reserved, now),
+            Bug::PausedCallMade if matches!(verdict, Verdict::Paused(_)) => self.force(decision, &ask.reserved, now),
             Bug::PlacesAfterCancel if verdict == Verdict::NotRunning => self.force(decision, &ask.reserved, now),
             Bug::RetryWithoutReservation if matches!(op.events.first(), Some((_, Event::Voided(_)))) => {
                 decision.verdicts.pop();
@@ -255,6 +263,8 @@ impl Mutant {
             | Bug::StageForgotten
             | Bug::ParkHolds
             | Bug::PeriodNotTold
+            | Bug::PausedCallMade
+            | Bug::ExceptionForgotten
             | Bug::ChildForgottenOnRestart => {}
         }
     }
@@ -322,6 +332,15 @@ impl Subject for Mutant {
         released
     }
 
+    fn heed(&mut self, entry: &AuditEntry, now: Timestamp) -> Decision {
+        if self.bug == Bug::ExceptionForgotten && matches!(entry.change, Change::ExceptionApproved(_)) {
+            return Decision::default();
+        }
+        let decision = self.honest.heed(entry, now);
+        self.remember(&decision);
+        decision
+    }
+
     fn unfreeze(&mut self, price: &PriceId) {
         self.honest.unfreeze(price);
     }
@@ -368,7 +387,8 @@ fn say_as_asked(decision: &mut Decision, booked: &[(RunId, Event)], said: Vec<(R
 /// The first seed whose script makes the judge say so.
 fn caught(bug: Bug, said: &str) -> Option<u64> {
     (0..SEEDS_MAX).find(|seed| {
-        let (caps, commands) = script(*seed);
+        let is_ordered = matches!(bug, Bug::PausedCallMade | Bug::ExceptionForgotten);
+        let (caps, commands) = if is_ordered { ordered_script(*seed) } else { script(*seed) };
         let mut world = World::new(Mutant::new(bug), budgets(caps));
         world.play(&commands);
         world.judge.faults.iter().any(|fault| fault.starts_with(said))

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll::domain::audit::AuditEntry;
 use plimsoll::domain::event::{AccountKey, Event, Recorded};
+use plimsoll::domain::exception::Exceptions;
 use plimsoll::domain::ledger::{Account, Decision, Frozen, Hold, Ledger, LedgerPolicy, Op, Snapshot};
+use plimsoll::domain::switch::Switches;
 use plimsoll::ids::{AgentName, PriceId, ReservationId, RunId};
 use plimsoll::units::{Money, Timestamp};
 
@@ -14,6 +17,8 @@ pub(super) trait Subject {
     fn tick(&mut self, now: Timestamp) -> Decision;
     /// Loses the memory, reads the shelf, recovers.
     fn crash(&mut self, now: Timestamp) -> Decision;
+    /// Follows an entry of the audit log.
+    fn heed(&mut self, entry: &AuditEntry, now: Timestamp) -> Decision;
     fn unfreeze(&mut self, price: &PriceId);
     /// Every account ever written.
     fn accounts(&self) -> BTreeMap<AccountKey, Account>;
@@ -28,6 +33,8 @@ pub(super) struct Honest {
     accounts: BTreeMap<AccountKey, Account>,
     holds: BTreeMap<ReservationId, Hold>,
     frozen: BTreeMap<PriceId, String>,
+    switches: Switches,
+    exceptions: Exceptions,
     rings: BTreeMap<AgentName, Vec<Money>>,
     logs: BTreeMap<RunId, Vec<Recorded>>,
     ended: BTreeSet<RunId>,
@@ -74,6 +81,8 @@ impl Honest {
             holds: self.holds.values().cloned().collect(),
             open_runs: open.map(|(run, log)| (*run, log.clone())).collect(),
             frozen: self.frozen.clone().into_iter().map(|(price, reason)| Frozen { price, reason }).collect(),
+            switches: self.switches.clone(),
+            exceptions: self.exceptions.clone(),
             rings: self.rings.clone().into_iter().collect(),
             starts: vec![],
         }
@@ -100,6 +109,13 @@ impl Subject for Honest {
     fn crash(&mut self, now: Timestamp) -> Decision {
         self.ledger = Ledger::restore(self.policy.clone(), self.snapshot());
         let decision = self.ledger.recover(now);
+        self.write(decision, now)
+    }
+
+    fn heed(&mut self, entry: &AuditEntry, now: Timestamp) -> Decision {
+        self.switches.apply(entry);
+        self.exceptions.apply(entry);
+        let decision = self.ledger.heed(entry, now);
         self.write(decision, now)
     }
 

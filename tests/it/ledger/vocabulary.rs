@@ -42,6 +42,7 @@ pub(super) fn budget(name: &str, cap: u64, period: Period, scope: &[(&str, &str)
         cap: money(cap),
         period,
         time_zone: jiff::tz::TimeZone::UTC,
+        shadow: false,
         declared: Declared::At { file: "plimsoll.toml".into(), line: 7 },
     }
 }

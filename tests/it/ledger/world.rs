@@ -1,5 +1,6 @@
 //! A small runtime that plays runs on a ledger as the real one would, one command at a time, and tells the judge.
 
+mod orders;
 mod parts;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,7 @@ use plimsoll::domain::limits::{Declared, LimitKind, Refusal};
 use plimsoll::ids::{ReservationId, RunId, StageName};
 use plimsoll::units::{Money, Timestamp};
 
+use orders::Orders;
 use parts::{Attempt, Node, Phase, Tree};
 pub(super) use parts::{Command, Kind};
 
@@ -42,6 +44,7 @@ pub(super) struct World<S> {
     settled: Vec<Event>,
     bits: u128,
     news: VecDeque<(RunId, Notice)>,
+    orders: Orders,
 }
 
 /// The budgets of every world: one for all, one for each tenant and day, one for a feature.
@@ -61,7 +64,7 @@ impl<S: Subject> World<S> {
         judge.set_budgets(budgets.clone(), now);
         subject.set_policy(LedgerPolicy { budgets: budgets.clone() }, now);
         let (trees, settled, news) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { subject, judge, now, budgets, trees, settled, bits: 1, news }
+        Self { subject, judge, now, budgets, trees, settled, bits: 1, news, orders: Orders::default() }
     }
 
     /// Plays the commands, then lets everything end; stops at the first fault.
@@ -104,6 +107,8 @@ impl<S: Subject> World<S> {
             Kind::SetCap => self.set_cap(usize::from(pick) % 3, luck),
             Kind::Repeat => self.repeat(usize::from(size)),
             Kind::Unfreeze => self.unfreeze(),
+            Kind::Grant => self.grant(size, luck),
+            Kind::Switch => self.switch(usize::from(pick)),
         }
     }
 
@@ -258,6 +263,7 @@ impl<S: Subject> World<S> {
                 if short.own_tree || matches!(short.account, AccountKey::Node { stage: Some(_), .. }) => {}
             Some(Verdict::Short(_)) => self.land(tree),
             Some(Verdict::Frozen(_)) => self.trees[tree].phase = Phase::Stopping,
+            Some(Verdict::Paused(_)) => self.rest(tree),
             _ => {}
         }
     }
@@ -503,6 +509,7 @@ impl<S: Subject> World<S> {
 
     /// Lets every call answer and every run end; then nobody may wait.
     fn drain(&mut self) {
+        self.lift_all();
         for _ in 0..DRAIN_ROUNDS_MAX {
             let mut moved = false;
             for tree in 0..self.trees.len() {

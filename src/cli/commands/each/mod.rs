@@ -35,7 +35,7 @@ use crate::cli::tally::{Bar, Tally};
 use crate::domain::event::{Labels, RunState, THREAD};
 use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
-use crate::domain::report::{BudgetTable, RunDocument};
+use crate::domain::report::{Beside, BudgetTable, RunDocument};
 use crate::ids::RunId;
 use crate::runtime::{NewRun, Observer, Runtime, RuntimeError};
 use crate::spec::project::Project;
@@ -388,7 +388,7 @@ impl Batch<'_> {
     /// The budget on these runs' way that is used up most.
     fn tightest(&self) -> Option<String> {
         let accounts = self.runtime.store().accounts().ok()?;
-        let table = BudgetTable::of(&self.project.budgets, &accounts, clock().now());
+        let table = BudgetTable::of(&self.project.budgets, &accounts, &Beside::default(), clock().now());
         let current = table.budgets.into_iter().filter(|row| row.current);
         let row = current.max_by_key(|row| row.used_basis_points)?;
         let used = row.settled_usd.plus(row.held_usd);

@@ -94,7 +94,14 @@ pub(super) fn frozen(context: &Context<'_>, arguments: &FrozenArguments) -> Resu
 fn keep(history: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
     match entry.change {
         Change::PriceFrozen(_) | Change::PriceUnfrozen(_) => history.push_back(entry),
-        Change::KeyMade(_) | Change::KeyRotated(_) | Change::KeyRevoked(_) => {}
+        Change::KeyMade(_)
+        | Change::KeyRotated(_)
+        | Change::KeyRevoked(_)
+        | Change::SwitchSet(_)
+        | Change::SwitchLifted(_)
+        | Change::ExceptionAsked(_)
+        | Change::ExceptionApproved(_)
+        | Change::ExceptionEnded(_) => {}
     }
     if history.len() > HISTORY_MAX {
         history.pop_front();
@@ -137,7 +144,14 @@ fn history_table(history: &VecDeque<AuditEntry>) -> Table {
         let (what, price, why) = match &entry.change {
             Change::PriceFrozen(frozen) => ("froze", &frozen.price, told(&frozen.overrun)),
             Change::PriceUnfrozen(unfrozen) => ("unfroze", &unfrozen.price, one_line(&unfrozen.reason, 200)),
-            Change::KeyMade(_) | Change::KeyRotated(_) | Change::KeyRevoked(_) => continue,
+            Change::KeyMade(_)
+            | Change::KeyRotated(_)
+            | Change::KeyRevoked(_)
+            | Change::SwitchSet(_)
+            | Change::SwitchLifted(_)
+            | Change::ExceptionAsked(_)
+            | Change::ExceptionApproved(_)
+            | Change::ExceptionEnded(_) => continue,
         };
         let by = one_line(&entry.by.to_string(), 40);
         table.push([entry.at.to_string(), by, what.to_owned(), price.to_string(), why]);

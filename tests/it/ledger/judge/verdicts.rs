@@ -82,6 +82,7 @@ impl Judge {
                 });
                 self.require(appended, || format!("promise 4: {id} is granted, and no event says so"));
                 self.require(!frozen, || format!("rule 3: {id} is granted at a frozen price"));
+                self.require(!self.is_held(root), || format!("switch: {id} is granted past one"));
                 self.lowered_rightly(asked, granted);
             }
             Verdict::Short(_) | Verdict::Waiting => {
@@ -98,6 +99,7 @@ impl Judge {
                 let inside = self.landing_of(root).is_some_and(|landing| asked.amount <= landing);
                 self.require(!lands || !inside, || format!("promise 13: {root} can't land"));
             }
+            Verdict::Paused(_) => self.require(self.is_held(root), || format!("{id} is held by no switch")),
             Verdict::Frozen(_) => self.require(frozen, || format!("{id} is refused at a price that isn't frozen")),
             Verdict::NotRunning => self.require(!runs, || format!("{id} is refused, and its run runs")),
             Verdict::Admitted(_)
@@ -124,6 +126,13 @@ impl Judge {
         let frozen =
             first.and_then(|first| price_of(&first.reserved)).is_some_and(|price| self.frozen.contains(&price));
         let fewer = first.filter(|first| first.lower.is_some()).map_or(0, |_| u64::from(OUTPUT - OUTPUT_MIN));
+        // What doesn't fit inside a stage or a child at its lowest isn't lowered for a budget: it starts without it, or not.
+        let own = AccountKey::Node { run: root, stage: None };
+        let inside = |key: &AccountKey| matches!(key, AccountKey::Node { .. }) && *key != own;
+        let least = |amount: Money| amount.left_after(money(fewer));
+        let is_short =
+            first.is_some_and(|first| self.shorts(&first.reserved, least(first.reserved.amount)).iter().any(inside));
+        let fewer = if is_short { 0 } else { fewer };
         let landing = ask.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
         let need = landing.plus(ask.bound.left_after(money(fewer)));
         let alone = |key: &AccountKey| {

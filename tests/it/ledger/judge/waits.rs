@@ -7,6 +7,12 @@ use super::{Judge, Line, LineState};
 
 impl Judge {
     pub(super) fn note_who_waits(&mut self, op: Option<&Op>, decision: &Decision) {
+        // Also where nobody asked: a switch that is lifted shows that a run will never fit.
+        for (run, notice) in &decision.notices {
+            if matches!(notice, Notice::TurnedAway(_)) {
+                self.queue.remove(run);
+            }
+        }
         let Some(op) = op else { return };
         for (ask, verdict) in op.asks.iter().zip(&decision.verdicts) {
             match (ask, verdict) {
@@ -21,11 +27,6 @@ impl Judge {
                 }
                 (Ask::Admit(_), Verdict::Queued) => drop(self.queue.insert(op.run)),
                 _ => {}
-            }
-        }
-        for (run, notice) in &decision.notices {
-            if matches!(notice, Notice::TurnedAway(_)) {
-                self.queue.remove(run);
             }
         }
     }
@@ -50,7 +51,7 @@ impl Judge {
             }
         }
         let idle = !self.runs.values().any(|seen| seen.parent.is_none() && seen.admitted && !seen.ended);
-        if idle && !self.queue.is_empty() {
+        if idle && self.queue.iter().any(|root| !self.is_held(*root)) {
             faults.push(format!("rule 7: {:?} queue, and nobody runs", self.queue));
         }
         self.faults.append(&mut faults);

@@ -28,6 +28,8 @@ pub(in crate::ledger) enum Kind {
     SetCap,
     Repeat,
     Unfreeze,
+    Grant,
+    Switch,
 }
 
 /// One command: numbers pick among what there is.
