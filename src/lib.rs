@@ -101,6 +101,7 @@ pub mod runtime;
 pub mod sim;
 pub mod spec;
 pub mod store;
+pub mod telemetry;
 pub mod tokenize;
 pub mod tool;
 pub mod units;

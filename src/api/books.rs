@@ -1,5 +1,6 @@
 //! What a store answers to those who only read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::ApiError;
@@ -19,6 +20,8 @@ use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::runtime::replay::TreeLog;
 use crate::store::{RUNS_MAX, RunFilter, Store};
+use crate::telemetry::Gauges;
+use crate::units::Money;
 
 /// What names the newest run.
 const LAST: &str = "last";
@@ -212,6 +215,27 @@ impl Books {
         let mut page = AuditPage::new(filter.clone());
         self.store.audit(&mut |entry| page.apply(entry))?;
         Ok(page.table())
+    }
+
+    /// What stands now, but for who waits in line.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub(super) fn gauges(&self) -> Result<Gauges, ApiError> {
+        let (runs, holds, accounts) = (self.store.open_runs()?, self.store.holds()?, self.store.accounts()?);
+        let mut headroom: BTreeMap<String, Money> = BTreeMap::new();
+        for row in BudgetTable::of(&self.budgets, &accounts, self.clock.now()).budgets.iter().filter(|row| row.current)
+        {
+            let left = headroom.entry(row.budget.to_string()).or_insert(row.left_usd);
+            *left = row.left_usd.min(*left);
+        }
+        Ok(Gauges {
+            runs: runs.into_iter().collect(),
+            holds: u64::try_from(holds.len()).unwrap_or(u64::MAX),
+            held: holds.iter().map(|hold| hold.amount).sum(),
+            waiting: 0,
+            headroom: headroom.into_iter().collect(),
+        })
     }
 
     pub(super) fn clock(&self) -> &Clock {

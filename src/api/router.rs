@@ -25,6 +25,7 @@ use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage,
 use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
 use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
+use crate::telemetry;
 use crate::units::Millis;
 
 /// The most bytes of a request's body.
@@ -48,6 +49,7 @@ pub fn router(service: Service) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/v1/runs", get(runs).merge(post(start).layer(DefaultBodyLimit::max(RUN_BYTES_MAX))))
         .route("/v1/runs/{run}", get(run))
         .route("/v1/runs/{run}/trace", get(trace))
@@ -173,6 +175,12 @@ async fn health() -> Json<Health> {
 async fn ready(Asked(service): Asked) -> Result<Json<Health>, ApiError> {
     service.ready().await?;
     Ok(health().await)
+}
+
+async fn metrics(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    query::nothing(query.as_deref())?;
+    let text = service.metrics().await?;
+    Ok(([(header::CONTENT_TYPE, telemetry::metrics::MEDIA_TYPE)], text).into_response())
 }
 
 /// Makes a run: 202 where it goes on beside the answer, 200 where its end was waited for, or its key is known.

@@ -249,6 +249,20 @@ impl Service {
         self.runtime.rates()
     }
 
+    /// Metrics of this process and its store, as they stand.
+    ///
+    /// # Errors
+    /// This process keeps none, who asks is bound to labels, or the store can't be read.
+    pub async fn metrics(&self) -> Result<String, ApiError> {
+        self.caller.is_unbound()?;
+        let Some(telemetry) = self.runtime.telemetry() else {
+            return Err(ApiError::NoSuchPath("/metrics".to_owned()));
+        };
+        let mut gauges = self.read(Books::gauges).await?;
+        gauges.waiting = self.intake.as_ref().map_or(0, |intake| u64::try_from(intake.waiting()).unwrap_or(u64::MAX));
+        telemetry.metrics().text(&gauges).map_err(|error| ApiError::Task(error.to_string()))
+    }
+
     /// Reads the clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {

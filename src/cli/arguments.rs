@@ -21,6 +21,7 @@ pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArgument
 pub use replay::ReplayArguments;
 pub use serve::ServeArguments;
 
+use crate::cli::logging::{FORMAT_VARIABLE, Form};
 use crate::domain::policy::Priority;
 
 /// The most runs of `--each` at once.
@@ -43,15 +44,17 @@ Exit codes:
 Environment:
   PLIMSOLL_HOME         the project, where --project is left out
   PLIMSOLL_ENVIRONMENT  the environment, over that of plimsoll.toml
-  PLIMSOLL_LOG          what to log, such as debug; nothing by default
+  PLIMSOLL_LOG          what to log, such as debug; nothing by default, info as JSON
+  PLIMSOLL_LOG_FORMAT   how, where --log-format is left out: text or json
   NO_COLOR              no colours")]
 pub struct Arguments {
     /// The project: the folder of plimsoll.toml, with agents/ and tools/ beside it [default: the nearest one upwards]
     #[arg(long, global = true, value_name = "DIR", display_order = GLOBAL_ORDER)]
     pub project: Option<PathBuf>,
-    /// Write the log of PLIMSOLL_LOG as JSON lines
-    #[arg(long, global = true, display_order = GLOBAL_ORDER)]
-    pub log_json: bool,
+    /// How the log is written, text or json; as JSON, all that is said on standard error is a line of it
+    #[arg(long, global = true, value_name = "FORM", env = FORMAT_VARIABLE, default_value = "text", hide_env = true,
+          hide_default_value = true, hide_possible_values = true, display_order = GLOBAL_ORDER)]
+    pub log_format: Form,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

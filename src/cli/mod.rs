@@ -30,7 +30,6 @@ use clap::Parser;
 use arguments::Arguments;
 use errors::CliError;
 use exit::Exit;
-use logging::Form;
 use output::Output;
 
 /// Does what the arguments ask, the program's name being the first; answers with one of [`exit`]'s codes.
@@ -50,7 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn obey(arguments: &Arguments, output: &Output) -> Result<Exit, CliError> {
-    logging::start(if arguments.log_json { Form::Json } else { Form::Text })?;
+    logging::start(arguments.log_format)?;
     commands::dispatch(arguments, output)
 }
 

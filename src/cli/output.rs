@@ -8,6 +8,7 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
 
 use crate::cli::errors::{CliError, Problem, ShownFault, code};
+use crate::cli::logging;
 
 /// Columns where nobody says how many there are.
 const WIDTH_DEFAULT: u16 = 100;
@@ -96,6 +97,12 @@ impl Output {
     }
 
     fn diagnostic(&self, diagnostic: &dyn Diagnostic) {
+        if logging::is_json() {
+            let text = |told: Option<Box<dyn std::fmt::Display + '_>>| told.map(|told| told.to_string());
+            let (code, help) = (text(diagnostic.code()), text(diagnostic.help()));
+            tracing::error!(target: logging::TALK, code, help, "{diagnostic}");
+            return;
+        }
         let theme = if self.colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let width = usize::from(self.talk_width().unwrap_or(WIDTH_DEFAULT));
         let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false);
@@ -125,6 +132,10 @@ impl Output {
 
 /// Says something on standard error.
 pub(crate) fn talk(text: &str) {
+    if logging::is_json() {
+        tracing::info!(target: logging::TALK, "{}", text.trim_end_matches('\n'));
+        return;
+    }
     let mut stderr = io::stderr().lock();
     writeln!(stderr, "{}", text.trim_end_matches('\n')).unwrap_or_default();
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use self::live::LiveLine;
+use crate::cli::logging;
 use crate::cli::output::{Output, talk, talk_columns};
 use crate::cli::render::text::one_line;
 use crate::clock::Clock;
@@ -105,6 +106,14 @@ pub enum Quiet {
     Yes,
     /// It is.
     No,
+}
+
+impl Quiet {
+    /// What was asked for. A log that machines read has no lines for people in it, which show what models wrote.
+    #[must_use]
+    pub fn of(is_asked: bool) -> Self {
+        if is_asked || logging::is_json() { Self::Yes } else { Self::No }
+    }
 }
 
 /// A line that is made anew at each tick: time goes on while a call is under way, and a terminal may change its width.

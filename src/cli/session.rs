@@ -28,6 +28,7 @@ use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
 use crate::spec::load::Answering;
 use crate::spec::load_line::load_line_of;
 use crate::spec::project::Project;
+use crate::telemetry::Telemetry;
 use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
 
@@ -136,6 +137,11 @@ impl Session {
     /// Takes runs in from here on; whoever serves it has them driven.
     pub fn take_runs_in(&mut self, options: IntakeOptions) {
         self.intake = Some(Intake::new(self.runtime.clone(), options));
+    }
+
+    /// Tells what its runs do from here on.
+    pub fn tell(&self) {
+        self.runtime.tell(Telemetry::default());
     }
 
     /// Where runs are taken in.

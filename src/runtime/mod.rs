@@ -24,6 +24,7 @@ mod progress;
 pub mod replay;
 mod settle;
 mod stop;
+mod telling;
 mod thread;
 
 pub use answers::{Answering, Answers};
@@ -36,11 +37,12 @@ pub use progress::{Observer, Progress, silent};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::domain::audit::Act;
@@ -59,6 +61,7 @@ use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::rates::Rates;
 use crate::spec::project::Project;
 use crate::store::Store;
+use crate::telemetry::{Following, Telemetry};
 use crate::tool::ToolContext;
 use crate::units::Money;
 use answers::Live;
@@ -180,6 +183,8 @@ pub(crate) struct Shared {
     expiry: Expiry,
     /// Who listens to runs.
     echo: Echo,
+    /// Who is told what runs do.
+    telemetry: OnceLock<Telemetry>,
     pub(crate) stop: Stop,
 }
 
@@ -286,6 +291,7 @@ impl Runtime {
             woken: Mutex::default(),
             expiry: Expiry::default(),
             echo: Echo::default(),
+            telemetry: OnceLock::new(),
             stop: Stop::new(stop),
         }));
         runtime.watch_waits(waits);
@@ -303,6 +309,7 @@ impl Runtime {
         let events = vec![(run, Event::Created(created))];
         let op = Op { run, events, asks: vec![], plan: Some(agent.plan.clone()) };
         self.store().submit(op).await?;
+        tracing::info!(%run, agent = %new.agent, "created");
         Ok(run)
     }
 
@@ -363,17 +370,20 @@ impl Runtime {
         created: Option<Event>,
     ) -> Driving {
         let id = tree.root().id;
-        let observer = self.0.echo.around(observer);
+        let span = telling::span_of(tree.root());
+        let following = self.telemetry().map(|telemetry| telemetry.follow(&tree, self.0.clock.now()));
+        let observer = self.0.echo.around(telling::around(following.clone(), observer));
         let (hang_up, hung_up) = watch::channel(false);
         let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
         let runtime = self.clone();
         let drive = async move {
             let driven = conductor.drive().await;
+            following.iter().for_each(Following::leave);
             drop(entered);
             runtime.watch_waits(conductor.waits_until().map(|until| (until, id)));
             driven
         };
-        Driving::new(Box::pin(drive), hang_up, self.0.clone())
+        Driving::new(Box::pin(drive.instrument(span)), hang_up, self.0.clone())
     }
 
     /// Until the runs whose callers went away have settled what they had in flight.

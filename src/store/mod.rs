@@ -24,6 +24,7 @@ pub mod sled;
 mod verify;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -33,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
-use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded};
+use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
@@ -307,6 +308,18 @@ impl Store {
     pub fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
         let shared = self.shared()?;
         read::summaries(&*shared.reader, filter, &|run| live(shared, run))
+    }
+
+    /// How many runs are open, by state.
+    ///
+    /// # Errors
+    /// A commit failed.
+    pub fn open_runs(&self) -> Result<BTreeMap<RunState, u64>, StoreError> {
+        let mut states = BTreeMap::new();
+        for run in self.shared()?.live.read().unwrap_or_else(PoisonError::into_inner).values() {
+            *states.entry(run.state).or_default() += 1;
+        }
+        Ok(states)
     }
 
     /// A plan by its hash.

@@ -464,9 +464,9 @@ fn a_damaged_or_foreign_store_is_refused() {
 fn the_log_is_off_unless_it_is_asked_for() {
     let desk = Desk::new();
     desk.with("PLIMSOLL_LOG", "loud,,=").snapshot("log_bad_filter", &["runs"]);
-    let told = desk.with("PLIMSOLL_LOG", "trace").run(&["--log-json", "runs"]);
+    let told = desk.with("PLIMSOLL_LOG", "trace").run(&["--log-format", "json", "runs"]);
     told.expect_code(0);
-    for line in told.stderr.lines().filter(|line| line.starts_with('{')) {
+    for line in told.stderr.lines() {
         serde_json::from_str::<serde_json::Value>(line).expect("a JSON line");
     }
 }

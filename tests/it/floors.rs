@@ -27,7 +27,7 @@ const FLOORS: [(&str, u8); 20] = [
     ("tool", 4),
     ("runtime", 5),
     ("sim", 5),
-    ("telemetry", 5),
+    ("telemetry", 4),
     ("api", 5),
     ("pages", 5),
     ("cli", 6),

@@ -39,6 +39,7 @@ mod serve;
 mod sim;
 mod spec;
 mod store;
+mod telemetry;
 mod threads;
 mod tokenize;
 mod tool;

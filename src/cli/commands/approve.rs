@@ -121,7 +121,7 @@ impl Deciding<'_> {
             session.close().await;
             return self.recorded(&trace.head);
         }
-        let quiet = if self.how.quiet { Quiet::Yes } else { Quiet::No };
+        let quiet = Quiet::of(self.how.quiet);
         go_on_here(self.context, session, run, quiet, self.how.json).await
     }
 
@@ -173,7 +173,7 @@ impl Deciding<'_> {
     }
 
     fn shown(&self, trace: &Trace) -> Result<Exit, CliError> {
-        let quiet = if self.how.quiet { Quiet::Yes } else { Quiet::No };
+        let quiet = Quiet::of(self.how.quiet);
         show(self.context.output, trace, Shown { json: self.how.json, events: false, quiet })?;
         Ok(Exit::of(trace.head.state))
     }

@@ -74,7 +74,7 @@ fn choice(arguments: &ResumeArguments) -> SimChoice {
 }
 
 fn one(context: &Context<'_>, arguments: &ResumeArguments, project: &Project, text: &str) -> Result<Exit, CliError> {
-    let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
+    let quiet = Quiet::of(arguments.quiet);
     block_on(async {
         let choice = choice(arguments);
         let mut session = match reach(context, arguments, project, text).await? {
@@ -193,7 +193,7 @@ async fn reach(
 }
 
 fn ended(context: &Context<'_>, arguments: &ResumeArguments, trace: &Trace) -> Result<Exit, CliError> {
-    let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
+    let quiet = Quiet::of(arguments.quiet);
     tell_ended(context, quiet, trace.head.run, trace.head.state);
     show(context.output, trace, Shown { json: arguments.json, events: false, quiet })?;
     Ok(Exit::of(trace.head.state))

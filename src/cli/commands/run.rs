@@ -86,7 +86,7 @@ fn one(
     plan: Plan,
     new: &NewRun,
 ) -> Result<Exit, CliError> {
-    let quiet = if arguments.quiet { Quiet::Yes } else { Quiet::No };
+    let quiet = Quiet::of(arguments.quiet);
     let limits = plan.limits.clone();
     block_on(async {
         let choice = sim_choice(arguments);

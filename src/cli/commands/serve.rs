@@ -56,6 +56,7 @@ async fn until_stopped(
     };
     let agents = count(u64::try_from(plans.len()).unwrap_or(u64::MAX), "agent");
     let mut session = Session::open(project, plans, &choice)?;
+    session.tell();
     session.take_runs_in(options(arguments));
     session.serve();
     let (stop, stop_answers) = (watch::Sender::new(false), watch::Sender::new(false));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
+use tracing::Instrument as _;
 
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
@@ -32,6 +33,7 @@ use crate::gate::{Effort, Pass, Passage, Rendered, Submitted};
 use crate::ids::{ReservationId, RunId, ToolName};
 use crate::rates::Hold;
 use crate::store::NoticeCommitted;
+use crate::telemetry;
 use crate::tool::ToolOutcome;
 use crate::units::{Millis, Timestamp};
 use kept::Keep;
@@ -303,6 +305,7 @@ impl Conductor {
             if index >= already {
                 self.tree.apply(recorded.at, *run, &recorded.event);
             }
+            telemetry::log::fact(*run, recorded);
             (self.observer)(Progress::Event { run: *run, recorded });
         }
     }
@@ -402,7 +405,8 @@ impl Conductor {
                 }
                 let observer = self.observer_of(&pending.key);
                 hold.iter_mut().for_each(Hold::send);
-                let task = self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel));
+                let task =
+                    self.tasks.spawn(perform::model(shared, observer, run, permit, *request, cancel).in_current_span());
                 self.in_flight.insert(task.id(), InFlight { reserved, keep: pending.keep, hold });
             }
             Work::Tool(call) => {
@@ -411,7 +415,7 @@ impl Conductor {
                 }
                 let Some(plan) = self.tool_at(&reserved, &call.name) else { return };
                 let arguments = arguments_of(&call.arguments);
-                let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel));
+                let task = self.tasks.spawn(perform::tool(shared, permit, plan, arguments, cancel).in_current_span());
                 self.in_flight.insert(task.id(), InFlight { reserved, keep: None, hold: None });
             }
         }

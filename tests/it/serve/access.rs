@@ -17,7 +17,7 @@ impl Served {
         request.send().await.expect("an answer")
     }
 
-    async fn seen(&self, key: &str, path: &str) -> StatusCode {
+    pub(super) async fn seen(&self, key: &str, path: &str) -> StatusCode {
         self.with(key, Method::GET, path, None).await.status()
     }
 

@@ -34,6 +34,10 @@ const REFUND: &str =
 const REFUND_TOOL: &str = "description = \"Pays back\"\nkind = \"command\"\ncommand = [\"/bin/echo\", \"paid {{ args.cents }}\"]\n\
 approval = \"always\"\n[input]\ntype = \"object\"\nrequired = [\"cents\"]\nproperties.cents = { type = \"integer\" }\n";
 
+/// What a scan must find.
+const BROKEN: &str = "document.querySelector('main').innerHTML += '<p id=p>pale</p><input><button></button><img>';\
+document.getElementById('p').style.color = '#999'; document.querySelector('main button').style.outline = 'none'";
+
 fn world() -> World {
     let recipe = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET);
     recipe.file("agents/refund.toml", REFUND).file("tools/refund.toml", REFUND_TOOL).start()
@@ -62,6 +66,17 @@ async fn people_see_and_do_what_they_need_in_a_browser() {
 }
 
 async fn every_page_is_sound(browser: &Browser, served: &Served, base: &str) -> WebDriverResult<()> {
+    browser.goto(base, "/runs").await?;
+    browser.execute(BROKEN).await?;
+    let found = browser.scan().await?.to_string();
+    let expected = [
+        "a contrast of",
+        "a field without a label",
+        "a control without a name",
+        "an image without a text",
+        "its focus isn't seen",
+    ];
+    expected.iter().for_each(|rule| assert!(found.contains(rule), "{rule} isn't found: {found}"));
     let empty = ["/", "/runs", "/agents", "/models", "/budgets", "/audit"];
     browser.visit(base, &empty, &[Look::DESK, Look::PHONE]).await?;
     let run = id(&told(served.post("/v1/runs", &waiting("quick")).await, StatusCode::OK).await);

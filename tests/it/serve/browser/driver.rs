@@ -110,12 +110,17 @@ impl Browser {
             self.look(*look).await?;
             for path in paths {
                 self.goto(base, path).await?;
-                let faults = self.execute(SCAN).await?;
+                let faults = self.scan().await?;
                 assert_eq!(faults, json!([]), "{path}, {look:?}");
             }
         }
         self.look(Look::DESK).await?;
         self.is_quiet(base).await
+    }
+
+    /// What shuts somebody out of the page that is shown.
+    pub(super) async fn scan(&self) -> WebDriverResult<Value> {
+        self.execute(SCAN).await
     }
 
     async fn look(&self, look: Look) -> WebDriverResult<()> {
@@ -156,6 +161,7 @@ fn listening(program: &std::path::Path) -> (Child, u16) {
     command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("chromedriver starts");
     let lines = BufReader::new(child.stdout.take().expect("its words")).lines().map_while(Result::ok);
-    let port = lines.take(20).find_map(|line| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok());
+    let port =
+        lines.take(20).find_map(|line| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok());
     (child, port.expect("it says where it listens"))
 }
