@@ -36,7 +36,7 @@ approval = \"always\"\n[input]\ntype = \"object\"\nrequired = [\"cents\"]\nprope
 
 /// What a scan must find.
 const BROKEN: &str = "document.querySelector('main').innerHTML += '<p id=p>pale</p><input><button></button><img>';\
-document.getElementById('p').style.color = '#999'; document.querySelector('main button').style.outline = 'none'";
+document.getElementById('p').style.color = '#999'; document.querySelector('main > button').style.outline = 'none'";
 
 fn world() -> World {
     let recipe = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET);
