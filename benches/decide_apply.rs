@@ -142,6 +142,7 @@ fn plan() -> Plan {
             min_output_tokens: 64,
             sampling: Sampling::default(),
             stream: false,
+            web_search: None,
         },
         prompt: PromptPlan { version: None, hash: String::new(), system: String::new(), user: String::new() },
         input: None,
@@ -166,6 +167,7 @@ fn plan() -> Plan {
         output_from: None,
         documents: None,
         priority: None,
+        files: vec![],
     }
 }
 

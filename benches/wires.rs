@@ -110,6 +110,7 @@ fn request(model: &str, stream: bool) -> Request {
         sampling: Sampling::default(),
         stream,
         cache: None,
+        web_search: None,
     }
 }
 

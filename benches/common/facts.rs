@@ -102,6 +102,7 @@ pub(crate) fn reserved(run: RunId, number: u32) -> Reserved {
         instead: None,
         downgraded: None,
         count: None,
+        web_search: None,
     });
     Reserved {
         reservation: ReservationId { run, number },

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::cli::errors::{CliError, Problem, code};
-use crate::domain::message::{FILE_BYTES_MAX, FileError, GivenFile};
+use crate::domain::message::{FILE_BYTES_MAX, GivenFile};
 
 /// The most bytes of one input.
 pub const INPUT_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,14 +40,8 @@ pub fn read_file(path: &Path) -> Result<GivenFile, CliError> {
     let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX);
     file.take(most + 1).read_to_end(&mut bytes).map_err(unread)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    GivenFile::of(&name, &bytes).map_err(|error| {
-        let help = match error {
-            FileError::TooLarge { .. } => "models scale large images down anyway",
-            FileError::Kind { .. } => "text goes into the input: `--input @FILE`, or `[documents]` in the agent's file",
-            FileError::Data { .. } | FileError::NoBound { .. } => "",
-        };
-        Problem::usage(code::INPUT, error.to_string()).help(help).into()
-    })
+    let given = GivenFile::of(&name, &bytes);
+    given.map_err(|error| Problem::usage(code::INPUT, error.to_string()).help(error.help()).into())
 }
 
 fn read_bounded(name: &str, reader: impl Read) -> Result<String, CliError> {

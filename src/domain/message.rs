@@ -155,6 +155,23 @@ pub struct Sampling {
     pub extra: serde_json::Map<String, Value>,
 }
 
+/// A provider's own search of the web, which it may make by itself while it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSearch {
+    /// The most searches of one call.
+    pub max_uses: u32,
+}
+
+impl WebSearch {
+    /// The most sampling steps of one call, each of which is charged the whole conversation: one after each search, one for
+    /// the answer, and one for a search beyond the maximum, which the provider turns down and the model reads of. That last
+    /// one is our margin (MONEY says one step more than searches; neither provider writes of it).
+    #[must_use]
+    pub const fn steps(self) -> u32 {
+        self.max_uses.saturating_add(2)
+    }
+}
+
 /// One request to a model, provider-neutral and complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
@@ -179,6 +196,9 @@ pub struct Request {
     /// Which beginnings of it the provider is asked to keep; `None` asks for nothing, and forbids it where that can be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheMarks>,
+    /// Whether the provider may search the web by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_search: Option<WebSearch>,
 }
 
 /// Why a model stopped.

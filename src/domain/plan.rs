@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::caching::CacheMode;
 use crate::domain::limits::{Declared, Limits};
-use crate::domain::message::{CacheTtl, Sampling};
+use crate::domain::message::{CacheTtl, File, Sampling, WebSearch};
 use crate::domain::outcome::OutcomeRules;
 use crate::domain::policy::{DowngradeRules, Priority};
 use crate::ids::{AgentName, ModelName, PlanHash, PolicyName, StageName, ToolName};
@@ -70,6 +70,9 @@ pub struct Plan {
     /// The priority of its runs, where the caller names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// Files that go with every input. Only what they are counts for the hash; their bytes are kept beside the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
     /// Rules that say what a run that finished was worth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeRules>,
@@ -125,6 +128,9 @@ pub struct ModelPlan {
     pub sampling: Sampling,
     /// Stream from the provider (`stream`, default true).
     pub stream: bool,
+    /// Whether the provider may search the web by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_search: Option<WebSearch>,
 }
 
 impl ModelPlan {

@@ -258,6 +258,7 @@ mod tests {
             min_output_tokens: 256,
             sampling: Sampling::default(),
             stream: true,
+            web_search: None,
         }
     }
 

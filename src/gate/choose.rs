@@ -6,7 +6,7 @@ use crate::domain::event::Purpose;
 use crate::domain::limits::{LimitKind, Refusal};
 use crate::domain::plan::ModelPlan;
 use crate::domain::policy::{self, Barred, Failed, Leaving, SkipWhy, Skipped, Stance, Standing};
-use crate::domain::pricing::{Age, Ages, PriceRow};
+use crate::domain::pricing::{Age, Ages, PriceRow, Terms};
 use crate::domain::retry::{self, Tried};
 use crate::domain::run::{ModelIntent, Run, Try};
 use crate::ids::ModelName;
@@ -35,7 +35,7 @@ impl Appraiser {
             Some(Barred::FrozenPrice)
         } else {
             let unpaid = self.account(model, &run.labels).err().map(|_| Barred::Other(NO_ACCOUNT.to_owned()));
-            unpaid.or_else(|| row.and_then(|row| self.stale(row, now)))
+            unpaid.or_else(|| row.and_then(|row| self.stale(row, now).or_else(|| unbounded(row, plan))))
         };
         Standing { barred, window: row.and_then(|row| row.context_window) }
     }
@@ -116,6 +116,12 @@ impl Appraiser {
             Some(barred) => Err(nobody(plan, &[Skipped { model, why: SkipWhy::Barred(barred) }], &self.ages)),
         }
     }
+}
+
+/// A search of the provider's own that has no bound with this model.
+fn unbounded(row: &PriceRow, plan: &ModelPlan) -> Option<Barred> {
+    let bound = row.bound_searching(Terms::default(), plan.web_search?);
+    bound.err().map(|error| Barred::Other(error.to_string()))
 }
 
 /// Why a model is passed over whose provider has strict accounts.

@@ -97,7 +97,7 @@ impl Beside {
     pub fn count_below(&mut self, reserved: &Reserved) {
         if let Call::Model(call) = &reserved.call {
             self.input = self.input.plus(call.bound.tokens);
-            self.output = self.output.plus(Tokens(call.max_output_tokens.into()));
+            self.output = self.output.plus(call.output_at_most());
         }
     }
 

@@ -10,10 +10,10 @@ use super::traffic::Closed;
 use crate::domain::account::Accounts;
 use crate::domain::caching::CacheChoice;
 use crate::domain::context::{self, Document, Documents, Fitted, LandingRoom, Window};
-use crate::domain::event::{BoundMethod, Call, Count, ModelCall, Pot, Purpose, Reserved};
+use crate::domain::event::{BoundMethod, Call, Count, InputBound, ModelCall, Pot, Purpose, Reserved};
 use crate::domain::ledger::Lower;
 use crate::domain::limits::{LimitKind, Refusal};
-use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition};
+use crate::domain::message::{CacheTtl, DIGEST_BYTES, Message, Request, Sent, ToolChoice, ToolDefinition, WebSearch};
 use crate::domain::plan::{CountBy, ModelPlan, Plan, hex};
 use crate::domain::policy::{Approvals, DowngradeWhy, Stance};
 use crate::domain::pricing::{Ages, CacheWrites, CallBound, Factors, PriceBook, PriceRow, ServiceTier, Terms};
@@ -354,8 +354,10 @@ impl Priced<'_> {
         let raise = |fitted: Fitted| context::raised(fitted, least, &run.plan.context, window);
         let mut fitted = raise(fitted)?;
         let asked = (self.with.beside.input, self.with.beside.output);
+        let search = rendered.model(run).web_search;
         let judge = |fitted: &Fitted| {
-            run.judge_tokens_after(asked, intent.purpose, fitted.bound().tokens, Tokens(max_output.into()))
+            let (input, output) = self.most(search, fitted, max_output);
+            run.judge_tokens_after(asked, intent.purpose, input, output)
         };
         if let Err(refusal) = judge(&fitted) {
             // Counting may show that the run's token limits leave room.
@@ -365,7 +367,7 @@ impl Priced<'_> {
             fitted = raise(tightened(fitted))?;
             judge(&fitted)?;
         }
-        let can_tighten = fitted.method == BoundMethod::Bytes && sizer.encoding.is_some();
+        let can_tighten = fitted.method == BoundMethod::Bytes && sizer.encoding.is_some() && search.is_none();
         let landing = match intent.purpose {
             Purpose::Turn | Purpose::Repair | Purpose::Summary if run.plan.is_workflow() => held_for_landing(run),
             Purpose::Turn | Purpose::Repair | Purpose::Summary if run.can_land() => {
@@ -375,8 +377,9 @@ impl Priced<'_> {
         };
         let (caching, cache) = self.caching(run, rendered, intent, &fitted);
         let (messages, tools) = (std::mem::take(&mut fitted.messages), rendered.form.tools.clone());
-        let request = Request { cache, ..request(run, rendered, &chosen.model, messages, tools, max_output) };
-        let mut draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten);
+        let plain = request(run, rendered, &chosen.model, messages, tools, max_output);
+        let request = Request { cache, web_search: search, ..plain };
+        let mut draft = self.draft(run, rendered, intent, chosen, request, fitted, landing, can_tighten)?;
         let count = self.counted(&draft.request.model, &draft.request.messages).cloned();
         let wants_count = count.is_none() && run.plan.context.count == CountBy::Provider;
         if let Call::Model(call) = &mut draft.reserved.call {
@@ -408,7 +411,7 @@ impl Priced<'_> {
         let mut fitted = context::landing(&rendered.draft(self.turns, self.summary), &room, &sizer)?;
         let messages = std::mem::take(&mut fitted.messages);
         let request = request(run, rendered, &chosen.model, messages, [].into(), max_output);
-        Ok(self.draft(run, rendered, intent, chosen, request, fitted, Money::ZERO, false))
+        self.draft(run, rendered, intent, chosen, request, fitted, Money::ZERO, false)
     }
 
     pub(super) fn landing_amount(&self, run: &Run, rendered: &Rendered, model: &ModelName) -> Money {
@@ -433,6 +436,36 @@ impl Priced<'_> {
         self.max_output(&run.plan.model, run.plan.limits.landing_output_tokens)
     }
 
+    /// The most tokens that a call can count, input and output.
+    fn most(&self, search: Option<WebSearch>, fitted: &Fitted, max_output: u32) -> (Tokens, Tokens) {
+        let Some(search) = search else { return (fitted.bound().tokens, Tokens(max_output.into())) };
+        let (steps, window) = (u64::from(search.steps()), self.row.context_window.unwrap_or(Tokens::BELIEVED_MAX));
+        (Tokens(window.0.saturating_mul(steps)), Tokens(u64::from(max_output).saturating_mul(steps)))
+    }
+
+    /// The bounds of a request; refused where it has none, which is known before a model is chosen but for a price that
+    /// changes between two tries.
+    fn worst(
+        &self,
+        request: &Request,
+        fitted: &Fitted,
+        plan: &ModelPlan,
+    ) -> Result<(InputBound, CallBound), Box<Refusal>> {
+        // What is asked to be kept is charged as written: the bound has the dearer of the two.
+        let terms = self.terms.asking(request.cache.as_ref().map(|marks| marks.ttl));
+        let own = fitted.bound();
+        let Some(search) = request.web_search else { return Ok((own, self.row.bound(own.tokens, terms))) };
+        let bound = self.row.bound_searching(terms, search).map_err(|error| Refusal {
+            limit: LimitKind::ModelPolicy,
+            subject: None,
+            value: "approved models".into(),
+            observed: format!("`{}` can't search: {error}", request.model),
+            declared: plan.declared.clone(),
+        });
+        let (tokens, bound) = bound?;
+        Ok((InputBound { tokens, ..own }, bound))
+    }
+
     fn bound(&self, input: Tokens) -> CallBound {
         self.row.bound(input, self.terms)
     }
@@ -448,10 +481,8 @@ impl Priced<'_> {
         fitted: Fitted,
         landing: Money,
         can_tighten: bool,
-    ) -> Draft {
-        // What is asked to be kept is charged as written: the bound has the dearer of the two.
-        let terms = self.terms.asking(request.cache.as_ref().map(|marks| marks.ttl));
-        let bound = self.row.bound(fitted.bound().tokens, terms);
+    ) -> Result<Draft, Box<Refusal>> {
+        let (input, bound) = self.worst(&request, &fitted, rendered.model(run))?;
         let account = self.desk.account(&chosen.model, &run.labels).ok().flatten();
         let call = ModelCall {
             account,
@@ -459,7 +490,7 @@ impl Priced<'_> {
             price: self.row.id.clone(),
             purpose: intent.purpose,
             max_output_tokens: request.max_output_tokens,
-            bound: fitted.bound(),
+            bound: input,
             pots: fitted.pots,
             cuts: fitted.cuts,
             request_hash: hash(&request.messages),
@@ -468,6 +499,7 @@ impl Priced<'_> {
             instead: chosen.instead,
             downgraded: self.with.effort.downgraded().filter(|_| is_of_model_policy(intent.purpose)),
             count: None,
+            web_search: request.web_search,
         };
         let reserved = Reserved {
             reservation: self.with.beside.next_reservation(run),
@@ -481,7 +513,7 @@ impl Priced<'_> {
         };
         let output_min = rendered.model(run).min_output_tokens.min(request.max_output_tokens);
         let lower = Lower { rate: bound.output_rate, output_min };
-        Draft { wants_count: false, reserved, lower, request, can_tighten, caching: CacheChoice::Off }
+        Ok(Draft { wants_count: false, reserved, lower, request, can_tighten, caching: CacheChoice::Off })
     }
 }
 
@@ -517,6 +549,7 @@ fn request(
         sampling: rendered.model(run).sampling.clone(),
         stream: rendered.model(run).stream,
         cache: None,
+        web_search: None,
     }
 }
 

@@ -89,11 +89,13 @@ impl Priced<'_> {
             sampling: Sampling::default(),
             stream: false,
             cache: None,
+            web_search: None,
         };
         let intent = ModelIntent { purpose: Purpose::Summary, remark: None, ..intent.clone() };
         let priced = Self { row, terms, turns: self.turns, ..*self };
-        let mut draft =
+        let draft =
             priced.draft(run, rendered, &intent, Chosen { model, instead: None }, request, fitted, landing, false);
+        let mut draft = draft.map_err(|refusal| refusal.to_string())?;
         if let Call::Model(call) = &mut draft.reserved.call {
             let kept = run.turn_count(&intent.step).saturating_sub(split.turns_kept);
             call.sums_up = Some(u32::try_from(kept).unwrap_or(u32::MAX));

@@ -42,7 +42,7 @@ impl Gate {
     #[must_use]
     pub fn ask_rates(&self, run: &Run, reserved: &Reserved, wake: Arc<Notify>) -> Option<Pass> {
         let Call::Model(call) = &reserved.call else { return None };
-        let tokens = CallTokens { input: call.bound.tokens.0, output: call.max_output_tokens.into() };
+        let tokens = CallTokens { input: call.bound.tokens.0, output: call.output_at_most().0 };
         let (model, account) = (call.model.clone(), call.account.clone());
         let last_try = call.purpose == Purpose::Landing;
         let asking = Asking { model, account, labels: run.labels.clone(), tokens, last_try, wake };

@@ -48,6 +48,7 @@ fn request() -> Request {
         sampling: Sampling::default(),
         stream: false,
         cache: None,
+        web_search: None,
     }
 }
 

@@ -60,6 +60,7 @@ use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered, Traffic};
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::rates::Rates;
 use crate::spec::project::Project;
+use crate::spec::readers::{Readers, Unread};
 use crate::store::Store;
 use crate::telemetry::{Following, Telemetry};
 use crate::tool::ToolContext;
@@ -73,7 +74,6 @@ use conductor::Conductor;
 use driving::Driving;
 use echo::Echo;
 use expiry::Expiry;
-use files::Readers;
 use known::{live, payers_of, tools_of};
 use stop::Stop;
 
@@ -351,7 +351,7 @@ impl Runtime {
         run: RunId,
         observer: Observer,
     ) -> Result<RunState, RuntimeError> {
-        let (tree, created) = self.load_tree_with(run, |created| self.fetch_files(run, created))?;
+        let (tree, created) = self.load_tree_with(run, |created, plan| self.fetch_files(run, created, plan))?;
         let root = tree.root();
         if root.state.is_ended() {
             return Ok(root.state);
@@ -470,13 +470,13 @@ impl Runtime {
     /// # Errors
     /// There is no such run, it hangs below another, or a log is damaged.
     pub fn load_tree(&self, root: RunId) -> Result<(Tree, Created), RuntimeError> {
-        self.load_tree_with(root, |_| Ok(()))
+        self.load_tree_with(root, |_, _| Ok(()))
     }
 
     fn load_tree_with(
         &self,
         root: RunId,
-        complete: impl FnOnce(&mut Created) -> Result<(), RuntimeError>,
+        complete: impl FnOnce(&mut Created, &mut Plan) -> Result<(), RuntimeError>,
     ) -> Result<(Tree, Created), RuntimeError> {
         let mut log = self.store().events(root)?;
         let Some(first) = log.first_mut() else { return Err(RuntimeError::NoSuchRun { run: root }) };
@@ -484,9 +484,9 @@ impl Runtime {
         if let Some(parent) = &created.parent {
             return Err(RuntimeError::SubAgent { run: root, root: parent.root });
         }
-        complete(created)?;
+        let mut plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run: root })?;
+        complete(created, &mut plan)?;
         let created = created.clone();
-        let plan = self.store().plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run: root })?;
         let mut log = Some(log);
         let read = |run| match log.take() {
             Some(log) if run == root => Ok(log),
@@ -524,7 +524,7 @@ impl Runtime {
             stage_caps: plan.stage_caps(),
             thread: None,
             documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
-            files: self.0.readers.files(plan, &new.files)?,
+            files: self.0.readers.files(plan, &new.files).map_err(|unread| unread_by(plan, unread))?,
             unit: plan.unit.clone(),
         };
         Ok((self.0.clock.run_id(), created, agent))
@@ -557,6 +557,10 @@ impl Runtime {
     fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
         RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
+}
+
+fn unread_by(plan: &Plan, Unread { fault, help }: Unread) -> RuntimeError {
+    RuntimeError::Files { agent: plan.agent.clone(), fault, help }
 }
 
 /// A run as its log tells it.

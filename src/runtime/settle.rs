@@ -183,6 +183,7 @@ mod tests {
         let model = ModelName::from("openai/gpt-5-mini");
         let call = ModelCall {
             account: None,
+            web_search: None,
             price: PriceBook::builtin().find(&model, NOW).expect("a price").id.clone(),
             model,
             purpose: Purpose::Turn,

@@ -13,9 +13,12 @@ use crate::sim::fault::{Fault, WireError};
 use crate::sim::invoice::Billed;
 use crate::sim::rates::{Counts, Rate, Rates, Serving};
 use crate::sim::scenario::{Pause, Reply, Scenario, When};
+use crate::sim::search::Searches;
 use crate::sim::wire::Dialect;
 use crate::units::{Millis, Money, Timestamp};
 
+/// The unit that a search of the web is billed as.
+const SEARCH: &str = "web_search";
 /// Stands for the first tool that is offered, as the name in `loop_tool`.
 const ANY_TOOL: &str = "*";
 /// Chunks that leave before a cut, where the scenario doesn't say.
@@ -41,6 +44,8 @@ pub(crate) struct Act {
     pub(crate) billed: Billed,
     /// Tokens that are billed.
     pub(crate) tokens: Counts,
+    /// Searches of the web that are billed.
+    pub(crate) searches: u64,
     pub(crate) amount: Money,
     pub(crate) pace: Pace,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -98,6 +103,7 @@ impl Act {
             fault: None,
             billed: Billed::None,
             tokens: Counts::default(),
+            searches: 0,
             amount: Money::ZERO,
             pace: Pace::default(),
             headers: Vec::new(),
@@ -128,6 +134,10 @@ impl Stage<'_> {
             let message = format!("the model `{}` has no price here; give it one in `[[prices]]`", chat.model);
             return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::NotFound, message));
         };
+        if chat.searches_max.is_some() && !rate.has_fee(SEARCH) {
+            let message = format!("a search has no price here for the model `{}`", chat.model);
+            return Act::refuse(self.wire, chat.model, &WireError::of(self.wire, Fault::BadRequest, message));
+        }
         let prompt = self.prompt(chat);
         if rate.context.is_some_and(|context| prompt > context) {
             let message = format!("prompt is too long: it has {prompt} tokens, more than the model takes");
@@ -195,7 +205,7 @@ impl Stage<'_> {
         let billed = reply.billed.unwrap_or_else(|| self.wire.error_cost(error, failed));
         // What failed unseen may have run up to what was asked.
         let whole = Counts { prompt, completion: chat.tokens_max.unwrap_or(1), ..Counts::default() };
-        let mut act = self.bill(chat, chat.model, rate, billed, whole, 0, raw(self.wire, error));
+        let mut act = self.bill(chat, chat.model, rate, billed, whole, (0, 0), raw(self.wire, error));
         act.headers.extend(error.wait.into_iter().flat_map(|wait| self.wire.wait_headers(wait)));
         act
     }
@@ -206,9 +216,12 @@ impl Stage<'_> {
         let rate = named.and_then(|model| self.rates.find(self.provider, model, self.at)).unwrap_or(rate);
         let base_model = self.rates.base_model(self.provider, chat.model);
         let model = named.or(base_model).unwrap_or(chat.model);
-        let counts = self.counts(chat, rate, reply, prompt, output);
+        let searches = Searches::of(chat.searches_max, reply.web_searches.unwrap_or_default());
+        let (output, searched) = ((output.0 + searches.output(), output.1), searches.prompt(prompt, rate.context));
+        let counts = self.counts(chat, rate, reply, searched, output);
         completion.model = model.to_owned();
         completion.usage = counts;
+        completion.searches = searches.made;
         let bill_cut = self.scenario.file.bill_cut.unwrap_or(Billed::SoFar);
         let (billed, so_far) = match completion.broken {
             Broken::Cut(after) | Broken::Error(after) if chat.stream => (bill_cut, self.sent(&completion, after)),
@@ -225,7 +238,7 @@ impl Stage<'_> {
         let so_far = so_far.min(counts.completion);
         let status = reply.status.unwrap_or(200);
         let payload = self.payload(chat, fault, status, completion);
-        let mut act = self.bill(chat, model, rate, billed, counts, so_far, payload);
+        let mut act = self.bill(chat, model, rate, billed, counts, (so_far, searches.made), payload);
         if unworked {
             let elsewhere = HeaderValue::from_static("/elsewhere/v1/chat/completions");
             act.headers.push((HeaderName::from_static("location"), elsewhere));
@@ -340,9 +353,10 @@ impl Stage<'_> {
         rate: &Rate,
         billed: Billed,
         whole: Counts,
-        so_far: u64,
+        (so_far, searches): (u64, u64),
         payload: Payload,
     ) -> Act {
+        let searches = if billed == Billed::None { 0 } else { searches };
         let tokens = match billed {
             Billed::None => Counts::default(),
             Billed::Input => Counts { completion: 0, reasoning: 0, ..whole },
@@ -354,7 +368,13 @@ impl Stage<'_> {
             fault: None,
             billed,
             tokens,
-            amount: if billed == Billed::None { Money::ZERO } else { self.amount(rate, &tokens, chat.rate_percent) },
+            searches,
+            amount: match billed {
+                Billed::None => Money::ZERO,
+                Billed::Input | Billed::SoFar | Billed::Whole => {
+                    self.amount(rate, &tokens, searches, chat.rate_percent)
+                }
+            },
             pace: Pace::default(),
             headers: Vec::new(),
             payload,
@@ -362,8 +382,9 @@ impl Stage<'_> {
     }
 
     /// By the ordinary tier. A class without a price is charged as if the cache had no part in it.
-    fn amount(&self, rate: &Rate, tokens: &Counts, percent: u64) -> Money {
-        let serving = Serving { percent: Some(percent), ..Serving::ordinary(self.at) };
+    fn amount(&self, rate: &Rate, tokens: &Counts, searches: u64, percent: u64) -> Money {
+        let fees = [(SEARCH.to_owned(), searches)].into();
+        let serving = Serving { percent: Some(percent), fees, ..Serving::ordinary(self.at) };
         let plain = Counts { cached: 0, cache_write: 0, cache_write_long: 0, ..*tokens };
         rate.amount(tokens, &serving).or_else(|| rate.amount(&plain, &serving)).unwrap_or_default()
     }

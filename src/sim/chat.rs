@@ -135,6 +135,8 @@ pub(crate) struct Chat<'a> {
     pub(crate) hidden_tokens: u64,
     /// What the tokens cost, in hundredths of the model's rates: the place and the speed that were asked for.
     pub(crate) rate_percent: u64,
+    /// The most searches of the web, where the provider may make some by itself.
+    pub(crate) searches_max: Option<u64>,
 }
 
 impl<'a> Chat<'a> {
@@ -155,6 +157,7 @@ impl<'a> Chat<'a> {
             thinks: false,
             hidden_tokens: 0,
             rate_percent: 100,
+            searches_max: None,
         }
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct Completion {
     pub(crate) chunk_bytes: usize,
     /// What the tokens cost, in hundredths of the model's rates.
     pub(crate) rate_percent: u64,
+    /// Searches of the web that were made for it.
+    pub(crate) searches: u64,
 }
 
 /// One event of a stream as it goes over the wire, with what it says for the count.

@@ -67,8 +67,16 @@ pub struct Line {
     pub billed: Billed,
     /// Tokens that are billed.
     pub tokens: Counts,
+    /// Searches of the web that are billed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub web_searches: u64,
     /// The amount, exact: a decimal of USD.
     pub amount_usd: Money,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A copy of the invoice at one moment.
@@ -277,6 +285,7 @@ mod tests {
             fault: None,
             billed: if pico == 0 { Billed::None } else { Billed::Whole },
             tokens: Counts::default(),
+            web_searches: 0,
             amount_usd: Money::from_pico(pico),
         }
     }

@@ -33,6 +33,7 @@ mod picture;
 mod rates;
 mod scenario;
 mod schema;
+mod search;
 mod serve;
 mod tariff;
 mod wire;

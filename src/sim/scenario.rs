@@ -17,6 +17,8 @@ use crate::sim::invoice::Billed;
 use crate::sim::rates::{PRICES_MAX, SimPrice, decimal_shifted};
 use crate::units::Millis;
 
+/// The most searches that one reply may make.
+const SEARCHES_MAX: u64 = 100;
 /// The largest scenario file.
 pub const SCENARIO_BYTES_MAX: u64 = 1024 * 1024;
 /// The most replies, and the most rules, of a scenario.
@@ -250,6 +252,8 @@ pub(crate) struct Reply {
     pub(crate) output_tokens: Option<u64>,
     /// The part of the output tokens that is reasoning.
     pub(crate) reasoning_tokens: Option<u64>,
+    /// Searches of the web that the provider makes by itself, where it is offered that; it makes no more than it may.
+    pub(crate) web_searches: Option<u64>,
     pub(crate) fault: Option<Fault>,
     /// Chunks that leave before a cut or an error in the stream.
     pub(crate) cut_after: Option<usize>,
@@ -367,6 +371,8 @@ impl Reply {
         let counts = [tokens.input, tokens.cached, tokens.output, tokens.reasoning].into_iter().chain(written);
         let counts = counts.chain([self.output_tokens, self.reasoning_tokens]).flatten();
         check(counts.into_iter().all(|count| count <= TOKENS_MAX), || format!("more than {TOKENS_MAX} tokens"))?;
+        let searches = self.web_searches.unwrap_or_default();
+        check(searches <= SEARCHES_MAX, || format!("more than {SEARCHES_MAX} searches"))?;
         check(self.headers.len() <= HEADERS_MAX, || format!("more than {HEADERS_MAX} headers"))?;
         for (name, value) in &self.headers {
             let good = axum::http::HeaderName::from_bytes(name.as_bytes()).is_ok()

@@ -317,6 +317,7 @@ fn enter(shared: &Shared, incoming: &Incoming<'_>) -> Result<(Act, Line), Invoic
         fault,
         billed: act.billed,
         tokens: act.tokens,
+        web_searches: act.searches,
         amount_usd: act.amount,
     };
     // The file is written under the lock: lines keep their order, and a line takes microseconds.

@@ -103,6 +103,11 @@ impl Rate {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
     }
 
+    /// True where a unit of this name has a price.
+    pub(crate) fn has_fee(&self, name: &str) -> bool {
+        self.fees.contains_key(name)
+    }
+
     /// The exact bill of a call that is billed; `None` where something that it used has no price.
     #[must_use]
     pub fn amount(&self, counts: &Counts, serving: &Serving) -> Option<Money> {

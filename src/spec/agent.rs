@@ -28,6 +28,7 @@ use crate::spec::outcome;
 use crate::spec::project::Project;
 use crate::spec::prompt::{self, Texts};
 use crate::spec::reader::{At, Node};
+use crate::spec::readers;
 use crate::spec::shape::TEXT;
 use crate::spec::stage::{self, Around};
 use crate::spec::template::{self, Exact, Names, Place};
@@ -105,7 +106,7 @@ pub(crate) fn resolve(
         agents: agents.as_ref().unwrap_or(&no_agents),
     };
     let stages = agent.stages(&around, from.as_ref(), faults);
-    Some(Plan {
+    let mut plan = Plan {
         version: PLAN_VERSION,
         agent: AgentName::from(name),
         description: agent.node.text("description").map(|text| text.value).unwrap_or_default(),
@@ -126,7 +127,10 @@ pub(crate) fn resolve(
         documents: agent.documents(&names, faults),
         outcome,
         priority: agent.node.text("priority").and_then(|word| word.value.parse().ok()),
-    })
+        files: Vec::new(),
+    };
+    plan.files = readers::own(surroundings, &agent.node, &plan, faults);
+    Some(plan)
 }
 
 /// An agent file that is being resolved.

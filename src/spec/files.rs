@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use crate::spec::fault::{Fault, Source, code};
+use crate::spec::fault::{Fault, Faults, Source, code};
+use crate::spec::reader::{At, Node};
 
 /// The largest file of a project that is read.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,15 +41,31 @@ pub(crate) fn fault(root: &Path, path: &Path, message: String, help: impl Into<S
     Source::new(&relative(root, path), String::new()).fault(code::FILE, 0..0, message, help.into())
 }
 
+/// The bytes of a file; one more than `most` of a larger one.
+pub(crate) fn bytes(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Where a file lies that an agent's file names: relative to the project, or else to `agents/`. `None` after a fault.
+pub(crate) fn named(root: &Path, node: &Node<'_>, name: &At<String>, faults: &mut Faults) -> Option<PathBuf> {
+    let folders = [root.to_owned(), root.join("agents")];
+    let found = folders.map(|folder| clean(&folder.join(&name.value))).into_iter().find(|path| path.is_file());
+    if found.is_none() {
+        let help = "files are relative to the project, or else to `agents/`";
+        node.fault(faults, code::FILE, &name.span, format!("no file `{}`", name.value), help);
+    }
+    found
+}
+
 /// Reads a text file of at most [`FILE_BYTES_MAX`].
 pub(crate) fn read(root: &Path, path: &Path) -> Result<Source, Fault> {
     let failed = |error: std::io::Error| {
         let help = "check that the file is there and that it may be read";
         fault(root, path, format!("can't read the file: {error}"), help)
     };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = bytes(path, FILE_BYTES_MAX).map_err(failed)?;
     if bytes.len() > usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX) {
         let help = format!("at most {} bytes", crate::units::grouped(FILE_BYTES_MAX));
         return Err(fault(root, path, "the file is too large".to_owned(), help));

@@ -10,6 +10,7 @@
 //! only lower the line.
 
 use crate::domain::limits::{AtLimit, LimitKind, Limits};
+use crate::domain::message::WebSearch;
 use crate::domain::plan::{ModelPlan, Plan};
 use crate::domain::pricing::{PriceBook, Terms};
 use crate::ids::ModelName;
@@ -38,6 +39,9 @@ pub struct LoadLine {
     pub unpriced: Vec<ModelName>,
 }
 
+/// The most input that a call may count, and what it costs at worst.
+pub type Worst = Option<(Tokens, Money)>;
+
 /// The dearest call that the plan allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorstCall {
@@ -51,10 +55,10 @@ pub struct WorstCall {
     pub cost: Money,
 }
 
-/// Computes the load line of a plan. `price` gives the worst case of one call of a model with at most so many tokens
-/// of input and output, or `None` where the model has no price.
+/// Computes the load line of a plan. `price` gives the most input that one call of a model may count, and its worst case,
+/// with at most so many tokens of input and output, searched by the provider or not; `None` where it has no price.
 #[must_use]
-pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32) -> Option<Money>) -> LoadLine {
+pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32, Option<WebSearch>) -> Worst) -> LoadLine {
     let (worst_call, unpriced) = worst_call(plan, &price);
     let each_try = worst_call.as_ref().map_or(Money::ZERO, |call| call.cost);
     let dearest_tool = tree(plan).iter().flat_map(|plan| plan.tools.values()).map(|tool| tool.price).max();
@@ -86,7 +90,14 @@ pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32) -> Option<
 #[must_use]
 pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
     let terms = Terms::default().asking(plan.asks_to_keep());
-    load_line(plan, |model, input, output| book.find(model, now).map(|row| row.bound(input, terms).worst_case(output)))
+    load_line(plan, |model, input, output, search| {
+        let row = book.find(model, now)?;
+        let (input, bound) = match search {
+            Some(search) => row.bound_searching(terms, search).ok()?,
+            None => (input, row.bound(input, terms)),
+        };
+        Some((input, bound.worst_case(output)))
+    })
 }
 
 /// A plan and all below it.
@@ -134,14 +145,15 @@ fn askings(plan: &Plan) -> Vec<Asking<'_>> {
 
 fn worst_call(
     plan: &Plan,
-    price: &impl Fn(&ModelName, Tokens, u32) -> Option<Money>,
+    price: &impl Fn(&ModelName, Tokens, u32, Option<WebSearch>) -> Worst,
 ) -> (Option<WorstCall>, Vec<ModelName>) {
     let (mut worst, mut unpriced): (Option<WorstCall>, Vec<ModelName>) = (None, Vec::new());
     for Asking { model: asked, sums_up, input } in askings(plan) {
-        for model in asked.models().into_iter().chain(sums_up) {
+        let own = asked.models().into_iter().map(|model| (model, asked.web_search));
+        for (model, search) in own.chain(sums_up.map(|model| (model, None))) {
             let output = asked.max_output_tokens;
-            match price(model, input, output) {
-                Some(cost) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {
+            match price(model, input, output, search) {
+                Some((input, cost)) if worst.as_ref().is_none_or(|worst| cost > worst.cost) => {
                     worst = Some(WorstCall { model: model.clone(), input, output, cost });
                 }
                 Some(_) => {}
@@ -154,13 +166,15 @@ fn worst_call(
 }
 
 /// The worst case of the landing call on the primary model: the conversation that it may carry, and the instructions.
-fn landing(plan: &Plan, price: &impl Fn(&ModelName, Tokens, u32) -> Option<Money>) -> Money {
+fn landing(plan: &Plan, price: &impl Fn(&ModelName, Tokens, u32, Option<WebSearch>) -> Worst) -> Money {
     let limits = &plan.limits;
     let pots = plan.context.history.plus(plan.context.documents).plus(plan.context.tool_output);
     let instructions = plan.context.tokens.left_after(pots);
     let input = instructions.plus(Tokens(limits.landing_tokens.into())).min(input_bound(limits, plan.context.tokens));
     match (limits.at_limit, plan.model.candidates.first()) {
-        (AtLimit::Land, Some(model)) => price(model, input, limits.landing_output_tokens).unwrap_or_default(),
+        (AtLimit::Land, Some(model)) => {
+            price(model, input, limits.landing_output_tokens, None).map_or(Money::ZERO, |(_, cost)| cost)
+        }
         (AtLimit::Land, None) | (AtLimit::Stop, _) => Money::ZERO,
     }
 }

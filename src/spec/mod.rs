@@ -31,6 +31,7 @@ pub mod project;
 mod prompt;
 mod rates;
 mod reader;
+pub mod readers;
 pub mod schema;
 mod secrets;
 mod shape;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::ability::{Abilities, Reasons};
 use crate::domain::limits::Declared;
-use crate::domain::message::Sampling;
+use crate::domain::message::{Sampling, WebSearch};
 use crate::domain::plan::{DowngradePlan, ModelPlan};
 use crate::domain::pricing::PriceBook;
 use crate::ids::{ModelName, PolicyName};
@@ -30,7 +30,7 @@ const RESERVED: [(&str, &str); 37] = [
     ("models", "name fallbacks under `models`: each attempt has a reservation of its own"),
     ("route", "name fallbacks under `models`: each attempt has a reservation of its own"),
     ("messages", "the prompt makes them"),
-    ("tools", "name tools under `tools`"),
+    ("tools", "name tools under `tools`; of a provider's own there is `web_search`, outside `extra`, and no other"),
     ("tool_choice", "the runtime sets it"),
     ("parallel_tool_calls", "set the limit `parallel`"),
     ("functions", "name tools under `tools`"),
@@ -52,7 +52,10 @@ const RESERVED: [(&str, &str); 37] = [
     ("modalities", "other than text isn't supported by this version"),
     ("audio", "other than text isn't supported by this version"),
     ("prediction", "rejected tokens of a prediction are billed beyond the reservation"),
-    ("web_search_options", "a provider's own search bills fees that no reservation covers"),
+    (
+        "web_search_options",
+        "a provider's own search needs a maximum: say `web_search = { max_uses = … }` outside `extra`",
+    ),
     ("plugins", "a provider's own plugins bill fees that no reservation covers"),
     ("prompt_cache_options", "the provider's `no_cache_writes` sets it"),
     ("prompt_cache_retention", "longer caching has another price"),
@@ -62,7 +65,7 @@ const RESERVED: [(&str, &str); 37] = [
     ("context_management", "it runs a model at the provider that no reservation covers"),
     ("background", "an answer that is fetched later isn't supported by this version"),
     ("background_options", "an answer that is fetched later isn't supported by this version"),
-    ("max_tool_calls", "the provider's own tools aren't supported by this version"),
+    ("max_tool_calls", "the provider's own tools but its search aren't supported; that has `max_uses`"),
 ];
 
 /// Fields that `extra` can't set for models that are asked by Responses, beside [`RESERVED`]: on other wires they are other
@@ -70,7 +73,7 @@ const RESERVED: [(&str, &str); 37] = [
 const RESPONSES_RESERVED: [&str; 7] = ["input", "instructions", "text", "include", "prompt", "truncation", "reasoning"];
 
 /// The keys of `[model]` that a stage may have too.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "policy",
     "quality",
     "models",
@@ -83,6 +86,7 @@ const KEYS: [&str; 13] = [
     "seed",
     "stop",
     "stream",
+    "web_search",
     "extra",
 ];
 
@@ -104,11 +108,13 @@ pub(crate) fn resolve(agent: &Node<'_>, surroundings: &Surroundings<'_>, faults:
         min_output_tokens: MIN_OUTPUT_TOKENS,
         sampling: Sampling::default(),
         stream: true,
+        web_search: None,
     };
     let plan = overlay(&node, base, surroundings, faults);
     let plan = choice?.over(plan, &node);
     check_asking(&node, &plan, surroundings, faults);
     check_wire(&node, &plan, surroundings, faults);
+    check_search(&node, &plan, surroundings, faults);
     check_tools(agent, &plan, surroundings, faults);
     Some(plan)
 }
@@ -135,6 +141,7 @@ pub(crate) fn of_stage(
     };
     check_asking(node, &plan, surroundings, faults);
     check_wire(node, &plan, surroundings, faults);
+    check_search(node, &plan, surroundings, faults);
     check_tools(node, &plan, surroundings, faults);
     Some(plan)
 }
@@ -194,6 +201,29 @@ fn check_wire(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>
     }
 }
 
+/// A provider's own search, where the table asks for it; the reader has told of one without a maximum.
+fn web_search(node: &Node<'_>) -> Option<WebSearch> {
+    let max_uses = node.section("web_search")?.count_u32("max_uses")?.value;
+    Some(WebSearch { max_uses })
+}
+
+/// Reports a search of the provider's own that a wire doesn't have, or whose cost has no bound there.
+fn check_search(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
+    if plan.web_search.is_none() {
+        return;
+    }
+    let providers = &surroundings.project.providers;
+    let searches = |model: &ModelName| {
+        let wire = providers.get(&model.provider()).map(|provider| provider.wire);
+        matches!(wire, Some(Wire::Anthropic | Wire::OpenAiResponses))
+    };
+    let Some(model) = plan.models().into_iter().find(|model| !searches(model)) else { return };
+    let at = ["web_search", "models", "policy", "quality"].into_iter().find(|key| node.has(key));
+    let message = format!("`{model}` has no search of its provider's own whose cost is bounded here");
+    let help = "configure its provider with `wire = \"anthropic\"` or `\"openai-responses\"`, name other models, or write a tool";
+    node.fault(faults, code::CONFLICT, &node.key_span(at.unwrap_or("web_search")), message, help);
+}
+
 /// Reports settings that a model is known to refuse: of what it may be asked, the first one counts.
 fn check_asking(node: &Node<'_>, plan: &ModelPlan, surroundings: &Surroundings<'_>, faults: &mut Faults) {
     let mut refuse = |key: &str, ability: &str, refuses: &dyn Fn(&Abilities) -> bool| {
@@ -235,6 +265,7 @@ fn overlay(node: &Node<'_>, base: ModelPlan, surroundings: &Surroundings<'_>, fa
         after_overflow: after_overflow.unwrap_or(base.after_overflow),
         sampling: sampling(node, base.sampling, faults),
         stream: node.boolean("stream").unwrap_or(base.stream),
+        web_search: web_search(node).or(base.web_search),
         ..base
     }
 }

@@ -64,14 +64,8 @@ fn text(
         return Ok(Some(text.value));
     }
     let Some(file) = file else { return Ok(None) };
-    let folders = [root.to_owned(), root.join("agents")];
-    let paths = folders.map(|folder| files::clean(&folder.join(&file.value)));
-    let Some(path) = paths.iter().find(|path| path.is_file()) else {
-        let help = "files are relative to the project, or else to `agents/`";
-        node.fault(faults, code::FILE, &file.span, format!("no file `{}`", file.value), help);
-        return Err(());
-    };
-    let source = files::read(root, path).map_err(|fault| faults.push(fault))?;
+    let path = files::named(root, node, &file, faults).ok_or(())?;
+    let source = files::read(root, &path).map_err(|fault| faults.push(fault))?;
     let place = Place { source: &source, span: 0..source.text().len(), exact: Exact::Yes };
     template::check(source.text(), &place, names, faults);
     Ok(Some(source.text().to_owned()))

@@ -230,6 +230,7 @@ impl Books {
             for below in plan.agents.values() {
                 self.keep_plan(below.clone(), None);
             }
+            self.keep_files(&plan.files);
             self.new_plans.push((hash, plan));
         }
     }

@@ -310,6 +310,20 @@ impl Store {
         read::summaries(&*shared.reader, filter, &|run| live(shared, run))
     }
 
+    /// Every run that a filter lets through, newest first, page by page: for states in which few runs are at once.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn every(&self, mut filter: RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        let mut found = Vec::new();
+        loop {
+            let page = self.summaries(&filter)?;
+            let Some(last) = page.last() else { return Ok(found) };
+            filter.before = Some(last.id);
+            found.extend(page);
+        }
+    }
+
     /// How many runs are open, by state.
     ///
     /// # Errors

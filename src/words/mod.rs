@@ -3,5 +3,6 @@
 //! Deliberately absent: layout. Tables, trees and pages are the faces'.
 
 pub mod entry;
+pub mod file;
 pub mod outcome;
 pub mod text;

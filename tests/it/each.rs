@@ -3,6 +3,7 @@
 //! `PLIMSOLL_LINES` says how many lines the run with faults has.
 
 mod again;
+mod attached;
 mod fan_out;
 mod threads;
 mod yard;

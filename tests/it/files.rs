@@ -148,6 +148,56 @@ async fn a_run_that_goes_on_later_sends_the_same_bytes() {
     world.verify();
 }
 
+/// Two pages.
+const PDF: &str = "%PDF-1.7 <</Type/Pages>> <</Type/Page>> <</Type/Page>>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_own_files_go_with_every_input_also_when_it_goes_on_later() {
+    let agent = "files = ['style.pdf']\n[model]\nmodels = ['anthropic/claude-haiku-4-5']\n[limits]\ncost = '$1'\n";
+    let ceiling = "[[models]]\nmodel = 'anthropic/claude-haiku-4-5'\ndocument_tokens = 9_000\n";
+    let recipe = Recipe::agent(agent).file("plimsoll.toml", ceiling).file("agents/style.pdf", PDF);
+    let world = recipe.start();
+    let at_once = world.run_with_files(vec![png("one.png", 100, 80)]).await;
+    let new = NewRun { files: vec![png("one.png", 100, 80)], ..new_run(Default::default()) };
+    let run = world.runtime.create(&new).await.expect("a run");
+    let world = world.reopen();
+    world.runtime.drive(run, silent()).await.expect("it goes on");
+    assert_eq!((at_once.state(), world.told(run).state()), (RunState::Finished, RunState::Finished));
+    let lines = world.invoice().lines;
+    assert_eq!((lines.len(), &lines[0].body_sha256), (2, &lines[1].body_sha256));
+    let told = world.told(run);
+    assert!(told.calls().all(|call| call.bound.tokens > Tokens(9_000)), "{}", told.show());
+    let plan = world.runtime.store().plan(&told.run.plan.hash()).expect("reads").expect("its plan");
+    assert_eq!(plan.files[0].data(), "", "the plan has no bytes");
+    let trace = Trace::of(run, plan.into(), &told.log, told.log.last().expect("an end").at).expect("a trace");
+    let files: Vec<(&str, bool)> = trace.files.iter().map(|file| (file.name.as_str(), file.of_agent)).collect();
+    assert_eq!(files, [("style.pdf", true), ("one.png", false)]);
+    world.verify();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sub_agent_has_its_own_files_also_where_its_caller_was_left() {
+    let agent = "agents = ['child']\n[model]\nmodels = ['openai/gpt-5-mini']\n[limits]\ncost = '$1'\n";
+    let child = "files = ['style.pdf']\n[model]\nmodels = ['openai/gpt-5']\n[limits]\ncost = '$0.50'\n";
+    let scenario = "[[rule]]\nwhen = { model = 'gpt-5-mini', turn = 0 }\ntool_calls = [{ name = 'child', arguments = { input = 'dig' } }]\n\
+                    [[reply]]\ntext = 'Done.'\n";
+    let ceiling = "[[models]]\nmodel = 'openai/gpt-5'\ndocument_tokens = 9_000\n";
+    let recipe = Recipe::agent(agent)
+        .file("agents/child.toml", child)
+        .file("plimsoll.toml", ceiling)
+        .file("style.pdf", PDF)
+        .scenario(scenario);
+    let world = recipe.start();
+    let run = world.runtime.create(&new_run(Default::default())).await.expect("a run");
+    let world = world.reopen();
+    world.runtime.drive(run, silent()).await.expect("it goes on");
+    assert_eq!(world.told(run).state(), RunState::Finished, "{}", world.told(run).show());
+    let lines = world.invoice().lines;
+    let below: Vec<u64> = lines.iter().filter(|line| line.model == "gpt-5").map(|line| line.tokens.prompt).collect();
+    assert!(matches!(below[..], [prompt] if prompt > 1_120), "{lines:?}");
+    world.verify();
+}
+
 /// Why files can't go to an agent; nothing is stored or asked then.
 async fn refused(recipe: &Recipe, files: Vec<GivenFile>) -> String {
     let world: World = recipe.start();
@@ -172,6 +222,12 @@ async fn what_no_model_takes_or_nobody_can_bound_is_refused_before_a_call() {
     let large = GivenFile::of("a.gif", &[&b"GIF89a"[..], &vec![0; FILE_BYTES_MAX - 6]].concat()).expect("a file");
     let heavy = refused(&agent("'openai/gpt-5-mini'"), vec![large; 4]).await;
     assert!(heavy.contains("16,777,216 bytes together, more than 12,582,912"), "{heavy}");
+    let own = agent("'openai/gpt-5-mini'").amend("agents/a.toml", "[model]", "files = ['style.pdf']\n[model]");
+    let own = own
+        .file("style.pdf", PDF)
+        .file("plimsoll.toml", "[[models]]\nmodel = 'openai/gpt-5-mini'\ndocument_tokens = 9_000\n");
+    let many = refused(&own, vec![png("a.png", 1, 1); FILES_MAX]).await;
+    assert!(many.contains("9 files"), "those of the agent count: {many}");
     let stated = agent("'gemini/gemini-4-argon'")
         .file("plimsoll.toml", "[[models]]\nmodel = 'gemini/gemini-4-argon'\nimage_tokens = 1_500\n");
     let told = stated.start().run_with_files(photo()).await;

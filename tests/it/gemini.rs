@@ -34,6 +34,7 @@ fn request(model: &str) -> Request {
         sampling: Sampling::default(),
         stream: false,
         cache: None,
+        web_search: None,
     }
 }
 

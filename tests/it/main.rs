@@ -35,6 +35,7 @@ mod replay;
 mod resume;
 mod run_machine;
 mod runtime;
+mod searches;
 mod serve;
 mod sim;
 mod spec;

@@ -37,6 +37,7 @@ fn request(model: &str) -> Request {
         sampling: Sampling::default(),
         stream: false,
         cache: None,
+        web_search: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod stages;
 use std::path::Path;
 
 use plimsoll::domain::limits::{AtLimit, Declared, LimitKind};
+use plimsoll::domain::message::WebSearch;
 use plimsoll::domain::plan::{Builtin, Overflow, ToolKind};
 use plimsoll::domain::pricing::Factor;
 use plimsoll::ids::{AgentName, ModelName, ToolName};
@@ -356,9 +357,10 @@ fn the_load_line_is_the_least_of_cost_and_counts() {
     let folder = project(&shipped());
     let (_, mut plan) = load_agent(folder.path(), "support", &options()).expect("a good agent");
     // A micro-dollar for each token; `qwen` at twice that.
-    let price = |model: &ModelName, input: Tokens, output: u32| {
+    let price = |model: &ModelName, input: Tokens, output: u32, _: Option<WebSearch>| {
         let factor = if model.model() == "qwen" { 2 } else { 1 };
-        (model.model() != "gpt-5-nano").then(|| Money::from_micro((input.0 + u64::from(output)) * factor))
+        let cost = || (input, Money::from_micro((input.0 + u64::from(output)) * factor));
+        (model.model() != "gpt-5-nano").then(cost)
     };
     let line = load_line(&plan, price);
     assert_eq!((line.amount, line.binds.as_slice()), (Money::from_micro(50_000), [LimitKind::Cost].as_slice()));

@@ -33,6 +33,7 @@ fn request(messages: Vec<Message>) -> Request {
         sampling: Sampling::default(),
         stream: true,
         cache: None,
+        web_search: None,
     }
 }
 

@@ -300,7 +300,8 @@ fn open(
     clock: &Clock,
 ) -> Runtime {
     let book = PriceBook::builtin().with_overrides(prices.clone());
-    let worst = |model: &ModelName, input, output| Some(book.find(model, clock.now())?.worst_case(input, output));
+    let worst =
+        |model: &ModelName, input, output, _| Some((input, book.find(model, clock.now())?.worst_case(input, output)));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     let simulated = stand_in.map(SimHandle::base_url);
     let options = RuntimeOptions { clock: clock.clone(), simulated, prices, load_lines };

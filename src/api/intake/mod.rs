@@ -260,19 +260,17 @@ impl Intake {
     async fn recall(&self, state: RunState) -> Result<(), StoreError> {
         let runtime = self.0.runtime.clone();
         let listed = tokio::task::spawn_blocking(move || {
-            let mut filter = RunFilter { states: BTreeSet::from([state]), roots: true, ..RunFilter::default() };
-            let mut found: Vec<RunSummary> = Vec::new();
-            loop {
-                let page = runtime.store().summaries(&filter)?;
-                let Some(last) = page.last() else { break };
-                filter.before = Some(last.id);
-                found.extend(page);
-            }
-            found.reverse();
-            Ok(found)
+            let filter = RunFilter { states: BTreeSet::from([state]), roots: true, ..RunFilter::default() };
+            runtime.store().every(filter)
         });
-        let Ok(found) = listed.await else { return Ok(()) };
-        found.map(|found| found.iter().for_each(|run| self.put(Place::of(&run.labels), run.id)))
+        let found: Vec<RunSummary> = match listed.await {
+            Ok(found) => found?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The program ends before it could look.
+            Err(_) => return Ok(()),
+        };
+        found.iter().rev().for_each(|run| self.put(Place::of(&run.labels), run.id));
+        Ok(())
     }
 
     fn makes(&self) -> MutexGuard<'_, JoinSet<()>> {

@@ -22,6 +22,7 @@ use crate::domain::limits::{AtLimit, LimitKind, Limits};
 use crate::domain::message::Message;
 use crate::domain::plan::{DocumentsPlan, Plan};
 use crate::domain::pricing::PriceBook;
+use crate::domain::report::FileLine;
 use crate::ids::{AgentName, ModelName, PlanHash, StageName};
 use crate::spec::documents;
 use crate::spec::fault::{Fault, Faults};
@@ -88,6 +89,9 @@ struct AgentReport {
     description: String,
     plan: PlanHash,
     models: Vec<ModelName>,
+    /// Files that go with every input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<FileLine>,
     load_line_usd: Money,
     /// The limits without which the load line would be higher.
     bound_by: Vec<LimitKind>,
@@ -172,6 +176,7 @@ impl AgentReport {
             description: plan.description.clone(),
             plan: plan.hash(),
             models: plan.model.candidates.clone(),
+            files: plan.files.iter().map(FileLine::of_agent).collect(),
             load_line_usd: line.amount,
             bound_by: line.binds,
             by_counts_usd: line.by_counts,
@@ -196,6 +201,7 @@ impl AgentReport {
         let mut lines = vec![format!("agent {}  {}", self.agent, self.description).trim_end().to_owned()];
         let models: Vec<&str> = self.models.iter().map(ModelName::as_str).collect();
         lines.push(format!("  models     {}", models.join(", then ")));
+        lines.extend(self.files.iter().map(|told| format!("  file       {}", crate::words::file::words(told))));
         lines.push(format!("  load line  {}: a run can't cost more{}", self.load_line_usd, self.bound()));
         lines.extend(self.worst_call.as_ref().map(|call| {
             let (input, output) = (call.input_tokens, Tokens(call.output_tokens.into()));

@@ -295,14 +295,9 @@ fn resumable(runtime: &Runtime, in_flight: Option<InFlight>) -> Result<Vec<RunId
     states.extend(in_flight.map(|_| RunState::AwaitingApproval));
     let mut runs = Vec::new();
     for state in states {
-        let mut filter = RunFilter { states: BTreeSet::from([state]), ..RunFilter::default() };
-        loop {
-            let page = runtime.store().summaries(&filter)?;
-            let Some(last) = page.last() else { break };
-            filter.before = Some(last.id);
-            // A child is driven by its root: answered, it goes on with it.
-            runs.extend(page.iter().map(RunSummary::root));
-        }
+        let filter = RunFilter { states: BTreeSet::from([state]), ..RunFilter::default() };
+        // A child is driven by its root: answered, it goes on with it.
+        runs.extend(runtime.store().every(filter)?.iter().map(RunSummary::root));
     }
     runs.sort();
     runs.dedup();

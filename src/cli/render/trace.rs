@@ -4,11 +4,12 @@ use crate::cli::render::table::{Column, Table};
 use crate::domain::event::Place;
 use crate::domain::limits::LimitKind;
 use crate::domain::report::{
-    ChildLine, CostState, FileLine, LimitStanding, RunDocument, StepLine, TimelineEntry, TokenDocument, Trace,
+    ChildLine, CostState, LimitStanding, RunDocument, StepLine, TimelineEntry, TokenDocument, Trace,
 };
-use crate::units::{Millis, Tokens, grouped};
+use crate::units::{Millis, Tokens};
 use crate::words::entry::{self, EXCERPT_CHARS_MAX, call, signed, tokens};
 pub use crate::words::entry::{as_words, state};
+use crate::words::file;
 use crate::words::text::one_line;
 
 /// How much of a tool's arguments the table at the end shows.
@@ -67,7 +68,7 @@ fn head(trace: &Trace) -> String {
     lines.push(format!("  labels   {}", one_line(&labels.join(" "), 4 * EXCERPT_CHARS_MAX)));
     lines.extend(trace.key.as_ref().map(|key| format!("  key      {}", one_line(key, EXCERPT_CHARS_MAX))));
     lines.push(format!("  input    {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
-    lines.extend(trace.files.iter().map(file_line));
+    lines.extend(trace.files.iter().map(file::line));
     if trace.simulated {
         lines.push("  answered by the simulated provider: no money was spent".to_owned());
     }
@@ -77,13 +78,6 @@ fn head(trace: &Trace) -> String {
     let output = head.output.as_ref().map(|output| one_line(&as_words(output), EXCERPT_CHARS_MAX));
     lines.extend(output.map(|output| format!("  output   {output}")));
     lines.join("\n") + "\n"
-}
-
-/// `file     photo.jpg  image/jpeg, 48,213 bytes, 1,568 tokens at most`.
-fn file_line(file: &FileLine) -> String {
-    let FileLine { name, media, bytes, tokens_max, .. } = file;
-    let (name, bytes) = (one_line(name, EXCERPT_CHARS_MAX), grouped(*bytes));
-    format!("  file     {name}  {}, {bytes} bytes, {tokens_max} tokens at most", media.name())
 }
 
 /// What the run cost, in two lines.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{AccountKey, CacheFacts, Place};
 use crate::domain::limits::Refusal;
-use crate::domain::message::{Assistant, Pots, StopReason};
+use crate::domain::message::{Assistant, Pots, StopReason, WebSearch};
 use crate::domain::policy::DowngradeWhy;
 use crate::domain::pricing::{Charged, Factors, Mismatch, Usage};
 use crate::domain::retry::Failure;
@@ -159,6 +159,18 @@ pub struct ModelCall {
     /// What the provider counted before, where the plan asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Count>,
+    /// Searches of the web that the provider may make by itself; the bound of the input then is that of all its steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_search: Option<WebSearch>,
+}
+
+impl ModelCall {
+    /// The most output tokens that it can count: nobody says that the cap holds over all steps of a provider that searches.
+    #[must_use]
+    pub fn output_at_most(&self) -> Tokens {
+        let steps = self.web_search.map_or(1, WebSearch::steps);
+        Tokens(u64::from(self.max_output_tokens).saturating_mul(steps.into()))
+    }
 }
 
 /// What came of asking a provider how many tokens a request's input counts.

@@ -149,6 +149,18 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// How to mend it, where the message doesn't say; may be empty.
+    #[must_use]
+    pub const fn help(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "models scale large images down anyway",
+            Self::Kind { .. } => "text goes into the input or the prompt, or into `[documents]` of the agent's file",
+            Self::Data { .. } | Self::NoBound { .. } => "",
+        }
+    }
+}
+
 impl GivenFile {
     /// A file by its bytes, which say what it is.
     ///

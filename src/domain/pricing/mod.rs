@@ -253,6 +253,14 @@ pub enum PricingError {
         /// The unit.
         fee: &'static str,
     },
+    /// The provider may make several steps by itself, and nobody knows how long one can be.
+    #[error(
+        "`{price}` has no `context_tokens`, so that a provider's own search has no bound; add it under `[[prices]]`"
+    )]
+    NoWindow {
+        /// The row.
+        price: PriceId,
+    },
     /// A factor that the row doesn't have, or that doesn't give whole pico-dollars.
     #[error("`{price}` can't be multiplied by `{multiplier}`; add a price of its own for that endpoint")]
     Multiplier {

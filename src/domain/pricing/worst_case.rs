@@ -5,7 +5,8 @@
 //! week, and times every factor that a reply may report. What each call costs beside its tokens comes on top.
 
 use crate::domain::message::CacheTtl;
-use crate::domain::pricing::{Factor, Factors, Fees, PriceRow, PricingError, Rates, TierPrice};
+use crate::domain::message::WebSearch;
+use crate::domain::pricing::{Factor, Factors, Fee, Fees, PriceRow, PricingError, Rates, TierPrice};
 use crate::units::{Money, TokenPrice, Tokens};
 
 /// What the request allows the provider to charge for.
@@ -104,6 +105,20 @@ impl PriceRow {
     pub fn bound_with(&self, input: Tokens, terms: Terms, fees: Fees) -> Result<CallBound, PricingError> {
         let bound = self.bound(input, terms);
         Ok(CallBound { before_output: bound.before_output.plus(self.fees_cost(fees)?), ..bound })
+    }
+
+    /// The bound of a call in which the provider may search the web by itself, with the input that it may count: each of its
+    /// steps is charged the conversation so far, at most the model's window, and may write up to the output cap.
+    ///
+    /// # Errors
+    /// The row has no price for a search, or nobody knows the model's window: the call has no bound.
+    pub fn bound_searching(&self, terms: Terms, search: WebSearch) -> Result<(Tokens, CallBound), PricingError> {
+        let window = self.context_window.ok_or_else(|| PricingError::NoWindow { price: self.id.clone() })?;
+        let steps = u64::from(search.steps());
+        let input = Tokens(window.0.saturating_mul(steps));
+        let bound = self.bound_with(input, terms, Fees::NONE.with(Fee::WebSearch, search.max_uses))?;
+        let output_rate = TokenPrice::from_pico(bound.output_rate.pico().saturating_mul(steps));
+        Ok((input, CallBound { output_rate, ..bound }))
     }
 
     /// What the dearest of these factors that can apply together come to, each in basis points. Those of one family

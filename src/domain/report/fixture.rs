@@ -37,17 +37,7 @@ pub(crate) fn plan() -> Arc<Plan> {
         declared: BTreeMap::from([(LimitKind::Cost, declared.clone())]),
         ..Limits::default()
     };
-    let tool = ToolPlan {
-        name: ToolName::from("lookup_order"),
-        description: "Looks up an order".into(),
-        input: json!({"type": "object"}),
-        timeout: Millis::from_secs(5),
-        output_bytes: 16_384,
-        idempotent: true,
-        price: Money::ZERO,
-        kind: ToolKind::Builtin(Builtin::Now),
-        approval: Approval::Never,
-    };
+    let tool = tool();
     Arc::new(Plan {
         version: PLAN_VERSION,
         agent: AgentName::from("support"),
@@ -66,6 +56,7 @@ pub(crate) fn plan() -> Arc<Plan> {
             min_output_tokens: 256,
             sampling: Sampling::default(),
             stream: true,
+            web_search: None,
         },
         prompt: PromptPlan {
             version: Some("v1".into()),
@@ -98,8 +89,23 @@ pub(crate) fn plan() -> Arc<Plan> {
         output_from: None,
         documents: None,
         priority: None,
+        files: vec![],
         outcome: None,
     })
+}
+
+fn tool() -> ToolPlan {
+    ToolPlan {
+        name: ToolName::from("lookup_order"),
+        description: "Looks up an order".into(),
+        input: json!({"type": "object"}),
+        timeout: Millis::from_secs(5),
+        output_bytes: 16_384,
+        idempotent: true,
+        price: Money::ZERO,
+        kind: ToolKind::Builtin(Builtin::Now),
+        approval: Approval::Never,
+    }
 }
 
 /// Writes a log, one fact a time.
@@ -218,6 +224,7 @@ pub(crate) fn failure(class: ErrorClass) -> Failure {
 pub(crate) fn model_call(purpose: Purpose) -> Call {
     Call::Model(ModelCall {
         account: None,
+        web_search: None,
         model: ModelName::from("openai/gpt-5-mini"),
         price: PriceId::from("openai/gpt-5-mini@2026-11-23#3f2a90c1"),
         purpose,

@@ -311,6 +311,7 @@ impl Trace {
         let limits = fold.peaks.standings(run, spent, refusal.as_ref(), ended.unwrap_or(now));
         let mut trace = Self::assemble(head, created, (first.at, ended), refusal, fold.timeline, limits);
         trace.waits_until = run.expires_at();
+        trace.files.splice(0..0, run.plan.files.iter().map(FileLine::of_agent));
         Some(trace)
     }
 

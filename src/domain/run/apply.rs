@@ -11,7 +11,7 @@ use crate::domain::event::{
 use crate::domain::message::{Assistant, Message, Sent, StopReason, ToolAnswer, ToolCall};
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::ids::{ReservationId, StageName, ToolName};
-use crate::units::{Millis, Timestamp, Tokens};
+use crate::units::{Millis, Timestamp};
 
 impl Run {
     /// Folds one event.
@@ -101,7 +101,7 @@ impl Run {
                     model: call.model.clone(),
                     purpose: call.purpose,
                     input: call.bound.tokens,
-                    output: Tokens(call.max_output_tokens.into()),
+                    output: call.output_at_most(),
                     sums_up: call.sums_up,
                 }
             }

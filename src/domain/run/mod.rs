@@ -81,7 +81,7 @@ pub struct Run {
     pub simulated: bool,
     /// The documents that go with its input.
     pub documents: Option<Arc<Documents>>,
-    /// The files that go with its input, as messages.
+    /// The files that go with its input, as messages: the agent's own, then those that it was given.
     pub files: Arc<[Sent]>,
     /// What it hangs below; `None` for a root.
     pub parent: Option<Parent>,
@@ -156,6 +156,8 @@ impl Run {
     #[must_use]
     pub fn new(id: RunId, plan: Arc<Plan>, created: &Created, at: Timestamp) -> Self {
         let stages = plan.stages.iter().map(|stage| Stage::new(stage.id.clone())).collect();
+        let files = plan.files.iter().chain(&created.files).cloned();
+        let files = files.map(|file| Sent::from(Message::File(file))).collect();
         Self {
             id,
             plan,
@@ -163,7 +165,7 @@ impl Run {
             labels: created.labels.clone(),
             simulated: created.simulated,
             documents: created.documents.clone(),
-            files: created.files.iter().cloned().map(|file| Sent::from(Message::File(file))).collect(),
+            files,
             parent: created.parent.clone(),
             state: RunState::Queued,
             counters: Counters::default(),

@@ -78,6 +78,9 @@ pub(super) fn encode(config: &ProviderConfig, head: (&str, &str), request: &Requ
     Ok(body.into_bytes())
 }
 
+/// The version of the provider's search that does nothing but search: later ones run code too, which has a price of its own.
+const WEB_SEARCH: &str = "web_search_20250305";
+
 /// Fields of a request that count, and that the way to a count takes.
 const COUNTED_FIELDS: &[&str] = &["messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"];
 
@@ -146,22 +149,39 @@ fn thinking(thinking: &Thinking) -> Option<Value> {
 /// One tool, as the wire has it.
 #[derive(Serialize)]
 struct Tool<'a> {
+    /// Of one of the provider's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'static str>,
     name: &'a str,
-    input_schema: Cow<'a, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_uses: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_schema: Option<Cow<'a, Value>>,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_control: Option<Value>,
 }
 
+impl<'a> Tool<'a> {
+    const fn named(name: &'a str) -> Self {
+        Self { r#type: None, name, max_uses: None, input_schema: None, description: "", cache_control: None }
+    }
+}
+
 /// The tools, and behind them the one whose arguments are the answer, with a mark at the end where one is asked for; empty
 /// where there are none. They are many in each request, so that they are written as they stand.
 fn tools(request: &Request, shape: &Shape) -> String {
     let mut tools: Vec<Tool<'_>> = request.tools.iter().map(tool).collect();
+    tools.extend(request.web_search.map(|search| Tool {
+        r#type: Some(WEB_SEARCH),
+        max_uses: Some(search.max_uses),
+        ..Tool::named("web_search")
+    }));
     if let (Answering::Tool(name), Some(output)) = (&shape.answering, &request.output) {
         let description = "Gives the answer. Call it once, when the answer is ready.";
-        let input_schema = Cow::Borrowed(&output.schema);
-        tools.push(Tool { name, input_schema, description, cache_control: None });
+        let input_schema = Some(Cow::Borrowed(&output.schema));
+        tools.push(Tool { input_schema, description, ..Tool::named(name) });
     }
     let marks = request.cache.as_ref().filter(|marks| marks.after_tools());
     if let (Some(marks), Some(last)) = (marks, tools.last_mut()) {
@@ -173,7 +193,8 @@ fn tools(request: &Request, shape: &Shape) -> String {
 fn tool(definition: &ToolDefinition) -> Tool<'_> {
     let schema = Some(&definition.parameters).filter(|schema| schema.is_object());
     let input_schema = schema.map_or_else(|| Cow::Owned(json!({"type": "object"})), Cow::Borrowed);
-    Tool { name: definition.name.as_str(), input_schema, description: &definition.description, cache_control: None }
+    let (name, description) = (definition.name.as_str(), definition.description.as_str());
+    Tool { input_schema: Some(input_schema), description, ..Tool::named(name) }
 }
 
 fn with_parallel(mut choice: Value, request: &Request) -> Value {

@@ -147,6 +147,8 @@ fn answering(request: &Request, abilities: &Abilities, may_force: bool) -> Answe
     }
     let is_free = request.tools.iter().all(|tool| tool.name.as_str() != output.name);
     let is_object = output.schema.get("type").and_then(Value::as_str) == Some("object");
+    // A tool that must be called leaves no room for a search before it.
+    let may_force = may_force && request.web_search.is_none();
     if may_force && is_free && is_object && !abilities.tools.is_no() {
         return Answering::Tool(output.name.clone());
     }

@@ -24,6 +24,7 @@ fn request() -> Request {
         sampling: Sampling::default(),
         stream: true,
         cache: None,
+        web_search: None,
     }
 }
 

@@ -97,7 +97,7 @@ fn stop_reason(status: &str, reason: Option<&str>, draft: &Draft) -> StopReason 
     }
 }
 
-/// What is billed beside tokens. No request of ours asks for any; a unit that we don't know has never a price.
+/// What is billed beside tokens: searches, where they were asked for. A unit that we don't know has never a price.
 fn fees(beside: Option<&Value>) -> Fees {
     let used = beside.and_then(Value::as_object).into_iter().flatten();
     used.fold(Fees::NONE, |fees, (tool, used)| match (tool.as_str(), believed(used.get("num_requests"))) {
@@ -134,6 +134,7 @@ impl Draft {
             Some("message") => self.absorb_message(item),
             Some("function_call") => self.absorb_call(item, call_id)?,
             Some("reasoning") => self.absorb_reasoning(item, model),
+            Some("web_search_call") => self.absorb_search(item, model),
             // Items of tools that nobody offered, and whatever comes to be.
             Some(_) | None => self.keep(item),
         }
@@ -171,6 +172,12 @@ impl Draft {
     fn absorb_reasoning(&mut self, item: &Value, model: &ModelName) {
         let model = Some(model.clone()).filter(|_| !text(item.get("encrypted_content")).is_empty());
         self.blocks.push(Opaque { form: Form::OpenAiResponses, model, call: self.place(), block: item.clone() });
+    }
+
+    /// A search of the provider's own goes back too: the reasoning before it can't stand without it.
+    fn absorb_search(&mut self, item: &Value, model: &ModelName) {
+        let (model, call) = (Some(model.clone()), self.place());
+        self.blocks.push(Opaque { form: Form::OpenAiResponses, model, call, block: item.clone() });
     }
 
     /// Kept to be read, never given back.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Value, json};
 
 use crate::domain::ability::Reasons;
@@ -103,10 +103,16 @@ impl Serialize for Body<'_> {
 
 impl Body<'_> {
     fn tools<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        if let Some(search) = self.request.web_search {
+            map.serialize_entry("max_tool_calls", &search.max_uses)?;
+        }
+        if self.request.tools.is_empty() && self.request.web_search.is_none() {
+            return Ok(());
+        }
+        map.serialize_entry("tools", &Tools { own: &self.request.tools, search: self.request.web_search.is_some() })?;
         if self.request.tools.is_empty() {
             return Ok(());
         }
-        map.serialize_entry("tools", &Tools(&self.request.tools))?;
         let choice = match &self.request.tool_choice {
             ToolChoice::Auto => json!("auto"),
             ToolChoice::Required => json!("required"),
@@ -248,17 +254,27 @@ fn said_items(said: &Assistant, model: &ModelName) -> Vec<String> {
     items
 }
 
-struct Tools<'a>(&'a [ToolDefinition]);
+struct Tools<'a> {
+    own: &'a [ToolDefinition],
+    search: bool,
+}
 
 impl Serialize for Tools<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|tool| ToolItem {
-            r#type: "function",
-            name: tool.name.as_str(),
-            description: &tool.description,
-            parameters: &tool.parameters,
-            strict: false,
-        }))
+        let mut list = serializer.serialize_seq(None)?;
+        for tool in self.own {
+            list.serialize_element(&ToolItem {
+                r#type: "function",
+                name: tool.name.as_str(),
+                description: &tool.description,
+                parameters: &tool.parameters,
+                strict: false,
+            })?;
+        }
+        if self.search {
+            list.serialize_element(&json!({"type": "web_search"}))?;
+        }
+        list.end()
     }
 }
 

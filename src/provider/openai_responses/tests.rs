@@ -92,7 +92,9 @@ fn reasoning_that_cannot_go_back_is_kept_and_nobodys() {
     assert_eq!(nobodys(&[reasoning("rs_1", "a")], cut.clone()), [true], "it led to nothing");
     assert_eq!(nobodys(&[reasoning("rs_1", "a"), message("x"), reasoning("rs_2", "b")], cut), [false, true]);
     let searched = json!({"type": "web_search_call", "id": "ws_1", "status": "completed"});
-    assert_eq!(nobodys(&[searched, message("x")], json!({})), [true], "an item that nobody asked for");
+    let other = json!({"type": "code_interpreter_call", "id": "ci_1", "status": "completed"});
+    let beside = [reasoning("rs_1", "a"), searched, other, message("x")];
+    assert_eq!(nobodys(&beside, json!({})), [false, false, true], "an item that nobody asked for doesn't go back");
 }
 
 #[test]

@@ -23,7 +23,12 @@ pub(super) fn of_request(request: &Request, secrets: &Secrets) -> String {
         sampling,
         stream: _,
         cache: _,
+        web_search,
     } = request;
+    if let Some(search) = web_search {
+        let searching = ("model that searches", search, model, messages, tools, tool_choice, output, sampling);
+        return hash(&(searching, parallel_calls), secrets);
+    }
     if *parallel_calls {
         return hash(&("model", model, messages, tools, tool_choice, output, sampling), secrets);
     }

@@ -22,6 +22,7 @@ fn request(text: &str) -> Request {
         sampling: Sampling::default(),
         stream: true,
         cache: None,
+        web_search: None,
     }
 }
 

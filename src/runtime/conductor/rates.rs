@@ -84,7 +84,7 @@ impl RateWaits {
 }
 
 fn tokens_of(call: &ModelCall) -> CallTokens {
-    CallTokens { input: call.bound.tokens.0, output: call.max_output_tokens.into() }
+    CallTokens { input: call.bound.tokens.0, output: call.output_at_most().0 }
 }
 
 /// Whether a call may go, as far as rates are concerned.

@@ -17,7 +17,7 @@ use crate::ids::RunId;
 use crate::rates::Hold;
 use crate::runtime::{RuntimeError, settle};
 use crate::tool;
-use crate::units::{Money, Timestamp, Tokens};
+use crate::units::{Money, Timestamp};
 use std::collections::BTreeMap;
 
 /// What is asked for in one write.
@@ -332,7 +332,7 @@ impl Conductor {
     /// Token limits of all who must agree: the run's own are judged with the request, without what runs below it.
     fn judge_tokens(&self, run: RunId, intent: &ModelIntent, draft: &Draft, asked: &Asked) -> Result<(), Refused> {
         let Call::Model(call) = &draft.reserved.call else { return Ok(()) };
-        let most = (call.bound.tokens, Tokens(call.max_output_tokens.into()));
+        let most = (call.bound.tokens, call.output_at_most());
         self.tree.judge_tokens(run, &intent.step.place(), intent.purpose, most, |run| asked.beside(run).tokens())
     }
 

@@ -260,7 +260,7 @@ impl Player<'_> {
 
     fn judge_tokens(&self, run: RunId, intent: &ModelIntent, draft: &Draft) -> Result<(), Refusal> {
         let Call::Model(call) = &draft.reserved.call else { return Ok(()) };
-        let most = (call.bound.tokens, Tokens(call.max_output_tokens.into()));
+        let most = (call.bound.tokens, call.output_at_most());
         let none = |_| (Tokens::ZERO, Tokens::ZERO);
         let judged = self.tree.judge_tokens(run, &intent.step.place(), intent.purpose, most, none);
         judged.map_err(|refused| *refused.refusal)

@@ -2,6 +2,7 @@
 
 use super::stage::STAGE;
 use super::{AGENT_LIMITS, COUNT_MAX, Field, Kind, Section, TIME_MAX, TOKENS_MAX, optional};
+use crate::domain::message::FILES_MAX;
 use crate::domain::policy::Priority;
 use crate::units::Millis;
 
@@ -63,6 +64,11 @@ pub(crate) static AGENT: Section = Section {
             Kind::Tables(&STAGE),
             "Stages of a workflow, in parallel where none needs the other; without any the agent is one loop",
         ),
+        optional(
+            "files",
+            Kind::Texts { min: 0, max: FILES_MAX },
+            "Images and PDFs that go with every input, such as a picture to compare with: relative to the project or to this file",
+        ),
         optional("documents", Kind::Table(&DOCUMENTS), "Documents that go with the input, the best first"),
         optional(
             "cache",
@@ -92,6 +98,25 @@ pub(crate) static CACHE: Section = Section {
             "Give it to runs of every tenant; by default each value of the label `tenant` has answers of its own",
         ),
     ],
+};
+
+/// A provider's own search; of an agent, or of a stage.
+pub(crate) const WEB_SEARCH_KEY: Field = optional(
+    "web_search",
+    Kind::Table(&WEB_SEARCH),
+    "Let the provider search the web by itself: Anthropic's, and OpenAI's by Responses; not at all by default",
+);
+
+/// The most searches of one call.
+const SEARCHES_MAX: u64 = 20;
+
+static WEB_SEARCH: Section = Section {
+    doc: "A provider's own search of the web, offered to the model within a maximum",
+    fields: &[super::required(
+        "max_uses",
+        Kind::Count { min: 1, max: SEARCHES_MAX },
+        "The most searches of one call. Each may be charged the model's whole window again, and so much is set aside",
+    )],
 };
 
 static MODEL: Section = Section {
@@ -124,6 +149,7 @@ static MODEL: Section = Section {
         optional("reasoning", Kind::Text, "Reasoning effort, such as `low`"),
         optional("seed", Kind::Integer, "Sampling seed, where the provider takes one"),
         optional("stop", Kind::Texts { min: 0, max: 16 }, "Texts at which the model stops"),
+        WEB_SEARCH_KEY,
         optional("stream", Kind::Boolean, "Stream from the provider; true by default"),
         optional("extra", Kind::Json, "Fields for compatible servers, passed as they are"),
     ],

@@ -1,6 +1,6 @@
 //! The keys of `[[stage]]` and of `[stage.each]`, and which kind of stage has which.
 
-use super::agent::{CACHE, CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX, PROMPT, TOOLS_MAX};
+use super::agent::{CACHE, CONTENT_FILTER_FALLBACKS, CONTEXT_FALLBACKS, MODELS_MAX, PROMPT, TOOLS_MAX, WEB_SEARCH_KEY};
 use super::{COUNT_MAX, Field, Kind, LIMITS, Section, join, optional, required};
 
 /// The most stages of an agent.
@@ -8,18 +8,18 @@ pub(crate) const STAGES_MAX: usize = 64;
 
 /// `[[stage]]`.
 pub(crate) static STAGE: Section =
-    Section { doc: "A stage of the workflow", fields: &join::<10, 23, 33>(OF_STAGE, OF_WORK) };
+    Section { doc: "A stage of the workflow", fields: &join::<10, 24, 34>(OF_STAGE, OF_WORK) };
 
 /// `[stage.each]`.
 pub(crate) static EACH: Section =
-    Section { doc: "What a `map` does with one item", fields: &join::<2, 23, 25>(OF_EACH, OF_WORK) };
+    Section { doc: "What a `map` does with one item", fields: &join::<2, 24, 26>(OF_EACH, OF_WORK) };
 
 /// `limits` of a stage.
 static STAGE_LIMITS: Section =
     Section { doc: "Limits of the stage, inside the agent's", fields: &join::<24, 2, 26>(stage_limits(), OF_RUNS) };
 
 /// The keys that only some kinds of stage have, and those kinds.
-pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 27] = [
+pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 28] = [
     ("policy", TALKING),
     ("quality", TALKING),
     ("cache", TALKING),
@@ -33,6 +33,7 @@ pub(crate) const KEYS_OF_KINDS: [(&str, &[&str]); 27] = [
     ("seed", TALKING),
     ("stop", TALKING),
     ("stream", TALKING),
+    ("web_search", TALKING),
     ("extra", TALKING),
     ("prompt", TALKING),
     ("history", TALKING),
@@ -103,7 +104,7 @@ const OF_EACH: [Field; 2] = [
 ];
 
 /// The keys of the work itself: of a stage, or of one item.
-const OF_WORK: [Field; 23] = [
+const OF_WORK: [Field; 24] = [
     optional(
         "policy",
         Kind::Text,
@@ -137,6 +138,7 @@ const OF_WORK: [Field; 23] = [
     optional("seed", Kind::Integer, "Sampling seed; the agent's by default"),
     optional("stop", Kind::Texts { min: 0, max: 16 }, "Texts at which the model stops; the agent's by default"),
     optional("stream", Kind::Boolean, "Stream from the provider; as the agent does by default"),
+    WEB_SEARCH_KEY,
     optional("extra", Kind::Json, "Fields for compatible servers, instead of the agent's"),
     optional("prompt", Kind::Table(&PROMPT), "Its prompt; what is left out is the agent's"),
     optional(

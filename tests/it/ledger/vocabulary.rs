@@ -94,6 +94,7 @@ pub(super) fn reserved(reservation: ReservationId, amount: Money, purpose: Purpo
         time_limit: Millis::from_secs(60),
         call: Call::Model(ModelCall {
             account: None,
+            web_search: None,
             model: "sim/clerk".into(),
             price: price(0),
             purpose,

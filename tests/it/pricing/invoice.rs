@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use plimsoll::domain::message::Media;
+use plimsoll::domain::message::{Media, WebSearch};
 use plimsoll::domain::pricing::{
     CacheWrites, During, Factor, Factors, Fee, Fees, PriceBook, PriceRow, Served, ServiceTier, Terms, Usage,
 };
@@ -46,6 +46,8 @@ struct Drawn {
     parts: [u64; 3],
     output: (u32, u32, u32),
     spare: (u64, u32),
+    /// The provider searches by itself, in so many of the steps that it may make.
+    steps: Option<Index>,
     /// Width and height of the images that go with it.
     images: Vec<(u32, u32)>,
     minute: u64,
@@ -94,25 +96,28 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     (
         (indexes, writes, any::<bool>(), any::<[bool; 2]>(), any::<[bool; 2]>()),
         ([unit(), unit(), unit(), unit()], length(), [part(), part(), part()]),
-        (output, spare, when, prop::collection::vec(side_lengths(), 0..4)),
+        (output, spare, when, prop::collection::vec(side_lengths(), 0..4), prop::option::weighted(0.3, any::<Index>())),
     )
         .prop_map(
-            |((indexes, writes, pinned, may, apply), (units, prompt, parts), (output, spare, when, images))| Drawn {
-                row: indexes.0,
-                writes,
-                pinned,
-                tier: indexes.1,
-                endpoint: indexes.2,
-                may,
-                apply,
-                units,
-                prompt,
-                parts,
-                output,
-                spare,
-                images,
-                minute: when.0,
-                minutes: when.1,
+            |((indexes, writes, pinned, may, apply), (units, prompt, parts), (output, spare, when, images, steps))| {
+                Drawn {
+                    row: indexes.0,
+                    writes,
+                    pinned,
+                    tier: indexes.1,
+                    endpoint: indexes.2,
+                    may,
+                    apply,
+                    units,
+                    prompt,
+                    parts,
+                    output,
+                    spare,
+                    steps,
+                    images,
+                    minute: when.0,
+                    minutes: when.1,
+                }
             },
         )
 }
@@ -128,9 +133,30 @@ impl Drawn {
         }
     }
 
+    /// What the provider may do by itself, and how many steps it makes of those that it may: one without a search.
+    fn searching(&self, row: &PriceRow) -> (Option<WebSearch>, u64) {
+        let search = WebSearch { max_uses: self.units[0].0 };
+        match self.steps {
+            Some(steps) if row.bound_searching(Terms::default(), search).is_ok() => {
+                let most = usize::try_from(search.steps()).expect("few");
+                (Some(search), 1 + u64::try_from(steps.index(most)).expect("few"))
+            }
+            Some(_) | None => (None, 1),
+        }
+    }
+
+    /// Units allowed, and used: those that have a price.
+    fn fees(&self, row: &PriceRow, search: Option<WebSearch>) -> (Fees, Fees) {
+        let priced = |fee: &Fee| row.fees.contains_key(fee) && (search.is_none() || *fee == Fee::WebSearch);
+        let units = FEES.iter().zip(self.units).filter(|(fee, _)| priced(fee));
+        units.fold((Fees::NONE, Fees::NONE), |fees, (fee, (allowed, used))| {
+            (fees.0.with(*fee, allowed), fees.1.with(*fee, used.min(allowed)))
+        })
+    }
+
     /// The parts of the prompt, each of what those before it left.
-    fn counts(&self, row: &PriceRow) -> Counts {
-        let prompt = self.prompt(row);
+    fn counts(&self, row: &PriceRow, steps: u64) -> Counts {
+        let prompt = self.prompt(row) * steps;
         let mut left = prompt;
         let mut take = |share: u64, allowed: bool| {
             let part = if allowed { left * share / 10_000 } else { 0 };
@@ -141,7 +167,7 @@ impl Drawn {
         let short = take(self.parts[1], self.writes != CacheWrites::Never);
         let cached = take(self.parts[0], true);
         let (max, output, reasoning) = self.output;
-        let completion = u64::from(output.min(max));
+        let completion = u64::from(output.min(max)) * steps;
         Counts {
             prompt,
             cached,
@@ -210,11 +236,12 @@ fn met(drawn: &Drawn) -> (PriceRow, Option<Factor>) {
 
 fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseError> {
     let (row, place) = met(drawn);
-    let mut counts = drawn.counts(&row);
+    let (search, steps) = drawn.searching(&row);
+    let mut counts = drawn.counts(&row, steps);
     // Images count on both sides, where anybody says what they count.
     let mut seen_at_most = 0;
     if let Some(most) = tokens_max(&row.model, Media::Png, None) {
-        for image in &drawn.images {
+        for image in drawn.images.iter().filter(|_| search.is_none()) {
             let tokens = file_tokens(row.model.model(), "image/png", &png(*image)).expect("an image");
             prop_assert!(tokens <= most.0, "{}: {tokens} of {image:?}", row.model);
             (counts.prompt, seen_at_most) = (counts.prompt + tokens, seen_at_most + most.0 - tokens);
@@ -226,20 +253,18 @@ fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseEr
     let may: Factors = (0..2).filter(|index| has(&drawn.may, *index)).map(|index| REPORTED[index]).collect();
     let factors: Factors =
         may.each().filter(|factor| REPORTED.iter().zip(drawn.apply).any(|(f, a)| a && f == factor)).collect();
-    let priced = |fee: &Fee| row.fees.contains_key(fee);
-    let mut fees = (Fees::NONE, Fees::NONE);
-    for (fee, (allowed, used)) in FEES.iter().zip(drawn.units).filter(|(fee, _)| priced(fee)) {
-        fees = (fees.0.with(*fee, allowed), fees.1.with(*fee, used.min(allowed)));
-    }
+    let fees = drawn.fees(&row, search);
     let tiers: Vec<Option<&str>> = row.service_tiers.keys().map(|tier| Some(tier.as_str())).chain([None]).collect();
     let tier = if drawn.pinned { None } else { *drawn.tier.get(&tiers) };
     let service_tier = if drawn.pinned { ServiceTier::Pinned } else { ServiceTier::Any };
     let terms = Terms { cache_writes: drawn.writes, service_tier, factors: may, ..Terms::default() };
 
     // What is reserved.
-    let bound = row
-        .bound_with(Tokens(counts.prompt + seen_at_most + drawn.spare.0), terms, fees.0)
-        .expect("every unit has a price");
+    let bound = match search {
+        Some(search) => row.bound_searching(terms, search).map(|(_, bound)| bound),
+        None => row.bound_with(Tokens(counts.prompt + seen_at_most + drawn.spare.0), terms, fees.0),
+    };
+    let bound = bound.expect("every unit has a price");
     let reserved = bound.worst_case(max_output + drawn.spare.1);
 
     // What the provider bills, at some minute of the call.
@@ -277,6 +302,7 @@ fn check(drawn: &Drawn, rates: &Rates, seen: &mut Seen) -> Result<(), TestCaseEr
     seen.note("written for the longest time", counts.cache_write_long > 0 && counts.cache_write_long == counts.prompt);
     seen.note("reasoning to the limit", counts.reasoning == u64::from(max_output));
     seen.note("units", !fees.1.is_none());
+    seen.note("searches by itself, to the last step", search.is_some_and(|search| steps == u64::from(search.steps())));
     seen.note("another tier", tier.is_some());
     seen.note("a factor of the reply", !factors.is_none());
     seen.note("a factor of the place", place.is_some());

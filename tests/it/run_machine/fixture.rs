@@ -65,6 +65,7 @@ pub(super) fn reply(id: ReservationId, message: Assistant, stop: StopReason) -> 
 pub(super) fn model_call(purpose: Purpose, input: u64, output: u64, remark: Option<String>) -> ModelCall {
     ModelCall {
         account: None,
+        web_search: None,
         model: "openai/gpt-5-mini".into(),
         price: "openai/gpt-5-mini@x#1".into(),
         purpose,
@@ -182,6 +183,7 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
             min_output_tokens: 200,
             sampling: Default::default(),
             stream: false,
+            web_search: None,
         },
         prompt: PromptPlan { version: None, hash: String::new(), system: String::new(), user: String::new() },
         input: None,
@@ -206,6 +208,7 @@ pub(super) fn plan(sheet: Sheet) -> Plan {
         output_from: None,
         documents: None,
         priority: None,
+        files: vec![],
         outcome: None,
     }
 }

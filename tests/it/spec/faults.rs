@@ -436,3 +436,82 @@ tools/t.toml:4:1: `[input]` doesn't describe an object
   help: write `type = "object"`
 "#);
 }
+
+#[test]
+fn files_of_an_agent_are_read_when_it_is_checked() {
+    let large = "%PDF-1.7".to_owned() + &*" ".repeat(plimsoll::domain::message::FILE_BYTES_MAX);
+    let text = r#"
+files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+
+[model]
+models = ["openai/gpt-5-mini"]
+"#;
+    let files = [
+        ("agents/a.toml", text),
+        ("notes.txt", "plain text"),
+        ("agents/large.pdf", large.as_str()),
+        ("style.pdf", "%PDF-1.7"),
+    ];
+    insta::assert_snapshot!(faults(&files), @r#"
+agents/a.toml:2:10: no file `gone.png`
+  2 | files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+    |          ^^^^^^^^^^
+  help: files are relative to the project, or else to `agents/`
+
+agents/a.toml:2:22: `notes.txt` is neither an image nor a document that models take; files are PNG, JPEG, GIF, WebP and PDF
+  2 | files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+    |                      ^^^^^^^^^^^
+  help: text goes into the input or the prompt, or into `[documents]` of the agent's file
+
+agents/a.toml:2:35: `large.pdf` has more than 4,194,304 bytes; make it smaller
+  2 | files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+    |                                   ^^^^^^^^^^^
+  help: models scale large images down anyway
+
+agents/a.toml:2:48: `openai/gpt-5-mini` may be asked, and nobody knows how many tokens `style.pdf` (application/pdf) counts there
+  2 | files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+    |                                                ^^^^^^^^^^^
+  help: say the most that one can count as `document_tokens` of `openai/gpt-5-mini` under `[[models]]`, or name other models
+
+agents/a.toml:2:61: the file `style.pdf` is named twice
+  2 | files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+    |                                                             ^^^^^^^^^^^
+  help: name it once
+
+agents/a.toml:2:61: `openai/gpt-5-mini` may be asked, and nobody knows how many tokens `style.pdf` (application/pdf) counts there
+  2 | files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
+    |                                                             ^^^^^^^^^^^
+  help: say the most that one can count as `document_tokens` of `openai/gpt-5-mini` under `[[models]]`, or name other models
+"#);
+    let small = "files = ['style.pdf']\n[context]\ntokens = 4_000\n[model]\nmodels = ['openai/gpt-5-mini']\n";
+    let models = "[[models]]\nmodel = 'openai/gpt-5-mini'\ndocument_tokens = 5_000\n";
+    insta::assert_snapshot!(
+        faults(&[("agents/a.toml", small), ("style.pdf", "%PDF-1.7"), ("plimsoll.toml", models)]),
+        @r#"
+agents/a.toml:1:9: the files may count 5,000 tokens, and `context.tokens` is 4,000
+  1 | files = ['style.pdf']
+    |         ^^^^^^^^^^^^^
+  help: raise `tokens` under `[context]`, or take files out: they are never cut
+"#
+    );
+}
+
+#[test]
+fn a_providers_own_search_has_a_maximum_and_a_wire_that_knows_one() {
+    let agent = |model: &str| format!("[model]\nmodels = ['{model}']\nweb_search = {{}}\n");
+    insta::assert_snapshot!(faults(&[("agents/a.toml", &agent("openai/gpt-5"))]), @r#"
+agents/a.toml:3:14: `max_uses` is missing in `[model.web_search]`
+  3 | web_search = {}
+    |              ^^
+  help: add `max_uses`: the most searches of one call. Each may be charged the model's whole window again, and so much is set aside
+"#);
+    let chat = "[model]\nmodels = ['openai/gpt-5']\nextra = { tools = [{ type = 'code_interpreter' }] }\nweb_search = { max_uses = 2 }\n";
+    let told = faults(&[("agents/a.toml", chat)]);
+    for word in [
+        "`extra` can't set `tools`",
+        "of a provider's own there is `web_search`",
+        "`openai/gpt-5` has no search of its provider's own whose cost is bounded here",
+    ] {
+        assert!(told.contains(word), "{told}");
+    }
+}

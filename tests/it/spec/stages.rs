@@ -215,7 +215,7 @@ fn a_single_loop_may_call_agents() {
 
 /// Each token costs the same, so that the dearest call is the largest.
 fn by_size(plan: &Plan) -> LoadLine {
-    load_line(plan, |_, input, output| Some(Money::from_micro(input.0 + u64::from(output))))
+    load_line(plan, |_, input, output, _| Some((input, Money::from_micro(input.0 + u64::from(output)))))
 }
 
 #[test]

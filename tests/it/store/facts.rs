@@ -111,6 +111,7 @@ pub(super) fn admitted(run: RunId) -> Event {
 pub(super) fn reserved(run: RunId, number: u32, step: u32, attempt: u32, micro: u64) -> Event {
     let call = Call::Model(ModelCall {
         account: None,
+        web_search: None,
         model: "openai/gpt-5-mini".into(),
         price: "openai/gpt-5-mini@2026-11-23#3f2a90c1".into(),
         purpose: Purpose::Turn,

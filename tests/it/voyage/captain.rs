@@ -238,7 +238,8 @@ fn edition(sheet: &Sheet, agents: &[String]) -> Option<Edition> {
     };
     let prices: Vec<PriceRow> = project.prices.clone();
     let book = PriceBook::of(prices.clone());
-    let worst = |model: &ModelName, input, output| Some(book.find(model, sheet.start)?.worst_case(input, output));
+    let worst =
+        |model: &ModelName, input, output, _| Some((input, book.find(model, sheet.start)?.worst_case(input, output)));
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     Some(Edition { project, plans, prices, load_lines })
 }

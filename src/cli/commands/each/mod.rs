@@ -5,17 +5,19 @@
 //! over all commands, but for those that ended and were killed before they were shown: `--with-ended` shows them again.
 //! Deliberately absent: an own list of what is done. The store knows.
 
+mod attached;
 mod lines;
 mod threads;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
+use self::attached::FileField;
 use self::lines::{Line, Lines};
 use self::threads::{InThread, ThreadField, Turnstile};
 use super::Context;
@@ -42,6 +44,8 @@ use crate::spec::project::Project;
 const THREAD_FROM: &str = "--thread-from";
 /// The same before the hash of a file.
 const FILE: &str = "--file";
+/// The same before the name of a field that names files.
+const FILE_FROM: &str = "--file-from";
 /// The most characters of an answer that stand in a line of text, and the fewest on a terminal.
 const ANSWER_CHARS_MAX: usize = 200;
 const ANSWER_CHARS_MIN: usize = 16;
@@ -53,6 +57,8 @@ struct Ready {
     number: u64,
     thread: Option<String>,
     input: Result<serde_json::Value, String>,
+    /// The files that it names.
+    files: Vec<PathBuf>,
     bytes: usize,
 }
 
@@ -104,6 +110,7 @@ pub(super) fn each(
 ) -> Result<Exit, CliError> {
     let Shared { labels, files } = shared;
     let thread_from = thread_field(arguments, &plan, &labels)?;
+    let file_from = arguments.file_from.as_ref().map(|field| FileField::of(&plan, field, file)).transpose()?;
     let lines = Lines::open(file)?;
     let plan = Arc::new(plan);
     block_on(async {
@@ -123,11 +130,12 @@ pub(super) fn each(
             runtime: session.runtime.clone(),
             stopping: session.stopping(),
             project,
-            job: job(&lines.hash, &project.environment, &labels, &files, thread_from.as_ref()),
+            job: job(&lines.hash, &project.environment, &labels, &files, (thread_from.as_ref(), file_from.as_ref())),
             plan,
             labels,
             files,
             thread_from,
+            file_from,
             turnstile: Turnstile::default(),
             held: BTreeMap::new(),
         };
@@ -172,12 +180,14 @@ fn job(
     environment: &str,
     labels: &Labels,
     files: &[GivenFile],
-    thread_from: Option<&ThreadField>,
+    (thread_from, file_from): (Option<&ThreadField>, Option<&FileField>),
 ) -> String {
     let mut hasher = Sha256::new();
     let thread = thread_from.map(|field| (THREAD_FROM, field.name()));
+    let named = file_from.map(|field| (FILE_FROM, field.name()));
     let files = files.iter().map(|file| (FILE, file.sha256()));
-    for (name, value) in [("environment", environment)].into_iter().chain(pairs(labels)).chain(files).chain(thread) {
+    let given = [("environment", environment)].into_iter().chain(pairs(labels)).chain(files);
+    for (name, value) in given.chain(thread).chain(named) {
         // Neither has a control character.
         hasher.update(format!("{name}\0{value}\0"));
     }
@@ -210,6 +220,7 @@ struct Batch<'a> {
     labels: Labels,
     files: Vec<GivenFile>,
     thread_from: Option<ThreadField>,
+    file_from: Option<FileField>,
     turnstile: Turnstile<Ready>,
     /// Threads with a run that stays open, and why: their further lines keep their order, and are for a later command.
     held: BTreeMap<String, String>,
@@ -259,22 +270,27 @@ impl Batch<'_> {
     fn ready(&self, line: Line) -> Ready {
         let (number, schema) = (line.number, self.plan.input.as_ref());
         let bytes = line.text.as_ref().map_or(0, String::len);
-        let input = line.text.and_then(|text| {
+        let read = line.text.and_then(|text| {
             let value = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
-            input::of_json(schema, value)
+            let (value, files) = match &self.file_from {
+                Some(field) => field.split(value)?,
+                None => (value, vec![]),
+            };
+            Ok((input::of_json(schema, value)?, files))
         });
-        let (mut thread, mut input) = (None, input);
+        let (mut input, files) = read.map_or_else(|why| (Err(why), vec![]), |(input, files)| (Ok(input), files));
+        let mut thread = None;
         if let (Some(field), Ok(value)) = (&self.thread_from, &input) {
             match field.thread_of(value) {
                 Ok(id) => thread = Some(id),
                 Err(why) => input = Err(why),
             }
         }
-        Ready { number, thread, input, bytes }
+        Ready { number, thread, input, files, bytes }
     }
 
     fn start(&self, tasks: &mut JoinSet<Done>, ready: Ready) {
-        let Ready { number, thread, input, .. } = ready;
+        let Ready { number, thread, input, files, .. } = ready;
         let held = thread.as_ref().and_then(|thread| self.held.get(thread));
         let at_once = match input {
             Err(why) => Err(Outcome::Bad(why)),
@@ -291,7 +307,7 @@ impl Batch<'_> {
                 let new = NewRun { agent: self.plan.agent.clone(), input, labels, key, files: self.files.clone() };
                 let (runtime, observer, ended) = (self.runtime.clone(), self.bar.observer(), self.ended);
                 tasks.spawn(async move {
-                    let outcome = drive(&runtime, &new, ended, observer).await;
+                    let outcome = drive(&runtime, new, files, ended, observer).await;
                     Done { number, thread, outcome }
                 });
             }
@@ -413,14 +429,30 @@ struct BadLine<'a> {
 }
 
 /// Makes a line's run, or goes on with the one that an earlier command made.
-async fn drive(runtime: &Runtime, new: &NewRun, ended: Ended, observer: Observer) -> Outcome {
-    try_drive(runtime, new, ended, observer).await.unwrap_or_else(failed)
+async fn drive(runtime: &Runtime, new: NewRun, files: Vec<PathBuf>, ended: Ended, observer: Observer) -> Outcome {
+    let names_files = !files.is_empty();
+    match try_drive(runtime, new, files, ended, observer).await {
+        Ok(outcome) => outcome,
+        // Others name other files.
+        Err(RuntimeError::Files { fault, help, .. }) if names_files => Outcome::Bad(format!("{fault}; {help}")),
+        Err(error) => failed(error),
+    }
 }
 
-async fn try_drive(runtime: &Runtime, new: &NewRun, ended: Ended, observer: Observer) -> Result<Outcome, RuntimeError> {
+async fn try_drive(
+    runtime: &Runtime,
+    mut new: NewRun,
+    files: Vec<PathBuf>,
+    ended: Ended,
+    observer: Observer,
+) -> Result<Outcome, RuntimeError> {
     let key = new.key.as_deref().unwrap_or_default();
     let Some(run) = runtime.store().run_by_key(&new.agent, key)? else {
-        let (run, _) = runtime.run(new, observer).await?;
+        match attached::read(files).await {
+            Ok(own) => new.files.extend(own),
+            Err(why) => return Ok(Outcome::Bad(why)),
+        }
+        let (run, _) = runtime.run(&new, observer).await?;
         return document(runtime, run).map(Outcome::Run);
     };
     if let Some(summary) = runtime.store().summary(run)?.filter(|summary| summary.state.is_ended()) {
@@ -470,20 +502,20 @@ mod tests {
         let photo = |text: &str| GivenFile::of("a.gif", format!("GIF89a {text}").as_bytes()).expect("a file");
         let acme = [("case", "1"), ("tenant", "acme")];
         let jobs = [
-            job("f00", "test", &labels(&[]), &[], None),
-            job("f01", "test", &labels(&[]), &[], None),
-            job("f00", "production", &labels(&[]), &[], None),
-            job("f00", "test", &labels(&acme), &[], None),
-            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")]), &[], None),
-            job("f00", "test", &labels(&[("case", "1")]), &[], None),
-            job("f00", "test", &labels(&[]), &[photo("one")], None),
-            job("f00", "test", &labels(&[]), &[photo("two")], None),
-            job("f00", "test", &labels(&[]), &[], Some(&ThreadField::named("case"))),
+            job("f00", "test", &labels(&[]), &[], (None, None)),
+            job("f01", "test", &labels(&[]), &[], (None, None)),
+            job("f00", "production", &labels(&[]), &[], (None, None)),
+            job("f00", "test", &labels(&acme), &[], (None, None)),
+            job("f00", "test", &labels(&[("case", "1"), ("tenant", "globex")]), &[], (None, None)),
+            job("f00", "test", &labels(&[("case", "1")]), &[], (None, None)),
+            job("f00", "test", &labels(&[]), &[photo("one")], (None, None)),
+            job("f00", "test", &labels(&[]), &[photo("two")], (None, None)),
+            job("f00", "test", &labels(&[]), &[], (Some(&ThreadField::named("case")), None)),
         ];
         assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), jobs.len(), "{jobs:?}");
         let turned = [acme[1], acme[0]];
         assert_eq!(
-            job("f00", "test", &labels(&turned), &[], None),
+            job("f00", "test", &labels(&turned), &[], (None, None)),
             jobs[3],
             "the order in which labels are given is nothing"
         );

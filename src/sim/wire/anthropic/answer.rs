@@ -104,6 +104,9 @@ fn blocks(completion: &Completion) -> Vec<Block<'_>> {
     if completion.usage.reasoning > 0 {
         blocks.push(thought());
     }
+    for number in 0..completion.searches {
+        blocks.extend(search(completion, number));
+    }
     if !completion.text.is_empty() {
         let deltas =
             completion.chunks(&completion.text).map(|text| (json!({"type": "text_delta", "text": text}), text));
@@ -116,6 +119,25 @@ fn blocks(completion: &Completion) -> Vec<Block<'_>> {
     }
     blocks.extend(completion.calls.iter().enumerate().map(|(index, call)| called(completion, index, call)));
     blocks
+}
+
+/// A search of the provider's own, and what it found.
+fn search(completion: &Completion, number: u64) -> [Block<'static>; 2] {
+    let id = format!("srvtoolu_{}_{number}", completion.id.rsplit('_').next().unwrap_or_default());
+    let used = |input: Value| json!({"type": "server_tool_use", "id": id, "name": "web_search", "input": input});
+    let query = json!({"query": "what is asked"});
+    let found = json!({"type": "web_search_result", "url": "https://example.com/", "title": "An example",
+        "encrypted_content": "c2ltdWxhdGVk", "page_age": null});
+    let result = json!({"type": "web_search_tool_result", "tool_use_id": id, "content": [found]});
+    [
+        Block {
+            whole: used(query.clone()),
+            empty: used(json!({})),
+            name: "",
+            deltas: vec![(json!({"type": "input_json_delta", "partial_json": query.to_string()}), "")],
+        },
+        Block { whole: result.clone(), empty: result, name: "", deltas: Vec::new() },
+    ]
 }
 
 fn thought() -> Block<'static> {
@@ -178,7 +200,7 @@ fn usage(completion: &Completion, output: u64) -> Value {
         220 => ("us", "fast"),
         _ => ("global", "standard"),
     };
-    json!({
+    let mut usage = json!({
         "input_tokens": prompt.saturating_sub(cached).saturating_sub(written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
@@ -188,7 +210,11 @@ fn usage(completion: &Completion, output: u64) -> Value {
         "service_tier": "standard",
         "inference_geo": place,
         "speed": speed,
-    })
+    });
+    if completion.searches > 0 {
+        usage["server_tool_use"] = json!({"web_search_requests": completion.searches});
+    }
+    usage
 }
 
 /// The usage that closes a stream: cumulative, without the split of what was written.

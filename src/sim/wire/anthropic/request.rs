@@ -11,6 +11,7 @@ use super::answer::signature;
 use super::model::{always_thinks, generation, has_fast_mode, has_places, tool_prompt};
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
 use crate::sim::picture::{self, Look};
+use crate::sim::search::{FOUND_TOKENS, QUERY_TOKENS, UNBOUNDED};
 use crate::sim::wire::Asked;
 use crate::sim::wire::fields::{check_answers, check_name, flag, object, required_text, whole};
 
@@ -42,7 +43,7 @@ pub(super) fn read<'a>(asked: &Asked<'a>) -> Result<Chat<'a>, BadRequest> {
         Some(model) => model,
         None => required_text(fields, "model")?,
     };
-    let mut reader = Reader { model, marks: 0, caching: Caching::Never };
+    let mut reader = Reader { model, marks: 0, caching: Caching::Never, searches_max: None };
     let tools = reader.tools(fields)?;
     let messages = reader.messages(fields)?;
     let choice = read_choice(fields, &tools)?;
@@ -61,6 +62,7 @@ pub(super) fn read<'a>(asked: &Asked<'a>) -> Result<Chat<'a>, BadRequest> {
         ),
         stream: asked.door.stream || flag(fields, "stream")?.unwrap_or(false),
         caching: reader.caching,
+        searches_max: reader.searches_max,
         thinks,
         rate_percent: read_place(fields, model)? * read_speed(asked, fields, model)?,
         ..Chat::new(model, messages)
@@ -80,6 +82,8 @@ struct Reader<'m> {
     model: &'m str,
     marks: usize,
     caching: Caching,
+    /// The most searches of the web, where it may search.
+    searches_max: Option<u64>,
 }
 
 impl Reader<'_> {
@@ -108,6 +112,11 @@ impl Reader<'_> {
         let list = fields.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let mut tools = Vec::with_capacity(list.len());
         for (index, tool) in list.iter().enumerate() {
+            if kind(tool) == "web_search_20250305" {
+                self.mark(tool, 0)?;
+                self.searches_max = Some(tool.get("max_uses").and_then(Value::as_u64).unwrap_or(UNBOUNDED));
+                continue;
+            }
             let name = check_name(tool.get("name"), &format!("tools.{index}.name"))?;
             let schema = tool.get("input_schema").filter(|schema| kind(schema) == "object");
             let parameters = Some(schema.ok_or_else(|| {
@@ -188,6 +197,8 @@ impl Reader<'_> {
                 "tool_use" => said.calls.push(read_call(block, here)?),
                 "thinking" => said.other_tokens += check_thought(block, here)?,
                 "redacted_thinking" => said.other_tokens += 1,
+                "server_tool_use" => said.other_tokens += QUERY_TOKENS,
+                "web_search_tool_result" => said.other_tokens += FOUND_TOKENS,
                 other => {
                     return Err(BadRequest::at(here, format!("the simulator takes no blocks of type `{other}` here")));
                 }

@@ -25,6 +25,9 @@ impl<'a> Answer<'a> {
         let mut response = self.head(status);
         response["incomplete_details"] = reason.map_or(Value::Null, |reason| json!({"reason": reason}));
         response["output"] = self.items().into();
+        if self.0.searches > 0 {
+            response["tool_usage"] = json!({"web_search": {"num_requests": self.0.searches}});
+        }
         match self.0.shown {
             Shown::Missing => {}
             Shown::Once | Shown::Null | Shown::Garbage | Shown::Twice | Shown::EveryChunk => {
@@ -44,12 +47,18 @@ impl<'a> Answer<'a> {
             return Vec::new();
         }
         let calls = (0..self.0.calls.len()).map(|index| self.call(index));
-        self.reasoning().into_iter().chain(self.message()).chain(calls).collect()
+        let searches = (0..self.0.searches).map(|number| self.search(number));
+        self.reasoning().into_iter().chain(searches).chain(self.message()).chain(calls).collect()
     }
 
     fn reasoning(&self) -> Option<Value> {
         let tokens = self.0.usage.reasoning;
         (tokens > 0).then(|| reasoning::item(&format!("rs_{}", self.0.id), tokens))
+    }
+
+    fn search(&self, number: u64) -> Value {
+        json!({"type": "web_search_call", "id": format!("ws_{}_{number}", self.0.id), "status": "completed",
+            "action": {"type": "search", "query": "what is asked"}})
     }
 
     fn message(&self) -> Option<Value> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::reasoning;
 use crate::sim::chat::{BadRequest, Caching, Call, Chat, Choice, Format, Message, Role, Tool};
+use crate::sim::search::{FOUND_TOKENS, QUERY_TOKENS, UNBOUNDED};
 use crate::sim::wire::fields::{
     check_answers, check_name, check_strict, file_tokens, flag, object, required_text, whole,
 };
@@ -53,6 +54,7 @@ pub(super) fn read(body: &Value) -> Result<Chat<'_>, BadRequest> {
         stream: flag(fields, "stream")?.unwrap_or(false),
         caching: reading.caching(fields),
         thinks: include.is_some_and(|list| list.iter().any(|it| it == "reasoning.encrypted_content")),
+        searches_max: searches_max(fields),
         tools,
         ..Chat::new(model, reading.messages)
     })
@@ -83,6 +85,7 @@ impl<'a> Reading<'a> {
                 let hidden = reasoning::hidden(item, at)?;
                 self.said().other_tokens += hidden;
             }
+            Some("web_search_call") => self.said().other_tokens += QUERY_TOKENS + FOUND_TOKENS,
             Some("function_call_output") => {
                 let id = fields.get("call_id").and_then(Value::as_str);
                 let id = id.ok_or_else(|| BadRequest::missing(format!("{at}.call_id")))?;
@@ -181,7 +184,18 @@ fn read_tools(fields: &Map<String, Value>) -> Result<Vec<Tool<'_>>, BadRequest> 
         Some(Value::Array(list)) if list.len() <= TOOLS_MAX => list,
         Some(_) => return Err(BadRequest::kind("tools", &format!("an array of at most {TOOLS_MAX} tools"))),
     };
-    list.iter().enumerate().map(|(index, tool)| read_tool(tool, &format!("tools[{index}]"))).collect()
+    let own = list.iter().enumerate().filter(|(_, tool)| !is_search(tool));
+    own.map(|(index, tool)| read_tool(tool, &format!("tools[{index}]"))).collect()
+}
+
+fn is_search(tool: &Value) -> bool {
+    tool.get("type").and_then(Value::as_str) == Some("web_search")
+}
+
+/// The most searches of the web, where one is offered.
+fn searches_max(fields: &Map<String, Value>) -> Option<u64> {
+    let offered = fields.get("tools")?.as_array()?.iter().any(is_search);
+    offered.then(|| fields.get("max_tool_calls").and_then(Value::as_u64).unwrap_or(UNBOUNDED))
 }
 
 /// A tool is strict where it doesn't say otherwise.
