@@ -12,7 +12,7 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, Beside, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
 };
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
@@ -169,6 +169,14 @@ impl Books {
         }
         let before = query.days().before();
         Ok(table.against(before, &self.rollups(query, before)?))
+    }
+
+    /// How tight the bounds of calls were.
+    ///
+    /// # Errors
+    /// As [`Self::costs`].
+    pub fn bounds(&self, query: &CostQuery) -> Result<BoundTable, ApiError> {
+        Ok(BoundTable::of(&self.rollups(query, query.days())?, ""))
     }
 
     /// What is seen of the rows of some days, and has the values that a query names.

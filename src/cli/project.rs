@@ -10,12 +10,11 @@ use crate::clock::Clock;
 use crate::domain::event::{Labels, THREAD};
 use crate::domain::label::{self, LabelFault};
 use crate::domain::plan::Plan;
-use crate::domain::pricing::{OffPeak, PriceBook, PriceRow, Rates, Terms, TierPrice, factor_text};
+use crate::domain::pricing::{OffPeak, PriceBook, PriceRow, Rates, TierPrice, factor_text};
 use crate::ids::ModelName;
 use crate::provider::{ProviderError, check_key};
 use crate::sim::{SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
-use crate::spec::load_line::{LoadLine, load_line};
 use crate::spec::project::{Deployment, Project, ProviderConfig};
 use crate::units::{Millis, Timestamp, TokenPrice};
 
@@ -246,20 +245,6 @@ pub fn sim_deployments(project: &Project) -> Vec<SimDeployment> {
         named.map(sim).collect::<Vec<_>>()
     };
     project.providers.values().flat_map(of).collect()
-}
-
-/// The most that one run of an agent can cost, at the prices of a time.
-#[must_use]
-pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
-    let terms = Terms::default().asking(plan.asks_to_keep());
-    load_line(plan, |model, input, output, search| {
-        let row = book.find(model, now)?;
-        let (input, bound) = match search {
-            Some(search) => row.bound_searching(terms, search).ok()?,
-            None => (input, row.bound(input, terms)),
-        };
-        Some((input, bound.worst_case(output)))
-    })
 }
 
 /// The labels of `--label name=value`.

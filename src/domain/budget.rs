@@ -110,6 +110,19 @@ pub enum Period {
 }
 
 impl Period {
+    /// Its name in files and output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Quarter => "quarter",
+            Self::Total => "total",
+        }
+    }
+
     /// The window that holds `at`, half-open; its end is `None` for [`Period::Total`].
     ///
     /// A window never begins before 1970 and, at the end of the calendar (the year 9999), never ends.

@@ -11,12 +11,23 @@ use crate::api::{ApiError, ErrorBody, PROGRAM_VERSION};
 /// The pages that the navigation names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
+    Overview,
     Runs,
+    Agents,
+    Models,
+    Budgets,
     Audit,
 }
 
 /// In the order in which they are named.
-const SECTIONS: [(Section, &str, &str); 2] = [(Section::Runs, "Runs", "/runs"), (Section::Audit, "Audit", "/audit")];
+const SECTIONS: [(Section, &str, &str); 6] = [
+    (Section::Overview, "Overview", "/"),
+    (Section::Runs, "Runs", "/runs"),
+    (Section::Agents, "Agents", "/agents"),
+    (Section::Models, "Models", "/models"),
+    (Section::Budgets, "Budgets", "/budgets"),
+    (Section::Audit, "Audit", "/audit"),
+];
 
 /// One way of the navigation.
 pub(super) struct Way {

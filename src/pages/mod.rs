@@ -8,14 +8,18 @@
 //! Templates lie beside the code that fills them; charts are drawn by `chart.rs`.
 //! Deliberately absent: decisions, and styles or scripts within pages, which the policy that is sent with each forbids.
 
+mod agents;
 mod assets;
 mod audit;
+mod budgets;
 mod chart;
 mod form;
 mod guard;
 mod layout;
 mod live;
 mod login;
+mod models;
+mod overview;
 mod run;
 mod runs;
 mod session;
@@ -54,7 +58,7 @@ pub fn router(service: Service) -> Result<Router, ApiError> {
     let pages = Pages(Arc::new(shared));
     let guard = middleware::from_fn_with_state(pages.clone(), guard::guarded);
     Ok(Router::new()
-        .route("/", get(runs::home))
+        .route("/", get(overview::page))
         .route("/login", get(login::page).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::asset))
@@ -65,6 +69,9 @@ pub fn router(service: Service) -> Result<Router, ApiError> {
         .route("/runs/{run}/cancel", post(run::cancel))
         .route("/runs/{run}/resume", post(run::resume))
         .route("/runs/{run}/answer", post(run::answer))
+        .route("/agents", get(agents::page))
+        .route("/models", get(models::page))
+        .route("/budgets", get(budgets::page))
         .route("/audit", get(audit::page))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(guard)

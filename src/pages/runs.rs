@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::RawQuery;
-use axum::response::{Redirect, Response};
+use axum::response::Response;
 
 use super::form::Fields;
 use super::guard::Visitor;
@@ -132,11 +132,6 @@ struct RunsPage {
     older: Option<String>,
     newest: Option<String>,
     live: Option<String>,
-}
-
-/// What is asked for at the top.
-pub(super) async fn home() -> Redirect {
-    Redirect::to("/runs")
 }
 
 /// The runs that a filter lets through.

@@ -469,6 +469,11 @@ impl Runtime {
         self.0.agents.get(agent).map(|agent| &agent.plan)
     }
 
+    /// The plans of all agents as they are configured now, by name.
+    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.0.agents.values().map(|agent| &agent.plan)
+    }
+
     /// A run as its log tells it.
     ///
     /// # Errors

@@ -12,8 +12,9 @@
 use crate::domain::limits::{AtLimit, LimitKind, Limits};
 use crate::domain::message::WebSearch;
 use crate::domain::plan::{ModelPlan, Plan};
+use crate::domain::pricing::{PriceBook, Terms};
 use crate::ids::ModelName;
-use crate::units::{Money, Tokens};
+use crate::units::{Money, Timestamp, Tokens};
 
 /// The most that one run can cost, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,20 @@ pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32, Option<Web
         dearest_tool,
         unpriced,
     }
+}
+
+/// The most that one run of an agent can cost, at the prices of a time.
+#[must_use]
+pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
+    let terms = Terms::default().asking(plan.asks_to_keep());
+    load_line(plan, |model, input, output, search| {
+        let row = book.find(model, now)?;
+        let (input, bound) = match search {
+            Some(search) => row.bound_searching(terms, search).ok()?,
+            None => (input, row.bound(input, terms)),
+        };
+        Some((input, bound.worst_case(output)))
+    })
 }
 
 /// A plan and all below it.

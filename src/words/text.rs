@@ -53,6 +53,16 @@ pub fn signed_percent(basis_points: i64) -> String {
     format!("{sign}{}", percent(basis_points.unsigned_abs()))
 }
 
+/// `1.25x` of 125 percent.
+#[must_use]
+pub fn times(percent: Option<u32>) -> String {
+    let shown = |percent: u32| match percent {
+        0..1_000 => format!("{}.{:02}x", percent / 100, percent % 100),
+        _ => format!("{}x", percent.div_ceil(100)),
+    };
+    percent.map_or_else(|| "-".to_owned(), shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -120,21 +120,10 @@ fn tell_beside(context: &Context<'_>, table: &BudgetTable) {
 fn period(row: &BudgetRow) -> String {
     let until =
         |end: &crate::units::Timestamp| end.to_string().chars().take("2026-12-01T00:00".len()).collect::<String>();
-    let name = row.per.map_or("period", name);
+    let name = row.per.map_or("period", Period::name);
     match (&row.end, row.current) {
         (None, _) => name.to_owned(),
         (Some(end), true) => format!("{name}, until {}Z", until(end)),
         (Some(end), false) => format!("{name}, over since {}Z", until(end)),
-    }
-}
-
-const fn name(period: Period) -> &'static str {
-    match period {
-        Period::Hour => "hour",
-        Period::Day => "day",
-        Period::Week => "week",
-        Period::Month => "month",
-        Period::Quarter => "quarter",
-        Period::Total => "total",
     }
 }

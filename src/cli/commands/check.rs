@@ -15,7 +15,7 @@ use crate::cli::arguments::CheckArguments;
 use crate::cli::commands::prices::{FrozenRow, MEND, frozen_or_told};
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{clock, folder, load_line_of, load_options, only, price_book};
+use crate::cli::project::{clock, folder, load_options, only, price_book};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::count;
 use crate::domain::limits::{AtLimit, LimitKind, Limits};
@@ -28,7 +28,7 @@ use crate::spec::documents;
 use crate::spec::fault::{Fault, Faults};
 use crate::spec::limits::{SETTABLE, value};
 use crate::spec::load::{Survey, load_agent, survey_project};
-use crate::spec::load_line::LoadLine;
+use crate::spec::load_line::{LoadLine, load_line_of};
 use crate::tokenize::{Counter, Encoding, message_bytes};
 use crate::units::{Money, Timestamp, Tokens};
 

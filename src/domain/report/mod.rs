@@ -7,6 +7,7 @@
 
 mod ask;
 mod audit;
+mod bounds;
 mod budget;
 mod cost;
 mod document;
@@ -30,6 +31,7 @@ use crate::ids::RunId;
 
 pub use ask::AskDocument;
 pub use audit::{AuditFilter, AuditLine, AuditPage, AuditTable};
+pub use bounds::{BoundRatio, BoundRow, BoundTable};
 pub use budget::{Beside, BudgetRow, BudgetTable, ShadowRow};
 pub use cost::{
     CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, MOVERS_MAX, Mover, QualityLine, UnitSums, Values,

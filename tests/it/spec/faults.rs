@@ -439,7 +439,7 @@ tools/t.toml:4:1: `[input]` doesn't describe an object
 
 #[test]
 fn files_of_an_agent_are_read_when_it_is_checked() {
-    let large = "%PDF-1.7".to_owned() + &" ".repeat(plimsoll::domain::message::FILE_BYTES_MAX);
+    let large = "%PDF-1.7".to_owned() + &*" ".repeat(plimsoll::domain::message::FILE_BYTES_MAX);
     let text = r#"
 files = ["gone.png", "notes.txt", "large.pdf", "style.pdf", "style.pdf"]
 

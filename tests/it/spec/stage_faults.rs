@@ -125,14 +125,14 @@ fn the_names_in_templates() {
     let with = |stage: String| told(&format!("{classify}{stage}"));
     let uses = |text: &str| with(model("b", &format!("needs = [\"classify\"]\nprompt = {{ user = \"{text}\" }}")));
     let cases = [
-        ("a stage that isn't needed", with(model("b", "prompt = { user = \"{{ stages.classify.output }}\" }") + &model("c", "needs = [\"b\", \"classify\"]"))),
-        ("itself, and what comes later", with(model("b", "needs = [\"classify\"]\nprompt = { user = \"{{ stages.b.output }} {{ stages.c.output }}\" }") + &model("c", "needs = [\"b\"]"))),
+        ("a stage that isn't needed", with(model("b", "prompt = { user = \"{{ stages.classify.output }}\" }") + &*model("c", "needs = [\"b\", \"classify\"]"))),
+        ("itself, and what comes later", with(model("b", "needs = [\"classify\"]\nprompt = { user = \"{{ stages.b.output }} {{ stages.c.output }}\" }") + &*model("c", "needs = [\"b\"]"))),
         ("no such stage", uses("{{ stages.clasify.output }} {{ stages['clasify'].output }} {{ stages.other.state }}")),
         ("no such field", uses("{{ stages.classify.outptu }} {{ stages.classify.output.categry }} {{ input.tiket }}")),
         ("a field of a text", uses("{{ stages.classify.output.category.x }} {{ input.ticket.x }}")),
-        ("a field of a plain answer", with(model("b", "needs = [\"classify\"]") + &model("c", "needs = [\"b\"]\nprompt = { user = \"{{ stages.b.output.x }}\" }"))),
+        ("a field of a plain answer", with(model("b", "needs = [\"classify\"]") + &*model("c", "needs = [\"b\"]\nprompt = { user = \"{{ stages.b.output.x }}\" }"))),
         ("a field of a list", uses("{{ input.docs.name }}")),
-        ("a minus", told(&(model("first-one", "") + &model("b", "needs = [\"first-one\"]\nprompt = { user = \"{{ stages.first-one.output }}\" }")))),
+        ("a minus", told(&(model("first-one", "") + &*model("b", "needs = [\"first-one\"]\nprompt = { user = \"{{ stages.first-one.output }}\" }")))),
         ("an item where there is none", uses("{{ item.name }} {{ index }}")),
         ("braces in an expression", with(model("b", "needs = [\"classify\"]\nwhen = \"{{ stages.classify.output }}\""))),
         ("an expression", with(model("b", "needs = [\"classify\"]\nwhen = \"stages.classify.output.kind == 'x'\""))),
@@ -142,7 +142,7 @@ fn the_names_in_templates() {
         ),
         ("over a text", told("[[stage]]\nid = \"m\"\nkind = \"map\"\nover = \"input.ticket\"\n[stage.each]\nkind = \"model\"\n")),
         ("over an object", with("[[stage]]\nid = \"m\"\nkind = \"map\"\nneeds = [\"classify\"]\nover = \"stages.classify.output\"\n[stage.each]\nkind = \"model\"\n".to_owned())),
-        ("an approval", told(&("[[stage]]\nid = \"ok\"\nkind = \"approval\"\nask = \"{{ input.x }}?\"\nshow = \"input.y\"\n".to_owned() + &model("b", "needs = [\"ok\"]\nprompt = { user = \"{{ stages.ok.output.aproved }}\" }")))),
+        ("an approval", told(&("[[stage]]\nid = \"ok\"\nkind = \"approval\"\nask = \"{{ input.x }}?\"\nshow = \"input.y\"\n".to_owned() + &*model("b", "needs = [\"ok\"]\nprompt = { user = \"{{ stages.ok.output.aproved }}\" }")))),
         ("input that is plain text", told_with(&format!("{HEAD}[prompt]\nuser = \"{{{{ input.x }}}}\"\n"), &[])),
     ];
     snapshot("names", &cases);

@@ -1,9 +1,5 @@
 //! `prices bounds`: how tight the bounds of calls were, by model.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-
 use crate::cli::arguments::BoundsArguments;
 use crate::cli::books;
 use crate::cli::commands::Context;
@@ -11,59 +7,10 @@ use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{clock, configuration, when};
 use crate::cli::render::table::{Column, Table};
-use crate::domain::rollup::{Day, Rollup, RollupKey};
-use crate::domain::tightness::{Ratio, Tightness};
-use crate::ids::ModelName;
-use crate::units::{Money, Tokens, grouped};
-
-/// What `--json` prints. Ratios are in percent: 125 is a bound of a quarter more than what was used.
-#[derive(Serialize)]
-struct Document {
-    bounds: Vec<Model>,
-}
-
-#[derive(Serialize)]
-struct Model {
-    model: ModelName,
-    calls: u64,
-    input: Shown<Tokens>,
-    output: Shown<Tokens>,
-    money: Shown<Money>,
-}
-
-/// One ratio, with what it is of.
-#[derive(Serialize)]
-struct Shown<T> {
-    calls: u64,
-    bound: T,
-    used: T,
-    overall_percent: Option<u32>,
-    least_percent: Option<u32>,
-    p50_percent: Option<u32>,
-    p95_percent: Option<u32>,
-    most_percent: Option<u32>,
-}
-
-impl<T> Shown<T> {
-    fn of(ratio: &Ratio, unit: impl Fn(u128) -> T) -> Self {
-        let (bound, used) = ratio.sums();
-        Self {
-            calls: ratio.count(),
-            bound: unit(bound),
-            used: unit(used),
-            overall_percent: ratio.overall(),
-            least_percent: ratio.extremes().map(|(least, _)| least),
-            p50_percent: ratio.percentile(50),
-            p95_percent: ratio.percentile(95),
-            most_percent: ratio.extremes().map(|(_, most)| most),
-        }
-    }
-
-    fn cell(&self) -> String {
-        let shown = [self.overall_percent, self.p50_percent, self.p95_percent, self.most_percent].map(times);
-        shown.join(" ")
-    }
-}
+use crate::cli::render::text::times;
+use crate::domain::report::{BoundRatio, BoundRow, BoundTable};
+use crate::domain::rollup::Day;
+use crate::units::grouped;
 
 pub(super) fn bounds(context: &Context<'_>, arguments: &BoundsArguments) -> Result<Exit, CliError> {
     let now = clock().now();
@@ -72,7 +19,7 @@ pub(super) fn bounds(context: &Context<'_>, arguments: &BoundsArguments) -> Resu
     let project = configuration(context.project, arguments.books.sim)?;
     let store = books::open(&project, arguments.books.sim)?;
     let rollups = store.map_or_else(|| Ok(Vec::new()), |store| store.rollups(Day::of(since), Day::of(until)))?;
-    let document = Document { bounds: by_model(&rollups, arguments.part.as_deref().unwrap_or_default()) };
+    let document = BoundTable::of(&rollups, arguments.part.as_deref().unwrap_or_default());
     if arguments.json {
         context.output.json(&document)?;
     } else if document.bounds.is_empty() {
@@ -82,44 +29,14 @@ pub(super) fn bounds(context: &Context<'_>, arguments: &BoundsArguments) -> Resu
         context
             .output
             .talk("bound to used: of all calls, of half of them at most, of 95 in 100 at most, and the loosest");
-        if document.bounds.iter().any(Model::is_broken) {
+        if document.bounds.iter().any(BoundRow::is_broken) {
             context.output.talk("a bound below 1x was too low; `plimsoll prices frozen` shows what that froze");
         }
     }
     Ok(Exit::Finished)
 }
 
-impl Model {
-    fn is_broken(&self) -> bool {
-        [self.input.least_percent, self.output.least_percent, self.money.least_percent]
-            .iter()
-            .flatten()
-            .any(|p| *p < 100)
-    }
-}
-
-fn by_model(rollups: &[(RollupKey, Rollup)], part: &str) -> Vec<Model> {
-    let mut sums: BTreeMap<&ModelName, Tightness> = BTreeMap::new();
-    for ((_, dimensions), rollup) in rollups {
-        if let Some(model) = &dimensions.model {
-            sums.entry(model).or_default().add(&rollup.tightness);
-        }
-    }
-    let part = part.to_lowercase();
-    let fits = |model: &ModelName| model.as_str().to_lowercase().contains(&part);
-    let known = sums.into_iter().filter(|(model, sums)| sums.input.count() > 0 && fits(model));
-    let tokens = |count: u128| Tokens(u64::try_from(count).unwrap_or(u64::MAX));
-    let shown = |(model, sums): (&ModelName, Tightness)| Model {
-        model: model.clone(),
-        calls: sums.input.count(),
-        input: Shown::of(&sums.input, tokens),
-        output: Shown::of(&sums.output, tokens),
-        money: Shown::of(&sums.money, Money::from_pico),
-    };
-    known.map(shown).collect()
-}
-
-fn table(document: &Document) -> Table {
+fn table(document: &BoundTable) -> Table {
     let mut table = Table::new([
         Column::id("MODEL"),
         Column::number("CALLS"),
@@ -133,9 +50,9 @@ fn table(document: &Document) -> Table {
         table.push([
             model.model.to_string(),
             grouped(model.calls),
-            model.input.cell(),
-            model.output.cell(),
-            model.money.cell(),
+            cell(&model.input),
+            cell(&model.output),
+            cell(&model.money),
             model.money.bound.to_string(),
             model.money.used.to_string(),
         ]);
@@ -143,19 +60,16 @@ fn table(document: &Document) -> Table {
     table
 }
 
-/// `1.25x` of 125 percent.
-fn times(percent: Option<u32>) -> String {
-    let shown = |percent: u32| match percent {
-        0..1_000 => format!("{}.{:02}x", percent / 100, percent % 100),
-        _ => format!("{}x", percent.div_ceil(100)),
-    };
-    percent.map_or_else(|| "-".to_owned(), shown)
+fn cell<T>(ratio: &BoundRatio<T>) -> String {
+    let shown = [ratio.overall_percent, ratio.p50_percent, ratio.p95_percent, ratio.most_percent].map(times);
+    shown.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rollup::Dimensions;
+    use crate::domain::rollup::{Dimensions, Rollup};
+    use crate::ids::ModelName;
 
     #[test]
     fn bounds_are_summed_by_model_over_days_and_agents() {
@@ -183,12 +97,12 @@ mod tests {
             ((Day(2), of(Some("openai/o3"))), Rollup::default()),
             ((Day(2), of(None)), Rollup::default()),
         ];
-        let document = Document { bounds: by_model(&rollups, "MINI") };
+        let document = BoundTable::of(&rollups, "MINI");
         insta::assert_snapshot!(table(&document).render(None), @r"
         MODEL              CALLS                    INPUT           OUTPUT                    MONEY  RESERVED    BILLED
         openai/gpt-5-mini      2  1.20x 1.10x 1.30x 1.30x  32x 32x 32x 32x  1.34x 1.25x 1.45x 1.45x  $0.00024  $0.00018
         ");
-        assert!(!document.bounds[0].is_broken() && by_model(&rollups, "o3").is_empty());
+        assert!(!document.bounds[0].is_broken() && BoundTable::of(&rollups, "o3").bounds.is_empty());
         assert_eq!(
             [99, 100, 999, 1_000, 1_001].map(|percent| times(Some(percent))),
             ["0.99x", "1.00x", "9.99x", "10x", "11x"]

@@ -124,7 +124,7 @@ impl Shipwright<'_> {
             }
             _ => {
                 let limits = self.stage_limits(limits, None);
-                limits + &self.work(&shown)
+                limits + &*self.work(&shown)
             }
         }
     }

@@ -1,0 +1,125 @@
+//! Agents: what one run can cost at most and why, who owns it, and its prompt versions side by side.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::response::Response;
+
+use super::guard::Visitor;
+use super::layout::{Section, Shell, Told, html};
+use super::overview::{Feature, name};
+use super::text::link;
+use crate::api::CostQuery;
+use crate::domain::access::Scope;
+use crate::domain::limits::AtLimit;
+use crate::domain::plan::Plan;
+use crate::domain::pricing::PriceBook;
+use crate::domain::report::{CostRow, CostTable, Dimension};
+use crate::ids::ModelName;
+use crate::spec::load_line::load_line_of;
+use crate::units::{Millis, Timestamp, Tokens};
+
+/// How far back costs go.
+const BACK: Millis = Millis::from_secs(29 * 86_400);
+
+#[derive(Template)]
+#[template(path = "agents.html")]
+struct AgentsPage {
+    shell: Shell,
+    agents: Vec<Agent>,
+}
+
+struct Agent {
+    name: String,
+    description: String,
+    owner: Option<String>,
+    feature: Option<String>,
+    models: String,
+    load_line: String,
+    binds: String,
+    worst_call: Option<String>,
+    at_limit: String,
+    unpriced: Option<String>,
+    runs: String,
+    /// The prompt that it runs now.
+    prompt: String,
+    versions: Vec<Version>,
+}
+
+/// A prompt version, by what its runs cost and were worth.
+struct Version {
+    sums: Feature,
+    latency: String,
+    is_now: bool,
+}
+
+/// All agents as they are configured now.
+pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
+    visitor.may(Scope::Read)?;
+    let now = visitor.service.now();
+    let query = CostQuery {
+        by: vec![Dimension::PromptVersion, Dimension::Agent],
+        since: Timestamp(now.0.saturating_sub(BACK.0)),
+        until: now,
+        only: Vec::new(),
+        against_previous: false,
+    };
+    let costs = visitor.service.read(move |books| books.costs(&query)).await?;
+    let versions = by_agent(&costs);
+    let runtime = visitor.service.runtime();
+    let agents = runtime.plans().map(|plan| Agent::of(plan, runtime.prices(), now, &versions)).collect();
+    html(&AgentsPage { shell: visitor.shell(Section::Agents, "Agents"), agents })
+}
+
+fn by_agent(costs: &CostTable) -> BTreeMap<String, Vec<&CostRow>> {
+    let mut rows: BTreeMap<String, Vec<&CostRow>> = BTreeMap::new();
+    for row in &costs.rows {
+        let agent = row.values.0.get(1).and_then(|(_, agent)| agent.clone()).unwrap_or_default();
+        rows.entry(agent).or_default().push(row);
+    }
+    rows
+}
+
+impl Agent {
+    fn of(plan: &Plan, book: &PriceBook, now: Timestamp, versions: &BTreeMap<String, Vec<&CostRow>>) -> Self {
+        let line = load_line_of(plan, book, now);
+        let binds = line.binds.iter().map(|kind| format!("{kind} ({})", plan.limits.declared(*kind)));
+        let models: Vec<&str> = plan.model.candidates.iter().map(ModelName::as_str).collect();
+        let unpriced: Vec<&str> = line.unpriced.iter().map(ModelName::as_str).collect();
+        let name = plan.agent.to_string();
+        let rows = versions.get(&name).map(Vec::as_slice).unwrap_or_default();
+        Self {
+            description: plan.description.clone(),
+            owner: plan.owner.clone(),
+            feature: plan.feature.clone(),
+            models: models.join(", then "),
+            load_line: line.amount.to_string(),
+            binds: binds.collect::<Vec<_>>().join(" and "),
+            worst_call: line.worst_call.as_ref().map(|call| {
+                let output = Tokens(call.output.into());
+                format!("{} with {}: {} tokens in, {output} out", call.cost, call.model, call.input)
+            }),
+            at_limit: match plan.limits.at_limit {
+                AtLimit::Land => format!("one last answer, {} kept back for it", line.landing),
+                AtLimit::Stop => "it ends at once".to_owned(),
+            },
+            unpriced: (!unpriced.is_empty()).then(|| unpriced.join(", ")),
+            runs: link("/runs", &[("agent", &name)]),
+            prompt: plan.prompt.label().to_owned(),
+            versions: rows.iter().map(|row| Version::of(row, plan.prompt.label())).collect(),
+            name,
+        }
+    }
+}
+
+impl Version {
+    fn of(row: &CostRow, now: &str) -> Self {
+        let worth = row.sums.worth.as_ref();
+        let times = worth.and_then(|worth| Some((worth.run_p50_ms?, worth.run_p95_ms?)));
+        Self {
+            sums: Feature::of(row),
+            latency: times.map_or_else(|| "–".to_owned(), |(p50, p95)| format!("{p50} / {p95}")),
+            is_now: name(&row.values) == now,
+        }
+    }
+}
