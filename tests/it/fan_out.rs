@@ -207,9 +207,9 @@ async fn replies_over_what_was_asked_are_booked_in_full_and_freeze_the_price() {
         panic!("the last is the unfreeze: {entries:?}")
     };
     assert_eq!((by.to_string().as_str(), unfrozen.reason.as_str()), ("ann", "looked at it"));
-    let excess = |entry: &AuditEntry| match &entry.change {
-        Change::PriceFrozen(frozen) => frozen.overrun.billed_usd.left_after(frozen.overrun.reserved_usd),
-        _ => Money::ZERO,
+    let excess = |entry: &AuditEntry| {
+        let Change::PriceFrozen(frozen) = &entry.change else { return Money::ZERO };
+        frozen.overrun.billed_usd.left_after(frozen.overrun.reserved_usd)
     };
     assert_eq!(overruns.iter().map(excess).sum::<Money>(), over);
     assert_eq!(unfrozen.freeze.count, u64::try_from(overruns.len()).expect("few"));

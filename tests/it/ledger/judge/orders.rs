@@ -21,21 +21,18 @@ pub(super) struct Orders {
 impl Judge {
     pub(in crate::ledger) fn heed(&mut self, entry: &AuditEntry) {
         let (by, orders) = (entry.by.to_string(), &mut self.orders);
-        match &entry.change {
-            Change::ExceptionAsked(asked) => {
-                orders.exceptions.insert(entry.number, (by, asked.budget.clone(), asked.amount_usd, false));
-            }
-            Change::ExceptionApproved(approved) => {
-                let exception = orders.exceptions.get_mut(&approved.exception).expect("it was asked for");
-                exception.3 = exception.0 != by;
-            }
-            Change::ExceptionEnded(ended) => drop(orders.exceptions.remove(&ended.exception)),
-            Change::SwitchSet(set) => orders.held.extend(tenant(&set.scope)),
-            Change::SwitchLifted(lifted) => {
-                let lifted = tenant(&lifted.scope);
-                orders.held.retain(|held| Some(held) != lifted.as_ref());
-            }
-            _ => {}
+        if let Change::ExceptionAsked(asked) = &entry.change {
+            orders.exceptions.insert(entry.number, (by, asked.budget.clone(), asked.amount_usd, false));
+        } else if let Change::ExceptionApproved(approved) = &entry.change {
+            let exception = orders.exceptions.get_mut(&approved.exception).expect("it was asked for");
+            exception.3 = exception.0 != by;
+        } else if let Change::ExceptionEnded(ended) = &entry.change {
+            orders.exceptions.remove(&ended.exception);
+        } else if let Change::SwitchSet(set) = &entry.change {
+            orders.held.extend(tenant(&set.scope));
+        } else if let Change::SwitchLifted(lifted) = &entry.change {
+            let lifted = tenant(&lifted.scope);
+            orders.held.retain(|held| Some(held) != lifted.as_ref());
         }
     }
 
