@@ -10,7 +10,6 @@ mod replay;
 mod run;
 mod serve;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -23,7 +22,7 @@ pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
 pub use replay::ReplayArguments;
 pub use run::{RecordArguments, RunArguments};
-pub use serve::ServeArguments;
+pub use serve::{ServeArguments, SimArguments};
 
 use crate::cli::logging::{FORMAT_VARIABLE, Form};
 
@@ -413,23 +412,6 @@ pub struct RatesArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// See [`Command::Sim`].
-#[derive(Debug, Args)]
-pub struct SimArguments {
-    /// Where to listen
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7701")]
-    pub listen: SocketAddr,
-    /// Play this scenario
-    #[arg(long, value_name = "FILE")]
-    pub scenario: Option<PathBuf>,
-    /// Keep the invoice in this file
-    #[arg(long, value_name = "FILE")]
-    pub invoice: Option<PathBuf>,
-    /// Write the key file of a Google service account whose tokens are taken here
-    #[arg(long, value_name = "FILE")]
-    pub service_account: Option<PathBuf>,
 }
 
 /// The kinds of file.

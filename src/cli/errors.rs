@@ -35,6 +35,8 @@ pub mod code {
     pub const SIM: &str = "plimsoll::cli::sim";
     /// A cassette that can't be read, understood or written.
     pub const CASSETTE: &str = "plimsoll::cli::cassette";
+    /// A collector that can't be reached as it is configured.
+    pub const TELEMETRY: &str = "plimsoll::cli::telemetry";
     /// The result can't be written.
     pub const OUTPUT: &str = "plimsoll::cli::output";
     /// The machine refuses what the process needs.
@@ -56,8 +58,9 @@ pub mod code {
     /// Something in the runtime broke down.
     pub const RUNTIME: &str = "plimsoll::runtime::failed";
     /// Every code.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         CASSETTE,
+        TELEMETRY,
         USAGE,
         LABEL,
         INPUT,

@@ -25,9 +25,11 @@ use crate::ids::{AgentName, RunId};
 use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
+use crate::spec;
 use crate::spec::load::Answering;
 use crate::spec::project::Project;
 use crate::telemetry::Telemetry;
+use crate::telemetry::export::{ExportOptions, Exporter};
 use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
 
@@ -102,8 +104,12 @@ impl Session {
         let aged = plan_age_warnings(plans.values(), &book, &project.ages, clock().now());
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
+        let runtime = Runtime::open_with(tape, project, plans, options)?;
+        if let Some(exporter) = exporter(project)? {
+            runtime.tell(Telemetry::new(Some(exporter)));
+        }
         Ok(Self {
-            runtime: Runtime::open_with(tape, project, plans, options)?,
+            runtime,
             folder: books::folder(project, sim.is_some() || plays),
             sim,
             plays,
@@ -138,7 +144,7 @@ impl Session {
         self.intake = Some(Intake::new(self.runtime.clone(), options));
     }
 
-    /// Tells what its runs do from here on.
+    /// Counts what its runs do from here on, also where nothing is exported.
     pub fn tell(&self) {
         self.runtime.tell(Telemetry::default());
     }
@@ -225,6 +231,9 @@ impl Session {
     /// Answers those who have asked already, closes the store, and then the simulated provider.
     pub async fn close(mut self) {
         self.runtime.drain().await;
+        if let Some(telemetry) = self.runtime.telemetry() {
+            telemetry.flush().await;
+        }
         self.stop_serving.send_replace(true);
         let answered = async { while self.served.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answered).await.is_err() {
@@ -236,6 +245,14 @@ impl Session {
             sim.stop().await;
         }
     }
+}
+
+/// The way to a collector, where the project or the environment names one.
+fn exporter(project: &Project) -> Result<Option<Exporter>, CliError> {
+    let spec::project::Telemetry { otlp, content } = project.telemetry.clone();
+    let help = "look at `[telemetry]` in plimsoll.toml and at the `OTEL_…` variables";
+    Exporter::start(&ExportOptions { endpoint: otlp, content })
+        .map_err(|error| Problem::told(code::TELEMETRY, &error, Exit::Usage).help(help).into())
 }
 
 fn load_lines(plans: &BTreeMap<AgentName, Plan>, book: &PriceBook) -> BTreeMap<AgentName, Money> {

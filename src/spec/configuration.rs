@@ -25,7 +25,9 @@ use crate::spec::load::Answering;
 use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, is_variable, unique};
 use crate::spec::policy;
 use crate::spec::prices::{self, Imported};
-use crate::spec::project::{KeySource, OutputCapField, Project, ProviderConfig, Quirks, Wire, host, is_azure};
+use crate::spec::project::{
+    KeySource, OutputCapField, Project, ProviderConfig, Quirks, Telemetry, Wire, host, is_azure,
+};
 use crate::spec::rates;
 use crate::spec::reader::{At, Node};
 use crate::units::Tokens;
@@ -52,6 +54,7 @@ pub(crate) fn bare(root: &Path) -> Project {
         budgets: Vec::new(),
         rates: Vec::new(),
         breaker: BreakerPolicy::default(),
+        telemetry: Telemetry::default(),
         defaults: Limits::default(),
         ceilings: Ceilings::new(),
     }
@@ -89,6 +92,7 @@ pub(crate) fn resolve(
         budgets: budgets(&node, faults),
         rates: rates::limits(&node, (&known, &providers), faults),
         breaker: rates::breaker(&node, faults),
+        telemetry: telemetry(&node, faults),
         providers,
         models,
         defaults,
@@ -122,6 +126,12 @@ fn fill_head(project: &mut Project, node: &Node<'_>, faults: &mut Faults) {
 /// An address up to its `://`: what follows may hold a password.
 fn without_secrets(address: &str) -> String {
     address.split_once("://").map_or_else(String::new, |(scheme, _)| format!("{scheme}://…"))
+}
+
+fn telemetry(node: &Node<'_>, faults: &mut Faults) -> Telemetry {
+    let Some(node) = node.section("telemetry") else { return Telemetry::default() };
+    let otlp = node.text("otlp").map(|url| base_url(&node, ("otlp", &url), faults));
+    Telemetry { otlp, content: node.boolean("content").unwrap_or_default() }
 }
 
 fn limits(node: &Node<'_>, faults: &mut Faults) -> (Limits, Ceilings) {
@@ -260,7 +270,7 @@ fn wire(node: &Node<'_>) -> Wire {
 
 /// Where the API begins, by its wire.
 fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) -> String {
-    let given = node.text("base_url").map(|url| base_url(node, &url, faults));
+    let given = node.text("base_url").map(|url| base_url(node, ("base_url", &url), faults));
     match wire {
         Wire::OpenAiChat | Wire::OpenAiResponses | Wire::AzureOpenAi | Wire::Anthropic | Wire::VertexAnthropic => given
             .unwrap_or_else(|| {
@@ -274,14 +284,18 @@ fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) ->
     }
 }
 
+/// Where a collector's credentials go.
+const HEADERS_HELP: &str = "put what it asks for into the variable `OTEL_EXPORTER_OTLP_HEADERS`";
+
 /// Checks where an API begins, and takes the `/` from its end.
-fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
+fn base_url(node: &Node<'_>, (name, url): (&str, &At<String>), faults: &mut Faults) -> String {
     let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
     let (problem, help) = match rest {
         None => ("begins with neither `https://` nor `http://`", "such as `https://api.openai.com/v1`"),
-        Some(rest) if rest.split('/').next().is_some_and(|authority| authority.contains('@')) => {
-            ("holds credentials", "name the key with `key_env` or `key_command`")
-        }
+        Some(rest) if rest.split('/').next().is_some_and(|authority| authority.contains('@')) => (
+            "holds credentials",
+            if name == "otlp" { HEADERS_HELP } else { "name the key with `key_env` or `key_command`" },
+        ),
         Some(rest) if rest.contains(['?', '#']) => ("has a query or a fragment", "end it with the path"),
         Some(rest) if rest.is_empty() || rest.starts_with(['/', ':']) => {
             ("has no host", "such as `http://localhost:11434/v1`")
@@ -293,7 +307,7 @@ fn base_url(node: &Node<'_>, url: &At<String>, faults: &mut Faults) -> String {
     };
     // The address isn't shown: it may hold a secret.
     faults.hide(node.source, &url.span);
-    node.fault(faults, code::BAD_VALUE, &url.span, format!("`base_url` {problem}"), help);
+    node.fault(faults, code::BAD_VALUE, &url.span, format!("`{name}` {problem}"), help);
     String::new()
 }
 

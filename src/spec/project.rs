@@ -52,10 +52,21 @@ pub struct Project {
     pub rates: Vec<RateLimit>,
     /// When breakers open.
     pub breaker: BreakerPolicy,
+    /// Where traces and metrics go.
+    pub telemetry: Telemetry,
     /// Limits of an agent that sets none: built in, or of `[defaults.limits]`, none above its ceiling.
     pub defaults: Limits,
     /// What no agent's limits may exceed.
     pub ceilings: Ceilings,
+}
+
+/// Where traces and metrics go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Telemetry {
+    /// The collector, without a trailing `/`; nowhere if `None`.
+    pub otlp: Option<String>,
+    /// True where what people wrote, and what models and tools answered, is sent too.
+    pub content: bool,
 }
 
 /// How a provider is reached.

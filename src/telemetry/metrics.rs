@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{AttemptTold, Came, RunTold, Sink, StageTold};
+use super::{AttemptTold, Came, RunTold, Sink, StageTold, spans};
 use crate::domain::event::{Call, CostSource, Outcome, RunState, Settled};
 use crate::domain::pricing::Usage;
 use crate::units::Money;
@@ -305,7 +305,7 @@ impl Sink for Metrics {
             }
             Call::Model(call) => {
                 let model = Model {
-                    gen_ai_provider_name: call.model.provider().to_string(),
+                    gen_ai_provider_name: spans::provider(call.model.provider().as_str()).to_owned(),
                     gen_ai_request_model: call.model.model().to_owned(),
                 };
                 self.inference(&model, told, error_type);

@@ -1,11 +1,15 @@
-//! What goes on in runs, told outwards: log lines and metrics.
+//! What goes on in runs, told outwards: log lines, metrics, and OpenTelemetry's traces and metrics.
 //!
 //! Invariants: all of it follows from facts that are on disk; nobody decides anything by it; whoever listens must not block,
-//! and no message, input, output or argument is told, and never a key.
+//! and what can't be sent in time is dropped and counted. No message, input, output or argument is told unless the project
+//! asks for it (`content`), and never a key.
 //! Deliberately absent: what a log tells better. An operator who wants every fact reads the store (`plimsoll export events`).
 
+pub mod export;
 pub mod log;
 pub mod metrics;
+mod otlp;
+mod spans;
 mod told;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +21,7 @@ use crate::domain::event::Recorded;
 use crate::domain::run::Tree;
 use crate::ids::RunId;
 use crate::units::Timestamp;
+use export::{Exporter, Sent};
 use told::Fold;
 
 /// Hears of what is over. Must not block.
@@ -33,9 +38,29 @@ pub(crate) trait Sink: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Telemetry {
     metrics: Metrics,
+    exporter: Option<Exporter>,
 }
 
 impl Telemetry {
+    /// With an exporter, where there is one.
+    #[must_use]
+    pub fn new(exporter: Option<Exporter>) -> Self {
+        Self { metrics: Metrics::default(), exporter }
+    }
+
+    /// What was sent to a collector, and what wasn't; nothing where there is none.
+    #[must_use]
+    pub fn sent(&self) -> Option<Sent> {
+        self.exporter.as_ref().map(Exporter::sent)
+    }
+
+    /// Sends what has gathered, within the exporter's bound.
+    pub async fn flush(&self) {
+        if let Some(exporter) = &self.exporter {
+            exporter.flush().await;
+        }
+    }
+
     /// What is counted.
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
@@ -49,7 +74,8 @@ impl Telemetry {
     }
 
     fn sinks(&self) -> impl Iterator<Item = &dyn Sink> {
-        std::iter::once(&self.metrics as &dyn Sink)
+        let exporter = self.exporter.as_ref().map(|exporter| exporter as &dyn Sink);
+        std::iter::once(&self.metrics as &dyn Sink).chain(exporter)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ids::{AgentName, PlanHash, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp};
 
 /// The one stage of an agent that has none: nobody named it.
-const ONLY_STAGE: &str = "main";
+pub(super) const ONLY_STAGE: &str = "main";
 
 /// Whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,6 @@
-//! What is told outwards of runs: the log.
+//! What is told outwards of runs: the log, and what a collector gets.
+
+mod otlp;
 
 use serde_json::Value;
 

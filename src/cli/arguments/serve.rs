@@ -33,3 +33,20 @@ pub struct ServeArguments {
     #[command(flatten)]
     pub books: BooksArguments,
 }
+
+/// See [`super::Command::Sim`].
+#[derive(Debug, Args)]
+pub struct SimArguments {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7701")]
+    pub listen: SocketAddr,
+    /// Play this scenario
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Keep the invoice in this file
+    #[arg(long, value_name = "FILE")]
+    pub invoice: Option<PathBuf>,
+    /// Write the key file of a Google service account whose tokens are taken here
+    #[arg(long, value_name = "FILE")]
+    pub service_account: Option<PathBuf>,
+}

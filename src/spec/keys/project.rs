@@ -35,6 +35,7 @@ pub(crate) static PROJECT: Section = Section {
             "How many calls and tokens may go out in a minute, and how many at once",
         ),
         optional("breaker", Kind::Table(&BREAKER), "When a model that fails isn't asked for a while"),
+        optional("telemetry", Kind::Table(&TELEMETRY), "Where traces and metrics go"),
     ],
 };
 
@@ -395,6 +396,22 @@ static BREAKER: Section = Section {
             "open",
             Kind::Durations { max: TIME_MAX },
             "How long it stays open at first, and at most; `10s..5m` by default",
+        ),
+    ],
+};
+
+static TELEMETRY: Section = Section {
+    doc: "Where traces and metrics go, by OpenTelemetry's conventions; nowhere without it, or `OTEL_EXPORTER_OTLP_ENDPOINT`",
+    fields: &[
+        optional(
+            "otlp",
+            Kind::Text,
+            "The address of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; `OTEL_…` variables go before it",
+        ),
+        optional(
+            "content",
+            Kind::Boolean,
+            "Send what people wrote and what models and tools answered, too; `false` by default",
         ),
     ],
 };
