@@ -1,7 +1,6 @@
 //! The service over TCP: what is asked of it by whoever has only HTTP.
 
 mod access;
-mod browser;
 mod metrics;
 mod pages;
 
