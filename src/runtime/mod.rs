@@ -126,6 +126,7 @@ impl Agent {
     }
 }
 
+type Ready = (Tree, (Arc<Agent>, Rendered));
 /// Requests of people that a driven tree hasn't heard yet.
 const REQUESTS_MAX: usize = 64;
 
@@ -357,14 +358,11 @@ impl Runtime {
     }
 
     /// A tree that hasn't ended, ready to be driven.
-    fn read_again(&self, run: RunId) -> Result<Option<(Tree, (Arc<Agent>, Rendered))>, RuntimeError> {
+    fn read_again(&self, run: RunId) -> Result<Option<Ready>, RuntimeError> {
         let (tree, created) = self.load_tree_with(run, |created, plan| self.fetch_files(run, created, plan))?;
-        let root = tree.root();
-        if root.state.is_ended() {
-            return Ok(None);
-        }
-        let rendered = self.render(Arc::new(Agent::new(root.plan.clone())), &created, root)?;
-        Ok(Some((tree, rendered)))
+        let open = (!tree.root().state.is_ended()).then(|| Arc::new(Agent::new(tree.root().plan.clone())));
+        let rendered = open.map(|agent| self.render(agent, &created, tree.root())).transpose()?;
+        Ok(rendered.map(|rendered| (tree, rendered)))
     }
 
     fn driving(

@@ -45,7 +45,7 @@ fn interruptions(told: &Told) -> usize {
 /// Until the newest run is in this state.
 async fn until(world: &World, state: RunState) {
     let seen = async {
-        while !world.all().last().is_some_and(|told| told.state() == state) {
+        while world.all().last().is_none_or(|told| told.state() != state) {
             tokio::task::yield_now().await;
         }
     };
