@@ -7,12 +7,11 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::act::ActRequest;
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
-use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
-use super::orders::{
-    ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable,
-};
+use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
+use super::orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable};
 use super::outcome::OutcomeRequest;
 use super::place::{Place, PlaceError};
 use super::query::{AuditQuery, CostQuery, RunQuery};
@@ -248,7 +247,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Self::runs`].
-    pub async fn approve_exception(&self, number: u64, request: &ExceptionChange) -> Result<ExceptionRow, ClientError> {
+    pub async fn approve_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ClientError> {
         let number = number.to_string();
         self.change(self.url(&["v1", "budgets", "exceptions", &number, "approve"])?, request, Millis::ZERO).await
     }
@@ -257,7 +256,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Self::runs`].
-    pub async fn end_exception(&self, number: u64, request: &ExceptionChange) -> Result<ExceptionRow, ClientError> {
+    pub async fn end_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ClientError> {
         let number = number.to_string();
         self.change(self.url(&["v1", "budgets", "exceptions", &number, "end"])?, request, Millis::ZERO).await
     }
@@ -314,7 +313,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Self::runs`].
-    pub async fn rotate_key(&self, key: &str, request: &KeyChange) -> Result<NewKey, ClientError> {
+    pub async fn rotate_key(&self, key: &str, request: &ActRequest) -> Result<NewKey, ClientError> {
         self.change(self.url(&["v1", "keys", key, "rotate"])?, request, Millis::ZERO).await
     }
 
@@ -322,7 +321,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Self::runs`].
-    pub async fn revoke_key(&self, key: &str, request: &KeyChange) -> Result<KeyRow, ClientError> {
+    pub async fn revoke_key(&self, key: &str, request: &ActRequest) -> Result<KeyRow, ClientError> {
         self.change(self.url(&["v1", "keys", key, "revoke"])?, request, Millis::ZERO).await
     }
 

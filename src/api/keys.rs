@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::access::{new_id, text_of};
+use super::act::{ActRequest, nobody_named};
 use super::error::ApiError;
 use super::service::Service;
 use crate::domain::access::{Key, KeyMade, KeyRevoked, KeyRotated, Keys, Scope};
@@ -28,32 +29,6 @@ pub struct KeyRequest {
     /// Who makes it.
     #[serde(default = "nobody_named")]
     pub by: String,
-}
-
-/// The body of `POST /v1/keys/{id}/rotate` and `…/revoke`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyChange {
-    /// Who does it.
-    #[serde(default = "nobody_named")]
-    pub by: String,
-    /// Why.
-    #[serde(default = "no_reason")]
-    pub reason: String,
-}
-
-impl Default for KeyChange {
-    fn default() -> Self {
-        Self { by: nobody_named(), reason: no_reason() }
-    }
-}
-
-fn nobody_named() -> String {
-    "somebody through the API".to_owned()
-}
-
-fn no_reason() -> String {
-    "no reason given".to_owned()
 }
 
 /// A key, without its text.
@@ -155,7 +130,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`Self::make_key`]; or there is no such key.
-    pub async fn rotate_key(&self, id: &str, request: &KeyChange) -> Result<NewKey, ApiError> {
+    pub async fn rotate_key(&self, id: &str, request: &ActRequest) -> Result<NewKey, ApiError> {
         let act = self.act_on(id, request).await?;
         let (secret, hash) = text_of(id)?;
         self.change(&act, Change::KeyRotated(KeyRotated { id: id.to_owned(), hash })).await?;
@@ -166,14 +141,14 @@ impl Service {
     ///
     /// # Errors
     /// As [`Self::rotate_key`].
-    pub async fn revoke_key(&self, id: &str, request: &KeyChange) -> Result<KeyRow, ApiError> {
+    pub async fn revoke_key(&self, id: &str, request: &ActRequest) -> Result<KeyRow, ApiError> {
         let act = self.act_on(id, request).await?;
         let revoked = KeyRevoked { id: id.to_owned(), reason: act.reason().to_owned() };
         self.change(&act, Change::KeyRevoked(revoked)).await?;
         self.row(id).await
     }
 
-    async fn act_on(&self, id: &str, request: &KeyChange) -> Result<Act, ApiError> {
+    async fn act_on(&self, id: &str, request: &ActRequest) -> Result<Act, ApiError> {
         self.caller().is_unbound()?;
         let act = act(&request.by, &request.reason)?;
         if self.row(id).await?.revoked.is_some() {

@@ -10,6 +10,7 @@
 //! Who asks over the network is judged by key (`access`). Deliberately absent: rendering (the pages and the command line do it).
 
 mod access;
+mod act;
 mod books;
 pub mod client;
 mod error;
@@ -31,15 +32,14 @@ mod types;
 
 pub use access::{Caller, Gatekeeper};
 pub(crate) use access::{hash, random};
+pub use act::ActRequest;
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};
 pub use export::{ExportPage, ExportQuery, Exported};
 pub use intake::{Intake, IntakeOptions, KEY_CHARS_MAX, Taken};
-pub use keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
-pub use orders::{
-    ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchRow, SwitchTable,
-};
+pub use keys::{KeyPage, KeyRequest, KeyRow, NewKey};
+pub use orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchRow, SwitchTable};
 pub use outcome::OutcomeRequest;
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub(crate) use query::pairs;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::act::{ActRequest, nobody_named};
 use super::error::ApiError;
 use super::query;
 use super::service::Service;
@@ -90,32 +91,6 @@ pub struct ExceptionRequest {
     /// Who asks.
     #[serde(default = "nobody_named")]
     pub by: String,
-}
-
-/// The body of `POST /v1/budgets/exceptions/{number}/approve` and `…/end`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExceptionChange {
-    /// Who.
-    #[serde(default = "nobody_named")]
-    pub by: String,
-    /// Why.
-    #[serde(default = "no_reason")]
-    pub reason: String,
-}
-
-impl Default for ExceptionChange {
-    fn default() -> Self {
-        Self { by: nobody_named(), reason: no_reason() }
-    }
-}
-
-fn nobody_named() -> String {
-    "somebody through the API".to_owned()
-}
-
-fn no_reason() -> String {
-    "no reason given".to_owned()
 }
 
 /// An exception, as it stands.
@@ -259,7 +234,7 @@ impl Service {
     ///
     /// # Errors
     /// There is no such exception, it isn't to be approved, or not by who asked for it.
-    pub async fn approve_exception(&self, number: u64, request: &ExceptionChange) -> Result<ExceptionRow, ApiError> {
+    pub async fn approve_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ApiError> {
         let act = self.act(&request.by, &request.reason)?;
         let (by, now) = (act.by(), self.now());
         self.with_exception(number, move |exception| exception.judge_approval(&by, now)).await?;
@@ -275,7 +250,7 @@ impl Service {
     ///
     /// # Errors
     /// There is no such exception, or its time is over.
-    pub async fn end_exception(&self, number: u64, request: &ExceptionChange) -> Result<ExceptionRow, ApiError> {
+    pub async fn end_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ApiError> {
         let act = self.act(&request.by, &request.reason)?;
         let now = self.now();
         let judged = self.with_exception(number, move |exception| match exception.state(now) {

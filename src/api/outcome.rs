@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+use super::act::nobody_named;
 use super::error::ApiError;
 use super::service::Service;
 use crate::domain::audit::NAME_CHARS_MAX;
@@ -39,10 +40,6 @@ pub struct OutcomeRequest {
 
 const fn human() -> QualitySource {
     QualitySource::Human
-}
-
-fn nobody_named() -> String {
-    "somebody through the API".to_owned()
 }
 
 fn score<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Score>, D::Error> {

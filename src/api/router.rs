@@ -13,14 +13,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::access::{Caller, scope_of};
+use super::act::ActRequest;
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
-use super::keys::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey};
-use super::orders::{
-    ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable,
-};
+use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
+use super::orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable};
 use super::outcome::OutcomeRequest;
 use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
@@ -330,7 +329,7 @@ async fn rotate_key(
     Path(key): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<NewKey>, ApiError> {
-    let request: KeyChange = body(bytes)?;
+    let request: ActRequest = body(bytes)?;
     service.rotate_key(&key, &request).await.map(Json)
 }
 
@@ -339,7 +338,7 @@ async fn revoke_key(
     Path(key): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<KeyRow>, ApiError> {
-    let request: KeyChange = body(bytes)?;
+    let request: ActRequest = body(bytes)?;
     service.revoke_key(&key, &request).await.map(Json)
 }
 
@@ -358,7 +357,7 @@ async fn approve_exception(
     Path(exception): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
-    let request: ExceptionChange = body(bytes)?;
+    let request: ActRequest = body(bytes)?;
     service.approve_exception(query::number(&exception)?, &request).await.map(Json)
 }
 
@@ -367,7 +366,7 @@ async fn end_exception(
     Path(exception): Path<String>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
-    let request: ExceptionChange = body(bytes)?;
+    let request: ActRequest = body(bytes)?;
     service.end_exception(query::number(&exception)?, &request).await.map(Json)
 }
 

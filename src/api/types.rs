@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::act::nobody_named;
 use super::error::ApiError;
 use crate::domain::event::{Decision, Labels, RunState, THREAD};
 use crate::domain::limits::LimitKind;
@@ -286,10 +287,6 @@ impl AnswerRequest {
         let (by, reason, shown_hash) = (self.by.clone(), self.reason.clone(), self.shown_hash.clone());
         Ok(Given { ask: self.ask, decision, by, reason, shown_hash })
     }
-}
-
-fn nobody_named() -> String {
-    "somebody through the API".to_owned()
 }
 
 /// The body of `GET /healthz`.

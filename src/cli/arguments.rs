@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::AuditArguments;
 pub use export::{ExportArguments, ExportCommand};
-pub use keys::{KeysArguments, KeysCommand};
+pub use keys::KeysCommand;
 pub use money::{BudgetArguments, BudgetCommand, CostArguments, SwitchCommand, WhoArguments};
 pub use outcome::OutcomeArguments;
 pub use prices::{BoundsArguments, DiffArguments, FrozenArguments, ImportArguments, PricesCommand, UnfreezeArguments};
@@ -235,9 +235,9 @@ pub struct CheckArguments {
     pub json: bool,
 }
 
-/// See [`Command::Runs`].
+/// Which runs.
 #[derive(Debug, Args)]
-pub struct RunsArguments {
+pub struct WhichArguments {
     /// Of one agent
     #[arg(long, value_name = "AGENT")]
     pub agent: Option<String>,
@@ -247,15 +247,31 @@ pub struct RunsArguments {
     /// With a label. May be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
-    /// Of a thread
-    #[arg(long, value_name = "ID")]
-    pub thread: Option<String>,
+}
+
+/// Runs of which time.
+#[derive(Debug, Args)]
+pub struct MadeArguments {
     /// Created since then: a length of time back, such as 24h, or a date, such as 2026-11-01
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
     /// Created before then
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+}
+
+/// See [`Command::Runs`].
+#[derive(Debug, Args)]
+pub struct RunsArguments {
+    /// Which.
+    #[command(flatten)]
+    pub which: WhichArguments,
+    /// Of a thread
+    #[arg(long, value_name = "ID")]
+    pub thread: Option<String>,
+    /// Of which time.
+    #[command(flatten)]
+    pub made: MadeArguments,
     /// That cost so much or more, such as 0.05
     #[arg(long, value_name = "USD", value_parser = Money::parse)]
     pub cost_min: Option<Money>,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::cli::arguments::{MadeArguments, WhichArguments};
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::render::text::one_line;
@@ -11,11 +12,12 @@ use crate::domain::event::{Labels, THREAD};
 use crate::domain::label::{self, LabelFault};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{OffPeak, PriceBook, PriceRow, Rates, TierPrice, factor_text};
-use crate::ids::ModelName;
+use crate::ids::{AgentName, ModelName};
 use crate::provider::{ProviderError, check_key};
 use crate::sim::{SimDeployment, SimHours, SimLong, SimPrice, SimTier};
 use crate::spec::load::{Answering, LoadOptions, find_project, load_agent, load_configuration};
 use crate::spec::project::{Deployment, Project, ProviderConfig};
+use crate::store::RunFilter;
 use crate::units::{Millis, Timestamp, TokenPrice};
 
 /// The project's folder.
@@ -276,6 +278,23 @@ pub fn labels(given: &[String], derived: DerivedLabels) -> Result<Labels, CliErr
 pub fn labels_in(given: &[String], thread: Option<&str>, derived: DerivedLabels) -> Result<Labels, CliError> {
     let thread = thread.map(|id| format!("{THREAD}={id}"));
     labels(&given.iter().cloned().chain(thread).collect::<Vec<_>>(), derived)
+}
+
+/// The runs that a command asks for.
+///
+/// # Errors
+/// What isn't a label, a state or a point in time.
+pub fn filter(which: &WhichArguments, thread: Option<&str>, made: &MadeArguments) -> Result<RunFilter, CliError> {
+    let now = clock().now();
+    let point = |option: &str, text: &Option<String>| text.as_ref().map(|text| when(option, text, now)).transpose();
+    Ok(RunFilter {
+        agent: which.agent.as_deref().map(AgentName::from),
+        states: states(&which.state)?,
+        labels: labels_in(&which.label, thread, DerivedLabels::Allowed)?,
+        since: point("--since", &made.since)?,
+        until: point("--until", &made.until)?,
+        ..RunFilter::default()
+    })
 }
 
 /// Whether labels may be given that the agent and the project give.

@@ -189,7 +189,9 @@ impl Exceptions {
                 && exception.asked.scope == scope
                 && exception.state(now) == ExceptionState::Counts
         };
-        self.0.values().filter(counts).map(|exception| exception.asked.amount_usd).sum()
+        // The newest come last, and none lasts longer than that: those of long ago are passed over.
+        let recent = self.0.values().rev().take_while(|exception| now < exception.at.after(EXCEPTION_TIME_MAX));
+        recent.filter(counts).map(|exception| exception.asked.amount_usd).sum()
     }
 
     /// When the next one of those that count ends.

@@ -186,17 +186,16 @@ impl Audit {
 
     /// A run's facts rise in the order of its tree. Where that is their own order, there is nothing to hold against others.
     fn place_in_tree(&mut self, run: &RunSummary, log: &[Recorded]) -> Result<(), StoreError> {
-        let numbered = log.iter().any(|recorded| recorded.order.is_some());
-        if numbered && !log.is_sorted_by(|a, b| a.place_in_tree() < b.place_in_tree()) {
+        if log.iter().all(|recorded| recorded.order.is_none()) {
+            return Ok(());
+        }
+        if !log.is_sorted_by(|a, b| a.place_in_tree() < b.place_in_tree()) {
             return Err(StoreError::damaged(format!(
                 "the facts of run {} don't rise in the order of its tree",
                 run.id
             )));
         }
-        let orders = log.iter().filter_map(|recorded| recorded.order);
-        if numbered {
-            self.orders.entry(run.root()).or_default().extend(orders);
-        }
+        self.orders.entry(run.root()).or_default().extend(log.iter().filter_map(|recorded| recorded.order));
         Ok(())
     }
 

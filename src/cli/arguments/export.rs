@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::BooksArguments;
+use super::{BooksArguments, MadeArguments, WhichArguments};
 use crate::domain::report::focus::FocusVersion;
 
 /// See [`super::Command::Export`].
@@ -50,21 +50,12 @@ add up to what `plimsoll cost` shows for it. --since and --until go by when mone
 /// What every export has.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// Of one agent
-    #[arg(long, value_name = "AGENT")]
-    pub agent: Option<String>,
-    /// In a state, such as running or stopped. May be repeated, or separated by commas
-    #[arg(long, value_name = "STATE", value_delimiter = ',')]
-    pub state: Vec<String>,
-    /// With a label. May be repeated
-    #[arg(long, short, value_name = "NAME=VALUE")]
-    pub label: Vec<String>,
-    /// Created since then: a length of time back, such as 24h, or a date, such as 2026-11-01
-    #[arg(long, value_name = "WHEN")]
-    pub since: Option<String>,
-    /// Created before then
-    #[arg(long, value_name = "WHEN")]
-    pub until: Option<String>,
+    /// Of which runs.
+    #[command(flatten)]
+    pub which: WhichArguments,
+    /// Of which time.
+    #[command(flatten)]
+    pub made: MadeArguments,
     /// Write to this file, which must not exist yet [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -1,8 +1,8 @@
 //! What can be typed after `plimsoll keys`.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::BooksArguments;
+use super::{BooksArguments, WhoArguments};
 use crate::domain::access::Scope;
 
 /// See [`Command::Keys`](super::Command::Keys).
@@ -23,7 +23,7 @@ pub enum KeysCommand {
         label: Vec<String>,
         /// Who, and whose books.
         #[command(flatten)]
-        common: KeysArguments,
+        common: WhoArguments,
     },
     /// List every key that was made, without its text
     List {
@@ -43,7 +43,7 @@ pub enum KeysCommand {
         reason: String,
         /// Who, and whose books.
         #[command(flatten)]
-        common: KeysArguments,
+        common: WhoArguments,
     },
     /// Have a key count no more, for good
     Revoke {
@@ -54,20 +54,6 @@ pub enum KeysCommand {
         reason: String,
         /// Who, and whose books.
         #[command(flatten)]
-        common: KeysArguments,
+        common: WhoArguments,
     },
-}
-
-/// What every change of keys takes.
-#[derive(Debug, Args)]
-pub struct KeysArguments {
-    /// Who does it; kept in the audit log [default: the user of this machine]
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Whose books.
-    #[command(flatten)]
-    pub books: BooksArguments,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }

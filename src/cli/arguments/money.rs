@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::BooksArguments;
+use crate::api::ActRequest;
+use crate::cli::ask::who;
 use crate::domain::switch::SwitchScope;
 use crate::units::Money;
 
@@ -170,4 +172,18 @@ pub struct WhoArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl WhoArguments {
+    /// Who does it: who is named, or the user of this machine.
+    #[must_use]
+    pub fn by(&self) -> String {
+        self.by.clone().unwrap_or_else(who)
+    }
+
+    /// The same with a reason.
+    #[must_use]
+    pub fn because(&self, reason: &str) -> ActRequest {
+        ActRequest { by: self.by(), reason: reason.to_owned() }
+    }
 }

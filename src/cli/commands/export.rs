@@ -13,15 +13,14 @@ use crate::api::{ExportQuery, Exported};
 use crate::cli::arguments::{ExportArguments, ExportCommand};
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
-use crate::cli::project::{DerivedLabels, clock, configuration, is_simulated, labels_in, price_book_for, states, when};
+use crate::cli::project::{configuration, filter, is_simulated, price_book_for};
 use crate::cli::render::text::count;
 use crate::cli::{books, remote};
 use crate::domain::event::Recorded;
 use crate::domain::report::focus::FocusVersion;
-use crate::ids::{AgentName, RunId};
+use crate::ids::RunId;
 use crate::spec::load::Answering;
 use crate::spec::project::Project;
-use crate::store::RunFilter;
 
 /// One event of one run, as `export events` and `run --events` print it.
 #[derive(Serialize)]
@@ -46,24 +45,11 @@ pub(super) fn export(context: &Context<'_>, command: &ExportCommand) -> Result<E
         }
     };
     let project = configuration(context.project, arguments.books.sim)?;
-    let query = ExportQuery { exported, filter: filter(arguments)?, run, after: None };
+    let query = ExportQuery { exported, filter: filter(&arguments.which, None, &arguments.made)?, run, after: None };
     match &arguments.out {
         None => to_stdout(context, &project, arguments, query),
         Some(path) => to_file(context, &project, arguments, query, path),
     }
-}
-
-fn filter(arguments: &ExportArguments) -> Result<RunFilter, CliError> {
-    let now = clock().now();
-    let point = |option: &str, text: &Option<String>| text.as_ref().map(|text| when(option, text, now)).transpose();
-    Ok(RunFilter {
-        agent: arguments.agent.as_deref().map(AgentName::from),
-        states: states(&arguments.state)?,
-        labels: labels_in(&arguments.label, None, DerivedLabels::Allowed)?,
-        since: point("--since", &arguments.since)?,
-        until: point("--until", &arguments.until)?,
-        ..RunFilter::default()
-    })
 }
 
 fn to_file(

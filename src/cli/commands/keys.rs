@@ -2,10 +2,9 @@
 
 use super::Context;
 use crate::api::client::Client;
-use crate::api::{KeyChange, KeyPage, KeyRequest, KeyRow, NewKey, Service};
+use crate::api::{KeyPage, KeyRequest, KeyRow, NewKey, Service};
 use crate::cli::act::act;
-use crate::cli::arguments::{KeysArguments, KeysCommand};
-use crate::cli::ask::who;
+use crate::cli::arguments::KeysCommand;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::project::{DerivedLabels, labels};
@@ -17,7 +16,7 @@ pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit,
         KeysCommand::Create { name, scope, label, common } => {
             let labels = labels(label, DerivedLabels::Refused)?;
             let (name, scopes) = (name.clone(), scope.iter().copied().collect());
-            let request = KeyRequest { name, scopes, labels, by: by(common) };
+            let request = KeyRequest { name, scopes, labels, by: common.by() };
             let here = async |service: &Service| service.make_key(&request).await;
             let there = async |client: &Client| client.make_key(&request).await;
             let made = act(context, common.books, here, there)?;
@@ -29,14 +28,14 @@ pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit,
             list(context, &act(context, *books, here, there)?, *json)
         }
         KeysCommand::Rotate { key, reason, common } => {
-            let request = change(common, reason);
+            let request = common.because(reason);
             let here = async |service: &Service| service.rotate_key(key, &request).await;
             let there = async |client: &Client| client.rotate_key(key, &request).await;
             let rotated = act(context, common.books, here, there)?;
             tell_new(context, &rotated, common.json, "counts from now on; the old text doesn't any more")
         }
         KeysCommand::Revoke { key, reason, common } => {
-            let request = change(common, reason);
+            let request = common.because(reason);
             let here = async |service: &Service| service.revoke_key(key, &request).await;
             let there = async |client: &Client| client.revoke_key(key, &request).await;
             let row = act(context, common.books, here, there)?;
@@ -49,14 +48,6 @@ pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit,
             Ok(Exit::Finished)
         }
     }
-}
-
-fn by(common: &KeysArguments) -> String {
-    common.by.clone().unwrap_or_else(who)
-}
-
-fn change(common: &KeysArguments, reason: &str) -> KeyChange {
-    KeyChange { by: by(common), reason: reason.to_owned() }
 }
 
 /// The text goes to stdout, so that a script can keep it.

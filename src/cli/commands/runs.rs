@@ -5,13 +5,12 @@ use crate::api::{Books, RunQuery, RunRow};
 use crate::cli::arguments::RunsArguments;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::project::{DerivedLabels, clock, configuration, labels_in, states, when};
+use crate::cli::project::{clock, configuration, filter};
 use crate::cli::render::table::{Column, Table};
 use crate::cli::render::text::one_line;
 use crate::cli::{books, remote};
 use crate::domain::event::{AskKind, Labels, RunState};
 use crate::domain::summary::AskLine;
-use crate::ids::AgentName;
 use crate::store::RunFilter;
 use crate::units::Timestamp;
 
@@ -24,19 +23,12 @@ const WHOLE_WIDTH: u16 = 110;
 
 pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<Exit, CliError> {
     let project = configuration(context.project, arguments.books.sim)?;
-    let now = clock().now();
-    let point = |option: &str, text: &Option<String>| text.as_ref().map(|text| when(option, text, now)).transpose();
     let filter = RunFilter {
-        agent: arguments.agent.as_deref().map(AgentName::from),
-        states: states(&arguments.state)?,
-        labels: labels_in(&arguments.label, arguments.thread.as_deref(), DerivedLabels::Allowed)?,
-        since: point("--since", &arguments.since)?,
-        until: point("--until", &arguments.until)?,
         cost_min: arguments.cost_min,
         cost_max: arguments.cost_max,
-        before: None,
         roots: !arguments.children,
         limit: usize::from(arguments.limit),
+        ..filter(&arguments.which, arguments.thread.as_deref(), &arguments.made)?
     };
     let query = RunQuery(filter);
     let here = |books: &Books| {
@@ -55,7 +47,7 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     } else {
         let width = context.output.data_width();
         context.output.data(&table(&found, width).render(width))?;
-        open_questions(&found, now).iter().for_each(|line| context.output.talk(line));
+        open_questions(&found, clock().now()).iter().for_each(|line| context.output.talk(line));
     }
     if found.len() == query.0.limit {
         context.output.talk(&format!("the newest {}; `--limit` shows more", found.len()));

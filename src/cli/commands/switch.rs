@@ -5,7 +5,6 @@ use crate::api::client::Client;
 use crate::api::{LiftRequest, Service, SwitchRequest, SwitchTable};
 use crate::cli::act::act;
 use crate::cli::arguments::{SwitchCommand, WhoArguments};
-use crate::cli::ask::who;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::render::table::{Column, Table};
@@ -17,7 +16,7 @@ pub(super) fn switch(context: &Context<'_>, command: &SwitchCommand) -> Result<E
         SwitchCommand::Pause { scope, reason, who } => set(context, SwitchKind::Pause, scope, reason, who),
         SwitchCommand::Kill { scope, reason, who } => set(context, SwitchKind::Kill, scope, reason, who),
         SwitchCommand::Lift { scope, reason, who } => {
-            let request = LiftRequest { scope: scope.clone(), reason: reason.clone(), by: by(who) };
+            let request = LiftRequest { scope: scope.clone(), reason: reason.clone(), by: who.by() };
             let here = async |service: &Service| service.lift_switch(&request).await;
             let there = async |client: &Client| client.lift_switch(&request).await;
             let table = act(context, who.books, here, there)?;
@@ -39,10 +38,6 @@ pub(super) fn switch(context: &Context<'_>, command: &SwitchCommand) -> Result<E
     }
 }
 
-fn by(arguments: &WhoArguments) -> String {
-    arguments.by.clone().unwrap_or_else(who)
-}
-
 fn set(
     context: &Context<'_>,
     kind: SwitchKind,
@@ -50,7 +45,7 @@ fn set(
     reason: &str,
     who: &WhoArguments,
 ) -> Result<Exit, CliError> {
-    let request = SwitchRequest { scope: scope.clone(), switch: kind, reason: reason.to_owned(), by: by(who) };
+    let request = SwitchRequest { scope: scope.clone(), switch: kind, reason: reason.to_owned(), by: who.by() };
     let here = async |service: &Service| service.set_switch(&request).await;
     let there = async |client: &Client| client.set_switch(&request).await;
     let table = act(context, who.books, here, there)?;

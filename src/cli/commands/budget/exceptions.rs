@@ -1,10 +1,9 @@
 //! `budget grant|approve|end|exceptions`: more than a cap, for a while.
 
 use crate::api::client::Client;
-use crate::api::{ExceptionChange, ExceptionRequest, ExceptionRow, ExceptionTable, Service};
+use crate::api::{ExceptionRequest, ExceptionRow, ExceptionTable, Service};
 use crate::cli::act::act;
 use crate::cli::arguments::{BudgetCommand, WhoArguments};
-use crate::cli::ask::who;
 use crate::cli::commands::Context;
 use crate::cli::errors::CliError;
 use crate::cli::exit::Exit;
@@ -21,7 +20,7 @@ pub(super) fn exceptions(context: &Context<'_>, command: &BudgetCommand) -> Resu
                 amount_usd: *amount,
                 until: until.clone(),
                 reason: reason.clone(),
-                by: by(who),
+                by: who.by(),
             };
             let here = async |service: &Service| service.ask_exception(&request).await;
             let there = async |client: &Client| client.ask_exception(&request).await;
@@ -31,14 +30,14 @@ pub(super) fn exceptions(context: &Context<'_>, command: &BudgetCommand) -> Resu
             told(context, who, &row, &next)
         }
         BudgetCommand::Approve { exception, who } => {
-            let request = change(who, "approved");
+            let request = who.because("approved");
             let here = async |service: &Service| service.approve_exception(*exception, &request).await;
             let there = async |client: &Client| client.approve_exception(*exception, &request).await;
             let row = act(context, who.books, here, there)?;
             told(context, who, &row, &format!("it counts until {}", row.until))
         }
         BudgetCommand::End { exception, reason, who } => {
-            let request = change(who, reason);
+            let request = who.because(reason);
             let here = async |service: &Service| service.end_exception(*exception, &request).await;
             let there = async |client: &Client| client.end_exception(*exception, &request).await;
             let row = act(context, who.books, here, there)?;
@@ -50,14 +49,6 @@ pub(super) fn exceptions(context: &Context<'_>, command: &BudgetCommand) -> Resu
             list(context, &act(context, *books, here, there)?, *json)
         }
     }
-}
-
-fn by(arguments: &WhoArguments) -> String {
-    arguments.by.clone().unwrap_or_else(who)
-}
-
-fn change(who: &WhoArguments, reason: &str) -> ExceptionChange {
-    ExceptionChange { by: by(who), reason: reason.to_owned() }
 }
 
 fn told(context: &Context<'_>, who: &WhoArguments, row: &ExceptionRow, next: &str) -> Result<Exit, CliError> {
