@@ -13,6 +13,7 @@ mod access;
 mod act;
 mod books;
 pub mod client;
+mod door;
 mod error;
 mod events;
 mod export;
@@ -28,6 +29,7 @@ mod service;
 #[cfg(unix)]
 pub mod socket;
 pub mod tcp;
+pub mod tls;
 mod types;
 
 pub use access::{Caller, Gatekeeper};

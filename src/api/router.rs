@@ -39,9 +39,9 @@ pub const REQUEST_TIME_MAX: Millis = Millis::from_secs(30);
 const _: () = assert!(WAIT_TIME_MAX.0 + READ_TIME_MAX.0 < REQUEST_TIME_MAX.0, "a wait leaves time for the answer");
 
 /// The header of a caller's key, with which a request may be sent twice and makes one run.
-const KEY_HEADER: &str = "idempotency-key";
+pub(super) const KEY_HEADER: &str = "idempotency-key";
 /// The header of the last event that a browser has.
-const LAST_EVENT_HEADER: &str = "last-event-id";
+pub(super) const LAST_EVENT_HEADER: &str = "last-event-id";
 
 /// Paths that nobody needs a key for.
 pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];

@@ -10,25 +10,25 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header;
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::IncomingStream;
 use reqwest::Url;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::cors::CorsLayer;
 
 use super::access::{Caller, Gatekeeper};
+use super::door::Door;
 use super::error::ApiError;
-use super::guest::{ACCEPT_PAUSE, Guest};
-use super::router::{OPEN_PATHS, router};
+use super::router::{KEY_HEADER, LAST_EVENT_HEADER, OPEN_PATHS, router};
 use super::service::Service;
-use crate::units::Millis;
+use super::tls::Tls;
+use super::{NEXT_HEADER, PROGRAM_HEADER, VERSION_HEADER};
 
-/// Connections at once; more wait until one is over.
-const CONNECTIONS_MAX: usize = 1_024;
-/// The longest that a connection lives. Who listens to events goes on with a new one where it stopped.
-const CONNECTION_TIME_MAX: Millis = Millis::from_secs(3_600);
+/// Headers that a page of another origin may send.
+const SENT_HEADERS: [&str; 5] = ["authorization", "content-type", KEY_HEADER, LAST_EVENT_HEADER, VERSION_HEADER];
 /// Headers of answers that a browser heeds: no frame, no guess at types, nothing told to other hosts.
 const SECURITY: [(header::HeaderName, &str); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -45,6 +45,9 @@ pub enum TcpError {
         "`{0}` can be reached from other machines, and nobody needs a key; listen on 127.0.0.1, behind what asks for one"
     )]
     Open(SocketAddr),
+    /// Another origin can't be named so.
+    #[error("`{0}` is no origin; name one as a browser does, such as `https://app.example.com`, without a path")]
+    Origin(String),
     /// The system refuses the address.
     #[error("can't listen on `{address}`: {error}; name another address with `--listen`")]
     Bind {
@@ -61,6 +64,8 @@ pub struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
     pages: Router,
+    tls: Option<Tls>,
+    origins: Origins,
 }
 
 impl Tcp {
@@ -75,7 +80,7 @@ impl Tcp {
         let fault = |error| TcpError::Bind { address, error };
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
-        Ok(Self { listener, address, pages: Router::new() })
+        Ok(Self { listener, address, pages: Router::new(), tls: None, origins: Origins::default() })
     }
 
     /// Where it listens.
@@ -90,20 +95,66 @@ impl Tcp {
         Self { pages, ..self }
     }
 
+    /// The same over TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The same, also for pages of these origins. They need a key as everybody does; where nobody needs one, they need none.
+    ///
+    /// # Errors
+    /// One isn't an origin.
+    pub fn with_origins(self, origins: &[String]) -> Result<Self, TcpError> {
+        let origins = origins.iter().map(|origin| origin_of(origin)).collect::<Result<_, _>>()?;
+        Ok(Self { origins: Origins(Arc::new(origins)), ..self })
+    }
+
     /// Answers until `stop` turns true, and then those who have asked already.
     pub async fn serve(self, service: Service, mut stop: watch::Receiver<bool>) {
-        let door = Door { listener: self.listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+        let door = Door::new(self.listener, self.tls);
         let stopped = async move {
             // Whoever could stop it is gone: that stops it, too.
             stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
         };
-        let guard = middleware::from_fn_with_state(service.clone(), guarded);
-        let all = router(service).layer(guard).merge(self.pages).layer(middleware::from_fn(secured));
+        let guard = middleware::from_fn_with_state((service.clone(), self.origins.clone()), guarded);
+        let api = router(service).layer(guard).layer(self.origins.layer());
+        let all = api.merge(self.pages).layer(middleware::from_fn(secured));
         let router = all.into_make_service_with_connect_info::<From>();
         if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
             tracing::warn!(%error, "the API is no longer served");
         }
     }
+}
+
+/// Origins whose pages may read the API's answers.
+#[derive(Clone, Debug, Default)]
+struct Origins(Arc<Vec<HeaderValue>>);
+
+impl Origins {
+    /// Tells browsers so, before anyone is asked for a key: a browser asks first without one.
+    fn layer(&self) -> CorsLayer {
+        let read = [header::RETRY_AFTER, header::LOCATION].map(Some);
+        let own = [NEXT_HEADER, PROGRAM_HEADER, VERSION_HEADER].map(|name| name.parse().ok());
+        CorsLayer::new()
+            .allow_origin(self.0.iter().cloned().collect::<Vec<_>>())
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers(SENT_HEADERS.map(header::HeaderName::from_static))
+            .expose_headers(read.into_iter().chain(own).flatten().collect::<Vec<_>>())
+    }
+
+    fn has(&self, origin: Option<&HeaderValue>) -> bool {
+        origin.is_some_and(|origin| self.0.contains(origin))
+    }
+}
+
+/// An origin as browsers send it.
+fn origin_of(text: &str) -> Result<HeaderValue, TcpError> {
+    let wrong = || TcpError::Origin(text.to_owned());
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let origin = url.origin().ascii_serialization();
+    let is_whole = matches!(url.scheme(), "http" | "https") && text.trim_end_matches('/') == origin;
+    if is_whole { HeaderValue::from_str(&origin).map_err(|_| wrong()) } else { Err(wrong()) }
 }
 
 /// Where a connection comes from.
@@ -120,14 +171,14 @@ impl Connected<IncomingStream<'_, Door>> for From {
 async fn secured(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     for (name, value) in SECURITY {
-        response.headers_mut().entry(name).or_insert(header::HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
 
 /// Finds out who asks, and sends away who may not.
 async fn guarded(
-    State(service): State<Service>,
+    State((service, origins)): State<(Service, Origins)>,
     ConnectInfo(From(from)): ConnectInfo<From>,
     mut request: Request,
     next: Next,
@@ -138,9 +189,10 @@ async fn guarded(
     } else {
         keeper.admit(request.headers(), from.ip(), service.now())
     };
-    // A key says more than a name does.
-    let judged =
-        admitted.and_then(|caller| if keeper.asks_for_keys() { Ok(caller) } else { judge(&request).map(|()| caller) });
+    // A key says more than a name does, and so does the operator.
+    let is_known =
+        keeper.asks_for_keys() || origins.has(request.headers().get(header::ORIGIN)) && is_own_host(&request);
+    let judged = admitted.and_then(|caller| if is_known { Ok(caller) } else { judge(&request).map(|()| caller) });
     match judged {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -155,15 +207,22 @@ async fn guarded(
 /// # Errors
 /// It may not ask.
 pub(crate) fn judge(request: &Request) -> Result<(), ApiError> {
-    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(header::HOST).map(|host| format!("http://{host}"));
-    if !host.as_deref().is_some_and(is_here) {
+    if !is_own_host(request) {
         return Err(ApiError::Foreign("Host"));
     }
-    match text(header::ORIGIN) {
+    match text(request, header::ORIGIN) {
         Some(origin) if !is_here(origin) => Err(ApiError::Foreign("Origin")),
         Some(_) | None => Ok(()),
     }
+}
+
+fn is_own_host(request: &Request) -> bool {
+    let host = text(request, header::HOST).map(|host| format!("http://{host}"));
+    host.as_deref().is_some_and(is_here)
+}
+
+fn text(request: &Request, name: header::HeaderName) -> Option<&str> {
+    request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
 }
 
 fn is_here(url: &str) -> bool {
@@ -172,41 +231,6 @@ fn is_here(url: &str) -> bool {
         Some("localhost") => true,
         Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
         None => false,
-    }
-}
-
-/// Lets not too many in at once.
-struct Door {
-    listener: TcpListener,
-    room: Arc<Semaphore>,
-}
-
-impl Listener for Door {
-    type Io = Guest<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Guest<TcpStream>, SocketAddr) {
-        loop {
-            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else {
-                // Nobody closes it.
-                return std::future::pending().await;
-            };
-            match self.listener.accept().await {
-                Ok((stream, from)) => {
-                    // Small answers go out at once.
-                    stream.set_nodelay(true).unwrap_or_default();
-                    return (Guest::new(stream, room, CONNECTION_TIME_MAX), from);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a connection could not be taken");
-                    tokio::time::sleep(ACCEPT_PAUSE.duration()).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 
@@ -221,6 +245,22 @@ mod tests {
         }
         for other in ["http://evil.example", "http://127.0.0.1.evil.example", "http://0.0.0.0", "null", "", "http://"] {
             assert!(!is_here(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_named_as_browsers_do() {
+        for (text, sent) in [
+            ("https://app.example.com", "https://app.example.com"),
+            ("https://app.example.com/", "https://app.example.com"),
+            ("http://localhost:5173", "http://localhost:5173"),
+        ] {
+            assert_eq!(origin_of(text).expect("an origin"), sent);
+        }
+        for bad in
+            ["*", "null", "", "app.example.com", "https://app.example.com/pages", "https://*.example.com:x", "file:///"]
+        {
+            assert!(origin_of(bad).is_err(), "{bad}");
         }
     }
 

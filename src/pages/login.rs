@@ -67,7 +67,8 @@ pub(super) async fn enter(
         Ok(caller) => {
             let id = pages.0.sessions.begin(caller, service.now())?;
             let to = if to.is_empty() { "/" } else { &to };
-            Ok((AppendHeaders([(header::SET_COOKIE, session::set(&id))]), Redirect::to(to)).into_response())
+            Ok((AppendHeaders([(header::SET_COOKIE, session::set(&id, pages.0.secure))]), Redirect::to(to))
+                .into_response())
         }
     }
 }

@@ -47,14 +47,16 @@ struct Shared {
     sessions: Sessions,
     /// The token of forms where nobody needs a key, and so has a session.
     token: String,
+    /// True where they are served over TLS.
+    secure: bool,
 }
 
-/// Every page.
+/// Every page, served over TLS or not.
 ///
 /// # Errors
 /// The system gives no random bytes.
-pub fn router(service: Service) -> Result<Router, ApiError> {
-    let shared = Shared { service, sessions: Sessions::default(), token: random::<32>()? };
+pub fn router(service: Service, secure: bool) -> Result<Router, ApiError> {
+    let shared = Shared { service, sessions: Sessions::default(), token: random::<32>()?, secure };
     let pages = Pages(Arc::new(shared));
     let guard = middleware::from_fn_with_state(pages.clone(), guard::guarded);
     Ok(Router::new()

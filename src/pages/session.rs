@@ -91,9 +91,10 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     pairs.filter(|(found, _)| *found == name).map(|(_, value)| value).next()
 }
 
-/// The header that sets a session's cookie.
-pub(super) fn set(id: &str) -> String {
-    format!("{COOKIE}={id}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict", AGE_MAX.0 / 1_000)
+/// The header that sets a session's cookie; over TLS it goes nowhere else.
+pub(super) fn set(id: &str, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{COOKIE}={id}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict{secure}", AGE_MAX.0 / 1_000)
 }
 
 /// The header that takes it away.

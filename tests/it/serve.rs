@@ -3,6 +3,7 @@
 mod access;
 mod metrics;
 mod pages;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,7 +60,7 @@ impl Served {
         let (mut work, mut answers) = (JoinSet::new(), JoinSet::new());
         let stopped = stop.subscribe();
         work.spawn(async move { intake.work(stopped).await.expect("it works") });
-        let tcp = tcp.with_pages(plimsoll::pages::router(service.clone()).expect("pages"));
+        let tcp = tcp.with_pages(plimsoll::pages::router(service.clone(), false).expect("pages"));
         answers.spawn(tcp.serve(service, stop_answers.subscribe()));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         Self { address, http, stop, stop_answers, work, answers }

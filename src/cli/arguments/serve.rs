@@ -23,6 +23,15 @@ pub struct ServeArguments {
     /// How long runs may go on once it is told to stop, before they are interrupted; they go on at the next start
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = Millis::parse)]
     pub grace: Millis,
+    /// Serve over TLS with this chain of certificates (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "PLIMSOLL_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "PLIMSOLL_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Let pages of this origin read the API in a browser, such as `https://app.example.com`; repeatable, and none by default
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
     /// The scenario that the simulated provider plays
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,

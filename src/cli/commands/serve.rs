@@ -9,6 +9,7 @@ use super::Context;
 use super::run::given_up;
 use crate::api::IntakeOptions;
 use crate::api::tcp::Tcp;
+use crate::api::tls::Tls;
 use crate::cli::arguments::ServeArguments;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -25,6 +26,9 @@ use crate::units::Millis;
 
 /// How long requests that are being answered still are, once runs have stopped.
 const LAST_ANSWERS_TIME_MAX: Millis = Millis::from_secs(5);
+
+const TLS_HELP: &str =
+    "`--tls-cert` takes the chain, the server's own certificate first, and `--tls-key` its key, both in PEM";
 
 pub(super) fn serve(context: &Context<'_>, arguments: &ServeArguments) -> Result<Exit, CliError> {
     let sim = arguments.books.sim;
@@ -63,22 +67,32 @@ async fn until_stopped(
     let intake = session.intake().cloned().ok_or_else(|| RuntimeError::Task("nothing takes runs in".to_owned()))?;
     let service = session.service();
     service.gatekeeper().refresh(session.runtime.store())?;
-    let tcp = Tcp::bind(arguments.listen, service.gatekeeper()).await.map_err(refused)?;
-    let pages =
-        crate::pages::router(service.clone()).map_err(|error| Problem::told(code::SYSTEM, &error, Exit::Failed))?;
-    let tcp = tcp.with_pages(pages);
-    let address = tcp.address();
+    let tls = tls(arguments)?;
+    let tcp = Tcp::bind(arguments.listen, service.gatekeeper())
+        .await
+        .and_then(|tcp| tcp.with_origins(&arguments.allow_origin));
+    let tcp = tcp.map_err(refused)?;
+    let pages = crate::pages::router(service.clone(), tls.is_some())
+        .map_err(|error| Problem::told(code::SYSTEM, &error, Exit::Failed))?;
+    let (scheme, address) = (if tls.is_some() { "https" } else { "http" }, tcp.address());
+    let is_bare = tls.is_none() && !address.ip().is_loopback();
+    let tcp = tcp.with_pages(pages).with_tls(tls);
     let (mut answers, mut work) = (JoinSet::new(), JoinSet::new());
     answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
     let stopped = stop.subscribe();
     work.spawn(async move { intake.work(stopped).await });
     // A script waits for this line, and reads the address from it.
-    context.output.data(&format!("http://{address}"))?;
+    context.output.data(&format!("{scheme}://{address}"))?;
     session.tell_of_costs(context.output, &choice);
     let to = if service.gatekeeper().asks_for_keys() { "to who has a key" } else { "to this machine only" };
     context.output.talk(&format!(
-        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
+        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address. Try: curl {scheme}://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
     ));
+    if is_bare {
+        context.output.talk(
+            "keys and answers go over the network in the clear: give `--tls-cert` and `--tls-key`, or listen on 127.0.0.1 behind a proxy that speaks TLS",
+        );
+    }
     tokio::select! {
         () = signals.next() => {}
         // Without anybody who drives runs, nothing is worth being served.
@@ -99,6 +113,13 @@ async fn until_stopped(
     }
     session.close().await;
     Ok(Exit::Finished)
+}
+
+/// What connections are secured with, where two files say so.
+fn tls(arguments: &ServeArguments) -> Result<Option<Tls>, CliError> {
+    let (Some(cert), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else { return Ok(None) };
+    let read = Tls::read(cert.clone(), key.clone());
+    read.map(Some).map_err(|error| Problem::told(code::TLS, &error, Exit::Usage).help(TLS_HELP).into())
 }
 
 fn options(arguments: &ServeArguments) -> IntakeOptions {
