@@ -64,6 +64,7 @@ pub(crate) fn created() -> Created {
         documents: None,
         files: vec![],
         unit: None,
+        erased: false,
     }
 }
 

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::ApiError;
+use super::service::Service;
+use crate::domain::audit::Act;
+
 /// The body of requests that say no more: a key is rotated or revoked, an exception approved or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,4 +31,23 @@ pub(super) fn nobody_named() -> String {
 
 fn no_reason() -> String {
     "no reason given".to_owned()
+}
+
+impl Service {
+    /// An act on what is everybody's. A key's own name counts, whoever the request says it is.
+    ///
+    /// # Errors
+    /// The caller is bound to labels; or as [`Service::own_act`].
+    pub(super) fn act(&self, by: &str, reason: &str) -> Result<Act, ApiError> {
+        self.caller().is_unbound()?;
+        self.own_act(by, reason)
+    }
+
+    /// An act on what is the caller's own.
+    ///
+    /// # Errors
+    /// A name or a reason that is empty or too long.
+    pub(super) fn own_act(&self, by: &str, reason: &str) -> Result<Act, ApiError> {
+        Act::new(&self.caller().named(by), reason).map_err(|error| ApiError::BadRequest(error.to_string()))
+    }
 }

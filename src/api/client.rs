@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::act::ActRequest;
+use super::erase::{EraseRequest, ErasedDocument};
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
@@ -275,6 +276,14 @@ impl Client {
     /// See [`Self::runs`].
     pub async fn exceptions(&self) -> Result<ExceptionTable, ClientError> {
         self.read(self.url(&["v1", "budgets", "exceptions"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::erase`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn erase(&self, request: &EraseRequest) -> Result<ErasedDocument, ClientError> {
+        self.change(self.url(&["v1", "erase"])?, request, Millis::ZERO).await
     }
 
     /// See [`super::Service::record_outcome`].

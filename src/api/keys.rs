@@ -107,8 +107,7 @@ impl Service {
     /// # Errors
     /// The caller is bound to labels, the request can't be understood, or the store can't write.
     pub async fn make_key(&self, request: &KeyRequest) -> Result<NewKey, ApiError> {
-        self.caller().is_unbound()?;
-        let act = act(&request.by, &format!("a key for {}", request.name))?;
+        let act = self.act(&request.by, &format!("a key for {}", request.name))?;
         if request.name.trim().is_empty() || request.name.chars().count() > NAME_CHARS_MAX {
             let message = format!("a key's name has 1 to {NAME_CHARS_MAX} characters; say whose it is");
             return Err(ApiError::BadRequest(message));
@@ -149,8 +148,7 @@ impl Service {
     }
 
     async fn act_on(&self, id: &str, request: &ActRequest) -> Result<Act, ApiError> {
-        self.caller().is_unbound()?;
-        let act = act(&request.by, &request.reason)?;
+        let act = self.act(&request.by, &request.reason)?;
         if self.row(id).await?.revoked.is_some() {
             return Err(no_such(id));
         }
@@ -176,10 +174,6 @@ impl Service {
 
 fn no_such(id: &str) -> ApiError {
     ApiError::NoSuchKey(id.escape_debug().take(64).collect())
-}
-
-fn act(by: &str, reason: &str) -> Result<Act, ApiError> {
-    Act::new(by, reason).map_err(|error| ApiError::BadRequest(error.to_string()))
 }
 
 fn keys(store: &Store) -> Result<Keys, ApiError> {

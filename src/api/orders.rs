@@ -6,7 +6,7 @@ use super::act::{ActRequest, nobody_named};
 use super::error::ApiError;
 use super::query;
 use super::service::Service;
-use crate::domain::audit::{Act, Author, Change};
+use crate::domain::audit::{Author, Change};
 use crate::domain::budget::Budget;
 use crate::domain::exception::{
     EXCEPTION_TIME_MAX, Exception, ExceptionApproved, ExceptionAsked, ExceptionEnded, ExceptionFault, ExceptionState,
@@ -278,11 +278,6 @@ impl Service {
             Ok(judge(exceptions.get(number).ok_or(ExceptionFault::Unknown(number))?)?)
         })
         .await
-    }
-
-    fn act(&self, by: &str, reason: &str) -> Result<Act, ApiError> {
-        self.caller().is_unbound()?;
-        Act::new(&self.caller().named(by), reason).map_err(|error| ApiError::BadRequest(error.to_string()))
     }
 
     async fn order(&self, by: Author, change: Change) -> Result<u64, ApiError> {

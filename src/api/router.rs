@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::access::{Caller, scope_of};
 use super::act::ActRequest;
 use super::books::Books;
+use super::erase::{EraseRequest, ErasedDocument};
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
@@ -72,6 +73,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/rates", get(rates))
         .route("/v1/export/{what}", get(export))
         .route("/v1/audit", get(audit))
+        .route("/v1/erase", post(erase))
         .route("/v1/keys", get(keys).post(make_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
         .route("/v1/keys/{key}/revoke", post(revoke_key))
@@ -312,6 +314,11 @@ async fn outcome(
 async fn costs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
     let query = CostQuery::read(query.as_deref(), service.now())?;
     service.read(move |books| books.costs(&query)).await.map(Json)
+}
+
+async fn erase(Asked(service): Asked, bytes: Result<Bytes, BytesRejection>) -> Result<Json<ErasedDocument>, ApiError> {
+    let request: EraseRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
+    service.erase(&request).await.map(Json)
 }
 
 async fn keys(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<KeyPage>, ApiError> {

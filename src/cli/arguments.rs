@@ -1,6 +1,7 @@
 //! What can be typed: the commands, their options and their help.
 
 mod audit;
+mod erase;
 mod export;
 mod keys;
 mod money;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::AuditArguments;
+pub use erase::EraseArguments;
 pub use export::{ExportArguments, ExportCommand};
 pub use keys::KeysCommand;
 pub use money::{BudgetArguments, BudgetCommand, CostArguments, SwitchCommand, WhoArguments};
@@ -158,6 +160,16 @@ Examples:
 What is said last stands, and `plimsoll trace RUN` shows all that was said. An agent's own rules can
 say it at each run's end: `[outcome]` in its file.")]
     Outcome(OutcomeArguments),
+    /// Take out of the store what was written and answered in somebody's runs; sums stay
+    #[command(after_help = "\
+Examples:
+  plimsoll erase --label tenant=acme --reason 'their contract ended' --dry-run
+  plimsoll erase --label tenant=acme --reason 'their contract ended' --yes
+
+Inputs, messages, arguments and results of tools, outputs, files and kept answers go, for good.
+What runs cost, their states, labels, names of models and tools, and who decided stay. Runs that
+aren't over stay as they are: cancel them first. A copy of the store's folder isn't touched.")]
+    Erase(EraseArguments),
     /// Show what was spent, by tenant, feature, agent, model, …
     #[command(
         after_help = "Examples:\n  plimsoll cost --by tenant,model --since 30d\n  plimsoll cost --by feature --since 7d --against previous\n  plimsoll cost --by day --csv > days.csv"

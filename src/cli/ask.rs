@@ -1,6 +1,6 @@
 //! Questions of runs: how they are shown, the very command that answers each, and answers taken at a terminal.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read as _, Write};
 
 use serde_json::Value;
 
@@ -15,6 +15,8 @@ use crate::ids::RunId;
 const SHOWN_CHARS_MAX: usize = 200;
 /// Lines of what is shown whole.
 const SHOWN_LINES_MAX: usize = 200;
+/// The most bytes of a yes or a no.
+const ANSWER_BYTES_MAX: u64 = 64;
 /// Keys that aren't understood before a question is left for later.
 const TRIES_MAX: u32 = 8;
 
@@ -22,6 +24,17 @@ const TRIES_MAX: u32 = 8;
 pub(crate) fn who() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "the command line".to_owned());
     one_line(&user, 64)
+}
+
+/// Puts a question to whoever sits at the terminal: true for a yes.
+///
+/// # Errors
+/// The terminal is gone.
+pub(crate) fn agrees(question: &str) -> io::Result<bool> {
+    write!(io::stderr(), "{question} [y]es, [n]o: ")?;
+    let mut answer = String::new();
+    io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer)?;
+    Ok(answer.trim().to_lowercase().starts_with('y'))
 }
 
 /// A question, what it shows, and the command that answers it.

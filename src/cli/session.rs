@@ -232,6 +232,9 @@ impl Session {
     /// Answers those who have asked already, closes the store, and then the simulated provider.
     pub async fn close(mut self) {
         self.runtime.drain().await;
+        if let Err(error) = self.runtime.sweep().await {
+            tracing::warn!(%error, "bodies whose time is up could not be erased; the next process tries again");
+        }
         if let Some(telemetry) = self.runtime.telemetry() {
             telemetry.flush().await;
         }

@@ -135,7 +135,8 @@ impl Keys {
             | Change::SwitchLifted(_)
             | Change::ExceptionAsked(_)
             | Change::ExceptionApproved(_)
-            | Change::ExceptionEnded(_) => {}
+            | Change::ExceptionEnded(_)
+            | Change::BodiesErased(_) => {}
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::access::{KeyMade, KeyRevoked, KeyRotated};
+use super::erasure::BodiesErased;
 use super::exception::{ExceptionApproved, ExceptionAsked, ExceptionEnded};
 use super::switch::{SwitchLifted, SwitchSet};
 use crate::ids::{PriceId, ReservationId};
@@ -77,11 +78,13 @@ pub enum Change {
     ExceptionApproved(ExceptionApproved),
     /// It was refused, or taken back.
     ExceptionEnded(ExceptionEnded),
+    /// Somebody has what was written and answered in runs taken out of the store.
+    BodiesErased(BodiesErased),
 }
 
 impl Change {
     /// The kinds that there are.
-    pub const KINDS: [&'static str; 10] = [
+    pub const KINDS: [&'static str; 11] = [
         "price_frozen",
         "price_unfrozen",
         "key_made",
@@ -92,6 +95,7 @@ impl Change {
         "exception_asked",
         "exception_approved",
         "exception_ended",
+        "bodies_erased",
     ];
 
     /// Its kind, as it is written.
@@ -108,6 +112,7 @@ impl Change {
             Self::ExceptionAsked(_) => "exception_asked",
             Self::ExceptionApproved(_) => "exception_approved",
             Self::ExceptionEnded(_) => "exception_ended",
+            Self::BodiesErased(_) => "bodies_erased",
         }
     }
 }
@@ -183,7 +188,8 @@ impl Freezes {
             | Change::SwitchLifted(_)
             | Change::ExceptionAsked(_)
             | Change::ExceptionApproved(_)
-            | Change::ExceptionEnded(_) => {}
+            | Change::ExceptionEnded(_)
+            | Change::BodiesErased(_) => {}
         }
     }
 

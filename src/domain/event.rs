@@ -5,6 +5,7 @@
 
 mod attempt;
 mod cache;
+mod erase;
 mod person;
 mod rate;
 mod state;
@@ -205,6 +206,9 @@ pub struct Created {
     /// What the business counts, by the agent's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// True once what was written and answered in the run is taken out of the store: its input, and all texts of its log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
 }
 
 /// Where a sub-agent's run hangs.

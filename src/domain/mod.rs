@@ -13,6 +13,7 @@ pub mod builtin;
 pub mod caching;
 mod compact;
 pub mod context;
+pub mod erasure;
 pub mod event;
 pub mod exception;
 pub mod histogram;

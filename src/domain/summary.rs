@@ -97,6 +97,9 @@ pub struct RunSummary {
     /// True where what it was worth counts from its end on; a run of before counts once somebody says its outcome.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub counts_worth: bool,
+    /// True once its bodies are taken out of the store.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
     /// The landing reserve; a child holds none.
     pub landing: Money,
     /// Since when the run has been active, and its last sign of life.
@@ -198,6 +201,7 @@ impl RunSummary {
             outcome: None,
             answered_by: None,
             counts_worth: created.version >= WORTH_FROM_VERSION,
+            erased: created.erased,
             landing: Money::ZERO,
             active_since: None,
         }

@@ -43,6 +43,7 @@ impl Runtime {
             documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
             files: self.0.readers.files(plan, &new.files).map_err(|unread| unread_by(plan, unread))?,
             unit: plan.unit.clone(),
+            erased: false,
         };
         Ok((self.0.clock.run_id(), created, agent))
     }

@@ -14,6 +14,7 @@ mod downgrade;
 mod driving;
 mod dry_run;
 mod echo;
+mod erasure;
 mod error;
 mod expiry;
 mod files;
@@ -32,6 +33,7 @@ mod thread;
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
 pub use echo::Heard;
+pub use erasure::Erased;
 pub use error::RuntimeError;
 pub(crate) use known::terms_of;
 pub(crate) use people::Request;
@@ -65,7 +67,7 @@ use crate::spec::readers::Readers;
 use crate::store::Store;
 use crate::telemetry::{Following, Telemetry};
 use crate::tool::ToolContext;
-use crate::units::Money;
+use crate::units::{Millis, Money};
 use answers::Live;
 use cassette::Tape;
 use cassette::play::Playing;
@@ -74,6 +76,7 @@ use checks::Checks;
 use conductor::Conductor;
 use driving::Driving;
 use echo::Echo;
+use erasure::Swept;
 use expiry::Expiry;
 use foresight::Foresight;
 use known::{live, payers_of, tools_of};
@@ -173,6 +176,9 @@ pub(crate) struct Shared {
     agents: BTreeMap<AgentName, Arc<Agent>>,
     load_lines: BTreeMap<AgentName, Money>,
     foresight: Foresight,
+    /// How long bodies are kept of runs that are over; `None` for good.
+    keep_bodies: Option<Millis>,
+    swept: Swept,
     environment: String,
     budgets: Vec<Budget>,
     /// The roots that are driven now, each with the way to ask something of it. Boxed, since a channel keeps room for 32.
@@ -288,6 +294,8 @@ impl Runtime {
             agents: plans.into_iter().map(|(name, plan)| (name, Arc::new(Agent::new(Arc::new(plan))))).collect(),
             load_lines: options.load_lines,
             foresight: Foresight::default(),
+            keep_bodies: project.keep_bodies,
+            swept: Swept::default(),
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),

@@ -87,6 +87,20 @@ pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, Run
     Ok(exchanges.into_iter().flatten().collect())
 }
 
+/// True where the bodies of a run that was before this one in its thread are no longer there.
+pub(super) fn forgets(store: &Store, created: &Created) -> Result<bool, RuntimeError> {
+    let mut after = created.thread.as_ref().and_then(|thread| thread.after);
+    for _ in 0..RUNS_MAX {
+        let Some(run) = after else { break };
+        let (_, before) = load(store, run)?;
+        if before.erased {
+            return Ok(true);
+        }
+        after = before.thread.as_ref().and_then(|thread| thread.after);
+    }
+    Ok(false)
+}
+
 /// What an earlier run was asked: files aren't sent again, but for their names.
 fn with_names(asked: String, files: &[File]) -> String {
     let names: Vec<&str> = files.iter().map(File::name).collect();

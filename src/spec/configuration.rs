@@ -43,6 +43,7 @@ pub(crate) fn bare(root: &Path) -> Project {
         root: root.to_owned(),
         environment: ENVIRONMENT_DEFAULT.to_owned(),
         store: root.join(".plimsoll"),
+        keep_bodies: None,
         providers: BTreeMap::new(),
         models: BTreeMap::new(),
         policies: BTreeMap::new(),
@@ -113,6 +114,7 @@ fn fill_head(project: &mut Project, node: &Node<'_>, faults: &mut Faults) {
         }
         project.environment = environment.value;
     }
+    project.keep_bodies = node.duration("keep_bodies").map(|length| length.value);
     if let Some(store) = node.text("store") {
         if store.value.contains("://") {
             faults.hide(node.source, &store.span);

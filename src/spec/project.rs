@@ -30,6 +30,8 @@ pub struct Project {
     pub environment: String,
     /// The store's folder: absolute.
     pub store: PathBuf,
+    /// How long bodies are kept of runs that are over; `None` for good.
+    pub keep_bodies: Option<Millis>,
     /// Providers, by their key.
     pub providers: BTreeMap<ProviderName, ProviderConfig>,
     /// Model policies, by their key.

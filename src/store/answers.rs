@@ -87,13 +87,14 @@ impl Answers {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    fn forget(&mut self, key: AnswerKey) {
-        if let Some((until, bytes)) = self.known.remove(&key) {
-            self.by_end.remove(&(until, key));
-            self.bytes = self.bytes.saturating_sub(bytes);
-            self.new.remove(&key);
-            self.gone.insert(key);
-        }
+    /// Takes one out; false where none is kept so.
+    pub(crate) fn forget(&mut self, key: AnswerKey) -> bool {
+        let Some((until, bytes)) = self.known.remove(&key) else { return false };
+        self.by_end.remove(&(until, key));
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.new.remove(&key);
+        self.gone.insert(key);
+        true
     }
 
     /// Takes out some whose time is up, and as many as there are too many.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
-use crate::domain::event::{AccountKey, Event, Recorded};
+use crate::domain::event::{AccountKey, AnswerKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney, ShadowSums, Shadowed};
 use crate::domain::message::File;
 use crate::domain::plan::Plan;
@@ -51,6 +51,8 @@ pub(crate) struct Books {
     audit_next: u64,
     /// Answers that are kept.
     answers: Answers,
+    /// What takes bodies out.
+    erasing: Batch,
     bytes: usize,
 }
 
@@ -149,8 +151,33 @@ impl Books {
             audit: Vec::new(),
             audit_next,
             answers,
+            erasing: Batch::default(),
             bytes: 0,
         })
+    }
+
+    pub(super) const fn reader(&self) -> &Arc<dyn Reader> {
+        &self.reader
+    }
+
+    /// True where more is known of a run here than on disk.
+    pub(super) fn is_open(&self, run: RunId) -> bool {
+        self.runs.contains_key(&run)
+    }
+
+    /// Takes out an answer that is kept; false where none is.
+    pub(super) fn forget_answer(&mut self, key: AnswerKey) -> bool {
+        self.answers.forget(key)
+    }
+
+    /// A file is no longer known to be stored.
+    pub(super) fn forget_file(&mut self, sha256: &str) {
+        self.files.remove(sha256);
+    }
+
+    /// Has the group's commit make these changes too.
+    pub(super) fn erasing(&mut self, batch: Batch) {
+        self.erasing.append(batch);
     }
 
     /// The summaries of all open runs.
@@ -301,6 +328,7 @@ impl Books {
             }
         }
         self.answers.write(&mut batch);
+        batch.append(std::mem::take(&mut self.erasing));
         self.write_rollups(&mut batch)?;
         Ok((batch, published))
     }

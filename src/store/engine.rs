@@ -138,6 +138,12 @@ impl Batch {
         self.changes.push(Change::Delete(key));
     }
 
+    /// Adds the changes of another, behind these.
+    pub fn append(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.changes.extend(other.changes);
+    }
+
     /// Bytes of keys and values.
     #[must_use]
     pub const fn bytes(&self) -> usize {

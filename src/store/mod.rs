@@ -12,6 +12,7 @@ mod answers;
 mod books;
 mod codec;
 pub mod engine;
+mod erase;
 mod error;
 pub mod format;
 pub mod inline;
@@ -24,7 +25,7 @@ pub mod sled;
 mod verify;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
+use crate::domain::erasure::Removed;
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
 use crate::domain::exception::Exceptions;
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op, ShadowSums};
@@ -224,6 +226,26 @@ impl Store {
     pub async fn note(&self, by: Author, change: Change) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Note(by, Box::new(change), reply), answer).await
+    }
+
+    /// Takes the bodies of trees of runs out of the store, in one commit, and writes who wanted it into the audit log. Trees
+    /// that aren't over, or were erased before, stay as they are. Reads their logs; keep the number small.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn erase(&self, roots: Vec<RunId>, said: Option<(Author, Change)>) -> Result<Removed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        Ok(self.send(Command::Erase(roots, said.map(Box::new), reply), answer).await?.removed)
+    }
+
+    /// Removes those of these files, by their hashes, that no run and no plan names. Looks at every run, during which nothing
+    /// is written.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn drop_files(&self, hashes: BTreeSet<String>) -> Result<Removed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        Ok(self.send(Command::DropFiles(hashes, reply), answer).await?.removed)
     }
 
     async fn send(

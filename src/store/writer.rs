@@ -3,13 +3,14 @@
 //! It never lingers: what came while the last sync ran is the next group. Everything is acknowledged after the sync,
 //! in the order of the commit. A commit that fails poisons the store: memory and disk may differ from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::audit::{Act, Author, Change, PriceUnfrozen};
+use crate::domain::erasure::Removed;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
 use crate::domain::run::Run;
@@ -32,7 +33,7 @@ const GROUP_BYTES_MAX: usize = 256 * 1_024;
 pub const NOTICES_MAX: usize = 64;
 
 /// What an [`Op`] came to, on disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Committed {
     /// Everything that was appended for this op and isn't in a notice to another run.
     pub events: Vec<(RunId, Recorded)>,
@@ -40,6 +41,8 @@ pub struct Committed {
     pub verdicts: Vec<Verdict>,
     /// The number of the entry of the audit log that was asked for.
     pub noted: Option<u64>,
+    /// What was taken out of the store.
+    pub removed: Removed,
 }
 
 /// What another run's op brought to this one, on disk.
@@ -58,6 +61,15 @@ pub(crate) enum Command {
     SetPolicy(Box<LedgerPolicy>, Reply),
     Unfreeze(PriceId, Box<Act>, Reply),
     Note(Author, Box<Change>, Reply),
+    Erase(Vec<RunId>, Option<Box<(Author, Change)>>, Reply),
+    DropFiles(BTreeSet<String>, Reply),
+}
+
+impl Command {
+    /// True for what reads the disk as the last commit left it, and changes what others in its group could.
+    const fn is_alone(&self) -> bool {
+        matches!(self, Self::Erase(..) | Self::DropFiles(..))
+    }
 }
 
 /// What the writer shares with the handles.
@@ -183,6 +195,12 @@ impl Writer {
         let mut failed = None;
         let mut next = Some(first);
         while let Some(command) = next.take() {
+            if command.is_alone() {
+                self.close(std::mem::take(&mut decided), None);
+                self.alone(command);
+                next = commands.try_recv().ok();
+                continue;
+            }
             match self.decide(command) {
                 Ok(one) => decided.push(one),
                 Err((reply, error)) => {
@@ -227,6 +245,8 @@ impl Writer {
             Command::SetPolicy(policy, reply) => (reply, self.set_policy(*policy, now)),
             Command::Unfreeze(price, act, reply) => (reply, self.unfreeze(price, &act, now)),
             Command::Note(by, change, reply) => (reply, self.note(by, *change, now)),
+            Command::Erase(roots, said, reply) => (reply, self.erase(&roots, said.map(|said| *said), now)),
+            Command::DropFiles(hashes, reply) => (reply, self.drop_files(&hashes)),
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
@@ -272,6 +292,24 @@ impl Writer {
         Ok((committed, notices))
     }
 
+    fn erase(&mut self, roots: &[RunId], said: Option<(Author, Change)>, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        let mut committed = Committed::default();
+        for root in roots {
+            committed.removed = committed.removed.plus(self.books.erase(*root)?);
+        }
+        if let Some((by, change)) = said {
+            committed.noted = Some(self.books.note(now, by, change).number);
+        }
+        Ok((committed, Vec::new()))
+    }
+
+    fn drop_files(&mut self, hashes: &BTreeSet<String>) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        let removed = self.books.drop_files(hashes)?;
+        Ok((Committed { removed, ..Committed::default() }, Vec::new()))
+    }
+
     /// Takes a decision into the books, and sorts out who is told of what.
     fn book(&mut self, root: RunId, now: Timestamp, decision: Decision) -> Result<Booked, StoreError> {
         let mut notices: Vec<(RunId, NoticeCommitted)> = decision
@@ -294,7 +332,7 @@ impl Writer {
                 None => events.push((run, recorded)),
             }
         }
-        Ok((Committed { events, verdicts: decision.verdicts, noted: None }, notices))
+        Ok((Committed { events, verdicts: decision.verdicts, ..Committed::default() }, notices))
     }
 
     /// One durable write of all that was booked since the last.

@@ -9,6 +9,7 @@ mod cli;
 mod context;
 mod counting;
 mod each;
+mod erase;
 mod export;
 mod fallbacks;
 mod fan_out;

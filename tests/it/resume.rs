@@ -256,6 +256,7 @@ fn hoarder(run: RunId) -> Op {
         documents: None,
         files: vec![],
         unit: None,
+        erased: false,
     };
     let reserved = Reserved {
         reservation: ReservationId { run, number: 0 },

@@ -318,14 +318,15 @@ fn new_run(request: &RunRequest, labels: Labels, key: Option<String>) -> Result<
     Ok(NewRun { agent: request.agent.clone(), input: request.input.clone(), labels, key, files: request.files()? })
 }
 
-/// True where a run was made of the same input, files and labels; its agent and its project add to those.
+/// True where a run was made of the same input, files and labels; its agent and its project add to those. Of one whose bodies
+/// are erased only the labels are known.
 fn is_same(created: &Created, given: &NewRun) -> bool {
     let is_added =
         |name: &String| DERIVED.contains(&name.as_str()) || name == PRIORITY && !given.labels.contains_key(name);
     let files = created.files.iter().map(|file| (file.name(), file.sha256()));
-    created.input == given.input
+    (created.erased || created.input == given.input)
         && created.labels.iter().filter(|(name, _)| !is_added(name)).eq(&given.labels)
-        && files.eq(given.files.iter().map(|file| (file.name(), file.sha256())))
+        && (created.erased || files.eq(given.files.iter().map(|file| (file.name(), file.sha256()))))
 }
 
 /// Until it turns true; at once where whoever could turn it is gone.

@@ -9,6 +9,7 @@ mod completions;
 mod cost;
 mod dry_run;
 mod each;
+mod erase;
 mod export;
 mod init;
 mod keys;
@@ -56,6 +57,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Answer(answer) => approve::answer(&context, answer),
         Command::Cancel(cancel) => cancel::cancel(&context, cancel),
         Command::Outcome(outcome) => outcome::outcome(&context, outcome),
+        Command::Erase(what) => erase::erase(&context, what),
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
         Command::Switch(switch) => switch::switch(&context, switch),

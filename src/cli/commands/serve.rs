@@ -18,7 +18,7 @@ use crate::cli::render::text::count;
 use crate::cli::session::{Session, Signals, SimChoice, block_on};
 use crate::domain::plan::Plan;
 use crate::ids::AgentName;
-use crate::runtime::RuntimeError;
+use crate::runtime::{Runtime, RuntimeError};
 use crate::spec::load::load_project;
 use crate::spec::project::Project;
 use crate::store::StoreError;
@@ -27,6 +27,8 @@ use crate::units::Millis;
 /// How long requests that are being answered still are, once runs have stopped.
 const LAST_ANSWERS_TIME_MAX: Millis = Millis::from_secs(5);
 
+/// How often it is looked whose bodies are no longer kept.
+const SWEEP_EACH: Millis = Millis::from_secs(30);
 const TLS_HELP: &str =
     "`--tls-cert` takes the chain, the server's own certificate first, and `--tls-key` its key, both in PEM";
 
@@ -81,6 +83,8 @@ async fn until_stopped(
     answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
     let stopped = stop.subscribe();
     work.spawn(async move { intake.work(stopped).await });
+    let mut sweeping = JoinSet::new();
+    sweeping.spawn(sweep(session.runtime.clone(), stop.subscribe()));
     // A script waits for this line, and reads the address from it.
     context.output.data(&format!("{scheme}://{address}"))?;
     session.tell_of_costs(context.output, &choice);
@@ -111,8 +115,23 @@ async fn until_stopped(
         tracing::warn!("somebody asked something that takes too long, and gets no answer");
         answers.shutdown().await;
     }
+    // It holds the store for as long as it goes on.
+    sweeping.shutdown().await;
     session.close().await;
     Ok(Exit::Finished)
+}
+
+/// Erases what `keep_bodies` no longer keeps, as long as runs are driven.
+async fn sweep(runtime: Runtime, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = runtime.sweep().await {
+            tracing::warn!(%error, "bodies whose time is up could not be erased");
+        }
+        let stopped = stop.wait_for(|stop| *stop);
+        if tokio::time::timeout(SWEEP_EACH.duration(), stopped).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// What connections are secured with, where two files say so.

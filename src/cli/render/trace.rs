@@ -67,7 +67,11 @@ fn head(trace: &Trace) -> String {
     let labels: Vec<String> = trace.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     lines.push(format!("  labels   {}", one_line(&labels.join(" "), 4 * EXCERPT_CHARS_MAX)));
     lines.extend(trace.key.as_ref().map(|key| format!("  key      {}", one_line(key, EXCERPT_CHARS_MAX))));
-    lines.push(format!("  input    {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
+    if trace.erased {
+        lines.push("  its texts were taken out of the store (`plimsoll audit`); what it cost is kept".to_owned());
+    } else {
+        lines.push(format!("  input    {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
+    }
     lines.extend(trace.files.iter().map(file::line));
     if trace.simulated {
         lines.push("  answered by the simulated provider: no money was spent".to_owned());

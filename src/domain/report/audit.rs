@@ -174,6 +174,11 @@ fn told(change: &Change) -> Told {
         Change::ExceptionEnded(ended) => {
             because(&format!("exception {}", ended.exception), "ended it".to_owned(), &ended.reason)
         }
+        Change::BodiesErased(erased) => {
+            let labels: Vec<String> = erased.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let what = format!("takes the bodies of {} trees of runs out of the store", erased.trees);
+            because(&labels.join(" "), what, &erased.reason)
+        }
     }
 }
 

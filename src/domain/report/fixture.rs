@@ -140,6 +140,7 @@ impl Log {
                 documents: None,
                 files: vec![],
                 unit: None,
+                erased: false,
             }),
         );
         log

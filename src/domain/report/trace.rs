@@ -54,6 +54,9 @@ pub struct Trace {
     pub simulated: bool,
     /// Its input.
     pub input: Value,
+    /// True once its bodies are taken out of the store: texts are empty, numbers are as they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
     /// The files that go with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileLine>,
@@ -337,6 +340,7 @@ impl Trace {
             key: created.key.clone(),
             simulated: created.simulated,
             input: created.input.clone(),
+            erased: created.erased,
             files: created.files.iter().map(FileLine::of).collect(),
             expected_usd: created.expected,
             foreseen_usd: created.foreseen,

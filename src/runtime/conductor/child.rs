@@ -48,6 +48,7 @@ impl Conductor {
             documents,
             files: vec![],
             unit: plan.unit.clone(),
+            erased: false,
         };
         let child = self.shared.clock.run_id();
         self.agents.insert(child, agent);

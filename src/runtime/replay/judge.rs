@@ -252,6 +252,7 @@ impl Player<'_> {
             files: vec![],
             // A log of before there was such a thing doesn't say it.
             unit: plan.unit.clone().filter(|_| created.unit.is_some()),
+            erased: false,
         };
         self.agents.insert(run, Arc::<Agent>::clone(&agent));
         now == *created

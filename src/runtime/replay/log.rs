@@ -23,6 +23,9 @@ pub struct TreeLog {
     pub earlier: Vec<Message>,
     /// The log of every run of the tree.
     pub logs: BTreeMap<RunId, Vec<Recorded>>,
+    /// True where its bodies, or those of a run before it in its thread, were taken out of the store.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
 }
 
 impl TreeLog {
@@ -38,6 +41,7 @@ impl TreeLog {
         }
         let plan = store.plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
         let earlier = thread::earlier(store, created)?.iter().map(|sent| Message::clone(sent)).collect();
+        let erased = created.erased || thread::forgets(store, created)?;
         let mut logs = BTreeMap::from([(run, log)]);
         let mut found = vec![run];
         while let Some(parent) = found.pop() {
@@ -47,7 +51,7 @@ impl TreeLog {
                 found.push(child);
             }
         }
-        Ok(Self { root: run, plan: Arc::new(plan), earlier, logs })
+        Ok(Self { root: run, plan: Arc::new(plan), earlier, logs, erased })
     }
 
     /// How its root began.

@@ -82,6 +82,10 @@ pub fn replay(log: &TreeLog, desk: &Appraiser) -> Result<Same, Box<Difference>> 
         let why = "several runs wrote to it, and its log is older than the numbers that say in which order";
         return Err(Box::new(Difference { untold: true, ..*Difference::of_log(log.root, why) }));
     }
+    if log.erased {
+        let why = "bodies were taken out of the store, and what was decided went by them";
+        return Err(Box::new(Difference { untold: true, ..*Difference::of_log(log.root, why) }));
+    }
     let checks = Checks::default();
     let mut player = Player::new(log, desk, &checks)?;
     while let Some((run, recorded)) = player.next() {

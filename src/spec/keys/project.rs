@@ -53,8 +53,16 @@ static HEAD: Section = Section {
             "Tiers of quality, the lowest first; `basic`, `standard` and `high` by default",
         ),
         optional("store", Kind::Text, "The folder of the store, relative to this file; `.plimsoll` by default"),
+        optional(
+            "keep_bodies",
+            Kind::Duration { min: Millis::ZERO, max: KEEP_MAX },
+            "How long what was written and answered in a run is kept once it is over; for good by default, `0s` not at all. Sums always are",
+        ),
     ],
 };
+
+/// The longest time for which bodies are kept, where it isn't for good: ten years.
+const KEEP_MAX: Millis = Millis::from_secs(3_653 * 86_400);
 
 /// Where a key comes from: one of these.
 const KEY_ENV: Field = optional("key_env", Kind::Text, "The environment variable that holds the key");

@@ -82,6 +82,7 @@ pub(super) fn created(birth: Birth) -> Event {
         documents: None,
         files: vec![],
         unit: None,
+        erased: false,
     })
 }
 

@@ -102,6 +102,7 @@ pub(super) fn created(plan: &Plan) -> Created {
         documents: None,
         files: vec![],
         unit: None,
+        erased: false,
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         documents: None,
         files: vec![File::new("a.png", Media::Png, "iVBORw0KGgo=", Tokens(85)).expect("a file")],
         unit: Some("resolved_case".to_owned()),
+        erased: false,
     })
 }
 

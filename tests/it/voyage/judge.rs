@@ -97,7 +97,7 @@ impl Judge {
         self.broken.get_or_insert(what);
     }
 
-    fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    pub(super) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.broken(what());
         }

@@ -101,7 +101,8 @@ fn keep(history: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
         | Change::SwitchLifted(_)
         | Change::ExceptionAsked(_)
         | Change::ExceptionApproved(_)
-        | Change::ExceptionEnded(_) => {}
+        | Change::ExceptionEnded(_)
+        | Change::BodiesErased(_) => {}
     }
     if history.len() > HISTORY_MAX {
         history.pop_front();
@@ -151,7 +152,8 @@ fn history_table(history: &VecDeque<AuditEntry>) -> Table {
             | Change::SwitchLifted(_)
             | Change::ExceptionAsked(_)
             | Change::ExceptionApproved(_)
-            | Change::ExceptionEnded(_) => continue,
+            | Change::ExceptionEnded(_)
+            | Change::BodiesErased(_) => continue,
         };
         let by = one_line(&entry.by.to_string(), 40);
         table.push([entry.at.to_string(), by, what.to_owned(), price.to_string(), why]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::diff::{holding, table};
 use crate::cli::arguments::ImportArguments;
-use crate::cli::ask::is_somebody_there;
+use crate::cli::ask::{agrees, is_somebody_there};
 use crate::cli::commands::Context;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -25,10 +25,6 @@ use crate::spec::project::Project;
 
 /// Refused models that are shown one by one.
 const REFUSED_SHOWN_MAX: usize = 50;
-/// The longest answer.
-const ANSWER_BYTES_MAX: u64 = 64;
-/// What is asked once.
-const QUESTION: &str = "write these prices? [y]es, [n]o: ";
 
 /// A list that was read.
 pub(super) struct Listed {
@@ -185,10 +181,7 @@ fn is_wanted(context: &Context<'_>, arguments: &ImportArguments) -> Result<bool,
             .into());
     }
     let failed = |error: io::Error| Problem::new(code::OUTPUT, format!("can't ask: {error}"));
-    io::stderr().write_all(QUESTION.as_bytes()).map_err(failed)?;
-    let mut answer = String::new();
-    io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer).map_err(failed)?;
-    Ok(answer.trim().to_lowercase().starts_with('y'))
+    Ok(agrees("write these prices?").map_err(failed)?)
 }
 
 /// Writes beside its place and moves it there, so that nobody reads half of it.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Difference, Player, TreeLog};
+use super::{Difference, Player, TreeLog, replay};
 use crate::domain::event::{Call, Event, RunState};
 use crate::domain::pricing::PriceBook;
 use crate::gate::Appraiser;
@@ -108,6 +108,9 @@ impl WhatIfError {
 /// # Errors
 /// A model without a price, or one that the run doesn't ask; or the run's own prices or log aren't there.
 pub fn what_if(log: &TreeLog, desk: &Appraiser, change: &Change) -> Result<WhatIf, WhatIfError> {
+    if log.erased {
+        replay(log, desk).map_err(WhatIfError::Difference)?;
+    }
     let checks = Checks::default();
     let pinned = Player::new(log, desk, &checks).map_err(WhatIfError::Difference)?.desk;
     let created = log.created().ok_or(RuntimeError::NoSuchRun { run: log.root })?;

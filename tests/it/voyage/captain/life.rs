@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll::clock::Clock;
-use plimsoll::domain::event::{Decision, Labels, RunState};
+use plimsoll::domain::event::{Decision, Labels, Recorded, RunState};
 use plimsoll::domain::ledger::LedgerPolicy;
+use plimsoll::domain::rollup::Day;
 use plimsoll::domain::run::Given;
 use plimsoll::ids::RunId;
 use plimsoll::runtime::replay::Change;
@@ -31,6 +32,8 @@ const STOP: Millis = Millis::from_secs(15);
 const REFUSALS_MAX: u32 = 3;
 /// Voyages whose trees are told again at their end, which takes as long as a voyage.
 const TOLD_AGAIN: u64 = 20;
+/// The bodies of one voyage in so many are erased at its end.
+const ERASED_EACH: u64 = 10;
 /// What one small call costs at most, about.
 const A_CALL: Money = Money::from_micro(3_000);
 
@@ -458,6 +461,25 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// Every body is taken out of the store, and no sum with it.
+    async fn erase(&self) {
+        let store = self.runtime.store();
+        let sums = || (store.accounts().expect("accounts"), store.rollups(Day(0), Day(u32::MAX)).expect("rollups"));
+        let before = sums();
+        let roots: Vec<RunId> = lock(&self.voyage.judge).roots().collect();
+        let removed = store.erase(roots.clone(), None).await.expect("it erases");
+        let mut judge = lock(&self.voyage.judge);
+        judge.check(removed.trees == roots.len() as u64, || format!("(9) of {} trees {removed:?}", roots.len()));
+        judge.check(sums() == before, || "(9) erasing bodies changed a sum".to_owned());
+        for run in judge.runs.keys().copied().collect::<Vec<_>>() {
+            let bare = |recorded: &Recorded| recorded.event.clone().without_bodies() == recorded.event;
+            judge.check(store.events(run).expect("a log").iter().all(bare), || format!("(9) {run} kept a body"));
+        }
+        if let Err(error) = store.verify() {
+            judge.broken(format!("(9) after its bodies were erased: {error}"));
+        }
+    }
+
     /// The last words on this life.
     async fn close(&mut self, over: bool) {
         self.runtime.drain().await;
@@ -485,6 +507,10 @@ impl<'a> Life<'a> {
             judge.all_are_over(&refused);
         }
         judge.compare_invoice();
+        drop(judge);
+        if over && self.voyage.bug.is_none() && self.voyage.seed % ERASED_EACH == 0 {
+            self.erase().await;
+        }
     }
 }
 

@@ -1,0 +1,158 @@
+//! Bodies of runs that are over are taken out of the store: because somebody wants it, or since their time is up
+//! (`keep_bodies`). Sums stay.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Runtime, RuntimeError};
+use crate::domain::audit::{Act, Change};
+use crate::domain::erasure::{BodiesErased, Removed};
+use crate::domain::event::{Event, Labels};
+use crate::domain::summary::RunSummary;
+use crate::ids::RunId;
+use crate::store::{RunFilter, StoreError};
+use crate::units::Millis;
+
+/// Trees that one commit erases.
+const TREES_MAX: usize = 32;
+/// How long one request goes on; what is left then is for the next.
+const TIME_MAX: Millis = Millis::from_secs(10);
+
+/// What came of erasing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// What was removed.
+    pub removed: Removed,
+    /// Trees that aren't over, and stay as they are.
+    pub open: u64,
+    /// Trees that are still to be erased: there was no time for them, or it was only asked how many they are.
+    pub left: u64,
+}
+
+/// How far the keeping of bodies has looked: the last root up to which all are erased.
+#[derive(Debug, Default)]
+pub(crate) struct Swept(Mutex<Option<RunId>>);
+
+impl Runtime {
+    /// How many trees with these labels there are to erase, and how many aren't over.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn erasable(&self, labels: &Labels) -> Result<Erased, RuntimeError> {
+        let (trees, open) = self.trees_of(labels)?;
+        Ok(Erased { open, left: count(trees.len()), ..Erased::default() })
+    }
+
+    /// Takes the bodies of runs with these labels out of the store. Runs that aren't over stay as they are. It may be asked
+    /// again, and goes on with what is left.
+    ///
+    /// # Errors
+    /// The store can't be read or written. What was erased before stays so.
+    pub async fn erase(&self, labels: &Labels, act: &Act) -> Result<Erased, RuntimeError> {
+        let (trees, open) = self.trees_of(labels)?;
+        let change =
+            BodiesErased { labels: labels.clone(), trees: count(trees.len()), reason: act.reason().to_owned() };
+        let mut said = Some((act.by(), Change::BodiesErased(change)));
+        let began = self.0.clock.now();
+        let (mut erased, mut files, mut done) = (Erased { open, ..Erased::default() }, BTreeSet::new(), 0);
+        for some in trees.chunks(TREES_MAX) {
+            if self.0.clock.now().since(began) >= TIME_MAX {
+                break;
+            }
+            files.extend(self.files_of(some)?);
+            let removed = self.store().erase(some.to_vec(), said.take()).await?;
+            erased.removed = erased.removed.plus(removed);
+            done += some.len();
+        }
+        erased.left = count(trees.len() - done);
+        erased.removed = erased.removed.plus(self.drop_files(files).await?);
+        Ok(erased)
+    }
+
+    /// Erases what `keep_bodies` says is no longer kept. Does nothing where it says nothing.
+    ///
+    /// # Errors
+    /// The store can't be read or written.
+    pub async fn sweep(&self) -> Result<Removed, RuntimeError> {
+        let (mut removed, mut files) = (Removed::default(), BTreeSet::new());
+        let Some(keep) = self.0.keep_bodies else { return Ok(removed) };
+        loop {
+            let (due, upto) = self.due(keep)?;
+            if !due.is_empty() {
+                files.extend(self.files_of(&due)?);
+                removed = removed.plus(self.store().erase(due.clone(), None).await?);
+            }
+            *self.swept() = upto;
+            if due.len() < TREES_MAX {
+                break;
+            }
+        }
+        removed = removed.plus(self.drop_files(files).await?);
+        if removed.runs > 0 {
+            tracing::info!(runs = removed.runs, "bodies whose time was up are erased");
+        }
+        Ok(removed)
+    }
+
+    /// Some trees whose time is up, and the last root up to which no other is.
+    fn due(&self, keep: Millis) -> Result<(Vec<RunId>, Option<RunId>), RuntimeError> {
+        let (now, mut upto, mut is_gapless, mut due) = (self.0.clock.now(), *self.swept(), true, Vec::new());
+        let filter = RunFilter { roots: true, ..RunFilter::default() };
+        let after = upto;
+        self.store().each_summary(&filter, after, usize::MAX, &mut |run: RunSummary| {
+            let is_due = !run.erased && run.ended.is_some_and(|ended| now.since(ended) >= keep);
+            if is_due {
+                due.push(run.id);
+            }
+            is_gapless &= is_due || run.erased;
+            if is_gapless {
+                upto = Some(run.id);
+            }
+            Ok::<_, StoreError>(if due.len() < TREES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok((due, upto))
+    }
+
+    /// The trees with these labels that are over and whole, oldest first, and how many aren't over.
+    fn trees_of(&self, labels: &Labels) -> Result<(Vec<RunId>, u64), RuntimeError> {
+        let filter = RunFilter { labels: labels.clone(), roots: true, ..RunFilter::default() };
+        let (mut trees, mut open) = (Vec::new(), 0);
+        self.store().each_summary(&filter, None, usize::MAX, &mut |run: RunSummary| {
+            if !run.state.is_ended() {
+                open += 1;
+            } else if !run.erased {
+                trees.push(run.id);
+            }
+            Ok::<_, StoreError>(ControlFlow::Continue(()))
+        })?;
+        Ok((trees, open))
+    }
+
+    /// The files that these runs were given, by their hashes.
+    fn files_of(&self, roots: &[RunId]) -> Result<BTreeSet<String>, RuntimeError> {
+        let mut files = BTreeSet::new();
+        for root in roots {
+            let log = self.store().events(*root)?;
+            if let Some(Event::Created(created)) = log.first().map(|first| &first.event) {
+                files.extend(created.files.iter().map(|file| file.sha256().to_owned()));
+            }
+        }
+        Ok(files)
+    }
+
+    async fn drop_files(&self, files: BTreeSet<String>) -> Result<Removed, RuntimeError> {
+        if files.is_empty() {
+            return Ok(Removed::default());
+        }
+        Ok(self.store().drop_files(files).await?)
+    }
+
+    fn swept(&self) -> std::sync::MutexGuard<'_, Option<RunId>> {
+        self.0.swept.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

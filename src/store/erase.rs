@@ -1,0 +1,129 @@
+//! Takes bodies out of the store: what people wrote and models answered in runs that are over. The sums stay.
+//!
+//! Invariant: a tree is erased whole, in one commit, or not at all; and only where each of its runs has ended and holds
+//! nothing, so that nothing in memory knows more than the disk does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::erasure::Removed;
+use crate::domain::event::{AnswerKey, Event, Recorded};
+use crate::domain::message::File;
+use crate::domain::plan::Plan;
+use crate::domain::summary::RunSummary;
+use crate::ids::RunId;
+use crate::store::books::Books;
+use crate::store::engine::{Batch, Reader, View};
+use crate::store::error::StoreError;
+use crate::store::keys::{self, Table};
+use crate::store::{codec, read};
+
+impl Books {
+    /// Erases a tree, with the group's commit. Nothing where it isn't over, or was erased before.
+    pub(crate) fn erase(&mut self, root: RunId) -> Result<Removed, StoreError> {
+        let reader = self.reader().clone();
+        let view = reader.view()?;
+        let logs = tree(&*view, root)?;
+        let is_whole = logs.get(&root).and_then(|log| log.first()).is_some_and(|first| !is_erased(first));
+        if !is_whole || logs.keys().any(|run| self.is_open(*run)) {
+            return Ok(Removed::default());
+        }
+        let mut removed = Removed { trees: 1, ..Removed::default() };
+        let mut batch = Batch::default();
+        for (run, log) in logs {
+            for recorded in &log {
+                removed.answers += u64::from(kept(recorded).is_some_and(|key| self.forget_answer(key)));
+            }
+            removed.runs += 1;
+            removed.events += rewrite(&*view, run, log, &mut batch)?;
+        }
+        self.erasing(batch);
+        Ok(removed)
+    }
+
+    /// Removes those of these files that no run and no plan names any more.
+    pub(crate) fn drop_files(&mut self, hashes: &BTreeSet<String>) -> Result<Removed, StoreError> {
+        let mut unnamed = hashes.clone();
+        let reader = self.reader().clone();
+        let view = reader.view()?;
+        for (key, record) in read::all(&*view, Table::Plan.span())? {
+            let plan: Plan = codec::open_json(&key, &record)?;
+            plan.files.iter().for_each(|file| unname(file, &mut unnamed));
+        }
+        unname_given(&*reader, &mut unnamed)?;
+        let mut batch = Batch::default();
+        let mut removed = Removed::default();
+        for hash in unnamed {
+            let key = keys::file(&hash);
+            if view.get(&key)?.is_some() {
+                removed.files += 1;
+                batch.delete(key);
+            }
+            self.forget_file(&hash);
+        }
+        self.erasing(batch);
+        Ok(removed)
+    }
+}
+
+fn unname(file: &File, unnamed: &mut BTreeSet<String>) {
+    unnamed.remove(file.sha256());
+}
+
+/// Takes out what runs name.
+fn unname_given(reader: &dyn Reader, unnamed: &mut BTreeSet<String>) -> Result<(), StoreError> {
+    read::each_run(reader, Table::Summary.span(), &mut |run| {
+        if unnamed.is_empty() {
+            return Ok(());
+        }
+        let files = read::created(&*reader.view()?, run)?.map(|created| created.files).unwrap_or_default();
+        files.iter().for_each(|file| unname(file, unnamed));
+        Ok(())
+    })
+}
+
+/// The logs of a run and of all below it.
+fn tree(view: &dyn View, root: RunId) -> Result<BTreeMap<RunId, Vec<Recorded>>, StoreError> {
+    let (mut logs, mut open) = (BTreeMap::new(), vec![root]);
+    while let Some(run) = open.pop() {
+        let log = read::log(view, run)?;
+        let child = |recorded: &Recorded| {
+            if let Event::ChildBegan(began) = &recorded.event { Some(began.child) } else { None }
+        };
+        open.extend(log.iter().filter_map(child));
+        logs.insert(run, log);
+    }
+    Ok(logs)
+}
+
+fn is_erased(first: &Recorded) -> bool {
+    if let Event::Created(created) = &first.event { created.erased } else { false }
+}
+
+/// Under what name a fact says that its answer is kept.
+fn kept(recorded: &Recorded) -> Option<AnswerKey> {
+    if let Event::Settled(settled) = &recorded.event { settled.cache.kept.map(|kept| kept.key) } else { None }
+}
+
+/// A run's log in one record, without bodies, and its summary as that tells it. Gives how many facts lost something.
+fn rewrite(view: &dyn View, run: RunId, log: Vec<Recorded>, batch: &mut Batch) -> Result<u64, StoreError> {
+    let (place, mut changed, mut bare, mut contents) = (keys::event(run, 0), 0, Vec::new(), Vec::new());
+    for recorded in log {
+        let event = recorded.event.clone().without_bodies();
+        changed += u64::from(event != recorded.event);
+        let recorded = Recorded { event, ..recorded };
+        let content = serde_json::to_vec(&recorded).map_err(|error| StoreError::unwritable(&place, &error))?;
+        contents.push(content);
+        bare.push(recorded);
+    }
+    let summary = RunSummary::of(run, &bare).ok_or_else(|| read::headless(run))?;
+    for (key, _) in read::all(view, keys::events(run))?.into_iter().filter(|(key, _)| *key != place) {
+        batch.delete(key);
+    }
+    batch.delete(keys::pack(run));
+    let record = codec::seal_pack(&place, contents.iter().map(Vec::as_slice))?;
+    batch.put(place, record);
+    let key = keys::summary(run);
+    let record = codec::seal_json(&key, &summary)?;
+    batch.put(key, record);
+    Ok(changed)
+}
