@@ -136,7 +136,7 @@ async fn who_is_not_over_stays_and_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_go_when_their_time_is_up() {
     for (keep, is_kept) in [("0s", false), ("1h", true)] {
-        let world = recipe().file("plimsoll.toml", &format!("keep_bodies = '{keep}'\n")).start();
+        let world = recipe().file("plimsoll.toml", &format!("[project]\nkeep_bodies = '{keep}'\n")).start();
         let told = ask(&world, "acme", vec![]).await;
         let removed = world.runtime.sweep().await.expect("it sweeps");
         assert_eq!((removed.runs, text(&world).contains("HUSH")), (u64::from(!is_kept), is_kept), "{keep}");
@@ -145,7 +145,7 @@ async fn bodies_go_when_their_time_is_up() {
         world.runtime.store().verify().expect("the books are right");
     }
     let clock = Clock::virtual_at(Clock::system().now());
-    let world = recipe().file("plimsoll.toml", "keep_bodies = '1h'\n").start_at(&clock);
+    let world = recipe().file("plimsoll.toml", "[project]\nkeep_bodies = '1h'\n").start_at(&clock);
     ask(&world, "acme", vec![]).await;
     assert_eq!(world.runtime.sweep().await.expect("it sweeps").runs, 0);
     clock.advance(Millis::from_secs(3_600));
