@@ -204,7 +204,7 @@ async fn a_row_that_is_gone_gives_its_alerts_up_and_a_secret_that_is_missing_wai
 #[tokio::test]
 async fn a_command_reads_the_alert_and_sees_nothing_else() {
     let mut post = Post::new(
-        "[[alerts]]\nname = 'desk'\non = ['cancelled']\ncommand = ['sh', '-c', 'cat >> got; env >> seen; test -e ready']\nenv = ['CARGO_MANIFEST_DIR']\n",
+        "[[alerts]]\nname = 'desk'\non = ['cancelled']\ncommand = ['sh', '-c', 'cat >> got; env >> seen; test -e ready']\nenv = ['HOME']\n",
     );
     post.cancel_one().await;
     post.deliver().await;
@@ -220,8 +220,8 @@ async fn a_command_reads_the_alert_and_sees_nothing_else() {
     let body: Value = serde_json::from_str(first).expect("JSON");
     assert_eq!(body["data"]["state"], "cancelled");
     let seen = read("seen");
-    let known = ["PATH=", "LANG=", "CARGO_MANIFEST_DIR=", "PWD=", "_=", "SHLVL=", "OLDPWD="];
-    assert!(seen.contains("CARGO_MANIFEST_DIR="), "{seen}");
+    let known = ["PATH=", "LANG=", "HOME=", "PWD=", "_=", "SHLVL=", "OLDPWD="];
+    assert!(seen.contains("HOME="), "{seen}");
     assert!(seen.lines().all(|line| known.iter().any(|known| line.starts_with(known))), "{seen}");
 }
 

@@ -130,6 +130,7 @@ pub(super) fn cancelled() -> Vec<Event> {
         documents: None,
         files: Vec::new(),
         unit: None,
+        foreseen: None,
     };
     let ended = Ended { state: EndState::Cancelled, refusal: None, output: None, error: None };
     vec![Event::Created(created), Event::Ended(ended)]

@@ -42,15 +42,14 @@ impl Desk {
 
     /// Run `number` spends so much and ends; where it may not start, it ends so.
     fn spend(&mut self, number: u32, wish: Wish) -> Decision {
-        match self.arrive(number, Wish { cap: 1_000_000, landing: 0, ..wish }) {
-            Verdict::Admitted(_) => {
-                let paid = self.settle(number, 1, wish.first);
-                assert!(self.end(number).alerts.is_empty(), "the bill passed it, not the end");
-                paid
-            }
-            Verdict::TurnedAway(refusal) => self.stop(number, refusal),
-            other => unreachable!("{other:?}"),
+        let verdict = self.arrive(number, Wish { cap: 1_000_000, landing: 0, ..wish });
+        if let Verdict::TurnedAway(refusal) = verdict {
+            return self.stop(number, refusal);
         }
+        assert!(matches!(verdict, Verdict::Admitted(_)), "{verdict:?}");
+        let paid = self.settle(number, 1, wish.first);
+        assert!(self.end(number).alerts.is_empty(), "the bill passed it, not the end");
+        paid
     }
 
     fn stop(&mut self, number: u32, refusal: Refusal) -> Decision {
@@ -218,18 +217,14 @@ impl Watch {
     }
 
     fn granted(&self, key: &AccountKey) -> u128 {
-        let counts = |entry: &&AuditEntry| match &entry.change {
-            Change::ExceptionAsked(asked) => {
-                let approved = self.entries.iter().any(|other| other.number == entry.number + 1);
-                approved && of_scope(key, &asked.scope) && self.desk.now < asked.until
-            }
-            _ => false,
+        let asked = self.entries.iter().filter_map(|entry| {
+            if let Change::ExceptionAsked(asked) = &entry.change { Some((entry.number, asked)) } else { None }
+        });
+        let approved = |number: u64| self.entries.iter().any(|other| other.number == number + 1);
+        let counts = |(number, asked): &(u64, &ExceptionAsked)| {
+            approved(*number) && of_scope(key, &asked.scope) && self.desk.now < asked.until
         };
-        let amount = |entry: &AuditEntry| match &entry.change {
-            Change::ExceptionAsked(asked) => asked.amount_usd.pico(),
-            _ => 0,
-        };
-        self.entries.iter().filter(counts).map(amount).sum()
+        asked.filter(counts).map(|(_, asked)| asked.amount_usd.pico()).sum()
     }
 }
 
