@@ -39,6 +39,8 @@ pub mod code {
     pub const TELEMETRY: &str = "plimsoll::cli::telemetry";
     /// TLS can't be served with those files.
     pub const TLS: &str = "plimsoll::cli::tls";
+    /// An alert didn't arrive.
+    pub const ALERT: &str = "plimsoll::cli::alert";
     /// The result can't be written.
     pub const OUTPUT: &str = "plimsoll::cli::output";
     /// The machine refuses what the process needs.
@@ -60,10 +62,11 @@ pub mod code {
     /// Something in the runtime broke down.
     pub const RUNTIME: &str = "plimsoll::runtime::failed";
     /// Every code.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         CASSETTE,
         TELEMETRY,
         TLS,
+        ALERT,
         USAGE,
         LABEL,
         INPUT,

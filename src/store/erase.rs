@@ -18,8 +18,19 @@ use crate::store::keys::{self, Table};
 use crate::store::{codec, read};
 
 impl Books {
-    /// Erases a tree, with the group's commit. Nothing where it isn't over, or was erased before.
-    pub(crate) fn erase(&mut self, root: RunId) -> Result<Removed, StoreError> {
+    /// Erases trees, with the group's commit; not those that aren't over, or were erased before.
+    pub(crate) fn erase(&mut self, roots: &[RunId]) -> Result<Removed, StoreError> {
+        let (mut removed, mut runs) = (Removed::default(), BTreeSet::new());
+        for root in roots {
+            removed = removed.plus(self.erase_tree(*root, &mut runs)?);
+        }
+        if !runs.is_empty() {
+            self.outbox.forget_words(&runs)?;
+        }
+        Ok(removed)
+    }
+
+    fn erase_tree(&mut self, root: RunId, runs: &mut BTreeSet<RunId>) -> Result<Removed, StoreError> {
         let reader = self.reader().clone();
         let view = reader.view()?;
         let logs = tree(&*view, root)?;
@@ -35,6 +46,7 @@ impl Books {
             }
             removed.runs += 1;
             removed.events += rewrite(&*view, run, log, &mut batch)?;
+            runs.insert(run);
         }
         self.erasing(batch);
         Ok(removed)

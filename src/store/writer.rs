@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::alert::Alert;
 use crate::domain::audit::{Act, Author, Change, PriceUnfrozen};
 use crate::domain::erasure::Removed;
 use crate::domain::event::{Event, Recorded};
@@ -21,6 +22,7 @@ use crate::store::books::{Books, Published};
 use crate::store::engine::{Engine, Reader};
 use crate::store::error::StoreError;
 use crate::store::inline::Tap;
+use crate::store::outbox::AlertAct;
 use crate::units::Timestamp;
 
 /// Ops that may queue for the writer; a sender waits for a place.
@@ -39,7 +41,7 @@ pub struct Committed {
     pub events: Vec<(RunId, Recorded)>,
     /// One for each ask, in order.
     pub verdicts: Vec<Verdict>,
-    /// The number of the entry of the audit log that was asked for.
+    /// The number of the entry of the audit log that was asked for, or of the alert that something was done about.
     pub noted: Option<u64>,
     /// What was taken out of the store.
     pub removed: Removed,
@@ -63,6 +65,7 @@ pub(crate) enum Command {
     Note(Author, Box<Change>, Reply),
     Erase(Vec<RunId>, Option<Box<(Author, Change)>>, Reply),
     DropFiles(BTreeSet<String>, Reply),
+    Alert(u64, AlertAct, Reply),
 }
 
 impl Command {
@@ -79,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) live: RwLock<BTreeMap<RunId, Arc<RunSummary>>>,
     listeners: Mutex<Listeners>,
     poisoned: OnceLock<String>,
+    /// Wakes who delivers alerts, after a commit that changed some.
+    pub(crate) alerts: Notify,
 }
 
 #[derive(Default)]
@@ -91,7 +96,13 @@ struct Listeners {
 
 impl Shared {
     pub(crate) fn new(reader: Arc<dyn Reader>) -> Self {
-        Self { reader, live: RwLock::default(), listeners: Mutex::default(), poisoned: OnceLock::new() }
+        Self {
+            reader,
+            live: RwLock::default(),
+            listeners: Mutex::default(),
+            poisoned: OnceLock::new(),
+            alerts: Notify::new(),
+        }
     }
 
     /// An error if a commit failed earlier.
@@ -134,6 +145,10 @@ impl Shared {
             live.remove(&run);
         }
         live.extend(published.open.into_iter().map(|summary| (summary.id, summary)));
+        drop(live);
+        if published.alerts {
+            self.alerts.notify_one();
+        }
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
@@ -166,7 +181,7 @@ impl Writer {
     /// for a person for too long.
     pub(crate) fn start(&mut self, waiting: &[Run]) -> Result<Vec<(RunId, Recorded)>, StoreError> {
         let open = self.books.summaries().cloned().collect();
-        self.shared.publish(Published { open, closed: Vec::new() });
+        self.shared.publish(Published { open, ..Published::default() });
         let now = self.clock.now();
         let decision = self.ledger.recover(now);
         let (mut committed, _) = self.book(RunId::from_bits(0), now, decision)?;
@@ -247,6 +262,7 @@ impl Writer {
             Command::Note(by, change, reply) => (reply, self.note(by, *change, now)),
             Command::Erase(roots, said, reply) => (reply, self.erase(&roots, said.map(|said| *said), now)),
             Command::DropFiles(hashes, reply) => (reply, self.drop_files(&hashes)),
+            Command::Alert(number, act, reply) => (reply, self.alert(number, act, now)),
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
@@ -269,6 +285,7 @@ impl Writer {
 
     fn set_policy(&mut self, policy: LedgerPolicy, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
+        self.books.outbox.set_rules(policy.alerts.clone());
         let decision = self.ledger.set_policy(policy, now);
         self.book(RunId::from_bits(0), now, decision)
     }
@@ -294,10 +311,7 @@ impl Writer {
 
     fn erase(&mut self, roots: &[RunId], said: Option<(Author, Change)>, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
-        let mut committed = Committed::default();
-        for root in roots {
-            committed.removed = committed.removed.plus(self.books.erase(*root)?);
-        }
+        let mut committed = Committed { removed: self.books.erase(roots)?, ..Committed::default() };
         if let Some((by, change)) = said {
             committed.noted = Some(self.books.note(now, by, change).number);
         }
@@ -310,6 +324,14 @@ impl Writer {
         Ok((Committed { removed, ..Committed::default() }, Vec::new()))
     }
 
+    fn alert(&mut self, number: u64, act: AlertAct, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        let is_there = self.books.outbox.act(number, act, now)?;
+        let (mut committed, notices) = self.book(RunId::from_bits(0), now, Decision::default())?;
+        committed.noted = is_there.then_some(number);
+        Ok((committed, notices))
+    }
+
     /// Takes a decision into the books, and sorts out who is told of what.
     fn book(&mut self, root: RunId, now: Timestamp, decision: Decision) -> Result<Booked, StoreError> {
         let mut notices: Vec<(RunId, NoticeCommitted)> = decision
@@ -318,8 +340,10 @@ impl Writer {
             .map(|(run, notice)| (run, NoticeCommitted { events: Vec::new(), notice }))
             .collect();
         for overrun in decision.overruns {
+            self.books.outbox.raise(now, &Alert::of_price(&overrun))?;
             drop(self.books.note(now, Author::Ledger, Change::PriceFrozen(overrun)));
         }
+        decision.alerts.iter().try_for_each(|alert| self.books.outbox.raise(now, alert))?;
         let mut events = Vec::with_capacity(decision.appended.len());
         for (run, event) in decision.appended {
             let recorded = self.books.record(run, now, event)?;

@@ -165,7 +165,7 @@ async fn a_key_lets_do_what_its_scopes_say_until_it_is_revoked() {
     let page = audit("limit=2").await;
     let kinds: Vec<_> = page["entries"].as_array().expect("a list").iter().map(|entry| &entry["kind"]).collect();
     assert_eq!(kinds, ["key_revoked", "key_rotated"], "newest first");
-    assert_eq!((&page["entries"][0]["by"], &page["entries"][0]["reason"]), (&json!("ann"), &json!("lost")));
+    assert_eq!((&page["entries"][0]["by"], &page["entries"][0]["reason"]), (&json!("ops"), &json!("lost")));
     let rest = audit(&format!("before={}", page["next"])).await;
     assert_eq!(rest["entries"].as_array().map(Vec::len), Some(2), "{rest}");
     assert_eq!(audit("kind=key_made&who=ann").await["entries"], json!([]), "nobody was named");
