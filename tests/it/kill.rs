@@ -17,7 +17,7 @@ use process::{End, Ship};
 use project::{AGENT, Project, WORKFLOW, rough_sea};
 
 /// Kills of one test run, unless `PLIMSOLL_KILLS` says otherwise.
-const KILLS: u64 = 24;
+const KILLS: u64 = 16;
 /// Runs in one store before a fresh one is taken.
 const RUNS_PER_STORE: u64 = 6;
 /// Times that a run is resumed at most; beyond that it doesn't end.

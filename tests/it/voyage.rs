@@ -60,7 +60,7 @@ const VOYAGES: u64 = 100;
 /// Seeds that come to what is too rare for the first ones: a new period below.
 const RARE: [u64; 1] = [252];
 /// Voyages that are told twice.
-const VOYAGES_TOLD_TWICE: u64 = 25;
+const VOYAGES_TOLD_TWICE: u64 = 10;
 /// Each planted bug is found in fewer.
 const VOYAGES_FOR_A_BUG: u64 = 300;
 

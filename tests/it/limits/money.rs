@@ -122,7 +122,7 @@ async fn a_model_without_a_price_is_refused_and_a_price_of_zero_is_a_price() {
 #[tokio::test]
 async fn a_budget_refuses_a_run_that_does_not_say_whom_it_is_for() {
     // (pitfalls 6, 15) Every tenant has an account of its own.
-    let budgets = "[[budgets]]\nname = 'each'\ncap = '$0.01'\neach = ['tenant']\nper = 'day'\n";
+    let budgets = "[[budgets]]\nname = 'each'\ncap = '$0.005'\neach = ['tenant']\nper = 'day'\n";
     let world = one_call("").file("plimsoll.toml", budgets).start();
     let nobody = world.runtime.run(&crate::world::new_run(Labels::new()), plimsoll::runtime::silent()).await;
     assert!(nobody.expect_err("no tenant").to_string().contains("tenant"));
@@ -137,7 +137,7 @@ async fn a_budget_refuses_a_run_that_does_not_say_whom_it_is_for() {
             }
         }
         assert!(
-            used > Money::parse("$0.009").expect("money") && used <= Money::parse("$0.01").expect("money"),
+            used > Money::parse("$0.004").expect("money") && used <= Money::parse("$0.005").expect("money"),
             "{used}"
         );
     }
