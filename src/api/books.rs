@@ -12,7 +12,7 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetRow, BudgetTable, BurnDown, CostTable, Days, Dimension, RunDocument, Trace,
 };
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
@@ -194,7 +194,7 @@ impl Books {
     }
 
     fn beside(&self) -> Result<Beside, ApiError> {
-        let (_, exceptions) = self.store.orders()?;
+        let exceptions = self.store.orders()?.exceptions.clone();
         Ok(Beside { exceptions, shadowed: self.store.shadowed()?.into_iter().collect() })
     }
 
@@ -212,6 +212,23 @@ impl Books {
             return Err(ApiError::Bound);
         }
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
+    }
+
+    /// One account of a budget in its current period, and its days where they can be told; nothing where it has spent
+    /// nothing yet.
+    ///
+    /// # Errors
+    /// A record is damaged, or not all may be seen.
+    pub fn account(&self, budget: &str, scope: &str) -> Result<Option<(BudgetRow, Option<BurnDown>)>, ApiError> {
+        let is_it = |row: &BudgetRow| row.current && row.budget.as_str() == budget && row.scope == scope;
+        let Some(row) = self.budgets()?.budgets.into_iter().find(is_it) else { return Ok(None) };
+        let Some(budget) = self.budgets.iter().find(|budget| budget.name == row.budget) else {
+            return Ok(Some((row, None)));
+        };
+        let now = self.clock.now();
+        let days = BurnDown::days(&row, now);
+        let burnt = BurnDown::of(budget, &row, &self.store.rollups(days.from, days.to)?, now);
+        Ok(Some((row, burnt)))
     }
 
     /// A page of the audit log.

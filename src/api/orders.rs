@@ -156,8 +156,8 @@ impl Service {
     pub async fn switches(&self) -> Result<SwitchTable, ApiError> {
         self.caller().is_unbound()?;
         self.read(|books| {
-            let (switches, _) = books.store().orders()?;
-            Ok(SwitchTable { switches: switches.iter().map(SwitchRow::from).collect() })
+            let orders = books.store().orders()?;
+            Ok(SwitchTable { switches: orders.switches.iter().map(SwitchRow::from).collect() })
         })
         .await
     }
@@ -200,8 +200,8 @@ impl Service {
         self.caller().is_unbound()?;
         let now = self.now();
         self.read(move |books| {
-            let (_, exceptions) = books.store().orders()?;
-            let rows = exceptions.iter().rev().map(|(number, exception)| ExceptionRow::of(number, exception, now));
+            let orders = books.store().orders()?;
+            let rows = orders.exceptions.iter().rev().map(|(number, exception)| ExceptionRow::of(number, exception, now));
             Ok(ExceptionTable { exceptions: rows.collect() })
         })
         .await
@@ -274,8 +274,8 @@ impl Service {
         judge: impl FnOnce(&Exception) -> Result<(), ExceptionFault> + Send + 'static,
     ) -> Result<(), ApiError> {
         self.read(move |books| {
-            let (_, exceptions) = books.store().orders()?;
-            Ok(judge(exceptions.get(number).ok_or(ExceptionFault::Unknown(number))?)?)
+            let orders = books.store().orders()?;
+            Ok(judge(orders.exceptions.get(number).ok_or(ExceptionFault::Unknown(number))?)?)
         })
         .await
     }

@@ -1,17 +1,21 @@
-//! Budgets: caps, what counts against them, and what is left.
+//! Budgets: caps, what counts against them, what is left, and what their periods come to; an account's days and exceptions.
+
+pub(super) mod account;
+pub(super) mod exceptions;
 
 use askama::Template;
 use axum::response::Response;
 
+use self::exceptions::Exceptions;
 use super::chart::share;
 use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
 use super::text::moment;
 use crate::api::Books;
 use crate::domain::access::Scope;
-use crate::domain::report::BudgetRow;
-use crate::units::Money;
-use crate::words::text::{one_line, percent};
+use crate::domain::report::{BudgetRow, Forecast, ShadowRow};
+use crate::units::{Money, grouped};
+use crate::words::text::{count, one_line, percent};
 
 /// From this share of a cap on, in basis points, a bar is drawn as near it.
 const NEAR: u64 = 8_000;
@@ -19,18 +23,30 @@ const NEAR: u64 = 8_000;
 const LEAST: u64 = 3;
 /// The most characters of a scope.
 const SCOPE_CHARS_MAX: usize = 120;
+/// The most accounts of a table: those that are used most come first.
+const ROWS_SHOWN: usize = 200;
 
 /// One account of one budget.
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) scope: String,
+    /// Its own page.
+    pub(super) path: String,
     pub(super) period: String,
     pub(super) cap: String,
+    /// What exceptions add to the cap.
+    pub(super) added: Option<String>,
     pub(super) settled: String,
-    pub(super) unknown: String,
+    pub(super) unknown: Option<String>,
     pub(super) held: String,
     pub(super) left: String,
     pub(super) used: String,
+    pub(super) at_end: String,
+    /// What the period comes to, in a sentence.
+    pub(super) forecast: Option<String>,
+    pub(super) runs_out: Option<String>,
+    /// What it would have refused, where it only watches.
+    pub(super) shadow: Option<String>,
     pub(super) declared: String,
     pub(super) settled_share: u64,
     pub(super) held_share: u64,
@@ -44,16 +60,24 @@ impl From<&BudgetRow> for Row {
         let settled_share = of_cap(row.settled_usd);
         let per = row.per.map_or("period", crate::domain::budget::Period::name);
         let end = row.end.map_or_else(|| "for ever".to_owned(), |end| format!("until {}", moment(end)));
+        let some = |amount: Money| (!amount.is_zero()).then(|| amount.to_string());
+        let forecast = row.forecast.as_ref();
         Self {
             name: row.budget.to_string(),
             scope: if row.scope.is_empty() { "all".to_owned() } else { one_line(&row.scope, SCOPE_CHARS_MAX) },
+            path: account::path(row.budget.as_str(), &row.scope),
             period: format!("{per}, {end}"),
             cap: row.cap_usd.to_string(),
+            added: some(row.exceptions_usd),
             settled: row.settled_usd.to_string(),
-            unknown: if row.unknown_usd.is_zero() { "–".to_owned() } else { row.unknown_usd.to_string() },
+            unknown: some(row.unknown_usd),
             held: row.held_usd.to_string(),
             left: row.left_usd.to_string(),
             used: row.used_basis_points.map_or_else(|| "–".to_owned(), percent),
+            at_end: forecast.and_then(|told| told.end_usd).map_or_else(|| "–".to_owned(), |end| end.to_string()),
+            forecast: forecast.and_then(sentence),
+            runs_out: forecast.and_then(|told| told.runs_out).map(moment),
+            shadow: row.shadow.as_ref().map(watched),
             declared: row.declared.as_ref().map_or_else(|| "no more".to_owned(), ToString::to_string),
             settled_share,
             held_share: of_cap(row.settled_usd.plus(row.held_usd)).saturating_sub(settled_share),
@@ -62,12 +86,50 @@ impl From<&BudgetRow> for Row {
     }
 }
 
+/// What a period comes to.
+fn sentence(told: &Forecast) -> Option<String> {
+    let (elapsed, end) = (percent(told.elapsed_basis_points), told.end_usd?);
+    let cap = told.runs_out.map_or_else(
+        || "within the cap".to_owned(),
+        |at| format!("above the cap, which is reached on {}", moment(at)),
+    );
+    Some(format!("{elapsed} of the period is over; as it goes now, its end sees {end}, {cap}"))
+}
+
+fn watched(shadow: &ShadowRow) -> String {
+    if shadow.refused == 0 {
+        return "It only watches, and would have refused nothing.".to_owned();
+    }
+    let calls = count(shadow.refused, "call");
+    format!("It only watches: it would have refused {calls}, which set {} aside.", shadow.amount_usd)
+}
+
+/// The accounts that are used most.
+pub(super) struct Accounts {
+    pub(super) rows: Vec<Row>,
+    /// How many there are besides.
+    pub(super) more: Option<String>,
+}
+
+impl Accounts {
+    /// At most so many; those that are used most come first where not all are shown.
+    pub(super) fn of(mut rows: Vec<&BudgetRow>, most: usize) -> Self {
+        let more = rows.len().saturating_sub(most);
+        if more > 0 {
+            rows.sort_by_key(|row| std::cmp::Reverse(row.used_basis_points));
+        }
+        let more = (more > 0).then(|| grouped(u64::try_from(more).unwrap_or(u64::MAX)));
+        Self { rows: rows.into_iter().take(most).map(Row::from).collect(), more }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "budgets/budgets.html")]
 struct BudgetsPage {
     shell: Shell,
-    budgets: Vec<Row>,
-    past: Vec<Row>,
+    budgets: Accounts,
+    past: Accounts,
+    exceptions: Exceptions,
 }
 
 /// Every account of every budget, current periods first.
@@ -75,7 +137,10 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
     visitor.may(Scope::Read)?;
     let table = visitor.service.read(Books::budgets).await?;
     let (current, past): (Vec<&BudgetRow>, Vec<&BudgetRow>) = table.budgets.iter().partition(|row| row.current);
-    let rows = |rows: Vec<&BudgetRow>| rows.into_iter().map(Row::from).collect();
-    let shell = visitor.shell(Section::Budgets, "Budgets");
-    html(&BudgetsPage { shell, budgets: rows(current), past: rows(past) })
+    html(&BudgetsPage {
+        shell: visitor.shell(Section::Budgets, "Budgets"),
+        budgets: Accounts::of(current, ROWS_SHOWN),
+        past: Accounts::of(past, ROWS_SHOWN),
+        exceptions: Exceptions::read(&visitor, None).await?,
+    })
 }

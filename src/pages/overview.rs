@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::response::Response;
 
-use super::budgets::Row as Budget;
+use super::budgets::Accounts;
 use super::chart::share;
 use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
@@ -22,6 +22,8 @@ const BACK: Millis = Millis::from_secs(29 * 86_400);
 const DAYS: u32 = 30;
 /// How high the chart of days is.
 const CHART_HEIGHT: u64 = 125;
+/// Accounts of budgets that are shown.
+const ACCOUNTS_SHOWN: usize = 10;
 /// Movers that are shown.
 const MOVERS_SHOWN: usize = 5;
 
@@ -40,7 +42,7 @@ struct OverviewPage {
     bars: Vec<Bar>,
     highest: String,
     /// Nothing where whoever looks sees some labels only.
-    budgets: Option<Vec<Budget>>,
+    budgets: Option<Accounts>,
     features: Vec<Feature>,
     total: Feature,
     movers: Vec<Moved>,
@@ -83,7 +85,7 @@ struct Moved {
 struct Answers {
     features: CostTable,
     days: CostTable,
-    budgets: Option<Vec<Budget>>,
+    budgets: Option<Accounts>,
 }
 
 /// The overview of the last days.
@@ -100,7 +102,7 @@ fn ask(books: &Books, now: Timestamp) -> Result<Answers, ApiError> {
         books.costs(&CostQuery { by: vec![by], since, until: now, only: Vec::new(), against_previous })
     };
     let budgets = match books.budgets() {
-        Ok(table) => Some(table.budgets.iter().filter(|row| row.current).map(Budget::from).collect()),
+        Ok(table) => Some(Accounts::of(table.budgets.iter().filter(|row| row.current).collect(), ACCOUNTS_SHOWN)),
         Err(ApiError::Bound) => None,
         Err(error) => return Err(error),
     };

@@ -19,6 +19,7 @@ pub mod keys;
 mod load;
 pub mod lock;
 pub mod memory;
+mod orders;
 mod read;
 pub mod sled;
 mod verify;
@@ -35,13 +36,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
-use crate::domain::exception::Exceptions;
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op, ShadowSums};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
-use crate::domain::switch::Switches;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
 use crate::store::engine::Engine;
@@ -50,12 +49,14 @@ use crate::store::inline::{Inline, Tap};
 use crate::store::keys::Table;
 use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
+use crate::store::orders::KeptOrders;
 use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
 use crate::units::Timestamp;
 
 pub use crate::store::answers::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
 pub use crate::store::error::StoreError;
+pub use crate::store::orders::Orders;
 pub use crate::store::read::{RUNS_MAX, RunFilter};
 pub use crate::store::verify::Verified;
 pub use crate::store::writer::{Committed, NOTICES_MAX, NoticeCommitted};
@@ -70,6 +71,7 @@ struct Handle {
     recovered: Vec<(RunId, Recorded)>,
     waits: Vec<(Timestamp, RunId)>,
     writing: Writing,
+    orders: KeptOrders,
     /// Dropped last: the next process may only come in when our files are closed.
     _lock: Option<StoreLock>,
 }
@@ -185,7 +187,7 @@ impl Store {
         let waits =
             waiting.iter().filter(|run| !ended(run)).filter_map(|run| Some((run.expires_at()?, run.id))).collect();
         let writing = Writing::Thread { commands: None, thread: None };
-        Ok((Handle { shared, head, recovered, waits, writing, _lock: None }, writer))
+        Ok((Handle { shared, head, recovered, waits, writing, orders: KeptOrders::default(), _lock: None }, writer))
     }
 
     /// Hands an op to the writer, and waits until what it comes to is on disk. Dropping the future ends the wait, not
@@ -390,13 +392,8 @@ impl Store {
     ///
     /// # Errors
     /// When a record is damaged.
-    pub fn orders(&self) -> Result<(Switches, Exceptions), StoreError> {
-        let (mut switches, mut exceptions) = (Switches::default(), Exceptions::default());
-        self.audit(&mut |entry| {
-            switches.apply(&entry);
-            exceptions.apply(&entry);
-        })?;
-        Ok((switches, exceptions))
+    pub fn orders(&self) -> Result<Arc<Orders>, StoreError> {
+        self.0.orders.read(&*self.shared()?.reader.view()?)
     }
 
     /// Every open reservation.

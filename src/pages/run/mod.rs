@@ -12,7 +12,7 @@ use self::asks::Ask;
 use self::context::Request;
 use self::rows::{Row, Timeline};
 use super::chart::share;
-use super::form::Fields;
+use super::form::{Fields, bad};
 use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
 use super::live::{Seen, watch};
@@ -238,7 +238,7 @@ pub(super) async fn answer(visitor: Visitor, Path(run): Path<String>, body: Stri
     visitor.may(Scope::Approve)?;
     let fields = Fields::sent(&body, &visitor.token)?;
     let by = who(&visitor, &fields);
-    let request = asks::request(&fields, by.ok_or_else(|| asks::bad("nobody is named; say who decides"))?)?;
+    let request = asks::request(&fields, by.ok_or_else(|| bad("nobody is named; say who decides"))?)?;
     let of = fields.get("of").unwrap_or(&run).to_owned();
     let _: RunDocument = visitor.service.answer(of, &request).await?;
     Ok(Redirect::to(&format!("/runs/{run}")))
