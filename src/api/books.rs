@@ -12,7 +12,8 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetRow, BudgetTable, BurnDown, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetRow, BudgetTable, BurnDown, CostTable, Days,
+    Dimension, RunDocument, Trace,
 };
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;

@@ -201,7 +201,8 @@ impl Service {
         let now = self.now();
         self.read(move |books| {
             let orders = books.store().orders()?;
-            let rows = orders.exceptions.iter().rev().map(|(number, exception)| ExceptionRow::of(number, exception, now));
+            let rows =
+                orders.exceptions.iter().rev().map(|(number, exception)| ExceptionRow::of(number, exception, now));
             Ok(ExceptionTable { exceptions: rows.collect() })
         })
         .await
@@ -238,7 +239,8 @@ impl Service {
         let act = self.act(&request.by, &request.reason)?;
         let (by, now) = (act.by(), self.now());
         self.with_exception(number, move |exception| exception.judge_approval(&by, now)).await?;
-        self.order(act.by(), Change::ExceptionApproved(ExceptionApproved { exception: number })).await?;
+        let approved = ExceptionApproved { exception: number, reason: act.reason().to_owned() };
+        self.order(act.by(), Change::ExceptionApproved(approved)).await?;
         let row = self.exception(number).await?;
         if row.approved_by.is_none() {
             return Err(ExceptionFault::State(row.state.name()).into());

@@ -89,10 +89,9 @@ impl From<&BudgetRow> for Row {
 /// What a period comes to.
 fn sentence(told: &Forecast) -> Option<String> {
     let (elapsed, end) = (percent(told.elapsed_basis_points), told.end_usd?);
-    let cap = told.runs_out.map_or_else(
-        || "within the cap".to_owned(),
-        |at| format!("above the cap, which is reached on {}", moment(at)),
-    );
+    let cap = told
+        .runs_out
+        .map_or_else(|| "within the cap".to_owned(), |at| format!("above the cap, which is reached on {}", moment(at)));
     Some(format!("{elapsed} of the period is over; as it goes now, its end sees {end}, {cap}"))
 }
 

@@ -1,4 +1,4 @@
-//! Models: who is approved for what, at which price, how fast they answer, how often they are asked again, and how tight
+//! Models: who is approved for what, at which price, how fast they answer, how often they fail, and how tight
 //! their bounds are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,7 @@ struct Model {
     source: String,
     cost: String,
     calls: String,
+    errors: String,
     again: String,
     latency: String,
     bound: String,
@@ -124,6 +125,7 @@ impl Model {
             source: row.map_or_else(nothing, |row| format!("{}, read {}", row.source, row.retrieved)),
             cost: sums.map_or_else(nothing, |sums| sums.settled_usd.to_string()),
             calls: sums.map_or_else(nothing, |sums| grouped(sums.calls)),
+            errors: sums.and_then(|sums| sums.failures).map_or_else(nothing, |sums| percent(sums.basis_points)),
             again: again.map_or_else(nothing, percent),
             latency: latency.map_or_else(nothing, |(p50, p95)| format!("{p50} / {p95}")),
             bound: nothing(),

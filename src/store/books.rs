@@ -13,7 +13,7 @@ use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney, ShadowSums, Shadowed};
 use crate::domain::message::File;
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore, RollupWorth};
+use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupFailures, RollupKey, RollupMore, RollupWorth};
 use crate::domain::summary::RunSummary;
 use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
@@ -432,15 +432,17 @@ fn parts_of(key: &RollupKey, rollup: &Rollup, place: &[u8]) -> Result<Vec<Vec<u8
         caches.is_some(),
         rollup.tightness != Tightness::default(),
         rollup.worth != RollupWorth::default(),
+        rollup.failures != RollupFailures::default(),
     ];
     let used = says.iter().rposition(|says| *says).map_or(1, |last| last + 1);
-    let parts: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 6] = [
+    let parts: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 7] = [
         &|| codec::compact(place, &(key, rollup)),
         &|| codec::compact(place, thread.unwrap_or_default()),
         &|| codec::compact(place, &more.unwrap_or_default()),
         &|| codec::compact(place, &caches),
         &|| codec::compact(place, &rollup.tightness),
         &|| codec::compact(place, &rollup.worth),
+        &|| codec::compact(place, &rollup.failures),
     ];
     parts.iter().take(used).map(|part| part()).collect()
 }

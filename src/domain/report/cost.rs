@@ -2,7 +2,7 @@
 
 mod sums;
 
-pub use sums::{CostSums, QualityLine, UnitSums, WorthSums};
+pub use sums::{CostSums, FailureSums, QualityLine, UnitSums, WorthSums};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -292,6 +292,7 @@ fn add(sum: &mut Rollup, other: &Rollup) {
     sum.mismatched += other.mismatched;
     sum.caches = sum.caches.plus(other.caches);
     sum.worth.add(&other.worth);
+    sum.failures = sum.failures.plus(other.failures);
     for (state, count) in &other.ended {
         *sum.ended.entry(*state).or_default() += count;
     }

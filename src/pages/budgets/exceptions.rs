@@ -80,7 +80,11 @@ impl Exceptions {
 }
 
 /// Asks for one.
-pub(in crate::pages) async fn ask(visitor: Visitor, Path(budget): Path<String>, body: String) -> Result<Redirect, Told> {
+pub(in crate::pages) async fn ask(
+    visitor: Visitor,
+    Path(budget): Path<String>,
+    body: String,
+) -> Result<Redirect, Told> {
     visitor.may(Scope::Run)?;
     let fields = Fields::sent(&body, &visitor.token)?;
     let (by, reason) = fields.who_and_why();
@@ -99,7 +103,11 @@ pub(in crate::pages) async fn ask(visitor: Visitor, Path(budget): Path<String>, 
 }
 
 /// Approves one.
-pub(in crate::pages) async fn approve(visitor: Visitor, Path(number): Path<u64>, body: String) -> Result<Redirect, Told> {
+pub(in crate::pages) async fn approve(
+    visitor: Visitor,
+    Path(number): Path<u64>,
+    body: String,
+) -> Result<Redirect, Told> {
     let request = act(&visitor, &body)?;
     Ok(to_account(&visitor.service.approve_exception(number, &request).await?))
 }

@@ -48,6 +48,7 @@ document.title = '';
 
 fn world() -> World {
     let recipe = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET);
+    let recipe = recipe.file("agents/help.toml", &format!("feature = \"support\"\n{AGENT}"));
     recipe.file("agents/refund.toml", REFUND).file("tools/refund.toml", REFUND_TOOL).start()
 }
 
@@ -146,7 +147,7 @@ fn an_exception_is_granted(browser: &Browser) {
     browser.shows("#amount").types("$2.50");
     act(browser, "ask", "a fair on Friday", "ann");
     let asked = browser.shows(".ask h3").text();
-    assert_eq!(asked, "$2.5 more for month waits for another person");
+    assert_eq!(asked, "$2.50 more for month waits for another person");
     browser.visit(&["/budgets/month"], &[Look::DESK, Look::DARK_PHONE]);
     browser.shows("details[id^=approve] > summary").click();
     act(browser, "approve", "why not", "Ann ");
@@ -157,7 +158,7 @@ fn an_exception_is_granted(browser: &Browser) {
     browser.shows("details[id^=approve] > summary").click();
     act(browser, "approve", "the fair pays", "bob");
     assert!(browser.shows(".ask h3").text().ends_with("counts"));
-    assert_eq!(browser.shows("main .figure").text(), "$7.5 left of $7.5, $2.5 of it by exceptions");
+    assert!(browser.shows("main .figure").text().ends_with(" left of $7.50, $2.50 of it by exceptions"));
     browser.visit(&["/budgets", "/budgets/month"], &[Look::DESK, Look::DARK, Look::PHONE, Look::DARK_PHONE]);
     browser.shows("details[id^=end] > summary").click();
     act(browser, "end", "it rains", "bob");
@@ -176,7 +177,7 @@ async fn a_feature_is_paused(browser: &Browser, served: &Served) {
     assert_eq!(browser.shows(".ask h2").text(), "feature=support is paused");
     browser.visit(&["/switches", "/"], &[Look::DESK, Look::DARK_PHONE]);
     assert_eq!(browser.shows(".switched li").text(), "feature=support is paused");
-    let support = json!({"agent": "a", "input": "quick", "labels": {"feature": "support"}});
+    let support = json!({"agent": "help", "input": "quick"});
     let run = id(&told(served.post("/v1/runs", &support).await, StatusCode::ACCEPTED).await);
     browser.goto(&format!("/runs/{run}"));
     browser.shows("h1 .state.queued");
@@ -188,7 +189,7 @@ async fn a_feature_is_paused(browser: &Browser, served: &Served) {
     browser.shows("h1 .state.finished");
     browser.goto("/audit");
     let audit = browser.shows("main table").text();
-    for said in ["answers are wrong", "mended", "a fair on Friday", "it rains"] {
+    for said in ["answers are wrong", "mended", "a fair on Friday", "the fair pays", "it rains"] {
         assert!(audit.contains(said), "{audit}");
     }
     browser.is_quiet();

@@ -82,7 +82,9 @@ impl Browser {
         let Some((chromedriver, chromium)) = programs else {
             let must = std::env::var_os("PLIMSOLL_BROWSER").is_some();
             assert!(!must, "PLIMSOLL_BROWSER asks for the tests of pages, and there is no chromedriver or no Chromium");
-            tell("LEFT OUT: the browser tests of pages: no `chromedriver` or no Chromium in PATH (Debian: chromium, chromium-driver)");
+            tell(
+                "LEFT OUT: the browser tests of pages: no `chromedriver` or no Chromium in PATH (Debian: chromium, chromium-driver)",
+            );
             return None;
         };
         let profile = tempfile::tempdir().expect("a folder");
