@@ -164,12 +164,27 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn costs(&self, query: &CostQuery) -> Result<CostTable, ApiError> {
-        let table = CostTable::of(&query.by, &self.rollups(query, query.days())?);
+        let [table] = self.costs_by([&query.by], query)?;
+        Ok(table)
+    }
+
+    /// The same grouped in several ways, from one reading.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn costs_by<const N: usize>(
+        &self,
+        ways: [&[Dimension]; N],
+        query: &CostQuery,
+    ) -> Result<[CostTable; N], ApiError> {
+        let now = self.rollups(query, query.days())?;
+        let tables = ways.map(|by| CostTable::of(by, &now));
         if !query.against_previous {
-            return Ok(table);
+            return Ok(tables);
         }
         let before = query.days().before();
-        Ok(table.against(before, &self.rollups(query, before)?))
+        let rollups = self.rollups(query, before)?;
+        Ok(tables.map(|table| table.against(before, &rollups)))
     }
 
     /// How tight the bounds of calls were.

@@ -14,7 +14,7 @@ use crate::domain::access::Scope;
 use crate::domain::report::{CostRow, CostSums, CostTable, Dimension, Mover, Values};
 use crate::domain::rollup::Day;
 use crate::units::{Millis, Money, Timestamp, grouped};
-use crate::words::text::signed_percent;
+use crate::words::text::{about, signed_percent};
 
 /// How far back it looks.
 const BACK: Millis = Millis::from_secs(29 * 86_400);
@@ -66,7 +66,7 @@ pub(super) struct Feature {
     pub(super) change: String,
     pub(super) runs: String,
     pub(super) per_run: String,
-    /// `$0.02 for a resolved_support_case`.
+    /// `$0.02 per resolved support case (6)`.
     pub(super) units: Vec<String>,
     pub(super) revenue: String,
     pub(super) margin: String,
@@ -97,16 +97,15 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
 }
 
 fn ask(books: &Books, now: Timestamp) -> Result<Answers, ApiError> {
-    let of = |by: Dimension, against_previous: bool| {
-        let since = Timestamp(now.0.saturating_sub(BACK.0));
-        books.costs(&CostQuery { by: vec![by], since, until: now, only: Vec::new(), against_previous })
-    };
+    let since = Timestamp(now.0.saturating_sub(BACK.0));
+    let query = CostQuery { by: Vec::new(), since, until: now, only: Vec::new(), against_previous: true };
+    let [features, days] = books.costs_by([&[Dimension::Feature], &[Dimension::Day]], &query)?;
     let budgets = match books.budgets() {
         Ok(table) => Some(Accounts::of(table.budgets.iter().filter(|row| row.current).collect(), ACCOUNTS_SHOWN)),
         Err(ApiError::Bound) => None,
         Err(error) => return Err(error),
     };
-    Ok(Answers { features: of(Dimension::Feature, true)?, days: of(Dimension::Day, false)?, budgets })
+    Ok(Answers { features, days, budgets })
 }
 
 impl OverviewPage {
@@ -168,9 +167,9 @@ impl Feature {
         let nothing = || "–".to_owned();
         let worth = sums.worth.as_ref();
         let units = worth.iter().flat_map(|worth| &worth.units).filter_map(|unit| {
-            let cost = unit.resolved_unit_usd.or(unit.unit_usd)?;
+            let cost = about(unit.resolved_unit_usd.or(unit.unit_usd)?);
             let of = if unit.unit.is_empty() { "unit" } else { &unit.unit };
-            Some(format!("{cost} for each of {} {}", grouped(unit.units), of.replace('_', " ")))
+            Some(format!("{cost} per {} ({})", of.replace('_', " "), grouped(unit.units)))
         });
         let share = worth.and_then(|worth| worth.margin_basis_points);
         let share = share.map_or(String::new(), |share| format!(" ({})", signed_percent(share)));
@@ -180,7 +179,7 @@ impl Feature {
             cost: sums.settled_usd.to_string(),
             change: String::new(),
             runs: worth.map_or_else(nothing, |worth| grouped(worth.runs)),
-            per_run: worth.and_then(|worth| worth.run_usd).map_or_else(nothing, |cost| cost.to_string()),
+            per_run: worth.and_then(|worth| worth.run_usd).map_or_else(nothing, |cost| about(cost).to_string()),
             units: units.collect(),
             revenue: worth.and_then(|worth| worth.revenue_usd).map_or_else(nothing, |revenue| revenue.to_string()),
             margin: worth.and_then(|worth| worth.margin_usd).map_or_else(nothing, |margin| format!("{margin}{share}")),

@@ -9,6 +9,7 @@ use super::exceptions::Exceptions;
 use crate::api::ApiError;
 use crate::domain::access::Scope;
 use crate::domain::report::{BudgetRow, BurnDown};
+use crate::domain::rollup;
 use crate::pages::chart::{WIDTH, share};
 use crate::pages::form::Fields;
 use crate::pages::guard::Visitor;
@@ -46,6 +47,8 @@ struct Chart {
     /// The points of an even spending.
     even: Option<String>,
     to_come: u32,
+    /// The first day that is drawn and the last.
+    ends: Option<(String, String)>,
     elsewhere: Option<String>,
 }
 
@@ -103,12 +106,15 @@ impl Chart {
                 height: left,
             }
         });
+        let ends = burnt.days.first().zip(burnt.days.last());
+        let ends = ends.map(|(first, last)| (first.day, rollup::Day(last.day.0.saturating_add(burnt.to_come))));
         let first = burnt.days.first().and_then(|day| day.even_usd);
         let begin = first.map(|even| (place(1) / 2, HEIGHT - height(even)));
         Self {
             days: days.collect(),
             even: begin.map(|(x, y)| format!("{x},{y} {WIDTH},{HEIGHT}")),
             to_come: burnt.to_come,
+            ends: ends.map(|(first, last)| (first.to_string(), last.to_string())),
             elsewhere: (!burnt.elsewhere_usd.is_zero()).then(|| burnt.elsewhere_usd.to_string()),
         }
     }

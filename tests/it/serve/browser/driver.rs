@@ -51,9 +51,8 @@ pub(super) struct Look {
 
 impl Look {
     pub(super) const DESK: Self = Self { name: "desk", width: 1_280, height: 900, mobile: false, scheme: "light" };
-    pub(super) const DARK: Self = Self { name: "desk-dark", scheme: "dark", ..Self::DESK };
-    pub(super) const PHONE: Self = Self { name: "phone", width: 390, height: 844, mobile: true, scheme: "light" };
-    pub(super) const DARK_PHONE: Self = Self { name: "phone-dark", scheme: "dark", ..Self::PHONE };
+    pub(super) const DARK_PHONE: Self =
+        Self { name: "phone-dark", width: 390, height: 844, mobile: true, scheme: "dark" };
 }
 
 /// A browser, and the service whose pages it looks at. Both end with it, whatever came of the test.
