@@ -218,8 +218,7 @@ impl CostTable {
     #[must_use]
     pub fn of(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> Self {
         let (dimensions, groups) = grouped(by, rollups);
-        let mut total = Rollup::default();
-        rollups.iter().for_each(|(_, rollup)| add(&mut total, rollup));
+        let total = together(&groups);
         let rows = groups
             .into_iter()
             .map(|(values, sums)| CostRow { values, sums: CostSums::of(&sums), before_usd: None })
@@ -236,6 +235,7 @@ impl CostTable {
     #[must_use]
     pub fn against(mut self, days: Days, before: &[(RollupKey, Rollup)]) -> Self {
         let (_, mut groups) = grouped(&self.by, before);
+        let total = CostSums::of(&together(&groups));
         for row in &mut self.rows {
             row.before_usd = Some(groups.remove(&row.values).map_or(Money::ZERO, |sums| sums.settled));
         }
@@ -248,7 +248,6 @@ impl CostTable {
         self.movers = self.rows.iter().filter_map(Mover::of).collect();
         self.movers.sort_by_key(|mover| std::cmp::Reverse(mover.change_usd.pico().unsigned_abs()));
         self.movers.truncate(MOVERS_MAX);
-        let total = Self::of(&[], before).total;
         self.before = Some(CostPeriod { since: days.from.to_string(), until: days.to.to_string(), total });
         self
     }
@@ -277,6 +276,13 @@ fn grouped(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> (Vec<Dimension>
         add(groups.entry(Values(values)).or_default(), rollup);
     }
     (dimensions, groups)
+}
+
+/// Those of all groups.
+fn together(groups: &BTreeMap<Values, Rollup>) -> Rollup {
+    let mut total = Rollup::default();
+    groups.values().for_each(|rollup| add(&mut total, rollup));
+    total
 }
 
 fn add(sum: &mut Rollup, other: &Rollup) {

@@ -16,6 +16,7 @@ use crate::pages::guard::Visitor;
 use crate::pages::layout::{Section, Shell, Told, html};
 use crate::pages::text::link;
 use crate::units::Money;
+use crate::words::text::about;
 
 /// How high the chart is.
 const HEIGHT: u64 = 200;
@@ -99,7 +100,7 @@ impl Chart {
                 day: day.day.to_string(),
                 spent: day.spent_usd.to_string(),
                 left: day.left_usd.to_string(),
-                even: day.even_usd.map(|even| even.to_string()),
+                even: day.even_usd.map(|even| about(even).to_string()),
                 x,
                 y: HEIGHT - left,
                 width: (place(at + 1).saturating_sub(x) * 4 / 5).max(1),

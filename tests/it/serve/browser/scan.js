@@ -58,7 +58,7 @@ for (const drawing of all("svg")) {
   if (drawing.getAttribute("aria-hidden") !== "true" && !isNamed) fault("a drawing that is read out without words", drawing);
 }
 for (const control of all("input, select, textarea")) {
-  if (control.type === "hidden") continue;
+  if (control.type === "hidden" || !isShown(control)) continue;
   const isLabelled = [...(control.labels || [])].some((label) => label.textContent.trim()) || control.getAttribute("aria-label");
   if (!isLabelled) fault("a field without a label", control);
 }
