@@ -113,7 +113,9 @@ impl Caller {
 /// The scope that a request asks for.
 pub(super) fn scope_of(method: &Method, path: &str) -> Scope {
     let reads = method == Method::GET || method == Method::HEAD;
-    if path.starts_with("/v1/keys") || (path.starts_with("/v1/switches") && !reads) {
+    if path.starts_with("/v1/keys")
+        || (!reads && ["/v1/switches", "/v1/alerts"].iter().any(|begin| path.starts_with(begin)))
+    {
         return Scope::Admin;
     }
     match path.rsplit('/').next() {

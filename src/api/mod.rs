@@ -11,6 +11,7 @@
 
 mod access;
 mod act;
+mod alerts;
 mod books;
 pub mod client;
 mod error;
@@ -33,6 +34,7 @@ mod types;
 pub use access::{Caller, Gatekeeper};
 pub(crate) use access::{hash, random};
 pub use act::ActRequest;
+pub use alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};

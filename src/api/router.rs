@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::access::{Caller, scope_of};
 use super::act::ActRequest;
+use super::alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
@@ -71,6 +72,8 @@ pub fn router(service: Service) -> Router {
         .route("/v1/switches/lift", post(lift_switch))
         .route("/v1/rates", get(rates))
         .route("/v1/export/{what}", get(export))
+        .route("/v1/alerts", get(alerts))
+        .route("/v1/alerts/{alert}/retry", post(retry_alert))
         .route("/v1/audit", get(audit))
         .route("/v1/keys", get(keys).post(make_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
@@ -358,7 +361,7 @@ async fn approve_exception(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
-    service.approve_exception(query::number(&exception)?, &request).await.map(Json)
+    service.approve_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
 async fn end_exception(
@@ -367,7 +370,7 @@ async fn end_exception(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
-    service.end_exception(query::number(&exception)?, &request).await.map(Json)
+    service.end_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
 async fn switches(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<SwitchTable>, ApiError> {
@@ -394,6 +397,15 @@ async fn lift_switch(
 async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.read(|books| books.alerts(ALERTS_SHOWN_MAX)).await.map(Json)
+}
+
+async fn retry_alert(Asked(service): Asked, Path(alert): Path<String>) -> Result<Json<AlertRow>, ApiError> {
+    service.retry_alert(query::number("alert", &alert)?).await.map(Json)
 }
 
 async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {
