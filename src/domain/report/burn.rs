@@ -117,6 +117,7 @@ mod tests {
             period,
             time_zone: jiff::tz::TimeZone::UTC,
             shadow: false,
+            alerts_at: Vec::new(),
             declared: Declared::Default,
         }
     }
