@@ -69,7 +69,8 @@ async fn measure(runs: u32) {
     let tcp = Tcp::bind("127.0.0.1:0".parse().expect("an address"), service.gatekeeper()).await.expect("it binds");
     let (address, stop) = (tcp.address(), watch::Sender::new(false));
     let tcp = tcp.with_pages(plimsoll::pages::router(service.clone()).expect("pages"));
-    let served = tokio::spawn(tcp.serve(service, stop.subscribe()));
+    let mut served = tokio::task::JoinSet::new();
+    served.spawn(tcp.serve(service, stop.subscribe()));
     say("| page | µs | p99 | KiB |");
     say("|---|---:|---:|---:|");
     let (short, long) = (format!("/runs/{}", run(runs / 2)), format!("/runs/{}", run(runs)));
@@ -103,7 +104,7 @@ async fn measure(runs: u32) {
     }
     drop(http);
     stop.send_replace(true);
-    served.await.expect("it ends");
+    served.join_all().await;
 }
 
 async fn fill(runtime: &Runtime, clock: &Clock, budgets: &[Budget], plan: &Arc<Plan>, runs: u32) {

@@ -20,7 +20,7 @@ use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::runtime::replay::TreeLog;
-use crate::store::{RUNS_MAX, RunFilter, Store};
+use crate::store::{RUNS_MAX, Rows, RunFilter, Store};
 use crate::telemetry::Gauges;
 use crate::units::Money;
 
@@ -178,13 +178,13 @@ impl Books {
         query: &CostQuery,
     ) -> Result<[CostTable; N], ApiError> {
         let now = self.rollups(query, query.days())?;
-        let tables = ways.map(|by| CostTable::of(by, &now));
+        let tables = ways.map(|by| CostTable::of(by, now.rows()));
         if !query.against_previous {
             return Ok(tables);
         }
         let before = query.days().before();
         let rollups = self.rollups(query, before)?;
-        Ok(tables.map(|table| table.against(before, &rollups)))
+        Ok(tables.map(|table| table.against(before, rollups.rows())))
     }
 
     /// How tight the bounds of calls were.
@@ -192,21 +192,17 @@ impl Books {
     /// # Errors
     /// As [`Self::costs`].
     pub fn bounds(&self, query: &CostQuery) -> Result<BoundTable, ApiError> {
-        Ok(BoundTable::of(&self.rollups(query, query.days())?, ""))
+        Ok(BoundTable::of(self.rollups(query, query.days())?.rows(), ""))
     }
 
     /// What is seen of the rows of some days, and has the values that a query names.
-    fn rollups(&self, query: &CostQuery, days: Days) -> Result<Vec<(RollupKey, Rollup)>, ApiError> {
-        let mut rollups = self.store.rollups(days.from, days.to)?;
+    fn rollups(&self, query: &CostQuery, days: Days) -> Result<SeenRows, ApiError> {
+        let mut only = query.only.clone();
         for (name, value) in &self.bound {
             // What isn't counted apart can't be shown apart.
-            let dimension = Dimension::named(name).ok_or(ApiError::Bound)?;
-            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
+            only.push((Dimension::named(name).ok_or(ApiError::Bound)?, value.clone()));
         }
-        for (dimension, value) in &query.only {
-            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
-        }
-        Ok(rollups)
+        Ok(SeenRows { days: self.store.rollups_kept(days.from, days.to)?, only })
     }
 
     fn beside(&self) -> Result<Beside, ApiError> {
@@ -246,7 +242,12 @@ impl Books {
         };
         let now = self.clock.now();
         let days = BurnDown::days(&row, now);
-        let burnt = BurnDown::of(budget, &row, &self.store.rollups(days.from, days.to)?, now);
+        let burnt = BurnDown::of(
+            budget,
+            &row,
+            self.store.rollups_kept(days.from, days.to)?.iter().flat_map(|rows| rows.iter()),
+            now,
+        );
         Ok(Some((row, burnt)))
     }
 
@@ -287,6 +288,21 @@ impl Books {
 
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
+    }
+}
+
+/// Rows of some days, and what of them is seen.
+struct SeenRows {
+    days: Vec<Rows>,
+    only: Vec<(Dimension, String)>,
+}
+
+impl SeenRows {
+    fn rows(&self) -> impl Iterator<Item = &(RollupKey, Rollup)> {
+        let is_seen = |((day, of), _): &&(RollupKey, Rollup)| {
+            self.only.iter().all(|(dimension, value)| dimension.value(*day, of).as_deref() == Some(value.as_str()))
+        };
+        self.days.iter().flat_map(|rows| rows.iter()).filter(is_seen)
     }
 }
 

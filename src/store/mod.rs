@@ -11,6 +11,7 @@
 mod answers;
 mod books;
 mod codec;
+mod days;
 pub mod engine;
 mod error;
 pub mod format;
@@ -45,6 +46,7 @@ use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
+use crate::store::days::KeptDays;
 use crate::store::engine::Engine;
 use crate::store::format::{Folder, Head};
 use crate::store::inline::{Inline, Tap};
@@ -58,6 +60,7 @@ use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
 use crate::units::Timestamp;
 
 pub use crate::store::answers::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
+pub use crate::store::days::Rows;
 pub use crate::store::error::StoreError;
 pub use crate::store::orders::Orders;
 pub use crate::store::outbox::{ALERTS_KEPT_MAX, ALERTS_WAITING_MAX};
@@ -76,6 +79,7 @@ struct Handle {
     waits: Vec<(Timestamp, RunId)>,
     writing: Writing,
     orders: KeptOrders,
+    days: KeptDays,
     /// Dropped last: the next process may only come in when our files are closed.
     _lock: Option<StoreLock>,
 }
@@ -191,7 +195,19 @@ impl Store {
         let waits =
             waiting.iter().filter(|run| !ended(run)).filter_map(|run| Some((run.expires_at()?, run.id))).collect();
         let writing = Writing::Thread { commands: None, thread: None };
-        Ok((Handle { shared, head, recovered, waits, writing, orders: KeptOrders::default(), _lock: None }, writer))
+        Ok((
+            Handle {
+                shared,
+                head,
+                recovered,
+                waits,
+                writing,
+                orders: KeptOrders::default(),
+                days: KeptDays::default(),
+                _lock: None,
+            },
+            writer,
+        ))
     }
 
     /// Hands an op to the writer, and waits until what it comes to is on disk. Dropping the future ends the wait, not
@@ -454,6 +470,15 @@ impl Store {
     /// When a record is damaged.
     pub fn rollups(&self, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
         read::rollups(&*self.shared()?.reader.view()?, from, to)
+    }
+
+    /// The same, decoded once for all who look at the same days: for reports of a process that goes on.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn rollups_kept(&self, from: Day, to: Day) -> Result<Vec<Rows>, StoreError> {
+        let shared = self.shared()?;
+        self.0.days.read(&*shared.reader, &shared.days, from, to)
     }
 
     /// The latest run of an agent that was created with a caller's key.

@@ -49,7 +49,12 @@ impl BurnDown {
     /// From the rollups of those days. Nothing where days can't be told: the period is shorter than a few of them, or the
     /// budget counts by a label that rollups don't.
     #[must_use]
-    pub fn of(budget: &Budget, row: &BudgetRow, rollups: &[(RollupKey, Rollup)], now: Timestamp) -> Option<Self> {
+    pub fn of<'a>(
+        budget: &Budget,
+        row: &BudgetRow,
+        rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>,
+        now: Timestamp,
+    ) -> Option<Self> {
         if matches!(budget.period, Period::Hour | Period::Day) {
             return None;
         }

@@ -216,7 +216,7 @@ impl Days {
 impl CostTable {
     /// Groups rollups. Dimensions that are named twice count once.
     #[must_use]
-    pub fn of(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> Self {
+    pub fn of<'a>(by: &[Dimension], rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>) -> Self {
         let (dimensions, groups) = grouped(by, rollups);
         let total = together(&groups);
         let rows = groups
@@ -233,7 +233,7 @@ impl CostTable {
 
     /// The same beside the rollups of a period before. What cost something in one of the two has a row.
     #[must_use]
-    pub fn against(mut self, days: Days, before: &[(RollupKey, Rollup)]) -> Self {
+    pub fn against<'a>(mut self, days: Days, before: impl IntoIterator<Item = &'a (RollupKey, Rollup)>) -> Self {
         let (_, mut groups) = grouped(&self.by, before);
         let total = CostSums::of(&together(&groups));
         for row in &mut self.rows {
@@ -263,7 +263,10 @@ impl Mover {
 }
 
 /// The dimensions, each once, and the sums of each tuple of their values.
-fn grouped(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> (Vec<Dimension>, BTreeMap<Values, Rollup>) {
+fn grouped<'a>(
+    by: &[Dimension],
+    rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>,
+) -> (Vec<Dimension>, BTreeMap<Values, Rollup>) {
     let mut dimensions: Vec<Dimension> = Vec::new();
     for dimension in by {
         if !dimensions.contains(dimension) {
