@@ -68,7 +68,7 @@ async fn measure(runs: u32) {
     let service = Service::new(runtime, &project.budgets, clock).with_intake(intake);
     let tcp = Tcp::bind("127.0.0.1:0".parse().expect("an address"), service.gatekeeper()).await.expect("it binds");
     let (address, stop) = (tcp.address(), watch::Sender::new(false));
-    let tcp = tcp.with_pages(plimsoll::pages::router(service.clone()).expect("pages"));
+    let tcp = tcp.with_pages(plimsoll::pages::router(service.clone(), false).expect("pages"));
     let mut served = tokio::task::JoinSet::new();
     served.spawn(tcp.serve(service, stop.subscribe()));
     say("| page | µs | p99 | KiB |");

@@ -136,11 +136,11 @@ fn config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 
 /// In words that name no line of the file: a key is never shown.
 fn told(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => error.to_string(),
-        pem::Error::NoItemsFound => "it has none in PEM, which begins with `-----BEGIN`".to_owned(),
-        _ => "it isn't whole PEM".to_owned(),
+    if let pem::Error::Io(error) = error {
+        return error.to_string();
     }
+    let is_none = matches!(error, pem::Error::NoItemsFound);
+    if is_none { "it has none in PEM, which begins with `-----BEGIN`" } else { "it isn't whole PEM" }.to_owned()
 }
 
 #[cfg(test)]

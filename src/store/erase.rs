@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::sync::oneshot;
+
+use crate::domain::audit::{Author, Change};
 use crate::domain::erasure::Removed;
 use crate::domain::event::{AnswerKey, Event, Recorded};
 use crate::domain::message::File;
@@ -15,7 +18,30 @@ use crate::store::books::Books;
 use crate::store::engine::{Batch, Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys::{self, Table};
-use crate::store::{codec, read};
+use crate::store::writer::Command;
+use crate::store::{Store, codec, read};
+
+impl Store {
+    /// Takes the bodies of trees of runs out of the store, in one commit, and writes who wanted it into the audit log. Trees
+    /// that aren't over, or were erased before, stay as they are. Reads their logs; keep the number small.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn erase(&self, roots: Vec<RunId>, said: Option<(Author, Change)>) -> Result<Removed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        Ok(self.send(Command::Erase(roots, said.map(Box::new), reply), answer).await?.removed)
+    }
+
+    /// Removes those of these files, by their hashes, that no run and no plan names. Looks at every run, during which nothing
+    /// is written.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn drop_files(&self, hashes: BTreeSet<String>) -> Result<Removed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        Ok(self.send(Command::DropFiles(hashes, reply), answer).await?.removed)
+    }
+}
 
 impl Books {
     /// Erases trees, with the group's commit; not those that aren't over, or were erased before.

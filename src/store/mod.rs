@@ -28,7 +28,7 @@ pub mod sled;
 mod verify;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -37,9 +37,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::domain::alert::{AlertEntry, Tried};
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
-use crate::domain::erasure::Removed;
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op, ShadowSums};
 use crate::domain::plan::Plan;
@@ -56,7 +54,6 @@ use crate::store::keys::Table;
 use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
 use crate::store::orders::KeptOrders;
-use crate::store::outbox::AlertAct;
 use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
 use crate::units::Timestamp;
@@ -248,66 +245,6 @@ impl Store {
     pub async fn note(&self, by: Author, change: Change) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Note(by, Box::new(change), reply), answer).await
-    }
-
-    /// Takes the bodies of trees of runs out of the store, in one commit, and writes who wanted it into the audit log. Trees
-    /// that aren't over, or were erased before, stay as they are. Reads their logs; keep the number small.
-    ///
-    /// # Errors
-    /// As [`Store::submit`].
-    pub async fn erase(&self, roots: Vec<RunId>, said: Option<(Author, Change)>) -> Result<Removed, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        Ok(self.send(Command::Erase(roots, said.map(Box::new), reply), answer).await?.removed)
-    }
-
-    /// Removes those of these files, by their hashes, that no run and no plan names. Looks at every run, during which nothing
-    /// is written.
-    ///
-    /// # Errors
-    /// As [`Store::submit`].
-    pub async fn drop_files(&self, hashes: BTreeSet<String>) -> Result<Removed, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        Ok(self.send(Command::DropFiles(hashes, reply), answer).await?.removed)
-    }
-
-    /// Books a try to deliver an alert. One that isn't kept any more is passed over.
-    ///
-    /// # Errors
-    /// As [`Store::submit`].
-    pub async fn alert_tried(&self, number: u64, tried: Tried) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Alert(number, AlertAct::Tried(tried), reply), answer).await.map(drop)
-    }
-
-    /// Has an alert delivered anew, whatever became of it; false where it isn't kept any more.
-    ///
-    /// # Errors
-    /// As [`Store::submit`].
-    pub async fn retry_alert(&self, number: u64) -> Result<bool, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let committed = self.send(Command::Alert(number, AlertAct::Retry, reply), answer).await?;
-        Ok(committed.noted.is_some())
-    }
-
-    /// Waits until a commit has changed some alert. For one who waits at a time.
-    pub async fn alerts_changed(&self) {
-        self.0.shared.alerts.notified().await;
-    }
-
-    /// The alerts that wait to be delivered, those whose time comes first before others; `most` of them at most.
-    ///
-    /// # Errors
-    /// When a record is damaged.
-    pub fn alerts_due(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
-        outbox::due(&*self.shared()?.reader.view()?, most)
-    }
-
-    /// The alerts that were delivered or given up, the newest first; `most` of them at most.
-    ///
-    /// # Errors
-    /// When a record is damaged.
-    pub fn alerts_over(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
-        outbox::over(&*self.shared()?.reader.view()?, most)
     }
 
     async fn send(

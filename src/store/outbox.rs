@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::domain::alert::{Alert, AlertEntry, AlertRule, AlertState, Tried, hearers};
 use crate::ids::RunId;
 use crate::store::engine::{Batch, Order, Reader, View};
 use crate::store::error::StoreError;
 use crate::store::keys;
-use crate::store::{codec, read};
+use crate::store::writer::Command;
+use crate::store::{Store, codec, read};
 use crate::units::Timestamp;
 
 /// The most alerts that wait to be delivered; one more, and the oldest is given up.
@@ -174,6 +177,48 @@ impl Outbox {
         }
         gone.into_iter().for_each(|key| batch.delete(key));
         Ok(changes)
+    }
+}
+
+impl Store {
+    /// Books a try to deliver an alert. One that isn't kept any more is passed over.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn alert_tried(&self, number: u64, tried: Tried) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Alert(number, AlertAct::Tried(tried), reply), answer).await.map(drop)
+    }
+
+    /// Has an alert delivered anew, whatever became of it; false where it isn't kept any more.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn retry_alert(&self, number: u64) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let committed = self.send(Command::Alert(number, AlertAct::Retry, reply), answer).await?;
+        Ok(committed.noted.is_some())
+    }
+
+    /// Waits until a commit has changed some alert. For one who waits at a time.
+    pub async fn alerts_changed(&self) {
+        self.0.shared.alerts.notified().await;
+    }
+
+    /// The alerts that wait to be delivered, those whose time comes first before others; `most` of them at most.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn alerts_due(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
+        due(&*self.shared()?.reader.view()?, most)
+    }
+
+    /// The alerts that were delivered or given up, the newest first; `most` of them at most.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn alerts_over(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
+        over(&*self.shared()?.reader.view()?, most)
     }
 }
 
