@@ -9,12 +9,14 @@ use super::types::{RunPage, RunRow};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::Labels;
+use crate::domain::exception::ExceptionFault;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetRow, BudgetTable, BurnDown, CostTable, Days,
+    Dimension, RunDocument, Trace,
 };
-use crate::domain::rollup::{Rollup, RollupKey};
+use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
@@ -22,6 +24,7 @@ use crate::runtime::replay::TreeLog;
 use crate::store::{RUNS_MAX, RunFilter, Store};
 use crate::telemetry::Gauges;
 use crate::units::Money;
+use crate::words::text::one_line;
 
 /// What names the newest run.
 const LAST: &str = "last";
@@ -215,6 +218,28 @@ impl Books {
     pub fn budgets(&self) -> Result<BudgetTable, ApiError> {
         self.sees_all()?;
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
+    }
+
+    /// How the current period of a budget's account was spent, day by day.
+    ///
+    /// # Errors
+    /// There is no such budget or account, no rollup counts its labels, or not all may be seen.
+    pub fn burn_down(&self, name: &str, scope: &str) -> Result<BurnDown, ApiError> {
+        let table = self.budgets()?;
+        let budget = self.budgets.iter().find(|budget| budget.name.as_str() == name);
+        let budget = budget.ok_or_else(|| ExceptionFault::Budget(one_line(name, ASKED_CHARS_MAX)))?;
+        let is_it = |row: &&BudgetRow| row.current && row.budget == budget.name && row.scope == scope;
+        let row = table.budgets.iter().find(is_it).ok_or_else(|| {
+            ApiError::BadRequest(format!("budget `{name}` has no such account; `plimsoll budget {name}` lists them"))
+        })?;
+        let now = self.clock.now();
+        let rollups = self.store.rollups(BurnDown::first_day(row, now), Day::of(now))?;
+        BurnDown::of(row, budget, &rollups, now).ok_or_else(|| {
+            let message = "is by labels that aren't counted by day: tenant, feature, environment, owner and thread are";
+            ApiError::BadRequest(format!(
+                "budget `{name}` {message}; `plimsoll budget {name}` shows the period as it stands"
+            ))
+        })
     }
 
     /// A page of the audit log.

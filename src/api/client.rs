@@ -19,7 +19,7 @@ use super::query::{AuditQuery, CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
 use super::types::{AnswerRequest, CancelRequest, RunPage};
 use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use crate::domain::report::{AuditTable, BudgetTable, BurnDown, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::store::lock::Holder;
 use crate::units::Millis;
@@ -260,6 +260,16 @@ impl Client {
     pub async fn end_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ClientError> {
         let number = number.to_string();
         self.change(self.url(&["v1", "budgets", "exceptions", &number, "end"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Books::burn_down`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn burn_down(&self, budget: &str, scope: &str) -> Result<BurnDown, ClientError> {
+        let mut url = self.url(&["v1", "budgets", budget, "days"])?;
+        url.query_pairs_mut().append_pair("scope", scope);
+        self.read(url, Millis::ZERO).await
     }
 
     /// See [`super::Books::alerts`].

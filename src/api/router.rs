@@ -26,7 +26,7 @@ use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
 use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
+use crate::domain::report::{AuditTable, BudgetTable, BurnDown, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::telemetry;
 use crate::units::Millis;
@@ -65,6 +65,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}/outcome", post(outcome))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
+        .route("/v1/budgets/{budget}/days", get(budget_days))
         .route("/v1/budgets/exceptions", get(exceptions).post(ask_exception))
         .route("/v1/budgets/exceptions/{exception}/approve", post(approve_exception))
         .route("/v1/budgets/exceptions/{exception}/end", post(end_exception))
@@ -397,6 +398,15 @@ async fn lift_switch(
 async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+async fn budget_days(
+    Asked(service): Asked,
+    Path(budget): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<BurnDown>, ApiError> {
+    let scope = query::scope(query.as_deref())?;
+    service.read(move |books| books.burn_down(&budget, &scope)).await.map(Json)
 }
 
 async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {
