@@ -70,7 +70,9 @@ impl Judge {
 
     /// No call is placed, and no run starts, past a switch.
     pub(super) fn heeds_switches(&mut self, run: RunId, reserved: Option<&Reserved>) {
-        if self.catching_up || self.orders.switches.is_empty() {
+        // A sub-agent's run begins by a fact of its parent; it is its calls that are held.
+        let begins_below = reserved.is_none() && self.runs[&run].created.parent.is_some();
+        if self.catching_up || self.orders.switches.is_empty() || begins_below {
             return;
         }
         let root = &self.runs[&self.runs[&run].root].created.labels;
