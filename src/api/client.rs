@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::act::ActRequest;
 use super::alerts::{AlertRow, AlertTable};
+use super::days::BudgetDays;
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
@@ -19,7 +20,7 @@ use super::query::{AuditQuery, CostQuery, RunQuery};
 use super::service::READ_TIME_MAX;
 use super::types::{AnswerRequest, CancelRequest, RunPage};
 use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{AuditTable, BudgetTable, BurnDown, CostTable, RateTable, RunDocument, Trace};
+use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::store::lock::Holder;
 use crate::units::Millis;
@@ -262,11 +263,11 @@ impl Client {
         self.change(self.url(&["v1", "budgets", "exceptions", &number, "end"])?, request, Millis::ZERO).await
     }
 
-    /// See [`super::Books::burn_down`].
+    /// See [`super::Books::budget_days`].
     ///
     /// # Errors
     /// See [`Self::runs`].
-    pub async fn burn_down(&self, budget: &str, scope: &str) -> Result<BurnDown, ClientError> {
+    pub async fn budget_days(&self, budget: &str, scope: &str) -> Result<BudgetDays, ClientError> {
         let mut url = self.url(&["v1", "budgets", budget, "days"])?;
         url.query_pairs_mut().append_pair("scope", scope);
         self.read(url, Millis::ZERO).await

@@ -16,6 +16,7 @@ use super::access::{Caller, scope_of};
 use super::act::ActRequest;
 use super::alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 use super::books::Books;
+use super::days::BudgetDays;
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
@@ -26,7 +27,7 @@ use super::query::{self, AuditQuery, CostQuery, RunQuery};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
 use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
-use crate::domain::report::{AuditTable, BudgetTable, BurnDown, CostTable, RateTable, RunDocument, Trace};
+use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::telemetry;
 use crate::units::Millis;
@@ -404,9 +405,9 @@ async fn budget_days(
     Asked(service): Asked,
     Path(budget): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Json<BurnDown>, ApiError> {
+) -> Result<Json<BudgetDays>, ApiError> {
     let scope = query::scope(query.as_deref())?;
-    service.read(move |books| books.burn_down(&budget, &scope)).await.map(Json)
+    service.read(move |books| books.budget_days(&budget, &scope)).await.map(Json)
 }
 
 async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {

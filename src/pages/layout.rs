@@ -16,16 +16,18 @@ pub(super) enum Section {
     Agents,
     Models,
     Budgets,
+    Switches,
     Audit,
 }
 
 /// In the order in which they are named.
-const SECTIONS: [(Section, &str, &str); 6] = [
+const SECTIONS: [(Section, &str, &str); 7] = [
     (Section::Overview, "Overview", "/"),
     (Section::Runs, "Runs", "/runs"),
     (Section::Agents, "Agents", "/agents"),
     (Section::Models, "Models", "/models"),
     (Section::Budgets, "Budgets", "/budgets"),
+    (Section::Switches, "Switches", "/switches"),
     (Section::Audit, "Audit", "/audit"),
 ];
 
@@ -40,6 +42,8 @@ pub(super) struct Way {
 pub(super) struct Shell {
     pub(super) title: String,
     pub(super) ways: Vec<Way>,
+    /// The switches that are set, in words.
+    pub(super) held: Vec<String>,
     /// Who is logged in; nothing where nobody needs a key.
     pub(super) who: Option<String>,
     /// What forms carry.
@@ -52,9 +56,9 @@ pub(super) struct Shell {
 
 impl Shell {
     pub(super) fn of(visitor: &Visitor, section: Section, title: &str) -> Self {
-        let ways = SECTIONS.map(|(of, name, path)| Way { name, path, is_here: of == section });
         let who = visitor.caller().key().map(|(name, _)| name.to_owned());
-        Self { ways: ways.into(), who, token: visitor.token.clone(), ..Self::bare(title) }
+        let (token, held) = (visitor.token.clone(), visitor.held.clone());
+        Self { ways: ways(Some(section)), held, who, token, ..Self::bare(title) }
     }
 
     /// Around what is shown to nobody known.
@@ -62,6 +66,7 @@ impl Shell {
         Self {
             title: title.to_owned(),
             ways: Vec::new(),
+            held: Vec::new(),
             who: None,
             token: String::new(),
             version: PROGRAM_VERSION,
@@ -70,6 +75,11 @@ impl Shell {
             icon: ICON.path(),
         }
     }
+}
+
+/// The ways to all pages, from one of them or from elsewhere.
+fn ways(here: Option<Section>) -> Vec<Way> {
+    SECTIONS.map(|(section, name, path)| Way { name, path, is_here: Some(section) == here }).into()
 }
 
 /// A page as it is sent.
@@ -101,7 +111,8 @@ impl IntoResponse for Told {
     fn into_response(self) -> Response {
         let status = self.0.status();
         let body = ErrorBody::from(&self.0);
-        let page = ToldPage { shell: Shell::bare(&body.title), body };
+        let shell = Shell { ways: ways(None), ..Shell::bare(&body.title) };
+        let page = ToldPage { shell, body };
         let mut response = match page.render() {
             Ok(text) => (status, Html(text)).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

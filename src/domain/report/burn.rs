@@ -1,140 +1,125 @@
-//! How a budget's period was spent, day by day, against its cap.
+//! What an account of a budget spent in its period, day by day, and what each day left of its cap.
 //!
-//! A day is one of UTC, as in the rollups that it is folded from, and money belongs to the day of its reservation. So the
-//! days add up to the account where its period begins at midnight UTC; else the first and the last are of two periods, and
-//! that is said. A budget over labels that no rollup counts has no days.
+//! Days are those of the rollups, in UTC. What they don't tell of the account stands apart, so that the days and it add up to
+//! what the account has settled.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use super::{BudgetRow, Days, Dimension};
+use crate::domain::budget::{Budget, Period};
+use crate::domain::event::Labels;
+use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::units::{Millis, Money, Timestamp};
 
-use super::budget::BudgetRow;
-use super::{text, text_or_null};
-use crate::domain::budget::Budget;
-use crate::domain::event::{Labels, THREAD};
-use crate::domain::rollup::{Day, Dimensions, Rollup, RollupKey};
-use crate::ids::BudgetName;
-use crate::units::{Money, Timestamp};
+/// The most days that are told apart.
+pub const BURN_DAYS_MAX: u32 = 92;
 
-/// The labels that rollups count by and that every attempt of a tree has from its root. An attempt's agent is its own.
-const COUNTED: [&str; 5] = ["tenant", "feature", "environment", "owner", THREAD];
-/// The most days that are shown; of a longer period the last ones.
-pub const BURN_DAYS_MAX: u32 = 366;
-
-/// The days of an account's current period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An account's period, day by day.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BurnDown {
-    /// The budget.
-    pub budget: BudgetName,
-    /// The values of `each`, as `tenant=acme`; empty where it has none.
-    pub scope: String,
-    /// When the period begins.
-    #[serde(with = "text")]
-    pub start: Timestamp,
-    /// When it ends, exclusive; null for `total`.
-    #[serde(with = "text_or_null")]
-    pub end: Option<Timestamp>,
-    /// The cap, exceptions included.
-    pub cap_usd: Money,
-    /// What is settled on the account.
-    pub settled_usd: Money,
-    /// True where the days add up to that.
-    pub adds_up: bool,
-    /// From the first day of the period to this one.
+    /// From the period's first day, or the first of the last [`BURN_DAYS_MAX`], up to today.
     pub days: Vec<BurnDay>,
+    /// Days of the period that are still to come.
+    pub to_come: u32,
+    /// What is settled and stands in none of the days: it was spent before them, or by agents below one that the budget names.
+    pub elsewhere_usd: Money,
 }
 
-/// One day, of UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BurnDay {
     /// The day.
-    pub day: String,
-    /// What was settled of it.
+    pub day: Day,
+    /// What it cost.
     pub spent_usd: Money,
-    /// The part of it that nobody knows better than by its reservation.
-    pub unknown_usd: Money,
-    /// All days up to this one.
-    pub total_usd: Money,
-    /// What of the cap was left behind it.
+    /// What it left of the cap.
     pub left_usd: Money,
-    /// What would have been left if the cap were spent evenly; null for `total`.
-    pub even_left_usd: Option<Money>,
+    /// What would be left at its end if the cap were spent evenly; none where the period never ends.
+    pub even_usd: Option<Money>,
 }
 
 impl BurnDown {
-    /// The first day that is looked at.
+    /// The days that are looked at of an account's current period.
     #[must_use]
-    pub fn first_day(row: &BudgetRow, now: Timestamp) -> Day {
-        let (first, last) = (Day::of(row.start), Day::of(now));
-        Day(first.0.max(last.0.saturating_sub(BURN_DAYS_MAX - 1)))
+    pub fn days(row: &BudgetRow, now: Timestamp) -> Days {
+        let to = Day::of(now);
+        Days { from: Day::of(row.start).max(Day(to.0.saturating_sub(BURN_DAYS_MAX - 1))), to }
     }
 
-    /// The days of a budget's account, from the rollups since [`Self::first_day`]; nothing where no rollup counts its labels.
+    /// From the rollups of those days. Nothing where days can't be told: the period is shorter than a few of them, or the
+    /// budget counts by a label that rollups don't.
     #[must_use]
-    pub fn of(row: &BudgetRow, budget: &Budget, rollups: &[(RollupKey, Rollup)], now: Timestamp) -> Option<Self> {
-        let mut named = budget.scope.keys().chain(&budget.each);
-        if !named.all(|label| COUNTED.contains(&label.as_str())) {
+    pub fn of<'a>(
+        budget: &Budget,
+        row: &BudgetRow,
+        rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if matches!(budget.period, Period::Hour | Period::Day) {
             return None;
         }
-        let is_of = |of: &Dimensions| {
-            let labels = labels(of);
-            budget.matches(&labels) && budget.scope_value(&labels).is_ok_and(|scope| scope == row.scope)
+        let labels = counted_labels(budget)?;
+        let mut spent: BTreeMap<Day, Money> = BTreeMap::new();
+        for ((day, of), rollup) in rollups {
+            let value = |(name, dimension): &(String, Dimension)| Some((name.clone(), dimension.value(*day, of)?));
+            let own: Labels = labels.iter().filter_map(value).collect();
+            if budget.matches(&own) && budget.scope_value(&own).is_ok_and(|scope| scope == row.scope) {
+                let sum = spent.entry(*day).or_default();
+                *sum = sum.plus(rollup.settled);
+            }
+        }
+        let Days { from, to } = Self::days(row, now);
+        let elsewhere = row.settled_usd.left_after(spent.values().copied().sum());
+        let mut left = row.cap_usd.left_after(elsewhere);
+        let day = |day: u32| {
+            let day = Day(day);
+            let spent_usd = spent.get(&day).copied().unwrap_or_default();
+            left = left.left_after(spent_usd);
+            BurnDay { day, spent_usd, left_usd: left, even_usd: even(row, day) }
         };
-        let mut sums: BTreeMap<Day, (Money, Money)> = BTreeMap::new();
-        for ((day, _), rollup) in rollups.iter().filter(|((_, of), _)| is_of(of)) {
-            let (spent, unknown) = sums.entry(*day).or_default();
-            (*spent, *unknown) = (spent.plus(rollup.settled), unknown.plus(rollup.unknown));
-        }
-        let (mut days, mut total) = (Vec::new(), Money::ZERO);
-        for day in Self::first_day(row, now).0..=Day::of(now).0 {
-            let (spent, unknown) = sums.get(&Day(day)).copied().unwrap_or_default();
-            total = total.plus(spent);
-            days.push(BurnDay {
-                day: Day(day).to_string(),
-                spent_usd: spent,
-                unknown_usd: unknown,
-                total_usd: total,
-                left_usd: row.cap_usd.left_after(total),
-                even_left_usd: even_left(row, Day(day)),
-            });
-        }
-        let BudgetRow { budget, scope, start, end, cap_usd, settled_usd, .. } = row.clone();
-        Some(Self { budget, scope, start, end, cap_usd, settled_usd, adds_up: total == settled_usd, days })
+        let last = row.end.map_or(to, |end| Day::of(Timestamp(end.0.saturating_sub(1))));
+        let days = (from.0..=to.0).map(day).collect();
+        Some(Self { days, to_come: last.0.saturating_sub(to.0), elsewhere_usd: elsewhere })
     }
 }
 
-/// What is left at the end of a day where the cap is spent evenly.
-fn even_left(row: &BudgetRow, day: Day) -> Option<Money> {
-    let length = row.end?.since(row.start).0.max(1);
-    let passed = Day(day.0.saturating_add(1)).start().since(row.start).0.min(length);
-    let spent = row.cap_usd.pico().checked_mul(passed.into())? / u128::from(length);
-    Some(row.cap_usd.left_after(Money::from_pico(spent)))
+/// The labels by which a budget counts, as dimensions of rollups; nothing where one isn't.
+fn counted_labels(budget: &Budget) -> Option<Vec<(String, Dimension)>> {
+    let label = |name: &String| {
+        let dimension = Dimension::named(name)?;
+        let is_label = !matches!(dimension, Dimension::Model | Dimension::PromptVersion | Dimension::Day);
+        is_label.then(|| (name.clone(), dimension))
+    };
+    budget.scope.keys().chain(&budget.each).map(label).collect()
 }
 
-fn labels(of: &Dimensions) -> Labels {
-    let values = [&of.tenant, &of.feature, &of.environment, &of.owner, &of.thread];
-    let named = COUNTED.iter().zip(values);
-    named.filter_map(|(name, value)| Some(((*name).to_owned(), value.as_deref()?.to_owned()))).collect()
+/// What an even spending leaves at the end of a day.
+fn even(row: &BudgetRow, day: Day) -> Option<Money> {
+    let end = row.end?;
+    let length = end.since(row.start).0.max(1);
+    let until = day.start().after(Millis::from_secs(86_400)).min(end);
+    let rest = end.since(until).0;
+    row.cap_usd.pico().checked_mul(rest.into()).map(|scaled| Money::from_pico(scaled / u128::from(length)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::domain::budget::Period;
     use crate::domain::event::AccountKey;
     use crate::domain::ledger::Account;
     use crate::domain::limits::Declared;
     use crate::domain::report::{Beside, BudgetTable};
+    use crate::domain::rollup::Dimensions;
 
-    const DAY: u64 = 86_400_000;
-
-    fn budget(scope: &[(&str, &str)], each: &[&str]) -> Budget {
+    fn budget(each: &str, period: Period) -> Budget {
         Budget {
             name: "month".into(),
-            scope: scope.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            each: each.iter().map(|label| (*label).to_owned()).collect(),
-            cap: Money::from_micro(310),
-            period: Period::Month,
+            scope: BTreeMap::from([("feature".to_owned(), "support".to_owned())]),
+            each: vec![each.to_owned()],
+            cap: Money::from_micro(300),
+            period,
             time_zone: jiff::tz::TimeZone::UTC,
             shadow: false,
             alerts_at: Vec::new(),
@@ -142,53 +127,62 @@ mod tests {
         }
     }
 
-    fn rollup(day: u32, tenant: &str, micro: u64) -> (RollupKey, Rollup) {
+    fn rollup(day: &str, tenant: &str, feature: &str, micro: u64) -> (RollupKey, Rollup) {
+        let text = |text: &str| Some(Arc::from(text));
         let of = Dimensions {
             agent: "a".into(),
             model: None,
-            tenant: Some(tenant.into()),
-            feature: Some("support".into()),
+            tenant: text(tenant),
+            feature: text(feature),
             environment: None,
             owner: None,
-            prompt_version: "1".into(),
+            prompt_version: Arc::from("p"),
             thread: None,
         };
-        ((Day(day), of), Rollup { settled: Money::from_micro(micro), ..Rollup::default() })
-    }
-
-    fn burned(budget: &Budget, settled: u64, rollups: &[(RollupKey, Rollup)]) -> Option<BurnDown> {
-        // The third of January 1970.
-        let now = Timestamp(2 * DAY + DAY / 2);
-        let key = AccountKey::Budget {
-            budget: "month".into(),
-            scope: "tenant=acme".to_owned(),
-            start: Timestamp(0),
-            end: Some(Timestamp(31 * DAY)),
-        };
-        let account = Account { settled: Money::from_micro(settled), ..Account::default() };
-        let table = BudgetTable::of(std::slice::from_ref(budget), &[(key, account)], &Beside::default(), now);
-        BurnDown::of(&table.budgets[0], budget, rollups, now)
+        ((Day::parse(day).expect("a day"), of), Rollup { settled: Money::from_micro(micro), ..Rollup::default() })
     }
 
     #[test]
-    fn days_add_up_and_are_held_against_an_even_spending() {
-        let rollups = [rollup(0, "acme", 20), rollup(2, "acme", 5), rollup(2, "acme", 6), rollup(2, "globex", 99)];
-        let burned = burned(&budget(&[("feature", "support")], &["tenant"]), 31, &rollups).expect("it has days");
-        let told: Vec<_> = burned
+    fn days_and_what_they_dont_tell_are_what_the_account_settled() {
+        let now: Timestamp = "2026-11-03T12:00:00Z".parse().expect("a time");
+        let budget = budget("tenant", Period::Month);
+        let (start, end) = budget.period.window(&budget.time_zone, now);
+        let key = AccountKey::Budget { budget: budget.name.clone(), scope: "tenant=a%2Cb".to_owned(), start, end };
+        let account = Account { settled: Money::from_micro(70), cap: budget.cap, ..Account::default() };
+        let table = BudgetTable::of(std::slice::from_ref(&budget), &[(key, account)], &Beside::default(), now);
+        let rollups = [
+            rollup("2026-11-01", "a,b", "support", 40),
+            rollup("2026-11-03", "a,b", "support", 20),
+            rollup("2026-11-03", "a,b", "search", 7),
+            rollup("2026-11-03", "c", "support", 9),
+        ];
+        let burnt = BurnDown::of(&budget, &table.budgets[0], &rollups, now).expect("days");
+        let spent: Vec<(String, u64, u64)> = burnt
             .days
             .iter()
-            .map(|day| (day.day.as_str(), day.spent_usd.pico() / 1_000_000, day.left_usd.pico() / 1_000_000))
+            .map(|day| (day.day.to_string(), day.spent_usd, day.left_usd))
+            .map(|(day, spent, left)| (day, micro(spent), micro(left)))
             .collect();
-        assert_eq!(told, [("1970-01-01", 20, 290), ("1970-01-02", 0, 290), ("1970-01-03", 11, 279)]);
-        let even: Vec<_> = burned.days.iter().filter_map(|day| day.even_left_usd).collect();
-        assert_eq!(even, [300, 290, 280].map(Money::from_micro));
-        assert!(burned.adds_up);
+        let expected = [("2026-11-01", 40, 250), ("2026-11-02", 0, 250), ("2026-11-03", 20, 230)];
+        assert_eq!(spent, expected.map(|(day, spent, left)| (day.to_owned(), spent, left)));
+        assert_eq!((burnt.to_come, burnt.elsewhere_usd), (27, Money::from_micro(10)));
+        assert_eq!(burnt.days[2].even_usd, Some(Money::from_micro(270)));
+        let told = burnt.days.iter().map(|day| day.spent_usd).sum::<Money>().plus(burnt.elsewhere_usd);
+        assert_eq!(told, table.budgets[0].settled_usd);
+    }
+
+    fn micro(amount: Money) -> u64 {
+        u64::try_from(amount.pico() / 1_000_000).expect("little")
     }
 
     #[test]
-    fn what_no_rollup_counts_has_no_days_and_what_does_not_add_up_is_said() {
-        assert_eq!(burned(&budget(&[("team", "blue")], &["tenant"]), 0, &[]), None);
-        assert_eq!(burned(&budget(&[("agent", "a")], &["tenant"]), 0, &[]), None, "sub-agents count by their own");
-        assert!(!burned(&budget(&[], &["tenant"]), 7, &[]).expect("it has days").adds_up);
+    fn what_rollups_dont_count_apart_has_no_days() {
+        let now: Timestamp = "2026-11-03T12:00:00Z".parse().expect("a time");
+        for (each, period) in [("user", Period::Month), ("model", Period::Month), ("tenant", Period::Day)] {
+            let budget = Budget { each: Vec::new(), ..budget(each, period) };
+            let table = BudgetTable::of(std::slice::from_ref(&budget), &[], &Beside::default(), now);
+            let budget = Budget { each: vec![each.to_owned()], ..budget };
+            assert_eq!(BurnDown::of(&budget, &table.budgets[0], &[], now), None, "{each}");
+        }
     }
 }

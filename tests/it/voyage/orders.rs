@@ -64,7 +64,7 @@ impl Order {
             Self::Grant { budget, scope, amount, lasts } => {
                 let (budget, scope, until) = ((*budget).into(), (*scope).to_owned(), now.after(*lasts));
                 let asked = ExceptionAsked { budget, scope, amount_usd: *amount, until, reason };
-                let approved = ExceptionApproved { exception: number };
+                let approved = ExceptionApproved { exception: number, reason: String::new() };
                 vec![(ann, Change::ExceptionAsked(asked)), (bob, Change::ExceptionApproved(approved))]
             }
         }

@@ -43,7 +43,7 @@ const fn until(last: FocusVersion, name: &'static str, value: fn(&Charge<'_>) ->
 }
 
 /// All of them, in the order of the file.
-pub(super) const COLUMNS: [Column; 60] = [
+pub(super) const COLUMNS: [Column; 62] = [
     always("BilledCost", cost),
     always("BillingAccountId", |charge| Some(seller_key(charge))),
     always("BillingAccountName", |charge| Some(seller(charge))),
