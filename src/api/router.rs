@@ -16,6 +16,7 @@ use super::access::{Caller, scope_of};
 use super::act::ActRequest;
 use super::alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 use super::books::Books;
+use super::days::BudgetDays;
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
@@ -65,6 +66,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/runs/{run}/outcome", post(outcome))
         .route("/v1/costs", get(costs))
         .route("/v1/budgets", get(budgets))
+        .route("/v1/budgets/{budget}/days", get(budget_days))
         .route("/v1/budgets/exceptions", get(exceptions).post(ask_exception))
         .route("/v1/budgets/exceptions/{exception}/approve", post(approve_exception))
         .route("/v1/budgets/exceptions/{exception}/end", post(end_exception))
@@ -397,6 +399,15 @@ async fn lift_switch(
 async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+async fn budget_days(
+    Asked(service): Asked,
+    Path(budget): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<BudgetDays>, ApiError> {
+    let scope = query::scope(query.as_deref())?;
+    service.read(move |books| books.budget_days(&budget, &scope)).await.map(Json)
 }
 
 async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {
