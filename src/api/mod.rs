@@ -11,6 +11,7 @@
 
 mod access;
 mod act;
+mod agents;
 mod books;
 pub mod client;
 mod error;
@@ -19,11 +20,14 @@ mod export;
 mod guest;
 mod intake;
 mod keys;
+pub mod openapi;
 mod orders;
 mod outcome;
+mod parameters;
 mod place;
 mod query;
 mod router;
+mod routes;
 mod service;
 #[cfg(unix)]
 pub mod socket;
@@ -33,6 +37,7 @@ mod types;
 pub use access::{Caller, Gatekeeper};
 pub(crate) use access::{hash, random};
 pub use act::ActRequest;
+pub use agents::{AgentRow, AgentTable, Binding, FaultRow, WorstCallRow};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};

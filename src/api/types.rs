@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ pub const REASON_CHARS_MAX: usize = 500;
 pub const WAIT_TIME_MAX: Millis = Millis::from_secs(20);
 
 /// Runs, newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<RunRow>,
@@ -36,7 +37,7 @@ pub struct RunPage {
 }
 
 /// A run's document, as far as a list knows it, and what it is found by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRow {
     /// The run.
     pub run: RunId,
@@ -120,7 +121,7 @@ impl From<&RunSummary> for RunRow {
 }
 
 /// The body of `POST /v1/runs`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
     /// The agent.
@@ -146,7 +147,7 @@ pub struct RunRequest {
 }
 
 /// A file that goes with an input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRequest {
     /// What the user calls it.
@@ -185,7 +186,7 @@ impl RunRequest {
 }
 
 /// The body of `POST /v1/runs/{id}/cancel`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
     /// Why; kept in the trace.
@@ -207,7 +208,7 @@ fn no_reason() -> String {
 }
 
 /// The body of `POST /v1/runs/{id}/resume`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {
     /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
@@ -217,7 +218,7 @@ pub struct ResumeRequest {
 
 /// The body of `POST /v1/runs/{id}/approve`, and of `…/answer`, which takes `answer`. Without `deny`, `args` and `answer`
 /// it is a yes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerRequest {
     /// The question's number; left out, the only one that is open.
@@ -290,7 +291,7 @@ impl AnswerRequest {
 }
 
 /// The body of `GET /healthz`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// The program's version.
     pub version: String,

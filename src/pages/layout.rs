@@ -17,16 +17,18 @@ pub(super) enum Section {
     Models,
     Budgets,
     Audit,
+    Docs,
 }
 
 /// In the order in which they are named.
-const SECTIONS: [(Section, &str, &str); 6] = [
+const SECTIONS: [(Section, &str, &str); 7] = [
     (Section::Overview, "Overview", "/"),
     (Section::Runs, "Runs", "/runs"),
     (Section::Agents, "Agents", "/agents"),
     (Section::Models, "Models", "/models"),
     (Section::Budgets, "Budgets", "/budgets"),
     (Section::Audit, "Audit", "/audit"),
+    (Section::Docs, "API", "/docs"),
 ];
 
 /// One way of the navigation.

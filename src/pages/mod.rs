@@ -13,6 +13,7 @@ mod assets;
 mod audit;
 mod budgets;
 mod chart;
+mod docs;
 mod form;
 mod guard;
 mod layout;
@@ -73,6 +74,7 @@ pub fn router(service: Service) -> Result<Router, ApiError> {
         .route("/models", get(models::page))
         .route("/budgets", get(budgets::page))
         .route("/audit", get(audit::page))
+        .route("/docs", get(docs::page))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(guard)
         .with_state(pages))

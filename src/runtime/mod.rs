@@ -21,7 +21,9 @@ mod outcome;
 mod people;
 mod perform;
 mod progress;
+mod reload;
 pub mod replay;
+mod roster;
 mod settle;
 mod stop;
 mod telling;
@@ -34,10 +36,13 @@ pub use error::RuntimeError;
 pub(crate) use known::terms_of;
 pub(crate) use people::Request;
 pub use progress::{Observer, Progress, silent};
+pub use reload::{Reload, Reloaded};
+pub(crate) use roster::Agent;
+pub use roster::Changed;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -56,8 +61,8 @@ use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::report::RateTable;
 use crate::domain::run::{Run, Tree};
 use crate::failpoint;
-use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered, Traffic};
-use crate::ids::{AgentName, PlanHash, PriceId, RunId};
+use crate::gate::{Appraiser, Gate, Providers, Rendered, Traffic};
+use crate::ids::{AgentName, PriceId, RunId};
 use crate::rates::Rates;
 use crate::spec::project::Project;
 use crate::spec::readers::{Readers, Unread};
@@ -75,6 +80,7 @@ use driving::Driving;
 use echo::Echo;
 use expiry::Expiry;
 use known::{live, payers_of, tools_of};
+use roster::Roster;
 use stop::Stop;
 
 /// How a runtime is opened.
@@ -109,22 +115,6 @@ pub struct NewRun {
 /// Drives runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
-
-/// An agent as it is configured now, and what follows from its plan, reckoned once.
-pub(crate) struct Agent {
-    plan: Arc<Plan>,
-    hash: PlanHash,
-    forms: Arc<Forms>,
-    /// Its sub-agents.
-    agents: BTreeMap<AgentName, Arc<Self>>,
-}
-
-impl Agent {
-    fn new(plan: Arc<Plan>) -> Self {
-        let agents = plan.agents.iter().map(|(name, plan)| (name.clone(), Arc::new(Self::new(plan.clone()))));
-        Self { hash: plan.hash(), forms: Arc::new(Forms::of(&plan)), agents: agents.collect(), plan }
-    }
-}
 
 type Ready = (Tree, (Arc<Agent>, Rendered));
 /// Requests of people that a driven tree hasn't heard yet.
@@ -168,8 +158,8 @@ pub(crate) struct Shared {
     pub(crate) checks: Checks,
     /// Who reads files, and what they count there.
     readers: Readers,
-    agents: BTreeMap<AgentName, Arc<Agent>>,
-    load_lines: BTreeMap<AgentName, Money>,
+    /// The agents as they are configured now.
+    roster: RwLock<Arc<Roster>>,
     environment: String,
     budgets: Vec<Budget>,
     /// The roots that are driven now, each with the way to ask something of it. Boxed, since a channel keeps room for 32.
@@ -282,8 +272,7 @@ impl Runtime {
             tools,
             checks: Checks::default(),
             readers: Readers::of(project),
-            agents: plans.into_iter().map(|(name, plan)| (name, Arc::new(Agent::new(Arc::new(plan))))).collect(),
-            load_lines: options.load_lines,
+            roster: RwLock::new(Arc::new(Roster::new(plans, options.load_lines))),
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
@@ -461,17 +450,6 @@ impl Runtime {
         self.0.gate.book()
     }
 
-    /// The plan of an agent as it is configured now.
-    #[must_use]
-    pub fn plan(&self, agent: &AgentName) -> Option<&Arc<Plan>> {
-        self.0.agents.get(agent).map(|agent| &agent.plan)
-    }
-
-    /// The plans of all agents as they are configured now, by name.
-    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
-        self.0.agents.values().map(|agent| &agent.plan)
-    }
-
     /// A run as its log tells it.
     ///
     /// # Errors
@@ -512,8 +490,9 @@ impl Runtime {
     }
 
     /// Checks a new run's input and labels; nothing is written.
-    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, &Arc<Agent>), RuntimeError> {
-        let agent = self.0.agents.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
+    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, Arc<Agent>), RuntimeError> {
+        let roster = self.roster();
+        let agent = roster.agent(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
         let plan = &agent.plan;
         self.0
             .checks
@@ -531,7 +510,7 @@ impl Runtime {
             input: new.input.clone(),
             labels,
             cap: plan.limits.cost,
-            load_line: self.0.load_lines.get(&new.agent).copied().unwrap_or(plan.limits.cost),
+            load_line: roster.load_line(plan),
             expected: plan.limits.expected_cost,
             parent: None,
             key: new.key.clone(),
@@ -542,7 +521,7 @@ impl Runtime {
             files: self.0.readers.files(plan, &new.files).map_err(|unread| unread_by(plan, unread))?,
             unit: plan.unit.clone(),
         };
-        Ok((self.0.clock.run_id(), created, agent))
+        Ok((self.0.clock.run_id(), created, agent.clone()))
     }
 
     fn labels(&self, plan: &Plan, given: &Labels) -> Labels {
@@ -567,10 +546,6 @@ impl Runtime {
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
         let rendered = rendered.with_input_of(run).with_earlier(self.earlier(created)?);
         Ok((agent, rendered))
-    }
-
-    fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
-        RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
 }
 

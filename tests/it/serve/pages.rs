@@ -9,7 +9,7 @@ use super::{AGENT, BUDGET, SCENARIO, Served, ask, told, waiting};
 use crate::world::{Recipe, World};
 
 /// Every page that needs nothing of a path.
-const PAGES: [&str; 5] = ["/runs", "/agents", "/models", "/budgets", "/audit"];
+const PAGES: [&str; 6] = ["/runs", "/agents", "/models", "/budgets", "/audit", "/docs"];
 
 /// A browser, as far as HTTP goes: it keeps a cookie, says where a form comes from, and follows nothing by itself.
 struct Browser {
