@@ -9,7 +9,7 @@ use crate::domain::event::AccountKey;
 use crate::ids::{BudgetName, RunId, StageName};
 use crate::units::Timestamp;
 
-/// How JSON shows an [`AccountKey`].
+/// What money counts against, as JSON shows it.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "AccountKey", tag = "account", rename_all = "snake_case")]
 enum Tagged {

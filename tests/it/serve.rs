@@ -215,7 +215,7 @@ const HOLD: &str =
 
 fn held() -> Recipe {
     let held =
-        "[[rule]]\nwhen = { contains = \"slowly\", turn = 1 }\ntool_calls = [{ name = 'hold', arguments = {} }]\n";
+        "[[rule]]\nwhen = { contains = \"slowly\", turn = 0 }\ntool_calls = [{ name = 'hold', arguments = {} }]\n";
     let agent = format!("tools = ['hold']\n{AGENT}");
     let recipe = Recipe::agent(&agent).file("tools/hold.toml", HOLD).file("plimsoll.toml", BUDGET);
     recipe.scenario(held).rule("[[reply]]\nrepeat = \"forever\"\ntext = \"It was shipped.\"\n")

@@ -47,7 +47,7 @@ async fn until_stopped(
     plans: BTreeMap<AgentName, Plan>,
 ) -> Result<Exit, CliError> {
     // Before anyone can know the address: who reads it may ask for the end at once.
-    let mut signals = Signals::listen();
+    let (mut signals, hangups) = (Signals::listen(), Hangups::listen());
     let refused = |error| Problem::told(code::SYSTEM, &error, Exit::Usage);
     let choice = SimChoice {
         sim: arguments.books.sim,
@@ -80,7 +80,7 @@ async fn until_stopped(
     context.output.talk(&format!(
         "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address, and what the API takes at /docs. Try: curl http://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
     ));
-    let mut follows = Follows::begin(&session, project, &load_options(arguments.books.sim));
+    let mut follows = Follows::begin(&session, project, &load_options(arguments.books.sim), hangups);
     loop {
         tokio::select! {
             () = signals.next() => break,
@@ -124,12 +124,12 @@ struct Follows {
 }
 
 impl Follows {
-    fn begin(session: &Session, project: &Project, options: &LoadOptions) -> Self {
+    fn begin(session: &Session, project: &Project, options: &LoadOptions, hangups: Hangups) -> Self {
         let ((ask, asked), (tell, told)) = (mpsc::channel(1), mpsc::channel(1));
         let reload = Reload::new(session.runtime.clone(), project, options.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(reload.follow(asked, tell));
-        Self { hangups: Hangups::listen(), ask, told, tasks }
+        Self { hangups, ask, told, tasks }
     }
 
     /// What became of files that were read again: they changed, or a SIGHUP asked for it.

@@ -126,9 +126,10 @@ async fn a_switch_ends_the_runs_of_its_scope_until_it_is_lifted() {
     let office = Office::open().await;
     let (set, lift) = ("/v1/switches", "/v1/switches/lift");
     let kill = json!({"scope": "feature=support", "switch": "kill", "reason": "odd answers"});
+    let lifted = json!({"scope": "feature=support", "reason": "mended"});
     for key in [&office.ann, &office.bob, &office.reader, &office.tenant] {
         assert_eq!(office.refused(key, set, &kill, StatusCode::FORBIDDEN).await, "forbidden");
-        assert_eq!(office.refused(key, lift, &kill, StatusCode::FORBIDDEN).await, "forbidden");
+        assert_eq!(office.refused(key, lift, &lifted, StatusCode::FORBIDDEN).await, "forbidden");
     }
     assert_eq!(office.served.seen(&office.tenant, set).await, StatusCode::FORBIDDEN, "what is everybody's");
     for (field, value) in [
@@ -158,7 +159,6 @@ async fn a_switch_ends_the_runs_of_its_scope_until_it_is_lifted() {
     let run = json!({"agent": "a", "input": "quick", "labels": {"tenant": "acme"}, "wait": "20s"});
     let stopped = office.post(&office.ann, "/v1/runs", &run, StatusCode::OK).await;
     assert_eq!((&stopped["state"], &stopped["limit"]), (&json!("stopped"), &json!("switch")), "{stopped}");
-    let lifted = json!({"scope": "feature=support", "reason": "mended"});
     assert_eq!(office.post(&office.ops, lift, &lifted, StatusCode::OK).await["switches"], json!([]));
     assert_eq!(office.refused(&office.ops, lift, &lifted, StatusCode::BAD_REQUEST).await, "bad_request");
     let finished = office.post(&office.ann, "/v1/runs", &run, StatusCode::OK).await;
