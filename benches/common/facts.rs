@@ -55,6 +55,7 @@ pub(crate) fn created() -> Created {
         cap: Money::from_micro(1_000_000_000_000),
         load_line: Money::from_micro(50_000),
         expected: Some(Money::from_micro(10_000)),
+        foreseen: None,
         parent: None,
         key: None,
         simulated: false,

@@ -178,6 +178,10 @@ pub struct Created {
     pub load_line: Money,
     /// `expected_cost`, if the agent names one (LEDGER rule 8).
     pub expected: Option<Money>,
+    /// What all the calls that the run may make can be expected to cost, by what such calls cost of their bounds before;
+    /// `None` where that isn't less than the load line. It stands in where neither the agent nor its runs say more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<Money>,
     /// The parent, for a sub-agent's run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

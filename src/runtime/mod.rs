@@ -8,6 +8,7 @@ mod cancel;
 pub mod cassette;
 mod checks;
 mod conductor;
+mod creation;
 mod documents;
 mod downgrade;
 mod driving;
@@ -16,6 +17,7 @@ mod echo;
 mod error;
 mod expiry;
 mod files;
+mod foresight;
 mod known;
 mod outcome;
 mod people;
@@ -52,11 +54,10 @@ use tracing::Instrument as _;
 use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
-use crate::domain::event::{Created, EVENT_VERSION, Event, Labels, RunState};
+use crate::domain::event::{Created, Event, Labels, RunState};
 use crate::domain::ledger::{LedgerPolicy, Op};
 use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
-use crate::domain::policy::PRIORITY;
 use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::report::RateTable;
 use crate::domain::run::{Run, Tree};
@@ -65,7 +66,7 @@ use crate::gate::{Appraiser, Gate, Providers, Rendered, Traffic};
 use crate::ids::{AgentName, PriceId, RunId};
 use crate::rates::Rates;
 use crate::spec::project::Project;
-use crate::spec::readers::{Readers, Unread};
+use crate::spec::readers::Readers;
 use crate::store::Store;
 use crate::telemetry::{Following, Telemetry};
 use crate::tool::ToolContext;
@@ -79,6 +80,7 @@ use conductor::Conductor;
 use driving::Driving;
 use echo::Echo;
 use expiry::Expiry;
+use foresight::Foresight;
 use known::{live, payers_of, tools_of};
 use roster::Roster;
 use stop::Stop;
@@ -160,6 +162,7 @@ pub(crate) struct Shared {
     readers: Readers,
     /// The agents as they are configured now.
     roster: RwLock<Arc<Roster>>,
+    foresight: Foresight,
     environment: String,
     budgets: Vec<Budget>,
     /// The roots that are driven now, each with the way to ask something of it. Boxed, since a channel keeps room for 32.
@@ -273,6 +276,7 @@ impl Runtime {
             checks: Checks::default(),
             readers: Readers::of(project),
             roster: RwLock::new(Arc::new(Roster::new(plans, options.load_lines))),
+            foresight: Foresight::default(),
             environment: project.environment.clone(),
             budgets: project.budgets.clone(),
             driven: Mutex::default(),
@@ -489,68 +493,12 @@ impl Runtime {
         Ok((tree, created))
     }
 
-    /// Checks a new run's input and labels; nothing is written.
-    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, Arc<Agent>), RuntimeError> {
-        let roster = self.roster();
-        let agent = roster.agent(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
-        let plan = &agent.plan;
-        self.0
-            .checks
-            .input(plan, &new.input)
-            .map_err(|fault| RuntimeError::Input { agent: new.agent.clone(), fault })?;
-        let labels = self.labels(plan, &new.labels);
-        for budget in self.0.budgets.iter().filter(|budget| budget.matches(&labels)) {
-            budget.scope_value(&labels)?;
-        }
-        let created = Created {
-            version: EVENT_VERSION,
-            agent: new.agent.clone(),
-            plan: agent.hash.clone(),
-            prompt_version: plan.prompt.label().to_owned(),
-            input: new.input.clone(),
-            labels,
-            cap: plan.limits.cost,
-            load_line: roster.load_line(plan),
-            expected: plan.limits.expected_cost,
-            parent: None,
-            key: new.key.clone(),
-            simulated: self.0.simulated,
-            stage_caps: plan.stage_caps(),
-            thread: None,
-            documents: self.0.documents(plan, &agent.forms.own, &new.input)?.map(Arc::new),
-            files: self.0.readers.files(plan, &new.files).map_err(|unread| unread_by(plan, unread))?,
-            unit: plan.unit.clone(),
-        };
-        Ok((self.0.clock.run_id(), created, agent.clone()))
-    }
-
-    fn labels(&self, plan: &Plan, given: &Labels) -> Labels {
-        let mut labels = given.clone();
-        let mut derive = |key: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                labels.insert(key.to_owned(), value.to_owned());
-            }
-        };
-        derive("agent", Some(plan.agent.as_str()));
-        derive("owner", plan.owner.as_deref());
-        derive("feature", plan.feature.as_deref());
-        derive("environment", Some(&self.0.environment));
-        if let Some(priority) = plan.priority {
-            labels.entry(PRIORITY.to_owned()).or_insert_with(|| priority.name().to_owned());
-        }
-        labels
-    }
-
     fn render(&self, agent: Arc<Agent>, created: &Created, run: &Run) -> Result<(Arc<Agent>, Rendered), RuntimeError> {
         let rendered = Rendered::of(&agent.plan, agent.forms.own.clone(), &created.input)
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
         let rendered = rendered.with_input_of(run).with_earlier(self.earlier(created)?);
         Ok((agent, rendered))
     }
-}
-
-fn unread_by(plan: &Plan, Unread { fault, help }: Unread) -> RuntimeError {
-    RuntimeError::Files { agent: plan.agent.clone(), fault, help }
 }
 
 /// A run as its log tells it.

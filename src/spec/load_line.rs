@@ -89,6 +89,17 @@ pub fn load_line(plan: &Plan, price: impl Fn(&ModelName, Tokens, u32, Option<Web
 /// The most that one run of an agent can cost, at the prices of a time.
 #[must_use]
 pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
+    load_line_at(plan, book, now, |_, worst| worst)
+}
+
+/// The load line of calls that cost what `expects` makes of a model's worst case.
+#[must_use]
+pub fn load_line_at(
+    plan: &Plan,
+    book: &PriceBook,
+    now: Timestamp,
+    expects: impl Fn(&ModelName, Money) -> Money,
+) -> LoadLine {
     let terms = Terms::default().asking(plan.asks_to_keep());
     load_line(plan, |model, input, output, search| {
         let row = book.find(model, now)?;
@@ -96,7 +107,7 @@ pub fn load_line_of(plan: &Plan, book: &PriceBook, now: Timestamp) -> LoadLine {
             Some(search) => row.bound_searching(terms, search).ok()?,
             None => (input, row.bound(input, terms)),
         };
-        Some((input, bound.worst_case(output)))
+        Some((input, expects(model, bound.worst_case(output))))
     })
 }
 

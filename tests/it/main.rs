@@ -14,6 +14,7 @@ mod fallbacks;
 mod fan_out;
 mod files;
 mod floors;
+mod foresight;
 mod gemini;
 mod gemini_runs;
 mod kept;

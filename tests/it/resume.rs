@@ -247,6 +247,7 @@ fn hoarder(run: RunId) -> Op {
         cap: Money::from_micro(99_000),
         load_line: Money::from_micro(99_000),
         expected: None,
+        foreseen: None,
         parent: None,
         key: None,
         simulated: true,

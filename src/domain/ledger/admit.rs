@@ -261,7 +261,7 @@ impl Ledger {
     fn is_roomy(&self, free: MoneyDelta, candidate: &OpenRun, bound: Money) -> bool {
         let learned = self.highest_percentile();
         let most = |run: &OpenRun, bound: Money| {
-            let expected = run.expected.unwrap_or(run.load_line).max(learned);
+            let expected = run.expected.unwrap_or(run.foreseen).max(learned);
             let landing = run.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
             expected.plus(bound).plus(bound).plus(landing)
         };

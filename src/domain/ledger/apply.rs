@@ -152,7 +152,7 @@ impl Ledger {
             agent: created.agent.clone(),
             labels: created.labels.clone(),
             state: RunState::Queued,
-            load_line: created.load_line,
+            foreseen: created.foreseen.map_or(created.load_line, |foreseen| foreseen.min(created.load_line)),
             expected: created.expected,
             bound: Money::ZERO,
             landing: None,

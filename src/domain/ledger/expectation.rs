@@ -1,4 +1,5 @@
-//! What a run can be expected to cost (LEDGER rule 8): the agent's word, or what its last runs cost.
+//! What a run can be expected to cost (LEDGER rule 8): the agent's word, or what its last runs cost, or its load line at
+//! what calls of its models cost of their bounds.
 
 use std::collections::VecDeque;
 
@@ -52,7 +53,7 @@ impl Ledger {
     pub(super) fn expectation(&self, run: &OpenRun, settled: Money) -> Money {
         let ring = self.rings.get(&run.agent);
         let learned = |runs| ring.and_then(|ring| ring.percentile_after(runs));
-        let said = run.expected.or_else(|| learned(RUNS_TO_EXPECT)).unwrap_or(run.load_line);
+        let said = run.expected.or_else(|| learned(RUNS_TO_EXPECT)).unwrap_or(run.foreseen);
         said.max(learned(RUNS_TO_RAISE).unwrap_or_default()).max(settled.plus(run.bound))
     }
 

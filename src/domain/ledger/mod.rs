@@ -225,7 +225,8 @@ struct OpenRun {
     agent: AgentName,
     labels: Labels,
     state: RunState,
-    load_line: Money,
+    /// What it may cost, where nobody knows better: the load line, or what is foreseen of it.
+    foreseen: Money,
     expected: Option<Money>,
     /// The bound of its last model call, else of its first.
     bound: Money,

@@ -131,6 +131,7 @@ impl Log {
                 cap: Money::from_micro(50_000),
                 load_line: Money::from_micro(50_000),
                 expected: None,
+                foreseen: None,
                 parent: None,
                 key: None,
                 simulated: true,

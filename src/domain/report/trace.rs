@@ -62,6 +62,10 @@ pub struct Trace {
     pub files: Vec<FileLine>,
     /// What it is expected to cost, where the agent says so.
     pub expected_usd: Option<Money>,
+    /// What it can be expected to cost by what calls of its models cost of their bounds, where that is less than the load
+    /// line. It counts where neither the agent nor its finished runs say more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen_usd: Option<Money>,
     /// Until when it waits for a person at most, where it does.
     #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::TimeText>")]
@@ -340,6 +344,7 @@ impl Trace {
             input: created.input.clone(),
             files: created.files.iter().map(FileLine::of).collect(),
             expected_usd: created.expected,
+            foreseen_usd: created.foreseen,
             waits_until: None,
             refusal,
             timeline,

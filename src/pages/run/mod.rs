@@ -194,6 +194,7 @@ fn facts(trace: &Trace) -> Vec<(&'static str, String)> {
     facts.push(("Prompt", trace.prompt_version.clone()));
     facts.push(("Plan", trace.plan.as_str().chars().take(12).collect()));
     facts.extend(trace.expected_usd.map(|expected| ("Expected cost", expected.to_string())));
+    facts.extend(trace.foreseen_usd.map(|foreseen| ("Foreseen cost", foreseen.to_string())));
     facts.extend(trace.key.clone().map(|key| ("Caller's key", key)));
     facts
 }

@@ -39,6 +39,7 @@ impl Conductor {
             cap: plan.limits.cost,
             load_line: plan.limits.cost,
             expected: None,
+            foreseen: None,
             parent: Some(Parent { root: root.id, run: parent, stage: place.stage.clone() }),
             key: None,
             simulated: root.simulated,

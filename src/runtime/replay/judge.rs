@@ -242,6 +242,7 @@ impl Player<'_> {
             cap: plan.limits.cost,
             load_line: plan.limits.cost,
             expected: None,
+            foreseen: None,
             parent: created.parent.clone(),
             key: None,
             simulated: root.simulated,

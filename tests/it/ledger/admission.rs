@@ -68,6 +68,27 @@ fn what_a_run_is_expected_to_cost() {
     assert_eq!(least([vec![40; 16], vec![90; 4]].concat(), None), Some(100), "the 16th of 20");
 }
 
+/// What is foreseen stands in for the load line, and for nothing else.
+#[test]
+fn what_is_foreseen_of_a_run() {
+    let least = |costs: Vec<u64>, expected, foreseen| {
+        let fits = |cap: &u64| {
+            let mut desk = Desk::with_costs(all(*cap), costs.clone());
+            let wish = Wish { cap: 300, expected, foreseen, ..MODEST };
+            desk.arrive(1, wish);
+            matches!(desk.arrive(2, wish), Verdict::Admitted(_))
+        };
+        (40..2_000).find(fits)
+    };
+    assert_eq!(least(Vec::new(), None, Some(100)), Some(220));
+    assert_eq!(least(vec![80; 19], None, Some(100)), Some(220));
+    assert_eq!(least(vec![150; 5], None, Some(100)), Some(320), "five runs raise it");
+    assert_eq!(least(vec![80; 20], None, Some(100)), Some(180), "finished runs know better");
+    assert_eq!(least(Vec::new(), Some(60), Some(100)), Some(140), "and the agent's word");
+    assert_eq!(least(Vec::new(), None, Some(900)), Some(620), "never above the load line");
+    assert_eq!(least(Vec::new(), None, Some(0)), least(Vec::new(), None, Some(20)), "never under s + R");
+}
+
 /// An open run that has placed nothing in the new period still claims there.
 #[test]
 fn runs_of_yesterday_claim_today() {

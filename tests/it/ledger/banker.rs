@@ -95,6 +95,7 @@ impl Office {
             cap: Money::from_micro(250_000),
             load_line: Money::from_micro(250_000),
             expected: Some(Money::from_pico(COST.pico() * u128::from(CALLS) * u128::from(self.setting.expected) / 10)),
+            foreseen: None,
             parent: None,
             stage_caps: Default::default(),
         };

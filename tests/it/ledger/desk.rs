@@ -27,12 +27,14 @@ pub(super) struct Wish {
     pub(super) tenant: &'static str,
     pub(super) cap: u64,
     pub(super) expected: Option<u64>,
+    pub(super) foreseen: Option<u64>,
     pub(super) landing: u64,
     pub(super) first: u64,
 }
 
 /// A run that expects next to nothing, so that the banker lets it start.
-pub(super) const MODEST: Wish = Wish { tenant: "acme", cap: 1_000, expected: Some(0), landing: 10, first: 20 };
+pub(super) const MODEST: Wish =
+    Wish { tenant: "acme", cap: 1_000, expected: Some(0), foreseen: None, landing: 10, first: 20 };
 
 impl Desk {
     pub(super) fn new(budgets: Vec<Budget>) -> Self {
@@ -64,6 +66,7 @@ impl Desk {
             cap: money(wish.cap),
             load_line: money(wish.cap),
             expected: wish.expected.map(money),
+            foreseen: wish.foreseen.map(money),
             parent: None,
             stage_caps: Default::default(),
         };
@@ -78,6 +81,7 @@ impl Desk {
             cap: money(cap),
             load_line: money(cap),
             expected: None,
+            foreseen: None,
             parent: Some(Parent { root: of, run: parent, stage: "main".into() }),
             stage_caps: Default::default(),
         };

@@ -57,6 +57,7 @@ pub(super) struct Birth {
     pub(super) cap: Money,
     pub(super) load_line: Money,
     pub(super) expected: Option<Money>,
+    pub(super) foreseen: Option<Money>,
     pub(super) parent: Option<Parent>,
     pub(super) stage_caps: BTreeMap<StageName, Money>,
 }
@@ -72,6 +73,7 @@ pub(super) fn created(birth: Birth) -> Event {
         cap: birth.cap,
         load_line: birth.load_line,
         expected: birth.expected,
+        foreseen: birth.foreseen,
         parent: birth.parent,
         key: None,
         simulated: true,

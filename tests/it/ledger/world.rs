@@ -163,6 +163,7 @@ impl<S: Subject> World<S> {
             cap,
             load_line: cap,
             expected: (!luck.is_multiple_of(8)).then(|| money(u64::from(luck % 48))),
+            foreseen: None,
             parent: None,
             stage_caps: stage_caps(size, luck),
         };
@@ -356,6 +357,7 @@ impl<S: Subject> World<S> {
             cap: money(20 + u64::from(size)),
             load_line: Money::ZERO,
             expected: None,
+            foreseen: None,
             parent: Some(Parent { root, run: above.run, stage: stage(size).into() }),
             stage_caps: stage_caps(size, luck / 2),
         };

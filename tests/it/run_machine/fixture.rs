@@ -93,6 +93,7 @@ pub(super) fn created(plan: &Plan) -> Created {
         cap: plan.limits.cost,
         load_line: plan.limits.cost,
         expected: None,
+        foreseen: None,
         parent: None,
         key: None,
         simulated: true,

@@ -89,6 +89,7 @@ pub(super) fn created(agent: &str, labels: &[(&str, &str)], key: Option<&str>) -
         cap: Money::from_micro(250_000),
         load_line: Money::from_micro(200_000),
         expected: None,
+        foreseen: None,
         parent: None,
         key: key.map(str::to_owned),
         simulated: true,
