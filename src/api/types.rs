@@ -25,6 +25,7 @@ use crate::units::{Millis, Money};
 pub const REASON_CHARS_MAX: usize = 500;
 /// The longest that one request waits for a run.
 pub const WAIT_TIME_MAX: Millis = Millis::from_secs(20);
+const _: () = assert!(WAIT_TIME_MAX.0 == 20_000, "what is told of `wait` says 20 s");
 
 /// Runs, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +142,7 @@ pub struct RunRequest {
     /// `low`, `normal` or `high`; the same as the label `priority`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
-    /// How long to wait for the run's end, such as `20s`, at most [`WAIT_TIME_MAX`]. Without it the answer comes at once.
+    /// How long to wait for the run's end, such as `20s`, at most 20 s. Without it the answer comes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -192,7 +193,7 @@ pub struct CancelRequest {
     /// Why; kept in the trace.
     #[serde(default = "no_reason")]
     pub reason: String,
-    /// How long to wait for the run's end, such as `20s`, at most [`WAIT_TIME_MAX`]. Without it the answer comes at once.
+    /// How long to wait for the run's end, such as `20s`, at most 20 s. Without it the answer comes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -211,7 +212,7 @@ fn no_reason() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {
-    /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
+    /// How long to wait until nobody drives the run any more, such as `20s`, at most 20 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -248,7 +249,7 @@ pub struct AnswerRequest {
     /// True to record it, and not to go on with the run.
     #[serde(default)]
     pub only: bool,
-    /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
+    /// How long to wait until nobody drives the run any more, such as `20s`, at most 20 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }

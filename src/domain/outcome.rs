@@ -78,7 +78,7 @@ impl std::str::FromStr for Part {
     }
 }
 
-/// See [`Event::OutcomeRecorded`](super::event::Event::OutcomeRecorded).
+/// What somebody, or a rule, said that a run was worth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeRecorded {
     /// What is said; of the rest nothing.

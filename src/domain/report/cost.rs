@@ -97,6 +97,7 @@ impl Dimension {
 
 /// The most changes that a table names.
 pub const MOVERS_MAX: usize = 10;
+const _: () = assert!(MOVERS_MAX == 10, "what is told of `movers` says so");
 
 /// Cost by dimension.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -110,7 +111,7 @@ pub struct CostTable {
     /// The period before, where it is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<CostPeriod>,
-    /// What moved most since then, the largest change first; at most [`MOVERS_MAX`].
+    /// What moved most since then, the largest change first; at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub movers: Vec<Mover>,
 }

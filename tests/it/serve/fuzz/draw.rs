@@ -116,7 +116,8 @@ const NUMBERS: [&str; 14] = [
     "-9223372036854775809",
 ];
 const LENGTHS: [&str; 10] = ["0s", "1ms", "5ms", "0", "", "-1s", "1.5.5s", "s", "1e9s", "99999999999999999999999s"];
-const IN_PATHS: [&str; 10] = ["last", "0", "7", "nothing", "%00", "%ff%fe", "%F0%9F%98%80", "%2e%2e%2f", "a%20b", "01"];
+const IN_PATHS: [&str; 10] =
+    ["last", "0", "7", "nothing", "%00", "%ff%fe", "%F0%9F%98%80", "x%2f..%2fy", "a%20b", "01"];
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"];
 
 impl Draw {
