@@ -67,7 +67,7 @@ fn round(work: impl for<'a> Fn(&'a Path) -> Work<'a>) -> Round {
 }
 
 async fn through_store(folder: &Path, tasks: u32, ops: u32) -> Round {
-    let policy = LedgerPolicy { budgets: facts::budgets(1) };
+    let policy = LedgerPolicy { budgets: facts::budgets(1), alerts: Vec::new() };
     let store = Store::open(&folder.join("store"), policy, Clock::virtual_at(facts::START)).expect("it opens");
     for number in 0..tasks {
         let committed = store.submit(facts::start(facts::run(number))).await.expect("it commits");

@@ -116,7 +116,7 @@ fn start(run: RunId) -> Op {
 }
 
 fn alone(budget: &Budget, asks: u32) -> Round {
-    let policy = LedgerPolicy { budgets: vec![budget.clone()] };
+    let policy = LedgerPolicy { budgets: vec![budget.clone()], alerts: Vec::new() };
     let mut ledger = Ledger::restore(policy, Snapshot::default());
     let mut askers: Vec<Asker> =
         (0..RUNS).map(|number| Asker { run: facts::run(number), number: 0, holds: false }).collect();
@@ -138,7 +138,7 @@ fn alone(budget: &Budget, asks: u32) -> Round {
 
 fn stored(budget: &Budget, asks: u32, on_disk: bool) -> Round {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let policy = LedgerPolicy { budgets: vec![budget.clone()] };
+    let policy = LedgerPolicy { budgets: vec![budget.clone()], alerts: Vec::new() };
     let clock = Clock::virtual_at(facts::START);
     let store = if on_disk {
         Store::open(&folder.path().join("store"), policy, clock)

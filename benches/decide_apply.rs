@@ -25,7 +25,8 @@ use plimsoll::units::{Millis, Money, Tokens};
 use serde_json::{Value, json};
 
 fn ledger(budgets: u32, runs: u32) -> Ledger {
-    let mut ledger = Ledger::restore(LedgerPolicy { budgets: facts::budgets(budgets) }, Snapshot::default());
+    let mut ledger =
+        Ledger::restore(LedgerPolicy { budgets: facts::budgets(budgets), alerts: Vec::new() }, Snapshot::default());
     for number in 0..runs {
         let decision = ledger.decide(facts::start(facts::run(number)), facts::START);
         assert!(matches!(decision.verdicts.as_slice(), [Verdict::Admitted(Some(_))]), "{:?}", decision.verdicts);

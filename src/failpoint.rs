@@ -30,6 +30,7 @@ pub const POINTS: &[(&str, &str)] = &[
     ("provider.answered", "the answer's head is here; the provider has billed"),
     ("provider.stream", "a piece of a stream was read"),
     ("provider.replied", "the whole answer is here; nothing of it is written"),
+    ("alert.brought", "an alert was delivered, or not; nothing of it is written"),
     ("tool.call", "a tool call is reserved on disk; it hasn't begun"),
     ("tool.called", "a tool has taken effect; its result isn't written"),
 ];

@@ -34,6 +34,7 @@ pub(crate) fn budget(name: &str, cap: Money) -> Budget {
         period: Period::Month,
         time_zone: jiff::tz::TimeZone::UTC,
         shadow: false,
+        alerts_at: Vec::new(),
         declared: Declared::Default,
     }
 }

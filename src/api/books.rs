@@ -198,6 +198,11 @@ impl Books {
         Ok(Beside { exceptions, shadowed: self.store.shadowed()?.into_iter().collect() })
     }
 
+    /// Looks whether all may be seen.
+    pub(super) fn sees_all(&self) -> Result<(), ApiError> {
+        if self.bound.is_empty() { Ok(()) } else { Err(ApiError::Bound) }
+    }
+
     /// The budgets that are judged by.
     pub(super) fn configured(&self) -> &[Budget] {
         &self.budgets
@@ -208,9 +213,7 @@ impl Books {
     /// # Errors
     /// When a record is damaged, or not all may be seen.
     pub fn budgets(&self) -> Result<BudgetTable, ApiError> {
-        if !self.bound.is_empty() {
-            return Err(ApiError::Bound);
-        }
+        self.sees_all()?;
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
     }
 
@@ -219,9 +222,7 @@ impl Books {
     /// # Errors
     /// When an entry is damaged, or not all may be seen.
     pub fn audit(&self, filter: &AuditFilter) -> Result<AuditTable, ApiError> {
-        if !self.bound.is_empty() {
-            return Err(ApiError::Bound);
-        }
+        self.sees_all()?;
         let mut page = AuditPage::new(filter.clone());
         self.store.audit(&mut |entry| page.apply(entry))?;
         Ok(page.table())

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::act::ActRequest;
+use super::alerts::{AlertRow, AlertTable};
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
@@ -259,6 +260,23 @@ impl Client {
     pub async fn end_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ClientError> {
         let number = number.to_string();
         self.change(self.url(&["v1", "budgets", "exceptions", &number, "end"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Books::alerts`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn alerts(&self) -> Result<AlertTable, ClientError> {
+        self.read(self.url(&["v1", "alerts"])?, Millis::ZERO).await
+    }
+
+    /// See [`super::Service::retry_alert`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn retry_alert(&self, number: u64) -> Result<AlertRow, ClientError> {
+        let url = self.url(&["v1", "alerts", &number.to_string(), "retry"])?;
+        self.change(url, &serde_json::json!({}), Millis::ZERO).await
     }
 
     /// See [`super::Service::switches`].

@@ -12,6 +12,7 @@
 mod access;
 mod act;
 mod agents;
+mod alerts;
 mod books;
 pub mod client;
 mod error;
@@ -38,6 +39,7 @@ pub use access::{Caller, Gatekeeper};
 pub(crate) use access::{hash, random};
 pub use act::ActRequest;
 pub use agents::{AgentRow, AgentTable, Binding, FaultRow, WorstCallRow};
+pub use alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 pub use books::Books;
 pub(crate) use error::parted;
 pub use error::{ApiError, ErrorBody, code};

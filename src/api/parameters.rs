@@ -207,9 +207,10 @@ pub(super) const VERSION: Parameter = Parameter::new(super::VERSION_HEADER, vers
     .says("The version of this API that the caller speaks; another one is refused. Who says nothing is answered.");
 
 /// What stands in braces in a path.
-pub(super) const IN_PATHS: [Parameter; 4] = [
+pub(super) const IN_PATHS: [Parameter; 5] = [
     Parameter::new("run", text, RUN).says("A run's id, the beginning of one that fits no other, or `last`."),
     Parameter::new("key", text, "a1b2c3d4e5f6").says("A key's id, as `GET /v1/keys` gives it."),
+    Parameter::new("alert", number, "7").says("An alert's number, as `GET /v1/alerts` gives it."),
     Parameter::new("exception", number, "7").says("An exception's number, as `GET /v1/budgets/exceptions` gives it."),
     Parameter::new("what", exported, "runs")
         .says("What is written: runs or events as JSON Lines, or settled money as FOCUS."),

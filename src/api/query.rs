@@ -360,8 +360,8 @@ pub(super) fn instant(name: &str, text: &str) -> Result<Timestamp, ApiError> {
 }
 
 /// The number of an exception.
-pub(super) fn number(text: &str) -> Result<u64, ApiError> {
-    parsed("exception", text, "a number that `GET /v1/budgets/exceptions` gives")
+pub(super) fn number(of: &'static str, text: &str) -> Result<u64, ApiError> {
+    parsed(of, text, "a number that the list of them gives")
 }
 
 /// No parameters.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::access::Caller;
 use super::act::ActRequest;
 use super::agents::AgentTable;
+use super::alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 use super::books::Books;
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
@@ -363,7 +364,7 @@ pub(super) async fn approve_exception(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
-    service.approve_exception(query::number(&exception)?, &request).await.map(Json)
+    service.approve_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
 pub(super) async fn end_exception(
@@ -372,7 +373,7 @@ pub(super) async fn end_exception(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
-    service.end_exception(query::number(&exception)?, &request).await.map(Json)
+    service.end_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
 pub(super) async fn switches(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<SwitchTable>, ApiError> {
@@ -399,6 +400,15 @@ pub(super) async fn lift_switch(
 pub(super) async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+pub(super) async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    service.read(|books| books.alerts(ALERTS_SHOWN_MAX)).await.map(Json)
+}
+
+pub(super) async fn retry_alert(Asked(service): Asked, Named(alert): Named) -> Result<Json<AlertRow>, ApiError> {
+    service.retry_alert(query::number("alert", &alert)?).await.map(Json)
 }
 
 pub(super) async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {

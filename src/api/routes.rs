@@ -14,6 +14,7 @@ use serde_json::json;
 use super::NEXT_HEADER;
 use super::act::ActRequest;
 use super::agents::AgentTable;
+use super::alerts::{AlertRow, AlertTable};
 use super::error::code;
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
 use super::orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable};
@@ -384,6 +385,13 @@ fn books() -> Vec<Route> {
                 content: vec![("application/x-ndjson", plain), ("text/csv", plain)],
                 headers: &[(NEXT_HEADER, "What `after` must be for the next page; absent on the last one.")],
             }),
+        Route::get("/v1/alerts", "listAlerts", answer::alerts)
+            .says("Alerts that wait, and the last that were delivered or given up.")
+            .scope(Scope::Read)
+            .gives::<AlertTable>("The newest first."),
+        Route::post("/v1/alerts/{alert}/retry", "retryAlert", answer::retry_alert)
+            .says("Has an alert delivered anew, whatever became of it.")
+            .gives::<AlertRow>("It waits."),
         Route::get("/v1/audit", "listAudit", answer::audit)
             .says("Who changed what is allowed, when and why, newest first, page by page.")
             .scope(Scope::Read)

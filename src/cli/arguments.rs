@@ -1,5 +1,6 @@
 //! What can be typed: the commands, their options and their help.
 
+mod alerts;
 mod audit;
 mod export;
 mod keys;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use alerts::{AlertsCommand, StateArgument};
 pub use audit::AuditArguments;
 pub use export::{ExportArguments, ExportCommand};
 pub use keys::KeysCommand;
@@ -174,6 +176,12 @@ Examples:
     /// Hold or end the runs of a feature, an agent, a tenant or all, or take a model out of use
     #[command(subcommand)]
     Switch(SwitchCommand),
+    /// List alerts: who was told of budgets and runs, and who couldn't be; try whether they arrive
+    #[command(subcommand)]
+    #[command(
+        after_help = "Examples:\n  plimsoll alerts list\n  plimsoll alerts test finance\n  plimsoll alerts retry 17"
+    )]
+    Alerts(AlertsCommand),
     /// Show rate limits: what may go out now, what providers still take, open breakers
     Rates(RatesArguments),
     /// Show prices, and unfreeze them

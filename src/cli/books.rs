@@ -8,7 +8,6 @@ use crate::cli::output::Output;
 use crate::cli::project::{clock, is_simulated};
 use crate::cli::remote;
 use crate::domain::event::Event;
-use crate::domain::ledger::LedgerPolicy;
 use crate::domain::summary::RunSummary;
 use crate::runtime::simulated_folder;
 use crate::spec::project::Project;
@@ -40,7 +39,7 @@ pub fn open(project: &Project, sim: bool) -> Result<Option<Store>, CliError> {
     if !folder.exists() {
         return Ok(None);
     }
-    Ok(Some(Store::open(&folder, LedgerPolicy { budgets: project.budgets.clone() }, clock())?))
+    Ok(Some(Store::open(&folder, project.ledger_policy(), clock())?))
 }
 
 /// Says whose questions nobody answered in time, as this start found.

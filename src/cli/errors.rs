@@ -37,6 +37,8 @@ pub mod code {
     pub const CASSETTE: &str = "plimsoll::cli::cassette";
     /// A collector that can't be reached as it is configured.
     pub const TELEMETRY: &str = "plimsoll::cli::telemetry";
+    /// An alert didn't arrive.
+    pub const ALERT: &str = "plimsoll::cli::alert";
     /// The result can't be written.
     pub const OUTPUT: &str = "plimsoll::cli::output";
     /// The machine refuses what the process needs.
@@ -58,9 +60,10 @@ pub mod code {
     /// Something in the runtime broke down.
     pub const RUNTIME: &str = "plimsoll::runtime::failed";
     /// Every code.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         CASSETTE,
         TELEMETRY,
+        ALERT,
         USAGE,
         LABEL,
         INPUT,

@@ -22,6 +22,7 @@ use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::Trace;
 use crate::ids::{AgentName, RunId};
+use crate::runtime::alerts::{Courier, Deliverer};
 use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::sim::{Scenario, Sim, SimHandle, SimOptions};
@@ -36,6 +37,9 @@ use crate::units::{Millis, Money};
 
 /// How long a process that is done still answers others.
 const LAST_ANSWERS_TIME_MAX: Millis = Millis::from_secs(2);
+
+/// How long a process that is done still delivers alerts.
+const LAST_ALERTS_TIME_MAX: Millis = Millis::from_secs(2);
 
 /// Who answers, where it isn't the configured providers.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +77,9 @@ pub struct Session {
     gatekeeper: Gatekeeper,
     /// Answers other processes.
     served: JoinSet<()>,
+    /// Tells people.
+    deliverer: Deliverer,
+    delivering: JoinSet<()>,
     stop_serving: watch::Sender<bool>,
 }
 
@@ -105,7 +112,9 @@ impl Session {
         let aged = plan_age_warnings(plans.values(), &book, &project.ages, clock().now());
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
+        let is_free = options.simulated.is_some() || plays;
         let runtime = Runtime::open_with(tape, project, plans, options)?;
+        let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
         if let Some(exporter) = exporter(project)? {
             runtime.tell(Telemetry::new(Some(exporter)));
         }
@@ -120,14 +129,18 @@ impl Session {
             aged,
             intake: None,
             gatekeeper: Gatekeeper::default(),
+            deliverer,
+            delivering: JoinSet::new(),
             served: JoinSet::new(),
             stop_serving: watch::Sender::new(false),
         })
     }
 
-    /// Serves other processes on the store's socket, until this one ends: for commands that drive runs. It begins beside
+    /// Serves other processes on the store's socket, and delivers alerts, until this one ends: for commands that drive runs. It begins beside
     /// the caller, and a run that starts doesn't wait for it.
     pub fn serve(&mut self) {
+        let (deliverer, stop) = (self.deliverer.clone(), self.stop_serving.subscribe());
+        self.delivering.spawn(async move { deliverer.work(stop).await });
         #[cfg(unix)]
         {
             let (folder, service, stop) = (self.folder.clone(), self.service(), self.stop_serving.subscribe());
@@ -241,7 +254,12 @@ impl Session {
             tracing::warn!("another process asked something that takes too long, and gets no answer");
             self.served.shutdown().await;
         }
-        drop((self.runtime, self.intake));
+        // What isn't delivered by then waits in the store for the next process.
+        let delivered = async { while self.delivering.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_ALERTS_TIME_MAX.duration(), delivered).await.is_err() {
+            self.delivering.shutdown().await;
+        }
+        drop((self.runtime, self.intake, self.deliverer));
         if let Some(sim) = self.sim {
             sim.stop().await;
         }

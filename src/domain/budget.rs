@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{AccountKey, Labels, THREAD};
 use crate::domain::limits::Declared;
+use crate::domain::policy::Share;
 use crate::ids::BudgetName;
 use crate::units::{Money, Timestamp};
 
@@ -33,6 +34,8 @@ pub struct Budget {
     pub time_zone: TimeZone,
     /// True where it refuses nothing, and what it would have refused is counted.
     pub shadow: bool,
+    /// Shares of the cap at which people are told, the lowest first.
+    pub alerts_at: Vec<Share>,
     /// Where it was declared.
     pub declared: Declared,
 }
@@ -316,6 +319,7 @@ mod tests {
             period: Period::Month,
             time_zone: TimeZone::UTC,
             shadow: false,
+            alerts_at: Vec::new(),
             declared: Declared::Default,
         }
     }

@@ -1,5 +1,7 @@
 //! The overview: what is spent against budgets, what a unit costs and earns, what moved, and what nobody knows.
 
+mod alerts;
+
 use std::collections::BTreeMap;
 
 use askama::Template;
@@ -11,10 +13,11 @@ use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
 use crate::api::{ApiError, Books, CostQuery};
 use crate::domain::access::Scope;
-use crate::domain::report::{CostRow, CostSums, CostTable, Dimension, Mover, Values};
+use crate::domain::report::{BudgetTable, CostRow, CostSums, CostTable, Dimension, Mover, Values};
 use crate::domain::rollup::Day;
 use crate::units::{Millis, Money, Timestamp, grouped};
 use crate::words::text::signed_percent;
+use alerts::{ALERTS_SHOWN, Alerts};
 
 /// How far back it looks.
 const BACK: Millis = Millis::from_secs(29 * 86_400);
@@ -41,6 +44,7 @@ struct OverviewPage {
     highest: String,
     /// Nothing where whoever looks sees some labels only.
     budgets: Option<Vec<Budget>>,
+    alerts: Option<Alerts>,
     features: Vec<Feature>,
     total: Feature,
     movers: Vec<Moved>,
@@ -84,6 +88,7 @@ struct Answers {
     features: CostTable,
     days: CostTable,
     budgets: Option<Vec<Budget>>,
+    alerts: Option<Alerts>,
 }
 
 /// The overview of the last days.
@@ -99,17 +104,24 @@ fn ask(books: &Books, now: Timestamp) -> Result<Answers, ApiError> {
         let since = Timestamp(now.0.saturating_sub(BACK.0));
         books.costs(&CostQuery { by: vec![by], since, until: now, only: Vec::new(), against_previous })
     };
-    let budgets = match books.budgets() {
-        Ok(table) => Some(table.budgets.iter().filter(|row| row.current).map(Budget::from).collect()),
-        Err(ApiError::Bound) => None,
-        Err(error) => return Err(error),
-    };
-    Ok(Answers { features: of(Dimension::Feature, true)?, days: of(Dimension::Day, false)?, budgets })
+    let current = |table: BudgetTable| table.budgets.iter().filter(|row| row.current).map(Budget::from).collect();
+    let budgets = unless_bound(books.budgets())?.map(current);
+    let alerts = unless_bound(books.alerts(ALERTS_SHOWN))?.map(Alerts::from);
+    Ok(Answers { features: of(Dimension::Feature, true)?, days: of(Dimension::Day, false)?, budgets, alerts })
+}
+
+/// Nothing of what only those see who see everything.
+fn unless_bound<T>(told: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match told {
+        Ok(told) => Ok(Some(told)),
+        Err(ApiError::Bound) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl OverviewPage {
     fn of(shell: Shell, told: Answers, now: Timestamp) -> Self {
-        let Answers { features, days, budgets } = told;
+        let Answers { features, days, budgets, alerts } = told;
         let some = |amount: Money| (!amount.is_zero()).then(|| amount.to_string());
         let total = &features.total;
         let unknown = total.unknown_usd.basis_points_of(total.settled_usd).unwrap_or_default();
@@ -127,6 +139,7 @@ impl OverviewPage {
             bars: bars(&days, dearest, now),
             highest: dearest.to_string(),
             budgets,
+            alerts,
             features: features.rows.iter().map(Feature::of).collect(),
             total: Feature::total(total),
             movers: features.movers.iter().take(MOVERS_SHOWN).map(Moved::of).collect(),

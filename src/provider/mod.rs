@@ -12,7 +12,7 @@ mod evidence;
 mod exchange;
 mod fault;
 mod gemini;
-mod http;
+pub(crate) mod http;
 mod openai;
 mod openai_chat;
 mod openai_responses;

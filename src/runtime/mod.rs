@@ -3,6 +3,7 @@
 //! Invariants: one task drives a root run and all below it; nothing is performed before the store holds it; whatever a run started is drained
 //! when it ends or stops. Deliberately absent: decisions. [`crate::domain::run`] and [`crate::domain::ledger`] take them.
 
+pub mod alerts;
 mod answers;
 mod cancel;
 pub mod cassette;
@@ -55,7 +56,7 @@ use crate::clock::Clock;
 use crate::domain::audit::Act;
 use crate::domain::budget::Budget;
 use crate::domain::event::{Created, Event, Labels, RunState};
-use crate::domain::ledger::{LedgerPolicy, Op};
+use crate::domain::ledger::Op;
 use crate::domain::message::GivenFile;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::{PriceBook, PriceRow};
@@ -208,8 +209,7 @@ impl Runtime {
     ) -> Result<Self, RuntimeError> {
         let simulated = options.simulated.is_some() || matches!(tape, Tape::Play(_));
         let folder = if simulated { simulated_folder(&project.store) } else { project.store.clone() };
-        let policy = LedgerPolicy { budgets: project.budgets.clone() };
-        let store = Store::open(&folder, policy, options.clock.clone())?;
+        let store = Store::open(&folder, project.ledger_policy(), options.clock.clone())?;
         let (stop, tools) = tools_of(&options.clock);
         let (live, terms) = live(project, &options, tools.clone())?;
         let terms = Arc::new(terms);

@@ -14,6 +14,7 @@ use crate::domain::policy::Approvals;
 use crate::domain::pricing::Ages;
 use crate::ids::{BudgetName, ModelName, ProviderName};
 use crate::spec::accounts;
+use crate::spec::alerts;
 use crate::spec::azure;
 use crate::spec::fault::{Faults, Source, code};
 use crate::spec::files::clean;
@@ -52,6 +53,7 @@ pub(crate) fn bare(root: &Path) -> Project {
         imported: Imported::default(),
         ages: Ages::DEFAULT,
         budgets: Vec::new(),
+        alerts: Vec::new(),
         rates: Vec::new(),
         breaker: BreakerPolicy::default(),
         telemetry: Telemetry::default(),
@@ -83,13 +85,15 @@ pub(crate) fn resolve(
     let known = answering.known(&providers);
     let around = policy::Around { providers: &known, qualities: &qualities, environment: &environment };
     let (policies, approvals) = policy::resolve(&node, &around, faults);
+    let budgets = budgets(&node, faults);
     let mut project = Project {
         policies,
         approvals,
         qualities,
         prices: prices::rows(&node, faults),
         ages: ages(&node, faults),
-        budgets: budgets(&node, faults),
+        alerts: alerts::alerts(root, &node, &names_of(&budgets), faults),
+        budgets,
         rates: rates::limits(&node, (&known, &providers), faults),
         breaker: rates::breaker(&node, faults),
         telemetry: telemetry(&node, faults),
@@ -288,13 +292,17 @@ fn address(node: &Node<'_>, wire: Wire, key: &KeySource, faults: &mut Faults) ->
 const HEADERS_HELP: &str = "put what it asks for into the variable `OTEL_EXPORTER_OTLP_HEADERS`";
 
 /// Checks where an API begins, and takes the `/` from its end.
-fn base_url(node: &Node<'_>, (name, url): (&str, &At<String>), faults: &mut Faults) -> String {
+pub(crate) fn base_url(node: &Node<'_>, (name, url): (&str, &At<String>), faults: &mut Faults) -> String {
     let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
     let (problem, help) = match rest {
         None => ("begins with neither `https://` nor `http://`", "such as `https://api.openai.com/v1`"),
         Some(rest) if rest.split('/').next().is_some_and(|authority| authority.contains('@')) => (
             "holds credentials",
-            if name == "otlp" { HEADERS_HELP } else { "name the key with `key_env` or `key_command`" },
+            match name {
+                "otlp" => HEADERS_HELP,
+                "webhook" => "the signature says who sends it; take them out",
+                _ => "name the key with `key_env` or `key_command`",
+            },
         ),
         Some(rest) if rest.contains(['?', '#']) => ("has a query or a fragment", "end it with the path"),
         Some(rest) if rest.is_empty() || rest.starts_with(['/', ':']) => {
@@ -477,8 +485,13 @@ fn budget(node: &Node<'_>, faults: &mut Faults) -> Option<Budget> {
         period: period?,
         time_zone: time_zone?,
         shadow: node.text("mode").is_some_and(|word| word.value == "shadow"),
+        alerts_at: alerts::thresholds(node, faults),
         declared: declared(node.source, &name?.span),
     })
+}
+
+fn names_of(budgets: &[Budget]) -> Vec<BudgetName> {
+    budgets.iter().map(|budget| budget.name.clone()).collect()
 }
 
 fn scope(node: &Node<'_>, faults: &mut Faults) -> BTreeMap<String, String> {

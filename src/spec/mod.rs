@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+pub mod alerts;
 mod azure;
 pub mod change;
 pub(crate) mod configuration;

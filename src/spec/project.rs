@@ -7,6 +7,7 @@ use crate::domain::ability::{Abilities, Stated};
 use crate::domain::account::{Account, Accounts};
 use crate::domain::breaker::BreakerPolicy;
 use crate::domain::budget::Budget;
+use crate::domain::ledger::LedgerPolicy;
 use crate::domain::limits::Limits;
 use crate::domain::message::Media;
 use crate::domain::policy::Approvals;
@@ -14,6 +15,7 @@ use crate::domain::pricing::{Ages, Factor, PriceBook, PriceRow};
 use crate::domain::rate::RateLimit;
 use crate::domain::vision::tokens_max;
 use crate::ids::{ModelName, PolicyName, ProviderName};
+use crate::spec::alerts::AlertConfig;
 use crate::spec::google::is_priced_place;
 use crate::spec::limits::Ceilings;
 pub use crate::spec::policy::{Downgrade, Policy, Quality};
@@ -48,6 +50,8 @@ pub struct Project {
     pub models: BTreeMap<ModelName, Stated>,
     /// Budgets, in the order of the file.
     pub budgets: Vec<Budget>,
+    /// Who is told of what, in the order of the file.
+    pub alerts: Vec<AlertConfig>,
     /// Rate limits, in the order of the file.
     pub rates: Vec<RateLimit>,
     /// When breakers open.
@@ -109,6 +113,15 @@ pub struct ProviderAccount {
     pub key: KeySource,
     /// Headers sent with its requests, over those of the provider; never secrets.
     pub headers: BTreeMap<String, String>,
+}
+
+impl Project {
+    /// What the ledger judges by.
+    #[must_use]
+    pub fn ledger_policy(&self) -> LedgerPolicy {
+        let alerts = self.alerts.iter().map(|alert| alert.rule.clone()).collect();
+        LedgerPolicy { budgets: self.budgets.clone(), alerts }
+    }
 }
 
 impl ProviderConfig {

@@ -8,7 +8,8 @@ use std::ops::Range;
 /// Words in a key's name that make its text a likely secret.
 const SECRET_WORDS: [&str; 7] = ["key", "secret", "password", "passwd", "token", "authorization", "cookie"];
 /// Keys whose names have such a word, and whose texts are shown.
-const SHOWN_KEYS: [&str; 5] = ["key_env", "key_command", "key_file", "key_lifetime", "tokens"];
+const SHOWN_KEYS: [&str; 7] =
+    ["key_env", "key_command", "key_file", "key_lifetime", "tokens", "secret_env", "secret_file"];
 /// How tokens of well-known services begin.
 const PREFIXES: [&str; 8] = ["sk-", "sk_", "ghp_", "gho_", "github_pat_", "xox", "AIza", "Bearer "];
 /// A shorter text is none of a secret's length.
@@ -114,6 +115,7 @@ mod tests {
     fn the_rest_is_shown() {
         for line in [
             "key_env = \"OPENAI_API_KEY\"",
+            "secret_env = \"ALERT_SECRET\"",
             "max_output_tokens = \"eight hundred\"",
             "Authorization = \"{{ env.TOKEN }}\"",
             "url = \"https://host/a@b\"",

@@ -8,6 +8,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::alert::{Alert, AlertRule};
 use crate::domain::audit::{AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney, ShadowSums, Shadowed};
@@ -20,6 +21,7 @@ use crate::ids::{PlanHash, PriceId, RunId};
 use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
+use crate::store::outbox::Outbox;
 use crate::store::read;
 use crate::store::{codec, keys};
 use crate::units::Timestamp;
@@ -51,6 +53,7 @@ pub(crate) struct Books {
     audit_next: u64,
     /// Answers that are kept.
     answers: Answers,
+    pub(crate) outbox: Outbox,
     bytes: usize,
 }
 
@@ -87,11 +90,14 @@ struct Row {
 }
 
 /// What a commit changes in the summaries that readers share.
+#[derive(Default)]
 pub(crate) struct Published {
     /// The summaries of runs that are open.
     pub(crate) open: Vec<Arc<RunSummary>>,
     /// Runs that are now read from the store.
     pub(crate) closed: Vec<RunId>,
+    /// True where alerts changed.
+    pub(crate) alerts: bool,
 }
 
 impl OpenRun {
@@ -131,11 +137,16 @@ impl OpenRun {
 }
 
 impl Books {
-    pub(crate) fn new(reader: Arc<dyn Reader>, runs: BTreeMap<RunId, Box<OpenRun>>) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        reader: Arc<dyn Reader>,
+        runs: BTreeMap<RunId, Box<OpenRun>>,
+        hearing: Vec<AlertRule>,
+    ) -> Result<Self, StoreError> {
         let view = reader.view()?;
         let (audit_next, answers) = (read::audit_next(&*view)?, Answers::load(&*view)?);
         drop(view);
         Ok(Self {
+            outbox: Outbox::load(Arc::clone(&reader), hearing)?,
             reader,
             runs,
             touched: BTreeSet::new(),
@@ -184,6 +195,7 @@ impl Books {
         if let Event::Settled(settled) = &event {
             self.answers.keep(at, settled)?;
         }
+        self.tell_of_end(run, at, &event)?;
         let order = Some(self.place_in_tree(run, seq)?).filter(|order| *order != seq);
         let recorded = Recorded { seq, at, order, event };
         let content =
@@ -195,6 +207,16 @@ impl Books {
             open.next_in_tree = recorded.place_in_tree().saturating_add(1);
         }
         Ok(recorded)
+    }
+
+    /// Whoever hears of it is told how a root run ended.
+    fn tell_of_end(&mut self, run: RunId, at: Timestamp, event: &Event) -> Result<(), StoreError> {
+        let Event::Ended(ended) = event else { return Ok(()) };
+        let summary = self.runs.get(&run).map(|open| &open.summary).filter(|run| run.parent.is_none());
+        match summary.filter(|_| self.outbox.hears_runs()) {
+            Some(summary) => self.outbox.raise(at, &Alert::of_run(summary, ended.state)),
+            None => Ok(()),
+        }
     }
 
     /// The number of a tree's next fact, which is one of this run.
@@ -285,7 +307,7 @@ impl Books {
             let record = codec::seal_json(&key, &entry)?;
             batch.put(key, record);
         }
-        let mut published = Published { open: Vec::new(), closed: Vec::new() };
+        let mut published = Published::default();
         for run in std::mem::take(&mut self.touched) {
             let Some(open) = self.runs.get_mut(&run) else { continue };
             write_run(&*self.reader, open, &mut batch)?;
@@ -301,6 +323,7 @@ impl Books {
             }
         }
         self.answers.write(&mut batch);
+        published.alerts = self.outbox.write(&mut batch)?;
         self.write_rollups(&mut batch)?;
         Ok((batch, published))
     }
@@ -413,6 +436,12 @@ impl Books {
             batch.put(key, record);
         }
         self.write_shadowed(&dirty.shadowed, batch)?;
+        for one in &dirty.told {
+            let AccountKey::Budget { budget, scope, start, .. } = &one.0 else { continue };
+            let key = keys::told(budget, scope, *start);
+            let record = codec::seal_compact(&key, one)?;
+            batch.put(key, record);
+        }
         for ring in &dirty.rings {
             let key = keys::ring(&ring.0);
             let record = codec::seal_compact(&key, ring)?;

@@ -33,6 +33,8 @@ pub enum Table {
     Frozen = 0x23,
     /// What budgets that only watch would have refused: as their accounts.
     Shadow = 0x25,
+    /// The thresholds of a budget account that people were told of: as the accounts.
+    Told = 0x26,
     /// The last costs of an agent's finished runs: hash of its name.
     Ring = 0x24,
     /// Rollups: day, hash of the dimensions.
@@ -45,12 +47,14 @@ pub enum Table {
     ByKey = 0x42,
     /// The audit log: number.
     Audit = 0x50,
+    /// Alerts: those that wait, by time and number, then those that are over, by number.
+    Alert = 0x51,
     /// Answers that are kept: what names the request.
     Answer = 0x60,
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 17] = [
+    const ALL: [(Self, &'static str); 19] = [
         (Self::Meta, "the store's head"),
         (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
@@ -61,12 +65,14 @@ impl Table {
         (Self::Money, "the accounts and reservations"),
         (Self::Frozen, "frozen price"),
         (Self::Shadow, "what would have been refused"),
+        (Self::Told, "what was told of a budget"),
         (Self::Ring, "expected cost"),
         (Self::Rollup, "rollup"),
         (Self::ByState, "the index by state"),
         (Self::ByLabel, "the index by label"),
         (Self::ByKey, "the index by key"),
         (Self::Audit, "the audit log's entry"),
+        (Self::Alert, "the alert"),
         (Self::Answer, "the kept answer"),
     ];
 
@@ -145,6 +151,41 @@ pub(crate) fn shadow(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<
     key(Table::Shadow, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
 }
 
+/// Where it lies of which thresholds of a budget account people were told.
+pub(crate) fn told(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
+    key(Table::Told, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
+}
+
+/// What begins the keys of alerts that wait, and of those that are over.
+const ALERT_DUE: u8 = 0;
+const ALERT_OVER: u8 = 1;
+
+/// Where an alert lies that is to be delivered at a time.
+pub(crate) fn alert_due(next: Timestamp, number: u64) -> Vec<u8> {
+    key(Table::Alert, &[&[ALERT_DUE], &next.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// Where an alert lies that was delivered or given up.
+pub(crate) fn alert_over(number: u64) -> Vec<u8> {
+    key(Table::Alert, &[&[ALERT_OVER], &number.to_be_bytes()])
+}
+
+/// All alerts that wait.
+pub(crate) fn alerts_due() -> Span {
+    Span::prefix(&[Table::Alert.byte(), ALERT_DUE])
+}
+
+/// All alerts that are over.
+pub(crate) fn alerts_over() -> Span {
+    Span::prefix(&[Table::Alert.byte(), ALERT_OVER])
+}
+
+/// The time and the number of the key of an alert that waits.
+pub(crate) fn alert_due_at(key: &[u8]) -> Option<(Timestamp, u64)> {
+    let (before, number) = key.split_last_chunk::<8>()?;
+    Some((Timestamp(last_number(before)?), u64::from_be_bytes(*number)))
+}
+
 /// Where the accounts and reservations of a run lie.
 pub(crate) fn money(run: RunId) -> Vec<u8> {
     key(Table::Money, &[&run.bits().to_be_bytes()])
@@ -173,8 +214,8 @@ pub(crate) fn answer_of(key: &[u8]) -> Option<AnswerKey> {
     Some(AnswerKey(name.try_into().ok()?))
 }
 
-/// The number of an audit entry's key.
-pub(crate) fn audit_number(key: &[u8]) -> Option<u64> {
+/// The number that a key ends in: of an audit entry, or an alert.
+pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
     key.split_last_chunk::<8>().map(|(_, number)| u64::from_be_bytes(*number))
 }
 
@@ -272,10 +313,17 @@ pub fn describe(key: &[u8]) -> String {
         }
         Table::Plan | Table::File => format!("{name} {}", String::from_utf8_lossy(&key[1..])),
         Table::Meta => (*name).to_owned(),
-        Table::Audit => {
-            audit_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))
+        Table::Audit | Table::Alert => {
+            last_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))
         }
-        Table::Budget | Table::Frozen | Table::Shadow | Table::Ring | Table::Rollup | Table::ByKey | Table::Answer => {
+        Table::Budget
+        | Table::Frozen
+        | Table::Shadow
+        | Table::Told
+        | Table::Ring
+        | Table::Rollup
+        | Table::ByKey
+        | Table::Answer => {
             format!("{name} (key {})", hex())
         }
     }

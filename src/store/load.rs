@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::domain::event::AccountKey;
 use crate::domain::ledger::{Account, Hold, Snapshot};
+use crate::domain::policy::Share;
 use crate::domain::report::replay;
 use crate::domain::run::Run;
 use crate::ids::{BudgetName, RunId};
@@ -35,11 +38,12 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box
         accounts.extend(money.accounts);
         snapshot.holds.extend(money.holds.into_iter().map(|(_, hold)| hold));
     }
-    let budgets = latest_budgets(&*view)?;
+    let budgets: Vec<(AccountKey, Account)> = latest(&*view, Table::Budget)?;
     snapshot.starts = budgets.iter().filter_map(|(key, _)| start_of(key)).collect();
     accounts.extend(budgets);
     fetch_held(&*view, &snapshot.holds, &mut accounts)?;
     check_held(&accounts, &snapshot.holds)?;
+    snapshot.told = told(&*view, &snapshot.holds)?;
     snapshot.accounts = accounts.into_iter().collect();
     snapshot.frozen = read::frozen(&*view)?;
     read::each_audit(&*view, &mut |entry| {
@@ -80,10 +84,11 @@ fn start_of(account: &AccountKey) -> Option<((BudgetName, String), Timestamp)> {
     }
 }
 
-/// The latest period of each budget and scope. Jumps over the earlier ones: there may be years of them.
-fn latest_budgets(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+/// What a table of budget accounts holds of the latest period of each budget and scope. Jumps over the earlier ones: there may
+/// be years of them.
+fn latest<T: DeserializeOwned>(view: &dyn View, table: Table) -> Result<Vec<T>, StoreError> {
     let mut found = Vec::new();
-    let mut span = Table::Budget.span();
+    let mut span = table.span();
     while let Some((first, _)) = view.scan(&span, Order::Ascending, 1)?.pop() {
         let periods = keys::periods(&first);
         span.from.clone_from(&periods.to);
@@ -92,6 +97,25 @@ fn latest_budgets(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreEr
         found.push(codec::open_compact(&key, &record)?);
     }
     Ok(found)
+}
+
+/// The thresholds that people were told of, of each account's latest period and of those that money is held on.
+fn told(view: &dyn View, holds: &[Hold]) -> Result<Vec<(AccountKey, Vec<Share>)>, StoreError> {
+    let mut told: BTreeMap<AccountKey, Vec<Share>> = latest::<(_, _)>(view, Table::Told)?.into_iter().collect();
+    // Where nobody was ever told of anything, there is nothing to look for.
+    let held: &[Hold] = if told.is_empty() { &[] } else { holds };
+    for account in held.iter().flat_map(|hold| &hold.accounts).filter(|account| is_budget(account)) {
+        if !told.contains_key(account)
+            && let Some(found) = read::told(view, account)?
+        {
+            told.insert(account.clone(), found);
+        }
+    }
+    Ok(told.into_iter().collect())
+}
+
+const fn is_budget(account: &AccountKey) -> bool {
+    matches!(account, AccountKey::Budget { .. })
 }
 
 /// Adds the accounts that open reservations name and that aren't there: of periods that ended.

@@ -19,6 +19,7 @@ pub mod keys;
 mod load;
 pub mod lock;
 pub mod memory;
+mod outbox;
 mod read;
 pub mod sled;
 mod verify;
@@ -33,6 +34,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::alert::{AlertEntry, Tried};
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
 use crate::domain::exception::Exceptions;
@@ -50,12 +52,14 @@ use crate::store::inline::{Inline, Tap};
 use crate::store::keys::Table;
 use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
+use crate::store::outbox::AlertAct;
 use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
 use crate::units::Timestamp;
 
 pub use crate::store::answers::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
 pub use crate::store::error::StoreError;
+pub use crate::store::outbox::{ALERTS_KEPT_MAX, ALERTS_WAITING_MAX};
 pub use crate::store::read::{RUNS_MAX, RunFilter};
 pub use crate::store::verify::Verified;
 pub use crate::store::writer::{Committed, NOTICES_MAX, NoticeCommitted};
@@ -176,8 +180,8 @@ impl Store {
         let reader = engine.reader();
         let (snapshot, open) = load::load(&*reader)?;
         let waiting = load::waiting(&*reader, &snapshot, &open)?;
+        let books = Books::new(Arc::clone(&reader), open, policy.alerts.clone())?;
         let ledger = Ledger::restore(policy, snapshot);
-        let books = Books::new(Arc::clone(&reader), open)?;
         let shared = Arc::new(Shared::new(reader));
         let mut writer = Writer { engine, ledger, books, clock, shared: Arc::clone(&shared), tap, tapped: Vec::new() };
         let recovered = writer.start(&waiting)?;
@@ -224,6 +228,46 @@ impl Store {
     pub async fn note(&self, by: Author, change: Change) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Note(by, Box::new(change), reply), answer).await
+    }
+
+    /// Books a try to deliver an alert. One that isn't kept any more is passed over.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn alert_tried(&self, number: u64, tried: Tried) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Alert(number, AlertAct::Tried(tried), reply), answer).await.map(drop)
+    }
+
+    /// Has an alert delivered anew, whatever became of it; false where it isn't kept any more.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub async fn retry_alert(&self, number: u64) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let committed = self.send(Command::Alert(number, AlertAct::Retry, reply), answer).await?;
+        Ok(committed.noted.is_some())
+    }
+
+    /// Waits until a commit has changed some alert. For one who waits at a time.
+    pub async fn alerts_changed(&self) {
+        self.0.shared.alerts.notified().await;
+    }
+
+    /// The alerts that wait to be delivered, those whose time comes first before others; `most` of them at most.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn alerts_due(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
+        outbox::due(&*self.shared()?.reader.view()?, most)
+    }
+
+    /// The alerts that were delivered or given up, the newest first; `most` of them at most.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn alerts_over(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
+        outbox::over(&*self.shared()?.reader.view()?, most)
     }
 
     async fn send(

@@ -12,6 +12,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::event::{AccountKey, AnswerKey, Created, Event, KeptAnswer, Labels, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold, RunMoney, ShadowSums};
 use crate::domain::plan::Plan;
+use crate::domain::policy::Share;
 use crate::domain::rollup::{Day, Rollup, RollupCaches, RollupKey, RollupMore};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, RunId};
@@ -305,7 +306,7 @@ pub(crate) fn each_audit(view: &dyn View, visit: &mut dyn FnMut(AuditEntry)) -> 
         span = span.after(last, Order::Ascending);
         for (key, record) in &page {
             let entry: AuditEntry = codec::open_json(key, record)?;
-            if keys::audit_number(key) != Some(next) || entry.number != next {
+            if keys::last_number(key) != Some(next) || entry.number != next {
                 return Err(StoreError::damaged(format!("{} follows {next} entries", keys::describe(key))));
             }
             next += 1;
@@ -318,7 +319,7 @@ pub(crate) fn each_audit(view: &dyn View, visit: &mut dyn FnMut(AuditEntry)) -> 
 /// The number of the audit log's next entry.
 pub(crate) fn audit_next(view: &dyn View) -> Result<u64, StoreError> {
     let Some((key, _)) = view.scan(&Table::Audit.span(), Order::Descending, 1)?.pop() else { return Ok(0) };
-    let last = keys::audit_number(&key).and_then(|last| last.checked_add(1));
+    let last = keys::last_number(&key).and_then(|last| last.checked_add(1));
     last.ok_or_else(|| StoreError::damaged(keys::describe(&key)))
 }
 
@@ -341,6 +342,15 @@ pub(crate) fn shadow(view: &dyn View, account: &AccountKey) -> Result<Option<Sha
     let Some(record) = view.get(&key)? else { return Ok(None) };
     let (found, sums): (AccountKey, ShadowSums) = codec::open_compact(&key, &record)?;
     if found == *account { Ok(Some(sums)) } else { Err(StoreError::damaged(keys::describe(&key))) }
+}
+
+/// The thresholds of an account that people were told of.
+pub(crate) fn told(view: &dyn View, account: &AccountKey) -> Result<Option<Vec<Share>>, StoreError> {
+    let AccountKey::Budget { budget, scope, start, .. } = account else { return Ok(None) };
+    let key = keys::told(budget, scope, *start);
+    let Some(record) = view.get(&key)? else { return Ok(None) };
+    let (found, told): (AccountKey, Vec<Share>) = codec::open_compact(&key, &record)?;
+    if found == *account { Ok(Some(told)) } else { Err(StoreError::damaged(keys::describe(&key))) }
 }
 
 /// An answer that is kept.

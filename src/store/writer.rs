@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::domain::alert::Alert;
 use crate::domain::audit::{Act, Author, Change, PriceUnfrozen};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ledger::{Decision, Ledger, LedgerPolicy, Notice, Op, Verdict};
@@ -20,6 +21,7 @@ use crate::store::books::{Books, Published};
 use crate::store::engine::{Engine, Reader};
 use crate::store::error::StoreError;
 use crate::store::inline::Tap;
+use crate::store::outbox::AlertAct;
 use crate::units::Timestamp;
 
 /// Ops that may queue for the writer; a sender waits for a place.
@@ -38,7 +40,7 @@ pub struct Committed {
     pub events: Vec<(RunId, Recorded)>,
     /// One for each ask, in order.
     pub verdicts: Vec<Verdict>,
-    /// The number of the entry of the audit log that was asked for.
+    /// The number of the entry of the audit log that was asked for, or of the alert that something was done about.
     pub noted: Option<u64>,
 }
 
@@ -58,6 +60,7 @@ pub(crate) enum Command {
     SetPolicy(Box<LedgerPolicy>, Reply),
     Unfreeze(PriceId, Box<Act>, Reply),
     Note(Author, Box<Change>, Reply),
+    Alert(u64, AlertAct, Reply),
 }
 
 /// What the writer shares with the handles.
@@ -67,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) live: RwLock<BTreeMap<RunId, Arc<RunSummary>>>,
     listeners: Mutex<Listeners>,
     poisoned: OnceLock<String>,
+    /// Wakes who delivers alerts, after a commit that changed some.
+    pub(crate) alerts: Notify,
 }
 
 #[derive(Default)]
@@ -79,7 +84,13 @@ struct Listeners {
 
 impl Shared {
     pub(crate) fn new(reader: Arc<dyn Reader>) -> Self {
-        Self { reader, live: RwLock::default(), listeners: Mutex::default(), poisoned: OnceLock::new() }
+        Self {
+            reader,
+            live: RwLock::default(),
+            listeners: Mutex::default(),
+            poisoned: OnceLock::new(),
+            alerts: Notify::new(),
+        }
     }
 
     /// An error if a commit failed earlier.
@@ -122,6 +133,10 @@ impl Shared {
             live.remove(&run);
         }
         live.extend(published.open.into_iter().map(|summary| (summary.id, summary)));
+        drop(live);
+        if published.alerts {
+            self.alerts.notify_one();
+        }
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
@@ -154,7 +169,7 @@ impl Writer {
     /// for a person for too long.
     pub(crate) fn start(&mut self, waiting: &[Run]) -> Result<Vec<(RunId, Recorded)>, StoreError> {
         let open = self.books.summaries().cloned().collect();
-        self.shared.publish(Published { open, closed: Vec::new() });
+        self.shared.publish(Published { open, ..Published::default() });
         let now = self.clock.now();
         let decision = self.ledger.recover(now);
         let (mut committed, _) = self.book(RunId::from_bits(0), now, decision)?;
@@ -227,6 +242,7 @@ impl Writer {
             Command::SetPolicy(policy, reply) => (reply, self.set_policy(*policy, now)),
             Command::Unfreeze(price, act, reply) => (reply, self.unfreeze(price, &act, now)),
             Command::Note(by, change, reply) => (reply, self.note(by, *change, now)),
+            Command::Alert(number, act, reply) => (reply, self.alert(number, act, now)),
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),
@@ -249,6 +265,7 @@ impl Writer {
 
     fn set_policy(&mut self, policy: LedgerPolicy, now: Timestamp) -> Result<Booked, StoreError> {
         self.shared.sound()?;
+        self.books.outbox.set_rules(policy.alerts.clone());
         let decision = self.ledger.set_policy(policy, now);
         self.book(RunId::from_bits(0), now, decision)
     }
@@ -272,6 +289,14 @@ impl Writer {
         Ok((committed, notices))
     }
 
+    fn alert(&mut self, number: u64, act: AlertAct, now: Timestamp) -> Result<Booked, StoreError> {
+        self.shared.sound()?;
+        let is_there = self.books.outbox.act(number, act, now)?;
+        let (mut committed, notices) = self.book(RunId::from_bits(0), now, Decision::default())?;
+        committed.noted = is_there.then_some(number);
+        Ok((committed, notices))
+    }
+
     /// Takes a decision into the books, and sorts out who is told of what.
     fn book(&mut self, root: RunId, now: Timestamp, decision: Decision) -> Result<Booked, StoreError> {
         let mut notices: Vec<(RunId, NoticeCommitted)> = decision
@@ -280,8 +305,10 @@ impl Writer {
             .map(|(run, notice)| (run, NoticeCommitted { events: Vec::new(), notice }))
             .collect();
         for overrun in decision.overruns {
+            self.books.outbox.raise(now, &Alert::of_price(&overrun))?;
             drop(self.books.note(now, Author::Ledger, Change::PriceFrozen(overrun)));
         }
+        decision.alerts.iter().try_for_each(|alert| self.books.outbox.raise(now, alert))?;
         let mut events = Vec::with_capacity(decision.appended.len());
         for (run, event) in decision.appended {
             let recorded = self.books.record(run, now, event)?;

@@ -21,7 +21,7 @@ use super::variables::Listed;
 use super::{Given, Stop, Stopped, ToolContext};
 use crate::domain::plan::{ToolKind, ToolPlan};
 use crate::domain::template;
-use crate::units::grouped;
+use crate::units::{Millis, grouped};
 
 /// The most that a program may write before it is killed, on each of its two streams.
 pub const STREAM_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -42,14 +42,35 @@ pub(super) async fn call(tool: &ToolPlan, arguments: &Value, context: &ToolConte
         Ok(prepared) => prepared,
         Err(fault) => return Given::never_began(fault),
     };
+    perform(prepared, output::limit(tool), stop).await
+}
+
+/// Runs a program that no model asked for, by the same rules: its arguments as they are, `stdin` at its standard input.
+///
+/// # Errors
+/// It couldn't be started, failed, or didn't end in time; in words, with the last of what it said.
+pub(crate) async fn run_program(
+    (command, directory, env): (&[String], &str, &[String]),
+    stdin: String,
+    context: &ToolContext,
+    time_limit: Millis,
+) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Err("no program is named".to_owned()) };
+    let place = Place { program, directory, env };
+    let prepared = place.prepare(arguments.to_vec(), Some(stdin), context);
+    let given = perform(prepared, STDERR_BYTES_MAX, Stop { time_limit, cancel: context.cancel.clone() }).await;
+    if given.is_error { Err(given.content) } else { Ok(()) }
+}
+
+async fn perform(prepared: Prepared, limit: usize, stop: Stop) -> Given {
     let Prepared { program, command, stdin, variables } = prepared;
     let mut group = match Group::start(command) {
         Ok(group) => group,
         Err(error) => return Given::never_began(format!("the program `{program}` can't be started: {error}")),
     };
-    let mut streams = Streams::new(output::limit(tool));
+    let mut streams = Streams::new(limit);
     let end = run(&mut group, &mut streams, stdin.as_deref(), stop).await;
-    told(&program, end, streams, output::limit(tool), &variables)
+    told(&program, end, streams, limit, &variables)
 }
 
 /// How a program ended.
@@ -77,15 +98,29 @@ fn prepare(tool: &ToolPlan, arguments: &Value, context: &ToolContext) -> Result<
     let rendered = rendered(templates, &values)?;
     let stdin = stdin.as_ref().map(|stdin| template::render(stdin, &values)).transpose();
     let stdin = stdin.map_err(|error| format!("standard input of `{program}`: {error}"))?;
-    let variables = context.variables.listed(env);
-    let path = context.variables.read("PATH").unwrap_or_else(|| PATH_DEFAULT.to_owned());
-    let command = CommandWrap::with_new(located(program, directory), |command| {
-        command.args(rendered).current_dir(directory).env_clear().env("PATH", path).env("LANG", "C.UTF-8");
-        command.envs(variables.iter());
-        command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    });
-    Ok(Prepared { program: program.clone(), command, stdin, variables })
+    Ok(Place { program, directory, env }.prepare(rendered, stdin, context))
+}
+
+/// Where a program runs, and what it sees.
+struct Place<'a> {
+    program: &'a String,
+    directory: &'a str,
+    env: &'a [String],
+}
+
+impl Place<'_> {
+    fn prepare(&self, arguments: Vec<String>, stdin: Option<String>, context: &ToolContext) -> Prepared {
+        let Self { program, directory, env } = *self;
+        let variables = context.variables.listed(env);
+        let path = context.variables.read("PATH").unwrap_or_else(|| PATH_DEFAULT.to_owned());
+        let command = CommandWrap::with_new(located(program, directory), |command| {
+            command.args(arguments).current_dir(directory).env_clear().env("PATH", path).env("LANG", "C.UTF-8");
+            command.envs(variables.iter());
+            command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        });
+        Prepared { program: program.clone(), command, stdin, variables }
+    }
 }
 
 /// A program with a `/` is relative to the tool's directory; another is looked for in `PATH`.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test of real processes bounds its own waits by the real clock")]
 
 mod agents;
+mod alerts;
 mod caching;
 mod chain;
 mod cli;

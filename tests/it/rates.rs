@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{Call, Event, Labels, Recorded, RunState};
-use plimsoll::domain::ledger::LedgerPolicy;
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::message::{Assistant, Reply, Request, StopReason};
 use plimsoll::domain::plan::ToolPlan;
@@ -107,7 +106,7 @@ fn port(configuration: &str, agent: &str, disk: &MemoryDisk, now: Timestamp) -> 
     let options = LoadOptions { answering: Mode::Simulated, ..LoadOptions::default() };
     let (project, plans) = load_project(folder.path(), &options).expect("it loads");
     let clock = Clock::paused(now, 7);
-    let policy = LedgerPolicy { budgets: project.budgets.clone() };
+    let policy = project.ledger_policy();
     let store = Store::open_memory_inline(disk, policy, clock.clone(), Arc::new(Untapped)).expect("it opens");
     let steady = Arc::new(Steady::default());
     *steady.clock.lock().expect("a lock") = Some(clock.clone());

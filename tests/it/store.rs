@@ -1,5 +1,6 @@
 //! The store: one conformance suite for both engines, crashes, formats and locks.
 
+mod alerts;
 mod audit;
 mod engines;
 mod facts;

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod alerts;
 mod approve;
 mod audit;
 mod budget;
@@ -59,6 +60,7 @@ pub(crate) fn dispatch(arguments: &Arguments, output: &Output) -> Result<Exit, C
         Command::Cost(cost) => cost::cost(&context, cost),
         Command::Budget(budget) => budget::budget(&context, budget),
         Command::Switch(switch) => switch::switch(&context, switch),
+        Command::Alerts(alerts) => alerts::alerts(&context, alerts),
         Command::Rates(rates) => rates::rates(&context, rates),
         Command::Prices(prices) => prices::prices(&context, prices),
         Command::Serve(serve) => serve::serve(&context, serve),

@@ -9,6 +9,7 @@
 
 mod account;
 mod admit;
+mod alerts;
 mod apply;
 mod expectation;
 mod judge;
@@ -25,12 +26,14 @@ pub use stored::{Dirty, Frozen, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::alert::{Alert, AlertRule};
 use crate::domain::audit::{AuditEntry, PriceFrozen};
 use crate::domain::budget::Budget;
 use crate::domain::event::{AccountKey, Admitted, Event, Labels, Landing, Reserved, RunState, WaitEnd, WaitEnded};
 use crate::domain::exception::Exceptions;
 use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::Plan;
+use crate::domain::policy::Share;
 use crate::domain::switch::Switches;
 use crate::ids::{AgentName, PriceId, ReservationId, RunId, StageName};
 use crate::units::{Money, Timestamp, TokenPrice};
@@ -202,6 +205,8 @@ pub struct Decision {
     pub notices: Vec<(RunId, Notice)>,
     /// Bills above their reservations, for the audit log: each froze its price row (rule 3).
     pub overruns: Vec<PriceFrozen>,
+    /// Thresholds of budgets that were passed.
+    pub alerts: Vec<Alert>,
 }
 
 /// Live configuration.
@@ -209,6 +214,8 @@ pub struct Decision {
 pub struct LedgerPolicy {
     /// The project's budgets.
     pub budgets: Vec<Budget>,
+    /// Who hears of what.
+    pub alerts: Vec<AlertRule>,
 }
 
 /// A budget with the period that it is in.
@@ -303,6 +310,8 @@ pub struct Ledger {
     exceptions: Exceptions,
     /// What budgets that only watch would have refused, since the store last asked.
     shadowed: Vec<Shadowed>,
+    /// The thresholds of each account that people were told of.
+    told: BTreeMap<AccountKey, BTreeSet<Share>>,
     rings: BTreeMap<AgentName, Ring>,
     /// Oldest run first.
     waiters: Vec<Waiter>,
@@ -316,6 +325,7 @@ pub struct Ledger {
     dirty_runs: BTreeSet<RunId>,
     dirty_frozen: BTreeSet<PriceId>,
     dirty_rings: BTreeSet<AgentName>,
+    dirty_told: BTreeSet<AccountKey>,
 }
 
 impl Ledger {
@@ -355,6 +365,7 @@ impl Ledger {
         self.roll(now);
         self.offer_to_waiters(&mut decision, None);
         self.wake(&mut decision, true);
+        self.judge_all_thresholds(&mut decision);
         decision
     }
 
@@ -367,6 +378,7 @@ impl Ledger {
         if self.switches.apply(entry) | self.exceptions.apply(entry) {
             self.offer_to_waiters(&mut decision, None);
             self.wake(&mut decision, true);
+            self.judge_all_thresholds(&mut decision);
         }
         decision
     }
@@ -436,7 +448,12 @@ impl Ledger {
         decision.overruns.extend(self.overrun(&event));
         let cancelled = matches!(event, Event::CancelRequested(_)).then_some(run);
         let over = matches!(event, Event::Ended(_)).then(|| self.waits_for_child(run)).flatten();
+        let (touched, root) = (self.touched(run, &event), self.root_of(run));
+        let full = matches!(event, Event::Ended(_));
         self.apply(run, &event);
+        for key in touched {
+            self.judge_thresholds(decision, &key, Some(root), full);
+        }
         decision.appended.push((run, event));
         if let Some(root) = cancelled.or(over).filter(|root| self.stop_waiting(*root)) {
             self.append(decision, root, Event::WaitEnded(WaitEnded { why: WaitEnd::Cancelled }));

@@ -10,6 +10,7 @@ use super::expectation::Ring;
 use super::{Decision, Ledger, LedgerPolicy};
 use crate::domain::event::{AccountKey, CostSource, Event, Interrupted, Outcome, Recorded, RunState, Settled};
 use crate::domain::exception::Exceptions;
+use crate::domain::policy::Share;
 use crate::domain::retry::{ErrorClass, Failure};
 use crate::domain::switch::Switches;
 use crate::ids::{AgentName, BudgetName, PriceId, ReservationId, RunId};
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub exceptions: Exceptions,
     /// Costs of finished runs by agent, oldest first.
     pub rings: Vec<(AgentName, Vec<Money>)>,
+    /// The thresholds of budget accounts that people were told of.
+    pub told: Vec<(AccountKey, Vec<Share>)>,
     /// The highest start of a period that each budget and scope has seen.
     pub starts: Vec<((BudgetName, String), Timestamp)>,
 }
@@ -60,6 +63,8 @@ pub struct Dirty {
     pub rings: Vec<(AgentName, Vec<Money>)>,
     /// What budgets that only watch would have refused.
     pub shadowed: Vec<Shadowed>,
+    /// Accounts of which people were told of further thresholds, each with all of them.
+    pub told: Vec<(AccountKey, Vec<Share>)>,
 }
 
 impl Ledger {
@@ -71,6 +76,7 @@ impl Ledger {
             frozen: snapshot.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)).collect(),
             switches: snapshot.switches,
             exceptions: snapshot.exceptions,
+            told: snapshot.told.into_iter().map(|(key, told)| (key, told.into_iter().collect())).collect(),
             rings: snapshot.rings.into_iter().map(|(agent, costs)| (agent, Ring::from_costs(costs))).collect(),
             ..Self::default()
         };
@@ -123,6 +129,7 @@ impl Ledger {
             let interrupted = Interrupted { why: "the process went down".into(), clean: false };
             self.append(&mut decision, run, Event::Interrupted(interrupted));
         }
+        self.judge_all_thresholds(&mut decision);
         decision
     }
 
@@ -156,6 +163,7 @@ impl Ledger {
             frozen: frozen.into_iter().map(|price| Frozen { reason: reason(&price), price }).collect(),
             unfrozen,
             shadowed: std::mem::take(&mut self.shadowed),
+            told: self.take_told(),
             rings: std::mem::take(&mut self.dirty_rings)
                 .into_iter()
                 .filter_map(|agent| self.rings.get(&agent).map(|ring| (agent.clone(), ring.costs())))
@@ -165,6 +173,11 @@ impl Ledger {
             self.accounts.remove(&key);
         }
         dirty
+    }
+
+    fn take_told(&mut self) -> Vec<(AccountKey, Vec<Share>)> {
+        let told = |key: &AccountKey| self.told.get(key).into_iter().flatten().copied().collect();
+        std::mem::take(&mut self.dirty_told).into_iter().map(|key| (key.clone(), told(&key))).collect()
     }
 
     /// All that is one run's.

@@ -65,6 +65,9 @@ impl FromStr for Priority {
 pub struct Share(pub u32);
 
 impl Share {
+    /// Everything.
+    pub const WHOLE: Self = Self(10_000);
+
     /// How much of `whole` is `part`, rounded down; everything of nothing.
     #[must_use]
     pub fn of(part: u128, whole: u128) -> Self {

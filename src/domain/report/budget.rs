@@ -155,6 +155,7 @@ mod tests {
             period,
             time_zone: jiff::tz::TimeZone::UTC,
             shadow: false,
+            alerts_at: Vec::new(),
             declared: Declared::At { file: "plimsoll.toml".into(), line: 7 },
         }
     }

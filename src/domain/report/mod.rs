@@ -58,7 +58,7 @@ pub fn replay(id: RunId, plan: Arc<Plan>, log: &[Recorded]) -> Option<Run> {
 }
 
 /// How a point in time is described.
-struct TimeText;
+pub(crate) struct TimeText;
 
 written_as_text!(TimeText, "Time", "A point in time, in UTC.", {
     "format": "date-time",
@@ -66,17 +66,17 @@ written_as_text!(TimeText, "Time", "A point in time, in UTC.", {
 });
 
 /// Something as it prints: times as RFC 3339, places as `file:line`.
-mod text {
+pub(in crate::domain) mod text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    pub(in crate::domain) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
@@ -86,20 +86,23 @@ mod text {
 }
 
 /// As [`text`], and null for nothing.
-mod text_or_null {
+pub(in crate::domain) mod text_or_null {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => serializer.collect_str(value),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    pub(in crate::domain) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,

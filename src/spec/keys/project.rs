@@ -27,6 +27,7 @@ pub(crate) static PROJECT: Section = Section {
         optional("pricing", Kind::Table(&PRICING), "How old prices may be"),
         optional("models", Kind::Tables(&MODEL), "What models can do, over what is known of them"),
         optional("budgets", Kind::Tables(&BUDGET), "Caps over a scope of labels and a period"),
+        optional("alerts", Kind::Tables(&ALERT), "Who is told of budgets that pass a threshold, and of runs that end"),
         optional("defaults", Kind::Table(&DEFAULTS), "What agents get that say nothing else"),
         optional("ceilings", Kind::Table(&CEILINGS), "What no agent may exceed"),
         optional(
@@ -358,6 +359,56 @@ static BUDGET: Section = Section {
             "mode",
             Kind::Choice { now: &["enforce", "shadow"], later: &[] },
             "`enforce` (the default), or `shadow`: it refuses nothing, and what it would have refused is counted",
+        ),
+        optional(
+            "alerts_at",
+            Kind::Texts { min: 1, max: 16 },
+            "Shares of the cap, exceptions included, at which people are told once in each period, such as `[\"50%\", \"80%\", \"100%\"]`; of what is settled, and at `100%` also where a run is refused since nothing more fits",
+        ),
+    ],
+};
+
+static ALERT: Section = Section {
+    doc: "Who is told of what: by one of `log`, `webhook` and `command`",
+    fields: &[
+        required("name", Kind::Text, "Its name, once in the project"),
+        required(
+            "on",
+            Kind::Texts { min: 1, max: 7 },
+            "What is told of: `budget` (a threshold of `alerts_at` was passed), `price` (a bill above its bound froze a price), runs that `finished`, were `stopped`, `failed` or were `cancelled`, or ended with `unknown` money",
+        ),
+        optional("budgets", Kind::Texts { min: 1, max: 64 }, "The budgets that are told of; all by default"),
+        optional(
+            "labels",
+            Kind::TextsByName,
+            "Labels that a run must have to be told of, such as `agent = \"triage\"`",
+        ),
+        optional("log", Kind::Boolean, "Write a line into the log of the process that delivers"),
+        optional(
+            "webhook",
+            Kind::Text,
+            "Send a request there, signed after Standard Webhooks; redirects aren't followed, and private hosts may be named",
+        ),
+        optional("secret_env", Kind::Text, "The environment variable that holds the webhook's secret"),
+        optional(
+            "secret_file",
+            Kind::Text,
+            "A file with the webhook's secret on its first line, relative to this file",
+        ),
+        optional(
+            "command",
+            Kind::Texts { min: 1, max: 64 },
+            "Run a program with arguments (no shell), which reads the alert as JSON from its standard input",
+        ),
+        optional(
+            "env",
+            Kind::Texts { min: 1, max: 64 },
+            "Environment variables that the program sees, beside `PATH` and `LANG`",
+        ),
+        optional(
+            "timeout",
+            Kind::Duration { min: Millis(1), max: Millis::from_secs(60) },
+            "How long one try takes at most; `10s` by default",
         ),
     ],
 };

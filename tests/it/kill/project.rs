@@ -79,6 +79,11 @@ base_url = "{base_url}"
 name = "voyage"
 cap = "$1000"
 per = "total"
+
+[[alerts]]
+name = "ends"
+on = ["finished", "stopped", "failed"]
+log = true
 "#
     )
 }

@@ -184,7 +184,7 @@ fn who_waits_for_a_person_claims_nothing() {
 /// Rule 15: attempts settle whole and unknown, reserves are given back, who ran is interrupted, who queued is not.
 #[test]
 fn a_restart_releases_nothing_without_evidence() {
-    let mut honest = Honest::new(plimsoll::domain::ledger::LedgerPolicy { budgets: all(100) });
+    let mut honest = Honest::new(plimsoll::domain::ledger::LedgerPolicy { budgets: all(100), alerts: Vec::new() });
     let mut desk = Desk::new(all(100));
     let op = |desk: &mut Desk, honest: &mut Honest, number, wish| {
         std::mem::swap(&mut desk.ledger, &mut honest.ledger);

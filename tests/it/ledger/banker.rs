@@ -60,7 +60,7 @@ struct Office {
 impl Office {
     fn new(setting: Setting, seed: u64) -> Self {
         let cap = budget("all", setting.cap * 1_000_000, Period::Total, &[], &[]);
-        let ledger = Ledger::restore(LedgerPolicy { budgets: vec![cap] }, Snapshot::default());
+        let ledger = Ledger::restore(LedgerPolicy { budgets: vec![cap], alerts: Vec::new() }, Snapshot::default());
         let clerks = (0..setting.runs).map(|_| Clerk { number: 1, ..Clerk::default() }).collect();
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Self { ledger, setting, clerks, agenda: BTreeMap::new(), tickets: 0, random, now: 0, finished: 0 }

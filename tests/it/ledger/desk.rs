@@ -45,7 +45,7 @@ impl Desk {
     pub(super) fn with_costs(budgets: Vec<Budget>, costs: Vec<u64>) -> Self {
         let rings = vec![("clerk".into(), costs.into_iter().map(money).collect())];
         let snapshot = Snapshot { rings, ..Snapshot::default() };
-        Self { ledger: Ledger::restore(LedgerPolicy { budgets }, snapshot), now: NOON }
+        Self { ledger: Ledger::restore(LedgerPolicy { budgets, alerts: Vec::new() }, snapshot), now: NOON }
     }
 
     pub(super) fn op(&mut self, run: RunId, events: Vec<Event>, asks: Vec<Ask>) -> Decision {

@@ -84,6 +84,7 @@ impl Honest {
             switches: self.switches.clone(),
             exceptions: self.exceptions.clone(),
             rings: self.rings.clone().into_iter().collect(),
+            told: vec![],
             starts: vec![],
         }
     }

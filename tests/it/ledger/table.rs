@@ -339,7 +339,10 @@ fn new_room_wakes_who_waits() {
         desk
     };
     let mut desk = waiting(daily(100));
-    assert_eq!(news(&desk.ledger.set_policy(LedgerPolicy { budgets: daily(105) }, NOON)), [(2, "granted")]);
+    assert_eq!(
+        news(&desk.ledger.set_policy(LedgerPolicy { budgets: daily(105), alerts: Vec::new() }, NOON)),
+        [(2, "granted")]
+    );
     let mut desk = waiting(daily(100));
     assert_eq!(desk.ledger.next_period(), Some(Timestamp(11 * DAY)));
     assert_eq!(news(&desk.ledger.tick(Timestamp(11 * DAY))), [(2, "granted")]);

@@ -43,6 +43,7 @@ pub(super) fn budget(name: &str, cap: u64, period: Period, scope: &[(&str, &str)
         period,
         time_zone: jiff::tz::TimeZone::UTC,
         shadow: false,
+        alerts_at: Vec::new(),
         declared: Declared::At { file: "plimsoll.toml".into(), line: 7 },
     }
 }

@@ -62,7 +62,7 @@ impl<S: Subject> World<S> {
         let now = Timestamp(10 * DAY);
         let mut judge = Judge::default();
         judge.set_budgets(budgets.clone(), now);
-        subject.set_policy(LedgerPolicy { budgets: budgets.clone() }, now);
+        subject.set_policy(LedgerPolicy { budgets: budgets.clone(), alerts: Vec::new() }, now);
         let (trees, settled, news) = (Vec::new(), Vec::new(), VecDeque::new());
         Self { subject, judge, now, budgets, trees, settled, bits: 1, news, orders: Orders::default() }
     }
@@ -483,7 +483,8 @@ impl<S: Subject> World<S> {
     fn set_cap(&mut self, index: usize, luck: u8) {
         self.budgets[index].cap = money(30 + u64::from(luck));
         self.judge.set_budgets(self.budgets.clone(), self.now);
-        let decision = self.subject.set_policy(LedgerPolicy { budgets: self.budgets.clone() }, self.now);
+        let decision =
+            self.subject.set_policy(LedgerPolicy { budgets: self.budgets.clone(), alerts: Vec::new() }, self.now);
         self.without_op(decision);
     }
 

@@ -189,7 +189,12 @@ impl Draw {
 
     fn path(&mut self, path: &str, pool: &Pool) -> String {
         let mut filled = path.to_owned();
-        let known = [("{run}", &pool.runs), ("{key}", &pool.spare), ("{exception}", &pool.exceptions)];
+        let known = [
+            ("{run}", &pool.runs),
+            ("{key}", &pool.spare),
+            ("{exception}", &pool.exceptions),
+            ("{alert}", &pool.exceptions),
+        ];
         for (name, known) in known {
             let odd = if self.one_in(200) { "x".repeat(5_000) } else { self.pick(&IN_PATHS).to_owned() };
             let value = if self.one_in(4) { odd } else { self.of(known).unwrap_or(odd) };

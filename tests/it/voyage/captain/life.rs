@@ -507,5 +507,5 @@ fn policy(voyage: &Voyage) -> LedgerPolicy {
             budget.cap = budget.cap.plus(A_CALL);
         }
     }
-    LedgerPolicy { budgets }
+    LedgerPolicy { budgets, alerts: Vec::new() }
 }
