@@ -67,7 +67,22 @@ impl Schemas {
         let mut all: Vec<(String, Value)> = self.asked.take_definitions(true).into_iter().collect();
         all.extend(self.answered.take_definitions(true));
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.iter_mut().for_each(|(_, schema)| unlink(schema));
         all.into_iter().collect()
+    }
+}
+
+/// Takes the links of the code's own documentation out of descriptions: they lead nowhere here.
+fn unlink(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.replace("[`", "`").replace("`]", "`");
+            }
+            map.values_mut().for_each(unlink);
+        }
+        Value::Array(values) => values.iter_mut().for_each(unlink),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

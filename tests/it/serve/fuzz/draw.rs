@@ -200,7 +200,9 @@ impl Draw {
             let value = if self.one_in(4) { odd } else { self.of(known).unwrap_or(odd) };
             // The beginning of an id, sometimes.
             let value = if value.is_ascii() && self.one_in(6) { value[..value.len() / 2].to_owned() } else { value };
-            filled = filled.replace(name, if value.is_empty() { "0" } else { value.trim_end_matches('%') });
+            // No name at all is another path.
+            let value = value.trim_end_matches('%');
+            filled = filled.replace(name, if value.is_empty() { "0" } else { value });
         }
         let what = self.pick(&["runs", "events", "focus", "focus", "everything"]);
         filled.replace("{what}", what)
