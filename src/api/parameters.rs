@@ -8,6 +8,9 @@ use crate::domain::report::Dimension;
 use crate::domain::report::focus::FocusVersion;
 use crate::store::RUNS_MAX;
 
+/// Describes something, with what it names.
+pub(super) type Describe = fn(&mut SchemaGenerator) -> Schema;
+
 /// One parameter.
 #[derive(Clone, Copy)]
 pub(super) struct Parameter {
@@ -16,13 +19,13 @@ pub(super) struct Parameter {
     pub(super) says: &'static str,
     /// A value that is taken.
     pub(super) example: &'static str,
-    schema: fn(&mut SchemaGenerator) -> Schema,
+    schema: Describe,
     /// True where it may stand several times.
     pub(super) repeats: bool,
 }
 
 impl Parameter {
-    const fn new(name: &'static str, schema: fn(&mut SchemaGenerator) -> Schema, example: &'static str) -> Self {
+    const fn new(name: &'static str, schema: Describe, example: &'static str) -> Self {
         Self { name, says: "", example, schema, repeats: false }
     }
 

@@ -19,7 +19,7 @@ use super::error::code;
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
 use super::orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable};
 use super::outcome::OutcomeRequest;
-use super::parameters::{self, Parameter, Parameters};
+use super::parameters::{self, Describe, Parameter, Parameters};
 use super::router as answer;
 use super::router::{BODY_BYTES_MAX, RUN_BYTES_MAX};
 use super::service::Service;
@@ -41,7 +41,7 @@ pub(super) enum Access {
 
 /// What a body may be.
 pub(super) struct Body {
-    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+    pub(super) schema: Describe,
     /// True where an empty one isn't taken.
     pub(super) required: bool,
     pub(super) bytes_max: usize,
@@ -52,7 +52,7 @@ pub(super) struct Gives {
     pub(super) status: StatusCode,
     pub(super) says: &'static str,
     /// Its media types, each with what it holds; none for an answer without a body.
-    pub(super) content: Vec<(&'static str, fn(&mut SchemaGenerator) -> Schema)>,
+    pub(super) content: Vec<(&'static str, Describe)>,
     /// Its headers, beside those that every answer has.
     pub(super) headers: &'static [(&'static str, &'static str)],
 }
