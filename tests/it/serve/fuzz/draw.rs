@@ -220,7 +220,7 @@ impl Draw {
                         .first()
                         .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
                         .unwrap_or_default(),
-                    other => other.to_string(),
+                    other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
                 };
                 url.query_pairs_mut().append_pair(name, &value);
             }
@@ -319,7 +319,7 @@ impl Draw {
         let kinds: Vec<&str> = match &schema["type"] {
             Value::String(kind) => vec![kind],
             Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
-            _ => return self.wild(depth),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return self.wild(depth),
         };
         match self.pick(&kinds) {
             "object" => self.object(schema, depth),
