@@ -33,7 +33,7 @@ const OPEN_ALWAYS: [&str; 6] =
 const SCHEMAS: &str = "/components/schemas";
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(made);
-static TEXT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", *DOCUMENT));
+static TEXT: LazyLock<String> = LazyLock::new(|| DOCUMENT.to_string());
 
 /// The document.
 #[must_use]

@@ -136,7 +136,7 @@ impl Answer {
                 media => gives.push(Piece { text: media.to_owned(), leads: false }),
             }
         }
-        Self { status: status.to_owned(), says: text(&told["description"]).replace('`', ""), gives }
+        Self { status: status.to_owned(), says: text(&told["description"]), gives }
     }
 }
 
@@ -183,7 +183,7 @@ impl Field {
             place: text(&parameter["in"]),
             is: pieces(&parameter["schema"]),
             required: parameter["required"] == true,
-            says: text(&parameter["description"]).replace('`', ""),
+            says: text(&parameter["description"]),
             ..Self::named(&text(&parameter["name"]))
         }
     }
@@ -194,7 +194,7 @@ fn fields(schema: &Value) -> Vec<Field> {
     let field = |(name, of): (&String, &Value)| Field {
         is: pieces(of),
         required: required.iter().any(|required| required == name),
-        says: text(&of["description"]).replace('`', ""),
+        says: text(&of["description"]),
         ..Field::named(name)
     };
     object(&schema["properties"]).iter().map(field).collect()
@@ -249,8 +249,9 @@ fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// A text, without the marks of code, which a page has no room for.
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+    value.as_str().unwrap_or_default().replace('`', "")
 }
 
 fn list(value: &Value) -> &[Value] {
