@@ -19,6 +19,7 @@ mod load;
 mod long_run;
 #[path = "common/measure.rs"]
 mod measure;
+mod pages;
 #[path = "common/project.rs"]
 mod project;
 #[path = "common/provider.rs"]
@@ -39,12 +40,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Names the bench that a process is part of.
 const PART: &str = "PLIMSOLL_BENCH";
 
-const BENCHES: [(&str, fn()); 11] = [
+const BENCHES: [(&str, fn()); 12] = [
     ("commit", commit::bench),
     ("contended_reserve", contended_reserve::bench),
     ("decide_apply", decide_apply::bench),
     ("large_store", large_store::bench),
     ("long_run", long_run::bench),
+    ("pages", pages::bench),
     ("reads", reads::bench),
     ("replay", replay::bench),
     ("start", start::bench),

@@ -12,14 +12,15 @@ use crate::domain::event::Labels;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
-    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetTable, CostTable, Days, Dimension, RunDocument, Trace,
+    AuditFilter, AuditPage, AuditTable, Beside, BoundTable, BudgetRow, BudgetTable, BurnDown, CostTable, Days,
+    Dimension, RunDocument, Trace,
 };
 use crate::domain::rollup::{Rollup, RollupKey};
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::runtime::replay::TreeLog;
-use crate::store::{RUNS_MAX, RunFilter, Store};
+use crate::store::{RUNS_MAX, Rows, RunFilter, Store};
 use crate::telemetry::Gauges;
 use crate::units::Money;
 
@@ -163,12 +164,27 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub fn costs(&self, query: &CostQuery) -> Result<CostTable, ApiError> {
-        let table = CostTable::of(&query.by, &self.rollups(query, query.days())?);
+        let [table] = self.costs_by([&query.by], query)?;
+        Ok(table)
+    }
+
+    /// The same grouped in several ways, from one reading.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn costs_by<const N: usize>(
+        &self,
+        ways: [&[Dimension]; N],
+        query: &CostQuery,
+    ) -> Result<[CostTable; N], ApiError> {
+        let now = self.rollups(query, query.days())?;
+        let tables = ways.map(|by| CostTable::of(by, now.rows()));
         if !query.against_previous {
-            return Ok(table);
+            return Ok(tables);
         }
         let before = query.days().before();
-        Ok(table.against(before, &self.rollups(query, before)?))
+        let rollups = self.rollups(query, before)?;
+        Ok(tables.map(|table| table.against(before, rollups.rows())))
     }
 
     /// How tight the bounds of calls were.
@@ -176,25 +192,21 @@ impl Books {
     /// # Errors
     /// As [`Self::costs`].
     pub fn bounds(&self, query: &CostQuery) -> Result<BoundTable, ApiError> {
-        Ok(BoundTable::of(&self.rollups(query, query.days())?, ""))
+        Ok(BoundTable::of(self.rollups(query, query.days())?.rows(), ""))
     }
 
     /// What is seen of the rows of some days, and has the values that a query names.
-    fn rollups(&self, query: &CostQuery, days: Days) -> Result<Vec<(RollupKey, Rollup)>, ApiError> {
-        let mut rollups = self.store.rollups(days.from, days.to)?;
+    fn rollups(&self, query: &CostQuery, days: Days) -> Result<SeenRows, ApiError> {
+        let mut only = query.only.clone();
         for (name, value) in &self.bound {
             // What isn't counted apart can't be shown apart.
-            let dimension = Dimension::named(name).ok_or(ApiError::Bound)?;
-            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
+            only.push((Dimension::named(name).ok_or(ApiError::Bound)?, value.clone()));
         }
-        for (dimension, value) in &query.only {
-            rollups.retain(|((day, of), _)| dimension.value(*day, of).as_deref() == Some(value.as_str()));
-        }
-        Ok(rollups)
+        Ok(SeenRows { days: self.store.rollups_kept(days.from, days.to)?, only })
     }
 
     fn beside(&self) -> Result<Beside, ApiError> {
-        let (_, exceptions) = self.store.orders()?;
+        let exceptions = self.store.orders()?.exceptions.clone();
         Ok(Beside { exceptions, shadowed: self.store.shadowed()?.into_iter().collect() })
     }
 
@@ -215,6 +227,28 @@ impl Books {
     pub fn budgets(&self) -> Result<BudgetTable, ApiError> {
         self.sees_all()?;
         Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
+    }
+
+    /// One account of a budget in its current period, and its days where they can be told; nothing where it has spent
+    /// nothing yet.
+    ///
+    /// # Errors
+    /// A record is damaged, or not all may be seen.
+    pub fn account(&self, budget: &str, scope: &str) -> Result<Option<(BudgetRow, Option<BurnDown>)>, ApiError> {
+        let is_it = |row: &BudgetRow| row.current && row.budget.as_str() == budget && row.scope == scope;
+        let Some(row) = self.budgets()?.budgets.into_iter().find(is_it) else { return Ok(None) };
+        let Some(budget) = self.budgets.iter().find(|budget| budget.name == row.budget) else {
+            return Ok(Some((row, None)));
+        };
+        let now = self.clock.now();
+        let days = BurnDown::days(&row, now);
+        let burnt = BurnDown::of(
+            budget,
+            &row,
+            self.store.rollups_kept(days.from, days.to)?.iter().flat_map(|rows| rows.iter()),
+            now,
+        );
+        Ok(Some((row, burnt)))
     }
 
     /// A page of the audit log.
@@ -254,6 +288,21 @@ impl Books {
 
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
+    }
+}
+
+/// Rows of some days, and what of them is seen.
+struct SeenRows {
+    days: Vec<Rows>,
+    only: Vec<(Dimension, String)>,
+}
+
+impl SeenRows {
+    fn rows(&self) -> impl Iterator<Item = &(RollupKey, Rollup)> {
+        let is_seen = |((day, of), _): &&(RollupKey, Rollup)| {
+            self.only.iter().all(|(dimension, value)| dimension.value(*day, of).as_deref() == Some(value.as_str()))
+        };
+        self.days.iter().flat_map(|rows| rows.iter()).filter(is_seen)
     }
 }
 

@@ -157,8 +157,8 @@ impl Service {
     pub async fn switches(&self) -> Result<SwitchTable, ApiError> {
         self.caller().is_unbound()?;
         self.read(|books| {
-            let (switches, _) = books.store().orders()?;
-            Ok(SwitchTable { switches: switches.iter().map(SwitchRow::from).collect() })
+            let orders = books.store().orders()?;
+            Ok(SwitchTable { switches: orders.switches.iter().map(SwitchRow::from).collect() })
         })
         .await
     }
@@ -201,8 +201,9 @@ impl Service {
         self.caller().is_unbound()?;
         let now = self.now();
         self.read(move |books| {
-            let (_, exceptions) = books.store().orders()?;
-            let rows = exceptions.iter().rev().map(|(number, exception)| ExceptionRow::of(number, exception, now));
+            let orders = books.store().orders()?;
+            let rows =
+                orders.exceptions.iter().rev().map(|(number, exception)| ExceptionRow::of(number, exception, now));
             Ok(ExceptionTable { exceptions: rows.collect() })
         })
         .await
@@ -239,7 +240,8 @@ impl Service {
         let act = self.act(&request.by, &request.reason)?;
         let (by, now) = (act.by(), self.now());
         self.with_exception(number, move |exception| exception.judge_approval(&by, now)).await?;
-        self.order(act.by(), Change::ExceptionApproved(ExceptionApproved { exception: number })).await?;
+        let approved = ExceptionApproved { exception: number, reason: act.reason().to_owned() };
+        self.order(act.by(), Change::ExceptionApproved(approved)).await?;
         let row = self.exception(number).await?;
         if row.approved_by.is_none() {
             return Err(ExceptionFault::State(row.state.name()).into());
@@ -275,8 +277,8 @@ impl Service {
         judge: impl FnOnce(&Exception) -> Result<(), ExceptionFault> + Send + 'static,
     ) -> Result<(), ApiError> {
         self.read(move |books| {
-            let (_, exceptions) = books.store().orders()?;
-            Ok(judge(exceptions.get(number).ok_or(ExceptionFault::Unknown(number))?)?)
+            let orders = books.store().orders()?;
+            Ok(judge(orders.exceptions.get(number).ok_or(ExceptionFault::Unknown(number))?)?)
         })
         .await
     }

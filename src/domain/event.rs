@@ -37,7 +37,7 @@ use crate::ids::{AgentName, BudgetName, PlanHash, ReservationId, RunId, StageNam
 use crate::units::{Money, Timestamp};
 
 /// The version of the events' form; raised with every field.
-pub const EVENT_VERSION: u16 = 5;
+pub const EVENT_VERSION: u16 = 6;
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

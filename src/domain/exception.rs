@@ -36,6 +36,9 @@ pub struct ExceptionAsked {
 pub struct ExceptionApproved {
     /// The exception.
     pub exception: u64,
+    /// Why; empty of one of before that was kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// See [`Change::ExceptionEnded`].
@@ -229,7 +232,7 @@ mod tests {
     }
 
     fn approved(number: u64, at: u64, by: &str) -> AuditEntry {
-        entry(number, at, by, Change::ExceptionApproved(ExceptionApproved { exception: 0 }))
+        entry(number, at, by, Change::ExceptionApproved(ExceptionApproved { exception: 0, reason: String::new() }))
     }
 
     #[test]
@@ -251,7 +254,12 @@ mod tests {
         assert_eq!(added(&all, 50), Money::ZERO);
         all.apply(&asked(5, "ann"));
         assert!(
-            !all.apply(&entry(6, 100, "bob", Change::ExceptionApproved(ExceptionApproved { exception: 5 }))),
+            !all.apply(&entry(
+                6,
+                100,
+                "bob",
+                Change::ExceptionApproved(ExceptionApproved { exception: 5, reason: String::new() })
+            )),
             "too late"
         );
     }

@@ -140,6 +140,26 @@ pub struct Rollup {
     /// What runs were worth, and how long it took. The store keeps it behind the row, where there is something to say.
     #[serde(skip)]
     pub worth: RollupWorth,
+    /// Attempts that failed. The store keeps it behind the row, where there is something to say.
+    #[serde(skip)]
+    pub failures: RollupFailures,
+}
+
+/// Attempts that failed, of runs that were made since that is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollupFailures {
+    /// Attempts that are over, but for those that we broke off and those that a kept answer spared.
+    pub over: u64,
+    /// Those of them that gave nothing, or of tools an error.
+    pub failed: u64,
+}
+
+impl RollupFailures {
+    /// These and others together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { over: self.over + other.over, failed: self.failed + other.failed }
+    }
 }
 
 /// What caches did.

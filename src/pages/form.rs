@@ -40,10 +40,21 @@ impl Fields {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.trim())
     }
 
+    /// Who does something and why, as a form says it: whoever has a key is named by it.
+    pub(super) fn who_and_why(&self) -> (String, String) {
+        let text = |name: &str| self.get(name).unwrap_or_default().to_owned();
+        (text("by"), text("reason"))
+    }
+
     /// What all fields of a name say.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.trim())
     }
+}
+
+/// A form that can't be understood.
+pub(super) fn bad(message: &str) -> ApiError {
+    ApiError::BadRequest(message.to_owned())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Pages;
 use super::layout::{self, Shell, Told};
+use super::switches;
 use super::text::link;
 use crate::api::tcp::judge;
 use crate::api::{ApiError, Caller, Service};
@@ -16,6 +17,8 @@ use crate::domain::access::Scope;
 /// What a browser may do with a page: load from here, send forms here, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
 form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Switches that each page names.
+const HELD_SHOWN: usize = 5;
 
 /// Who looks.
 #[derive(Clone)]
@@ -24,6 +27,8 @@ pub(super) struct Visitor {
     pub(super) service: Service,
     /// What their forms carry.
     pub(super) token: String,
+    /// The switches that are set, in words: nothing for who sees some labels only.
+    pub(super) held: Vec<String>,
 }
 
 impl Visitor {
@@ -37,6 +42,18 @@ impl Visitor {
     /// They may not.
     pub(super) fn may(&self, scope: Scope) -> Result<(), Told> {
         Ok(self.caller().may(scope)?)
+    }
+
+    /// The same, who is told of the switches that are set.
+    async fn told_of_switches(self) -> Result<Self, ApiError> {
+        let table = match self.service.switches().await {
+            Err(ApiError::Bound) => return Ok(self),
+            table => table?,
+        };
+        let mut held: Vec<String> = table.switches.iter().take(HELD_SHOWN).map(switches::words).collect();
+        let more = table.switches.len().saturating_sub(HELD_SHOWN);
+        held.extend((more > 0).then(|| format!("and {more} more")));
+        Ok(Self { held, ..self })
     }
 
     /// The page around what they see.
@@ -67,10 +84,13 @@ enum Judged {
 /// Judges a request, and tells the browser what it may do with the answer.
 pub(super) async fn guarded(State(pages): State<Pages>, mut request: Request, next: Next) -> Response {
     let mut response = match judged(&pages, &request) {
-        Ok(Judged::LetIn(visitor)) => {
-            request.extensions_mut().insert(*visitor);
-            next.run(request).await
-        }
+        Ok(Judged::LetIn(visitor)) => match visitor.told_of_switches().await {
+            Ok(visitor) => {
+                request.extensions_mut().insert(visitor);
+                next.run(request).await
+            }
+            Err(error) => Told(error).into_response(),
+        },
         Ok(Judged::Open) => next.run(request).await,
         Ok(Judged::Login) => Redirect::to(&to_login(&request)).into_response(),
         Ok(Judged::Again) => layout::again(),
@@ -78,6 +98,8 @@ pub(super) async fn guarded(State(pages): State<Pages>, mut request: Request, ne
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // To nobody else. Without any, a browser says of its forms that they come from nowhere, and they aren't heard.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
@@ -94,11 +116,11 @@ fn judged(pages: &Pages, request: &Request) -> Result<Judged, ApiError> {
     }
     if !keeper.asks_for_keys() {
         let (service, token) = (shared.service.asked_by(Caller::local()), shared.token.clone());
-        return Ok(Judged::LetIn(Box::new(Visitor { service, token })));
+        return Ok(Judged::LetIn(Box::new(Visitor { service, token, held: Vec::new() })));
     }
     if let Some(session) = shared.sessions.find(request.headers(), keeper, shared.service.now()) {
         let service = shared.service.asked_by(session.caller);
-        return Ok(Judged::LetIn(Box::new(Visitor { service, token: session.token })));
+        return Ok(Judged::LetIn(Box::new(Visitor { service, token: session.token, held: Vec::new() })));
     }
     let site = text(request.headers(), "sec-fetch-site");
     let is_first = request.method() == Method::GET && site == Some("cross-site");

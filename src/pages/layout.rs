@@ -16,6 +16,7 @@ pub(super) enum Section {
     Agents,
     Models,
     Budgets,
+    Switches,
     Audit,
     Docs,
 }
@@ -27,6 +28,7 @@ const SECTIONS: [(Section, &str, &str); 7] = [
     (Section::Agents, "Agents", "/agents"),
     (Section::Models, "Models", "/models"),
     (Section::Budgets, "Budgets", "/budgets"),
+    (Section::Switches, "Switches", "/switches"),
     (Section::Audit, "Audit", "/audit"),
     (Section::Docs, "API", "/docs"),
 ];
@@ -42,6 +44,8 @@ pub(super) struct Way {
 pub(super) struct Shell {
     pub(super) title: String,
     pub(super) ways: Vec<Way>,
+    /// The switches that are set, in words.
+    pub(super) held: Vec<String>,
     /// Who is logged in; nothing where nobody needs a key.
     pub(super) who: Option<String>,
     /// What forms carry.
@@ -54,9 +58,9 @@ pub(super) struct Shell {
 
 impl Shell {
     pub(super) fn of(visitor: &Visitor, section: Section, title: &str) -> Self {
-        let ways = SECTIONS.map(|(of, name, path)| Way { name, path, is_here: of == section });
         let who = visitor.caller().key().map(|(name, _)| name.to_owned());
-        Self { ways: ways.into(), who, token: visitor.token.clone(), ..Self::bare(title) }
+        let (token, held) = (visitor.token.clone(), visitor.held.clone());
+        Self { ways: ways(Some(section)), held, who, token, ..Self::bare(title) }
     }
 
     /// Around what is shown to nobody known.
@@ -64,6 +68,7 @@ impl Shell {
         Self {
             title: title.to_owned(),
             ways: Vec::new(),
+            held: Vec::new(),
             who: None,
             token: String::new(),
             version: PROGRAM_VERSION,
@@ -72,6 +77,11 @@ impl Shell {
             icon: ICON.path(),
         }
     }
+}
+
+/// The ways to all pages, from one of them or from elsewhere.
+fn ways(here: Option<Section>) -> Vec<Way> {
+    SECTIONS.map(|(section, name, path)| Way { name, path, is_here: Some(section) == here }).into()
 }
 
 /// A page as it is sent.
@@ -103,7 +113,8 @@ impl IntoResponse for Told {
     fn into_response(self) -> Response {
         let status = self.0.status();
         let body = ErrorBody::from(&self.0);
-        let page = ToldPage { shell: Shell::bare(&body.title), body };
+        let shell = Shell { ways: ways(None), ..Shell::bare(&body.title) };
+        let page = ToldPage { shell, body };
         let mut response = match page.render() {
             Ok(text) => (status, Html(text)).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -24,6 +24,7 @@ mod overview;
 mod run;
 mod runs;
 mod session;
+mod switches;
 mod text;
 
 use std::sync::Arc;
@@ -73,6 +74,12 @@ pub fn router(service: Service) -> Result<Router, ApiError> {
         .route("/agents", get(agents::page))
         .route("/models", get(models::page))
         .route("/budgets", get(budgets::page))
+        .route("/budgets/{budget}", get(budgets::account::page))
+        .route("/budgets/{budget}/ask", post(budgets::exceptions::ask))
+        .route("/budgets/exceptions/{number}/approve", post(budgets::exceptions::approve))
+        .route("/budgets/exceptions/{number}/end", post(budgets::exceptions::end))
+        .route("/switches", get(switches::page).post(switches::set))
+        .route("/switches/lift", post(switches::lift))
         .route("/audit", get(audit::page))
         .route("/docs", get(docs::page))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))

@@ -1,4 +1,4 @@
-//! Models: who is approved for what, at which price, how fast they answer, how often they are asked again, and how tight
+//! Models: who is approved for what, at which price, how fast they answer, how often they fail, and how tight
 //! their bounds are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,9 +36,10 @@ struct Model {
     source: String,
     cost: String,
     calls: String,
+    errors: String,
     again: String,
     latency: String,
-    bound: String,
+    bound: Vec<String>,
     breaker: Option<String>,
     is_frozen: bool,
 }
@@ -67,7 +68,7 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
     let model = |model: ModelName| {
         let row = runtime.prices().find(&model, now);
         let mut shown = Model::of(&model, row, costs.get(model.as_str()).copied());
-        shown.bound = bounds.bounds.iter().find(|row| row.model == model).map_or_else(nothing, bound);
+        shown.bound = bounds.bounds.iter().find(|row| row.model == model).map_or_else(|| vec![nothing()], bound);
         let approved = policies.get(&model).into_iter().flatten();
         shown.policy = approved.map(|(what, agents)| format!("{what}: {}", agents.join(", "))).collect();
         shown.is_frozen = row.is_some_and(|row| frozen.iter().any(|frozen| frozen.price == row.id));
@@ -98,11 +99,11 @@ fn approvals(plan: &Plan, policies: &mut BTreeMap<ModelName, BTreeMap<String, Ve
     }
 }
 
-/// `1.25x of what was used, input 1.10x, output 3.00x`.
-fn bound(row: &BoundRow) -> String {
+/// `1.25x` of what was used, `input 1.10x`, `output 3.00x`.
+fn bound(row: &BoundRow) -> Vec<String> {
     let [money, input, output] =
         [row.money.overall_percent, row.input.overall_percent, row.output.overall_percent].map(times);
-    format!("{money} (input {input}, output {output})")
+    vec![money, format!("input {input}"), format!("output {output}")]
 }
 
 impl Model {
@@ -124,9 +125,10 @@ impl Model {
             source: row.map_or_else(nothing, |row| format!("{}, read {}", row.source, row.retrieved)),
             cost: sums.map_or_else(nothing, |sums| sums.settled_usd.to_string()),
             calls: sums.map_or_else(nothing, |sums| grouped(sums.calls)),
+            errors: sums.and_then(|sums| sums.failures).map_or_else(nothing, |sums| percent(sums.basis_points)),
             again: again.map_or_else(nothing, percent),
             latency: latency.map_or_else(nothing, |(p50, p95)| format!("{p50} / {p95}")),
-            bound: nothing(),
+            bound: vec![nothing()],
             breaker: None,
             is_frozen: false,
         }

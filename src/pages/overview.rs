@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::response::Response;
 
-use super::budgets::Row as Budget;
+use super::budgets::Accounts;
 use super::chart::share;
 use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
@@ -16,7 +16,7 @@ use crate::domain::access::Scope;
 use crate::domain::report::{BudgetTable, CostRow, CostSums, CostTable, Dimension, Mover, Values};
 use crate::domain::rollup::Day;
 use crate::units::{Millis, Money, Timestamp, grouped};
-use crate::words::text::signed_percent;
+use crate::words::text::{about, signed_percent};
 use alerts::{ALERTS_SHOWN, Alerts};
 
 /// How far back it looks.
@@ -25,6 +25,8 @@ const BACK: Millis = Millis::from_secs(29 * 86_400);
 const DAYS: u32 = 30;
 /// How high the chart of days is.
 const CHART_HEIGHT: u64 = 125;
+/// Accounts of budgets that are shown.
+const ACCOUNTS_SHOWN: usize = 10;
 /// Movers that are shown.
 const MOVERS_SHOWN: usize = 5;
 
@@ -43,7 +45,7 @@ struct OverviewPage {
     bars: Vec<Bar>,
     highest: String,
     /// Nothing where whoever looks sees some labels only.
-    budgets: Option<Vec<Budget>>,
+    budgets: Option<Accounts>,
     alerts: Option<Alerts>,
     features: Vec<Feature>,
     total: Feature,
@@ -68,7 +70,7 @@ pub(super) struct Feature {
     pub(super) change: String,
     pub(super) runs: String,
     pub(super) per_run: String,
-    /// `$0.02 for a resolved_support_case`.
+    /// `$0.02 per resolved support case (6)`.
     pub(super) units: Vec<String>,
     pub(super) revenue: String,
     pub(super) margin: String,
@@ -87,7 +89,7 @@ struct Moved {
 struct Answers {
     features: CostTable,
     days: CostTable,
-    budgets: Option<Vec<Budget>>,
+    budgets: Option<Accounts>,
     alerts: Option<Alerts>,
 }
 
@@ -100,14 +102,14 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
 }
 
 fn ask(books: &Books, now: Timestamp) -> Result<Answers, ApiError> {
-    let of = |by: Dimension, against_previous: bool| {
-        let since = Timestamp(now.0.saturating_sub(BACK.0));
-        books.costs(&CostQuery { by: vec![by], since, until: now, only: Vec::new(), against_previous })
-    };
-    let current = |table: BudgetTable| table.budgets.iter().filter(|row| row.current).map(Budget::from).collect();
+    let since = Timestamp(now.0.saturating_sub(BACK.0));
+    let query = CostQuery { by: Vec::new(), since, until: now, only: Vec::new(), against_previous: true };
+    let [features, days] = books.costs_by([&[Dimension::Feature], &[Dimension::Day]], &query)?;
+    let current =
+        |table: BudgetTable| Accounts::of(table.budgets.iter().filter(|row| row.current).collect(), ACCOUNTS_SHOWN);
     let budgets = unless_bound(books.budgets())?.map(current);
     let alerts = unless_bound(books.alerts(ALERTS_SHOWN))?.map(Alerts::from);
-    Ok(Answers { features: of(Dimension::Feature, true)?, days: of(Dimension::Day, false)?, budgets, alerts })
+    Ok(Answers { features, days, budgets, alerts })
 }
 
 /// Nothing of what only those see who see everything.
@@ -179,9 +181,9 @@ impl Feature {
         let nothing = || "–".to_owned();
         let worth = sums.worth.as_ref();
         let units = worth.iter().flat_map(|worth| &worth.units).filter_map(|unit| {
-            let cost = unit.resolved_unit_usd.or(unit.unit_usd)?;
+            let cost = about(unit.resolved_unit_usd.or(unit.unit_usd)?);
             let of = if unit.unit.is_empty() { "unit" } else { &unit.unit };
-            Some(format!("{cost} for each of {} {}", grouped(unit.units), of.replace('_', " ")))
+            Some(format!("{cost} per {} ({})", of.replace('_', " "), grouped(unit.units)))
         });
         let share = worth.and_then(|worth| worth.margin_basis_points);
         let share = share.map_or(String::new(), |share| format!(" ({})", signed_percent(share)));
@@ -191,7 +193,7 @@ impl Feature {
             cost: sums.settled_usd.to_string(),
             change: String::new(),
             runs: worth.map_or_else(nothing, |worth| grouped(worth.runs)),
-            per_run: worth.and_then(|worth| worth.run_usd).map_or_else(nothing, |cost| cost.to_string()),
+            per_run: worth.and_then(|worth| worth.run_usd).map_or_else(nothing, |cost| about(cost).to_string()),
             units: units.collect(),
             revenue: worth.and_then(|worth| worth.revenue_usd).map_or_else(nothing, |revenue| revenue.to_string()),
             margin: worth.and_then(|worth| worth.margin_usd).map_or_else(nothing, |margin| format!("{margin}{share}")),

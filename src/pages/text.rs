@@ -21,7 +21,13 @@ pub(super) fn moment(at: Timestamp) -> String {
     short_moment(&at.to_string())
 }
 
-/// The same of a time as it is written in JSON.
+/// The same without seconds.
+pub(super) fn minute(at: Timestamp) -> String {
+    let moment = moment(at);
+    moment.get(.."2026-11-23 09:00".len()).unwrap_or(&moment).to_owned()
+}
+
+/// The moment of a time as it is written in JSON.
 pub(super) fn short_moment(text: &str) -> String {
     text.chars().take("2026-11-23T09:00:00".len()).map(|c| if c == 'T' { ' ' } else { c }).collect()
 }

@@ -14,7 +14,9 @@ use crate::domain::event::{AccountKey, Event, Recorded};
 use crate::domain::ledger::{Dirty, RunMoney, ShadowSums, Shadowed};
 use crate::domain::message::File;
 use crate::domain::plan::Plan;
-use crate::domain::rollup::{self, Counted, Rollup, RollupCaches, RollupKey, RollupMore, RollupWorth};
+use crate::domain::rollup::{
+    self, Counted, Day, Rollup, RollupCaches, RollupFailures, RollupKey, RollupMore, RollupWorth,
+};
 use crate::domain::summary::RunSummary;
 use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
@@ -98,6 +100,8 @@ pub(crate) struct Published {
     pub(crate) closed: Vec<RunId>,
     /// True where alerts changed.
     pub(crate) alerts: bool,
+    /// Days of rollups that are written to.
+    pub(crate) days: BTreeSet<Day>,
 }
 
 impl OpenRun {
@@ -324,6 +328,7 @@ impl Books {
         }
         self.answers.write(&mut batch);
         published.alerts = self.outbox.write(&mut batch)?;
+        published.days = self.changed.iter().map(|(day, _)| *day).collect();
         self.write_rollups(&mut batch)?;
         Ok((batch, published))
     }
@@ -461,15 +466,17 @@ fn parts_of(key: &RollupKey, rollup: &Rollup, place: &[u8]) -> Result<Vec<Vec<u8
         caches.is_some(),
         rollup.tightness != Tightness::default(),
         rollup.worth != RollupWorth::default(),
+        rollup.failures != RollupFailures::default(),
     ];
     let used = says.iter().rposition(|says| *says).map_or(1, |last| last + 1);
-    let parts: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 6] = [
+    let parts: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 7] = [
         &|| codec::compact(place, &(key, rollup)),
         &|| codec::compact(place, thread.unwrap_or_default()),
         &|| codec::compact(place, &more.unwrap_or_default()),
         &|| codec::compact(place, &caches),
         &|| codec::compact(place, &rollup.tightness),
         &|| codec::compact(place, &rollup.worth),
+        &|| codec::compact(place, &rollup.failures),
     ];
     parts.iter().take(used).map(|part| part()).collect()
 }

@@ -15,7 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::{codec, keys, lock};
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: u16 = 5;
+pub const FORMAT_VERSION: u16 = 6;
 /// What every store says of itself.
 pub const MAGIC: &str = "plimsoll-store";
 /// The marker's name in the folder.
@@ -81,12 +81,13 @@ pub struct Migration {
 /// summary, and no place in the list by state (the records of money list the open runs); the log of one that ended takes the
 /// place of its first record. It has answers that are kept and facts of caches, and still more behind the rows: what
 /// caches did, and how tight bounds were, of runs that are made from here on. Format 5 has outcomes: facts behind a run's end, and
-/// behind the rows what runs were worth.
+/// behind the rows what runs were worth. Format 6 has the attempts that failed behind them, of runs that are made from here on.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, apply: |_| Ok(()) },
     Migration { from: 2, apply: |_| Ok(()) },
     Migration { from: 3, apply: |_| Ok(()) },
     Migration { from: 4, apply: |_| Ok(()) },
+    Migration { from: 5, apply: |_| Ok(()) },
 ];
 
 /// Looks at a folder without writing to it.

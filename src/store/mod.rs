@@ -11,6 +11,7 @@
 mod answers;
 mod books;
 mod codec;
+mod days;
 pub mod engine;
 mod error;
 pub mod format;
@@ -19,6 +20,7 @@ pub mod keys;
 mod load;
 pub mod lock;
 pub mod memory;
+mod orders;
 mod outbox;
 mod read;
 pub mod sled;
@@ -37,28 +39,30 @@ use crate::clock::Clock;
 use crate::domain::alert::{AlertEntry, Tried};
 use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
-use crate::domain::exception::Exceptions;
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op, ShadowSums};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
-use crate::domain::switch::Switches;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
+use crate::store::days::KeptDays;
 use crate::store::engine::Engine;
 use crate::store::format::{Folder, Head};
 use crate::store::inline::{Inline, Tap};
 use crate::store::keys::Table;
 use crate::store::lock::StoreLock;
 use crate::store::memory::MemoryDisk;
+use crate::store::orders::KeptOrders;
 use crate::store::outbox::AlertAct;
 use crate::store::sled::SledEngine;
 use crate::store::writer::{Command, QUEUE_OPS_MAX, Shared, Writer};
 use crate::units::Timestamp;
 
 pub use crate::store::answers::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
+pub use crate::store::days::Rows;
 pub use crate::store::error::StoreError;
+pub use crate::store::orders::Orders;
 pub use crate::store::outbox::{ALERTS_KEPT_MAX, ALERTS_WAITING_MAX};
 pub use crate::store::read::{RUNS_MAX, RunFilter};
 pub use crate::store::verify::Verified;
@@ -74,6 +78,8 @@ struct Handle {
     recovered: Vec<(RunId, Recorded)>,
     waits: Vec<(Timestamp, RunId)>,
     writing: Writing,
+    orders: KeptOrders,
+    days: KeptDays,
     /// Dropped last: the next process may only come in when our files are closed.
     _lock: Option<StoreLock>,
 }
@@ -189,7 +195,19 @@ impl Store {
         let waits =
             waiting.iter().filter(|run| !ended(run)).filter_map(|run| Some((run.expires_at()?, run.id))).collect();
         let writing = Writing::Thread { commands: None, thread: None };
-        Ok((Handle { shared, head, recovered, waits, writing, _lock: None }, writer))
+        Ok((
+            Handle {
+                shared,
+                head,
+                recovered,
+                waits,
+                writing,
+                orders: KeptOrders::default(),
+                days: KeptDays::default(),
+                _lock: None,
+            },
+            writer,
+        ))
     }
 
     /// Hands an op to the writer, and waits until what it comes to is on disk. Dropping the future ends the wait, not
@@ -434,13 +452,8 @@ impl Store {
     ///
     /// # Errors
     /// When a record is damaged.
-    pub fn orders(&self) -> Result<(Switches, Exceptions), StoreError> {
-        let (mut switches, mut exceptions) = (Switches::default(), Exceptions::default());
-        self.audit(&mut |entry| {
-            switches.apply(&entry);
-            exceptions.apply(&entry);
-        })?;
-        Ok((switches, exceptions))
+    pub fn orders(&self) -> Result<Arc<Orders>, StoreError> {
+        self.0.orders.read(&*self.shared()?.reader.view()?)
     }
 
     /// Every open reservation.
@@ -457,6 +470,15 @@ impl Store {
     /// When a record is damaged.
     pub fn rollups(&self, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
         read::rollups(&*self.shared()?.reader.view()?, from, to)
+    }
+
+    /// The same, decoded once for all who look at the same days: for reports of a process that goes on.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn rollups_kept(&self, from: Day, to: Day) -> Result<Vec<Rows>, StoreError> {
+        let shared = self.shared()?;
+        self.0.days.read(&*shared.reader, &shared.days, from, to)
     }
 
     /// The latest run of an agent that was created with a caller's key.

@@ -258,6 +258,7 @@ fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreErro
     rollup.caches = part::<Option<RollupCaches>>(key, &mut rest)?.flatten().unwrap_or_default();
     rollup.tightness = part(key, &mut rest)?.unwrap_or_default();
     rollup.worth = part(key, &mut rest)?.unwrap_or_default();
+    rollup.failures = part(key, &mut rest)?.unwrap_or_default();
     if rest.is_empty() { Ok((of, rollup)) } else { Err(StoreError::damaged(keys::describe(key))) }
 }
 
@@ -299,7 +300,12 @@ pub(crate) fn frozen(view: &dyn View) -> Result<Vec<Frozen>, StoreError> {
 
 /// Calls back with every entry of the audit log, oldest first. Proves that no number is missing.
 pub(crate) fn each_audit(view: &dyn View, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
-    let (mut span, mut next) = (Table::Audit.span(), 0);
+    audit_from(view, 0, visit)
+}
+
+/// The same from one entry on.
+pub(crate) fn audit_from(view: &dyn View, mut next: u64, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
+    let mut span = Span { from: keys::audit(next), ..Table::Audit.span() };
     while !span.is_empty() {
         let page = view.scan(&span, Order::Ascending, PAGE)?;
         let Some((last, _)) = page.last() else { break };

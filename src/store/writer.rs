@@ -18,6 +18,7 @@ use crate::domain::summary::RunSummary;
 use crate::failpoint;
 use crate::ids::{PriceId, RunId};
 use crate::store::books::{Books, Published};
+use crate::store::days::DayCounts;
 use crate::store::engine::{Engine, Reader};
 use crate::store::error::StoreError;
 use crate::store::inline::Tap;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) reader: Arc<dyn Reader>,
     /// Summaries of the runs that are open, as of the last commit.
     pub(crate) live: RwLock<BTreeMap<RunId, Arc<RunSummary>>>,
+    /// How often each day of the rollups was written to.
+    pub(crate) days: DayCounts,
     listeners: Mutex<Listeners>,
     poisoned: OnceLock<String>,
     /// Wakes who delivers alerts, after a commit that changed some.
@@ -87,6 +90,7 @@ impl Shared {
         Self {
             reader,
             live: RwLock::default(),
+            days: DayCounts::default(),
             listeners: Mutex::default(),
             poisoned: OnceLock::new(),
             alerts: Notify::new(),
@@ -128,6 +132,7 @@ impl Shared {
     }
 
     fn publish(&self, published: Published) {
+        self.days.count(published.days);
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         for run in published.closed {
             live.remove(&run);

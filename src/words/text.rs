@@ -1,6 +1,6 @@
 //! Pieces of text that are safe on a terminal and everywhere else.
 
-use crate::units::grouped;
+use crate::units::{Money, grouped};
 
 /// What a model or a tool said, in one line: control characters, and those that turn the writing around, become spaces;
 /// cut to a length with `…`.
@@ -46,6 +46,15 @@ pub fn percent(basis_points: u64) -> String {
     format!("{}.{}%", basis_points / 100, basis_points % 100 / 10)
 }
 
+/// An amount that was divided or foretold, in 4 digits, rounded up: its other digits say nothing.
+#[must_use]
+pub fn about(amount: Money) -> Money {
+    let pico = amount.pico();
+    let digits = pico.checked_ilog10().map_or(0, |log| log + 1);
+    let unit = 10_u128.pow(digits.saturating_sub(4));
+    Money::from_pico(pico.div_ceil(unit).saturating_mul(unit))
+}
+
 /// A share that may be negative: `-12.3%`.
 #[must_use]
 pub fn signed_percent(basis_points: i64) -> String {
@@ -66,6 +75,13 @@ pub fn times(percent: Option<u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_divided_is_told_in_four_digits_and_never_too_low() {
+        let told = |pico| about(Money::from_pico(pico)).pico();
+        assert_eq!((told(0), told(9), told(2_301), told(2_301_732_143)), (0, 9, 2_301, 2_302_000_000));
+        assert_eq!((told(99_999), told(100_001), told(u128::MAX / 2)), (100_000, 100_100, told(u128::MAX / 2)));
+    }
 
     #[test]
     fn nothing_that_moves_the_cursor_gets_through() {

@@ -1,6 +1,7 @@
 //! The service over TCP: what is asked of it by whoever has only HTTP.
 
 mod access;
+mod browser;
 mod document;
 mod fuzz;
 mod metrics;

@@ -66,7 +66,7 @@ async fn a_run_that_is_held_goes_on_when_the_switch_is_lifted() {
     assert_eq!((told.state(), interruptions(&told)), (RunState::Finished, 1), "{}", told.show());
     world.verify();
     let world = world.reopen();
-    assert_eq!(world.runtime.store().orders().expect("it reads").0.count(), 0);
+    assert_eq!(world.runtime.store().orders().expect("it reads").switches.count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

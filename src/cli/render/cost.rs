@@ -1,7 +1,7 @@
 //! Costs as tables and as CSV: what was spent, what it was worth, what moved.
 
 use super::table::{Column, Table};
-use super::text::{one_line, signed_percent};
+use super::text::{one_line, percent, signed_percent};
 use crate::domain::report::{CostSums, CostTable, Days, Dimension, Values, WorthSums};
 use crate::units::{Money, grouped};
 
@@ -29,10 +29,13 @@ fn known<T: std::fmt::Display>(value: Option<T>) -> String {
 fn spent(table: &CostTable) -> Table {
     let dimensions = table.by.iter().map(|dimension| Column::text(heading(*dimension)));
     let sums = ["COST", "UNKNOWN", "RETRIES", "RUNS ENDED", "CALLS", "ATTEMPTS", "TOKENS IN", "OUT", "P50", "P95"];
-    let saved = Saved::of(&table.total);
-    let columns = dimensions.chain(sums.into_iter().chain(saved.headings()).map(Column::number));
+    let (saved, any_failed) = (Saved::of(&table.total), table.total.failures.is_some_and(|sums| sums.failed > 0));
+    let failed = any_failed.then_some("FAILED");
+    let columns = dimensions.chain(sums.into_iter().chain(failed).chain(saved.headings()).map(Column::number));
     let mut text = Table::new(columns);
-    let sums = |sums: &CostSums| cells(sums).into_iter().chain(saved.cells(sums)).collect::<Vec<_>>();
+    let failed = |sums: &CostSums| any_failed.then(|| failures(sums));
+    let sums =
+        |sums: &CostSums| cells(sums).into_iter().chain(failed(sums)).chain(saved.cells(sums)).collect::<Vec<_>>();
     for row in &table.rows {
         text.push(values(&row.values).into_iter().chain(sums(&row.sums)));
     }
@@ -61,6 +64,11 @@ impl Saved {
         let answers = self.by_answers.then(|| [grouped(sums.cache_hits), some(sums.avoided_usd)]).into_iter().flatten();
         answers.chain(self.by_providers.then(|| some(sums.cache_saved_usd)))
     }
+}
+
+/// The share of the attempts that failed.
+fn failures(sums: &CostSums) -> String {
+    known(sums.failures.map(|sums| percent(sums.basis_points)))
 }
 
 fn some(amount: Money) -> String {
@@ -162,7 +170,7 @@ fn moved(table: &CostTable) -> Table {
 }
 
 /// The columns of CSV behind the dimensions.
-const CSV_COLUMNS: [&str; 31] = [
+const CSV_COLUMNS: [&str; 33] = [
     "settled_usd",
     "unknown_usd",
     "retries_usd",
@@ -193,6 +201,8 @@ const CSV_COLUMNS: [&str; 31] = [
     "paid_runs",
     "revenue_usd",
     "margin_usd",
+    "attempts_over",
+    "attempts_failed",
     "before_usd",
 ];
 
@@ -249,6 +259,8 @@ fn csv_cells(sums: &CostSums) -> Vec<String> {
         text(worth.map(|worth| count(worth.paid_runs))),
         money(worth.and_then(|worth| worth.revenue_usd)),
         text(worth.and_then(|worth| worth.margin_usd).map(crate::units::MoneyDelta::usd)),
+        text(sums.failures.map(|sums| count(sums.of))),
+        text(sums.failures.map(|sums| count(sums.failed))),
     ]
 }
 

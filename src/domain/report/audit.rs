@@ -171,7 +171,7 @@ fn told(change: &Change) -> Told {
         }
         Change::ExceptionApproved(approved) => {
             let of = format!("exception {}", approved.exception);
-            Told { of, what: "approved it: it counts".to_owned(), ..Told::default() }
+            because(&of, "approved it: it counts".to_owned(), &approved.reason)
         }
         Change::ExceptionEnded(ended) => {
             because(&format!("exception {}", ended.exception), "ended it".to_owned(), &ended.reason)

@@ -80,7 +80,7 @@ impl BoundRow {
 impl BoundTable {
     /// Sums rollups by model, of those whose name has a part; an empty one is in every name.
     #[must_use]
-    pub fn of(rollups: &[(RollupKey, Rollup)], part: &str) -> Self {
+    pub fn of<'a>(rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>, part: &str) -> Self {
         let mut sums: BTreeMap<&ModelName, Tightness> = BTreeMap::new();
         for ((_, dimensions), rollup) in rollups {
             if let Some(model) = &dimensions.model {

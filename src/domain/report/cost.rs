@@ -2,7 +2,7 @@
 
 mod sums;
 
-pub use sums::{CostSums, QualityLine, UnitSums, WorthSums};
+pub use sums::{CostSums, FailureSums, QualityLine, UnitSums, WorthSums};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -234,10 +234,9 @@ impl Days {
 impl CostTable {
     /// Groups rollups. Dimensions that are named twice count once.
     #[must_use]
-    pub fn of(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> Self {
+    pub fn of<'a>(by: &[Dimension], rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>) -> Self {
         let (dimensions, groups) = grouped(by, rollups);
-        let mut total = Rollup::default();
-        rollups.iter().for_each(|(_, rollup)| add(&mut total, rollup));
+        let total = together(&groups);
         let rows = groups
             .into_iter()
             .map(|(values, sums)| CostRow { values, sums: CostSums::of(&sums), before_usd: None })
@@ -252,8 +251,9 @@ impl CostTable {
 
     /// The same beside the rollups of a period before. What cost something in one of the two has a row.
     #[must_use]
-    pub fn against(mut self, days: Days, before: &[(RollupKey, Rollup)]) -> Self {
+    pub fn against<'a>(mut self, days: Days, before: impl IntoIterator<Item = &'a (RollupKey, Rollup)>) -> Self {
         let (_, mut groups) = grouped(&self.by, before);
+        let total = CostSums::of(&together(&groups));
         for row in &mut self.rows {
             row.before_usd = Some(groups.remove(&row.values).map_or(Money::ZERO, |sums| sums.settled));
         }
@@ -266,7 +266,6 @@ impl CostTable {
         self.movers = self.rows.iter().filter_map(Mover::of).collect();
         self.movers.sort_by_key(|mover| std::cmp::Reverse(mover.change_usd.pico().unsigned_abs()));
         self.movers.truncate(MOVERS_MAX);
-        let total = Self::of(&[], before).total;
         self.before = Some(CostPeriod { since: days.from.to_string(), until: days.to.to_string(), total });
         self
     }
@@ -282,7 +281,10 @@ impl Mover {
 }
 
 /// The dimensions, each once, and the sums of each tuple of their values.
-fn grouped(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> (Vec<Dimension>, BTreeMap<Values, Rollup>) {
+fn grouped<'a>(
+    by: &[Dimension],
+    rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>,
+) -> (Vec<Dimension>, BTreeMap<Values, Rollup>) {
     let mut dimensions: Vec<Dimension> = Vec::new();
     for dimension in by {
         if !dimensions.contains(dimension) {
@@ -295,6 +297,13 @@ fn grouped(by: &[Dimension], rollups: &[(RollupKey, Rollup)]) -> (Vec<Dimension>
         add(groups.entry(Values(values)).or_default(), rollup);
     }
     (dimensions, groups)
+}
+
+/// Those of all groups.
+fn together(groups: &BTreeMap<Values, Rollup>) -> Rollup {
+    let mut total = Rollup::default();
+    groups.values().for_each(|rollup| add(&mut total, rollup));
+    total
 }
 
 fn add(sum: &mut Rollup, other: &Rollup) {
@@ -310,6 +319,7 @@ fn add(sum: &mut Rollup, other: &Rollup) {
     sum.mismatched += other.mismatched;
     sum.caches = sum.caches.plus(other.caches);
     sum.worth.add(&other.worth);
+    sum.failures = sum.failures.plus(other.failures);
     for (state, count) in &other.ended {
         *sum.ended.entry(*state).or_default() += count;
     }

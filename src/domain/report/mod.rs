@@ -9,6 +9,7 @@ mod ask;
 mod audit;
 mod bounds;
 mod budget;
+mod burn;
 mod cost;
 mod document;
 #[cfg(test)]
@@ -33,9 +34,10 @@ pub use ask::AskDocument;
 pub use audit::{AuditFilter, AuditLine, AuditPage, AuditTable};
 pub use bounds::{BoundRatio, BoundRow, BoundTable};
 pub use budget::{Beside, BudgetRow, BudgetTable, ShadowRow};
+pub use burn::{BURN_DAYS_MAX, BurnDay, BurnDown};
 pub use cost::{
-    CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, MOVERS_MAX, Mover, QualityLine, UnitSums, Values,
-    WorthSums,
+    CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, FailureSums, MOVERS_MAX, Mover, QualityLine, UnitSums,
+    Values, WorthSums,
 };
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use forecast::Forecast;

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Day, Dimensions, Rollup, RollupCaches, RollupKey, worth};
-use crate::domain::event::{Call, CostSource, Created, Event, Settled};
+use super::{Day, Dimensions, Rollup, RollupCaches, RollupFailures, RollupKey, worth};
+use crate::domain::event::{Call, CostSource, Created, Event, Outcome, Settled};
+use crate::domain::retry::ErrorClass;
 use crate::domain::summary::{InFlight, RunSummary};
 use crate::domain::tightness::Tightness;
 use crate::units::{Millis, Timestamp};
 
 /// The events' version from which on it is counted how tight bounds are.
 const BOUNDS_FROM_VERSION: u16 = 4;
+/// The one from which on failures are counted.
+const FAILURES_FROM_VERSION: u16 = 6;
 
 /// Finds or makes a row, and lets it change.
 pub type Row<'a, E> = &'a mut dyn FnMut(RollupKey, &dyn Fn(&mut Rollup)) -> Result<(), E>;
@@ -23,6 +26,8 @@ pub struct Counted {
     pub unit: Arc<str>,
     /// Whether it is counted how tight bounds are: rows of runs that are older don't say it.
     pub bounds: bool,
+    /// Whether failures are counted: rows of runs that are older don't say them.
+    pub failures: bool,
 }
 
 impl Counted {
@@ -30,7 +35,9 @@ impl Counted {
     #[must_use]
     pub fn of(created: &Created) -> Self {
         let unit = Arc::from(created.unit.as_deref().unwrap_or_default());
-        Self { dimensions: Dimensions::of(created), unit, bounds: created.version >= BOUNDS_FROM_VERSION }
+        let since = |version| created.version >= version;
+        let (bounds, failures) = (since(BOUNDS_FROM_VERSION), since(FAILURES_FROM_VERSION));
+        Self { dimensions: Dimensions::of(created), unit, bounds, failures }
     }
 }
 
@@ -39,7 +46,7 @@ impl Counted {
 /// # Errors
 /// Those of `row`.
 pub fn fold<E>(before: &RunSummary, counted: &Counted, at: Timestamp, event: &Event, row: Row<'_, E>) -> Result<(), E> {
-    let Counted { dimensions, bounds, .. } = counted;
+    let Counted { dimensions, bounds, failures, .. } = counted;
     worth::fold(before, counted, at, event, row)?;
     match event {
         Event::Reserved(reserved) => {
@@ -68,12 +75,18 @@ pub fn fold<E>(before: &RunSummary, counted: &Counted, at: Timestamp, event: &Ev
                 if attempt.fallback {
                     rollup.worth.fallbacks = rollup.worth.fallbacks.plus(settled.bill);
                 }
+                if *failures && settled.cache.hit.is_none() {
+                    count_failure(rollup, &settled.outcome);
+                }
                 measure_time(rollup, before, settled.latency);
             })
         }
         Event::Voided(voided) => {
             let Some(attempt) = before.in_flight.get(&voided.reservation.number) else { return Ok(()) };
             row((Day::of(attempt.at), dimensions.with_model(attempt.model.clone())), &|rollup| {
+                if *failures {
+                    count_failure(rollup, &Outcome::Failed(voided.failure.clone()));
+                }
                 measure_time(rollup, before, voided.latency);
             })
         }
@@ -103,6 +116,17 @@ pub fn fold<E>(before: &RunSummary, counted: &Counted, at: Timestamp, event: &Ev
         | Event::PeriodMoved(_)
         | Event::OutcomeRecorded(_) => Ok(()),
     }
+}
+
+/// What we broke off ourselves says nothing of who was asked.
+fn count_failure(rollup: &mut Rollup, outcome: &Outcome) {
+    let failed = match outcome {
+        Outcome::Failed(failure) if failure.class == ErrorClass::Interrupted => return,
+        Outcome::Failed(_) => true,
+        Outcome::ToolResult { is_error, .. } => *is_error,
+        Outcome::Reply { .. } => false,
+    };
+    rollup.failures = rollup.failures.plus(RollupFailures { over: 1, failed: u64::from(failed) });
 }
 
 fn measure_time(rollup: &mut Rollup, run: &RunSummary, latency: Millis) {

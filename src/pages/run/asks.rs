@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::api::{AnswerRequest, ApiError};
 use crate::domain::event::AskKind;
 use crate::domain::report::AskDocument;
-use crate::pages::form::Fields;
+use crate::pages::form::{Fields, bad};
 use crate::pages::text::{moment, whole};
 
 /// One question.
@@ -79,11 +79,6 @@ pub(super) fn request(fields: &Fields, by: String) -> Result<AnswerRequest, ApiE
         }
         Some(_) | None => Err(bad("no decision was made; use one of the form's buttons")),
     }
-}
-
-/// A form that can't be understood.
-pub(super) fn bad(message: &str) -> ApiError {
-    ApiError::BadRequest(message.to_owned())
 }
 
 #[cfg(test)]

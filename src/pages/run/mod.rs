@@ -12,7 +12,7 @@ use self::asks::Ask;
 use self::context::Request;
 use self::rows::{Row, Timeline};
 use super::chart::share;
-use super::form::Fields;
+use super::form::{Fields, bad};
 use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
 use super::live::{Seen, watch};
@@ -24,6 +24,7 @@ use crate::domain::report::{CostDocument, LimitStanding, RunDocument, Trace};
 use crate::ids::RunId;
 use crate::units::{Millis, Money};
 use crate::words::entry;
+use crate::words::text::count;
 
 /// The whole of a limit, in basis points.
 const WHOLE: u64 = 10_000;
@@ -185,7 +186,7 @@ fn facts(trace: &Trace) -> Vec<(&'static str, String)> {
     facts.extend(trace.ended.map(|ended| ("Ended", moment(ended))));
     facts.push(("Active time", head.wall_ms.to_string()));
     facts.push(("Steps", head.steps.to_string()));
-    facts.push(("Model calls", format!("{} in {} attempts", head.model_calls, head.attempts)));
+    facts.push(("Model calls", format!("{} in {}", head.model_calls, count(head.attempts.into(), "attempt"))));
     facts.push(("Tool calls", head.tool_calls.to_string()));
     facts.push(("Tokens", entry::tokens(&head.tokens)));
     facts.extend(head.sub_agents.as_ref().map(|below| {
@@ -239,7 +240,7 @@ pub(super) async fn answer(visitor: Visitor, Path(run): Path<String>, body: Stri
     visitor.may(Scope::Approve)?;
     let fields = Fields::sent(&body, &visitor.token)?;
     let by = who(&visitor, &fields);
-    let request = asks::request(&fields, by.ok_or_else(|| asks::bad("nobody is named; say who decides"))?)?;
+    let request = asks::request(&fields, by.ok_or_else(|| bad("nobody is named; say who decides"))?)?;
     let of = fields.get("of").unwrap_or(&run).to_owned();
     let _: RunDocument = visitor.service.answer(of, &request).await?;
     Ok(Redirect::to(&format!("/runs/{run}")))

@@ -161,7 +161,11 @@ impl Watch {
         };
         let number = u64::try_from(self.entries.len()).expect("few");
         self.order(number, "ann", Change::ExceptionAsked(asked));
-        self.order(number + 1, "bob", Change::ExceptionApproved(ExceptionApproved { exception: number }));
+        self.order(
+            number + 1,
+            "bob",
+            Change::ExceptionApproved(ExceptionApproved { exception: number, reason: String::new() }),
+        );
     }
 
     fn order(&mut self, number: u64, by: &str, change: Change) {

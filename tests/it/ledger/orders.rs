@@ -43,9 +43,9 @@ fn an_exception_raises_the_cap_while_it_lasts_and_its_end_makes_nothing_illegal(
     let asked = ExceptionAsked { budget, scope, amount_usd: money(50), until, reason };
     desk.order(0, "ann", Change::ExceptionAsked(asked));
     assert_eq!(short(&desk.reserve(root(1), at_once(call(1, 2, 71, 0)))).cap, money(100), "not yet approved");
-    desk.order(1, "ann", Change::ExceptionApproved(ExceptionApproved { exception: 0 }));
+    desk.order(1, "ann", Change::ExceptionApproved(ExceptionApproved { exception: 0, reason: String::new() }));
     assert_eq!(short(&desk.reserve(root(1), at_once(call(1, 2, 71, 0)))).cap, money(100), "nobody approves their own");
-    desk.order(2, "bob", Change::ExceptionApproved(ExceptionApproved { exception: 0 }));
+    desk.order(2, "bob", Change::ExceptionApproved(ExceptionApproved { exception: 0, reason: String::new() }));
     granted(&desk.reserve(root(1), at_once(call(1, 2, 120, 0))));
     assert_eq!(desk.budget("all"), (0, 150));
     desk.now = until;
@@ -69,7 +69,8 @@ fn an_exception_wakes_who_waits() {
         "ann",
         Change::ExceptionAsked(ExceptionAsked { budget, scope, amount_usd: money(900), until, reason }),
     );
-    let told = desk.order(1, "bob", Change::ExceptionApproved(ExceptionApproved { exception: 0 }));
+    let told =
+        desk.order(1, "bob", Change::ExceptionApproved(ExceptionApproved { exception: 0, reason: String::new() }));
     assert_eq!(told, [(2, "admitted")]);
 }
 

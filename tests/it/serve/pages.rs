@@ -9,7 +9,16 @@ use super::{AGENT, BUDGET, SCENARIO, Served, ask, told, waiting};
 use crate::world::{Recipe, World};
 
 /// Every page that needs nothing of a path.
-const PAGES: [&str; 6] = ["/runs", "/agents", "/models", "/budgets", "/audit", "/docs"];
+const PAGES: [&str; 7] = ["/runs", "/agents", "/models", "/budgets", "/switches", "/audit", "/docs"];
+
+/// Forms that change what is allowed, each filled in.
+const ORDERS: [(&str, &[(&str, &str)]); 5] = [
+    ("/switches", &[("scope", "feature=support"), ("switch", "pause")]),
+    ("/switches/lift", &[("scope", "feature=support")]),
+    ("/budgets/all-time/ask", &[("amount", "$2"), ("until", "3d")]),
+    ("/budgets/exceptions/2/approve", &[]),
+    ("/budgets/exceptions/2/end", &[]),
+];
 
 /// A browser, as far as HTTP goes: it keeps a cookie, says where a form comes from, and follows nothing by itself.
 struct Browser {
@@ -36,6 +45,8 @@ impl Browser {
         let policy = response.headers()["content-security-policy"].to_str().expect("a text");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         assert_eq!(response.headers()["cache-control"], "no-store");
+        // Without one a browser's forms say that they come from nowhere.
+        assert_eq!(response.headers()["referrer-policy"], "same-origin");
         response.text().await.expect("a body")
     }
 
@@ -118,6 +129,22 @@ async fn without_keys_this_machine_sees_everything_and_other_sites_do_nothing() 
     told(served.get(&format!("/v1/runs/{slow}?wait=20s")).await, StatusCode::OK).await;
     assert!(browser.page(&format!("/runs/{slow}")).await.contains("no need (by ann)"));
     assert!(world.all().iter().any(|told| told.state() == RunState::Cancelled));
+    for (path, fields) in ORDERS {
+        let refused = browser.post(path, &[fields, &[("reason", "x"), ("by", "ann")]].concat()).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{path} without the token");
+        let unsaid = browser.post(path, &[fields, &[("token", token.as_str()), ("by", "ann")]].concat()).await;
+        assert_eq!(unsaid.status(), StatusCode::BAD_REQUEST, "{path} without a reason");
+        // Exceptions are approved by another.
+        let by = if path.ends_with("approve") { "bob" } else { "ann" };
+        let said = [("token", token.as_str()), ("reason", "x"), ("by", by)];
+        let done = browser.post(path, &[fields, &said].concat()).await;
+        assert_eq!(done.status(), StatusCode::SEE_OTHER, "{path}");
+    }
+    let (audit, budgets) = (browser.page("/audit").await, browser.page("/budgets").await);
+    for kind in ["switch set", "switch lifted", "exception asked", "exception approved", "exception ended"] {
+        assert!(audit.contains(kind), "{kind}: {audit}");
+    }
+    assert!(budgets.contains("was taken back by ann"), "{budgets}");
     let missing = browser.get("/runs/nothing").await;
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     assert!(missing.text().await.expect("a page").contains("there is no run `nothing`"));
@@ -161,6 +188,11 @@ async fn with_keys_a_session_is_as_its_key_and_ends_with_it() {
     let own = world.all()[0].run.id;
     let cancel = browser.post(&format!("/runs/{own}/cancel"), &[("token", &token(&list)), ("reason", "x")]).await;
     assert_eq!(cancel.status(), StatusCode::FORBIDDEN, "its scopes");
+    for (path, fields) in ORDERS {
+        let own = token(&list);
+        let refused = browser.post(path, &[fields, &[("token", own.as_str()), ("reason", "x")]].concat()).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{path}");
+    }
     // Somebody else's form.
     let mut ops = Browser::of(&served);
     ops.enter(&admin, "/audit").await;

@@ -187,6 +187,12 @@ fn fill(store: &Store) {
         // What format 5 brought.
         submit(store, again, vec![worth(Some(2), Some(9_300), Some(12_500_000), &[])]).await;
         submit(store, again, vec![worth(None, None, None, &[Part::Revenue])]).await;
+        // What format 6 brought.
+        let failing = run_at(5_000, 1);
+        submit(store, failing, vec![created("triage", &[("tenant", "acme")], None), admitted(failing)]).await;
+        let facts = vec![reserved(failing, 1, 1, 1, 5_000), voided(failing, 1), reserved(failing, 2, 1, 2, 5_000)];
+        submit(store, failing, facts).await;
+        submit(store, failing, vec![settled(failing, 2, 1_234, "It is here"), released(failing), ended()]).await;
     });
 }
 
@@ -202,7 +208,7 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Writes the sample of this version, when asked to: `PLIMSOLL_WRITE_SAMPLES=1`. Otherwise checks that it still opens.
 #[test]
 fn the_sample_of_this_format_opens_and_exports_as_it_did() {
-    let (dump, export) = (sample("store-v5.jsonl"), sample("events-v5.jsonl"));
+    let (dump, export) = (sample("store-v6.jsonl"), sample("events-v6.jsonl"));
     if std::env::var_os("PLIMSOLL_WRITE_SAMPLES").is_some() {
         write_samples(&dump, &export);
     }
@@ -211,7 +217,7 @@ fn the_sample_of_this_format_opens_and_exports_as_it_did() {
 
 #[test]
 fn the_samples_of_older_formats_open_and_export_as_they_did() {
-    for version in [1, 2, 3, 4] {
+    for version in [1, 2, 3, 4, 5] {
         opens_and_exports(&sample(&format!("store-v{version}.jsonl")), &sample(&format!("events-v{version}.jsonl")));
     }
 }

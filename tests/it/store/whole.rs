@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{AccountKey, Event, RunState};
 use plimsoll::domain::pricing::{Fee, Fees};
-use plimsoll::domain::rollup::{Day, Dimensions};
+use plimsoll::domain::rollup::{Day, Dimensions, RollupFailures};
 use plimsoll::store::{RunFilter, Store};
 use plimsoll::units::{Millis, Money, Timestamp, Tokens};
 
@@ -188,6 +188,8 @@ fn rollups_are_exact_sums_on_the_day_of_the_reservation() {
         };
         let (first, second) = (of(today, true), of(Day(today.0 + 1), true));
         assert_eq!((first.calls, first.attempts, first.over), (1, 2, 2));
+        let failures = |over, failed| RollupFailures { over, failed };
+        assert_eq!((first.failures, second.failures), (failures(2, 1), failures(1, 0)));
         assert_eq!((first.settled, first.retry_cost), (Money::from_micro(300), Money::from_micro(300)));
         assert_eq!((second.calls, second.settled, second.retry_cost), (1, Money::from_micro(40), Money::ZERO));
         assert_eq!(of(Day(today.0 + 1), false).ended.values().sum::<u64>(), 1);

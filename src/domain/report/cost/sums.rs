@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::EndState;
 use crate::domain::outcome::{QualitySource, Score};
 use crate::domain::report::document::TokenDocument;
-use crate::domain::rollup::{QualitySums, Rollup, Worth};
+use crate::domain::rollup::{QualitySums, Rollup, RollupFailures, Worth};
 use crate::units::{Millis, Money, MoneyDelta};
 
 /// Sums of a row.
@@ -37,6 +37,9 @@ pub struct CostSums {
     /// What 95 of 100 took at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_p95_ms: Option<Millis>,
+    /// Attempts that failed; null where none is over, of runs that were made since that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<FailureSums>,
     /// Runs that ended, by state; those of sub-agents too.
     pub ended: BTreeMap<EndState, u64>,
     /// Attempts whose reported usage contradicts itself; their money is a part of `unknown_usd`.
@@ -54,6 +57,25 @@ pub struct CostSums {
     /// What the runs that ended were worth; null where none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worth: Option<WorthSums>,
+}
+
+/// Attempts that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureSums {
+    /// Attempts that are over: those that we broke off, and those that a kept answer spared, aren't among them.
+    pub of: u64,
+    /// Those of them that gave nothing, or of tools an error.
+    pub failed: u64,
+    /// Their share, in basis points, rounded down.
+    pub basis_points: u64,
+}
+
+impl FailureSums {
+    fn of(rollup: &Rollup) -> Option<Self> {
+        let RollupFailures { over, failed } = rollup.failures;
+        let basis_points = failed.saturating_mul(10_000).checked_div(over)?;
+        Some(Self { of: over, failed, basis_points })
+    }
 }
 
 /// Root runs that ended, each with the cost of all below it, on the day of its end.
@@ -135,6 +157,7 @@ impl CostSums {
             latency_ms: rollup.latency.0.checked_div(rollup.over).map(Millis),
             latency_p50_ms: latency(50),
             latency_p95_ms: latency(95),
+            failures: FailureSums::of(rollup),
             ended: rollup.ended.clone(),
             mismatched: rollup.mismatched,
             cache_hits: rollup.caches.hits,

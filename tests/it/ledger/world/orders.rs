@@ -36,7 +36,7 @@ impl<S: Subject> World<S> {
         self.order("ann", Change::ExceptionAsked(ExceptionAsked { budget, scope, amount_usd, until, reason }));
         // Nobody approves their own.
         let by = if luck < 120 { "ann" } else { "bob" };
-        self.order(by, Change::ExceptionApproved(ExceptionApproved { exception }));
+        self.order(by, Change::ExceptionApproved(ExceptionApproved { exception, reason: String::new() }));
         self.orders.granted.push(exception);
     }
 
