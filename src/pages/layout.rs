@@ -22,7 +22,7 @@ pub(super) enum Section {
 }
 
 /// In the order in which they are named.
-const SECTIONS: [(Section, &str, &str); 7] = [
+const SECTIONS: [(Section, &str, &str); 8] = [
     (Section::Overview, "Overview", "/"),
     (Section::Runs, "Runs", "/runs"),
     (Section::Agents, "Agents", "/agents"),
