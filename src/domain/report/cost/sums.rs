@@ -60,7 +60,7 @@ pub struct CostSums {
 }
 
 /// Attempts that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureSums {
     /// Attempts that are over: those that we broke off, and those that a kept answer spared, aren't among them.
     pub of: u64,
