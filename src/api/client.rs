@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::act::ActRequest;
 use super::alerts::{AlertRow, AlertTable};
+use super::days::BudgetDays;
 use super::error::ErrorBody;
 use super::export::{ExportPage, ExportQuery};
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
@@ -260,6 +261,16 @@ impl Client {
     pub async fn end_exception(&self, number: u64, request: &ActRequest) -> Result<ExceptionRow, ClientError> {
         let number = number.to_string();
         self.change(self.url(&["v1", "budgets", "exceptions", &number, "end"])?, request, Millis::ZERO).await
+    }
+
+    /// See [`super::Books::budget_days`].
+    ///
+    /// # Errors
+    /// See [`Self::runs`].
+    pub async fn budget_days(&self, budget: &str, scope: &str) -> Result<BudgetDays, ClientError> {
+        let mut url = self.url(&["v1", "budgets", budget, "days"])?;
+        url.query_pairs_mut().append_pair("scope", scope);
+        self.read(url, Millis::ZERO).await
     }
 
     /// See [`super::Books::alerts`].

@@ -5,10 +5,12 @@
 
 use std::ops::ControlFlow;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::books::Books;
 use super::error::ApiError;
 use super::types::RunRow;
+use crate::domain::outcome::Outcome;
 use crate::domain::report::focus::{self, FocusVersion};
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
@@ -121,6 +123,14 @@ impl Books {
         Ok(page)
     }
 
+    /// What the tree of a run was worth, as it was said last.
+    fn worth_of(&self, run: &RunSummary) -> Result<Option<Arc<Outcome>>, ApiError> {
+        if run.parent.is_none() {
+            return Ok(run.outcome.clone());
+        }
+        Ok(self.store().summary(run.root())?.and_then(|root| root.outcome))
+    }
+
     fn write(&self, query: &ExportQuery, run: &RunSummary, out: &mut Vec<u8>) -> Result<(), ApiError> {
         match query.exported {
             Exported::Runs => {
@@ -135,7 +145,8 @@ impl Books {
                     return Ok(());
                 }
                 let (log, mut rows) = (self.store().events(run.id)?, String::new());
-                focus::write(run.id, &log, self.prices(), version, (since, until), &mut rows);
+                let outcome = self.worth_of(run)?;
+                focus::write(run.id, &log, outcome.as_deref(), self.prices(), version, (since, until), &mut rows);
                 out.extend(rows.into_bytes());
             }
         }

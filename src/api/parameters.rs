@@ -194,6 +194,11 @@ pub(super) const WAIT: Parameters = &[&[Parameter::new("wait", length, "20s")
 pub(super) const EVENTS: Parameters =
     &[&[Parameter::new("after", event, "7").says("Only events with larger numbers, as `Last-Event-ID` says it too.")]];
 
+/// `GET /v1/budgets/{budget}/days`.
+pub(super) const SCOPE: Parameters = &[&[
+    Parameter::new("scope", text, "").says("Which account, as `tenant=acme`; empty where the budget has one only.")
+]];
+
 /// No parameters.
 pub(super) const NONE: Parameters = &[];
 
@@ -210,7 +215,8 @@ pub(super) const VERSION: Parameter = Parameter::new(super::VERSION_HEADER, vers
     .says("The version of this API that the caller speaks; another one is refused. Who says nothing is answered.");
 
 /// What stands in braces in a path.
-pub(super) const IN_PATHS: [Parameter; 5] = [
+pub(super) const IN_PATHS: [Parameter; 6] = [
+    Parameter::new("budget", text, "all-time").says("A budget's name."),
     Parameter::new("run", text, RUN).says("A run's id, the beginning of one that fits no other, or `last`."),
     Parameter::new("key", text, "a1b2c3d4e5f6").says("A key's id, as `GET /v1/keys` gives it."),
     Parameter::new("alert", number, "7").says("An alert's number, as `GET /v1/alerts` gives it."),

@@ -359,7 +359,19 @@ pub(super) fn instant(name: &str, text: &str) -> Result<Timestamp, ApiError> {
     parsed(name, text, "a point in time, such as `2026-11-01T09:00:00Z`, or a length of time, such as `3d`")
 }
 
-/// The number of an exception.
+/// Which account of a budget: `scope=tenant=acme`.
+pub(super) fn scope(query: Option<&str>) -> Result<String, ApiError> {
+    let mut scope = String::new();
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "scope" => scope = value,
+            _ => return Err(unknown(&name, parameters::SCOPE)),
+        }
+    }
+    Ok(scope)
+}
+
+/// The number of something in a path.
 pub(super) fn number(of: &'static str, text: &str) -> Result<u64, ApiError> {
     parsed(of, text, "a number that the list of them gives")
 }

@@ -16,6 +16,7 @@ use super::act::ActRequest;
 use super::agents::AgentTable;
 use super::alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 use super::books::Books;
+use super::days::BudgetDays;
 use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
@@ -400,6 +401,15 @@ pub(super) async fn lift_switch(
 pub(super) async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
+}
+
+pub(super) async fn budget_days(
+    Asked(service): Asked,
+    Named(budget): Named,
+    RawQuery(query): RawQuery,
+) -> Result<Json<BudgetDays>, ApiError> {
+    let scope = query::scope(query.as_deref())?;
+    service.read(move |books| books.budget_days(&budget, &scope)).await.map(Json)
 }
 
 pub(super) async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {

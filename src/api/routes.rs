@@ -15,6 +15,7 @@ use super::NEXT_HEADER;
 use super::act::ActRequest;
 use super::agents::AgentTable;
 use super::alerts::{AlertRow, AlertTable};
+use super::days::BudgetDays;
 use super::error::code;
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
 use super::orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable};
@@ -327,6 +328,11 @@ fn money() -> Vec<Route> {
             .says("Every account of every budget, with its forecast.")
             .scope(Scope::Read)
             .gives::<BudgetTable>("In the order of the project's file."),
+        Route::get("/v1/budgets/{budget}/days", "listBudgetDays", answer::budget_days)
+            .says("How an account's current period was spent, day by day.")
+            .scope(Scope::Read)
+            .takes(parameters::SCOPE)
+            .gives::<BudgetDays>("From the period's first day to this one."),
         Route::get("/v1/budgets/exceptions", "listExceptions", answer::exceptions)
             .says("Exceptions of budgets' caps.")
             .scope(Scope::Read)

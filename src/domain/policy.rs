@@ -44,6 +44,8 @@ pub enum Barred {
     NoPrice,
     /// A bill above its reservation froze its price.
     FrozenPrice,
+    /// Somebody took it out of use.
+    SwitchedOff,
     /// Its price was read too long ago.
     StalePrice {
         /// The day on which it was read.
@@ -58,6 +60,9 @@ pub enum Barred {
     /// Something else, in words: an open breaker.
     Other(String),
 }
+
+/// Why a model is passed over that somebody took out of use.
+pub const SWITCHED_OFF: &str = "somebody switched it off";
 
 /// A candidate that was passed over, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +91,7 @@ impl fmt::Display for Barred {
         match self {
             Self::NoPrice => f.pad("it has no price"),
             Self::FrozenPrice => f.pad("a bill above its reservation froze its price"),
+            Self::SwitchedOff => f.pad(SWITCHED_OFF),
             Self::StalePrice { read, days } => f.pad(&format!("its price was read on {read}, {days} days ago")),
             Self::NoProvider => f.pad("its provider is not configured"),
             Self::Denied(denial) => write!(f, "{denial}"),

@@ -3,7 +3,7 @@
 use super::prepare::{Appraiser, Chosen, Circumstances, Effort, Prepared, Providers};
 use super::traffic::leaving_closed;
 use crate::domain::event::Purpose;
-use crate::domain::limits::{LimitKind, Refusal};
+use crate::domain::limits::{Declared, LimitKind, Refusal};
 use crate::domain::plan::ModelPlan;
 use crate::domain::policy::{self, Barred, Failed, Leaving, SkipWhy, Skipped, Stance, Standing};
 use crate::domain::pricing::{Age, Ages, PriceRow, Terms};
@@ -33,6 +33,8 @@ impl Appraiser {
             Some(Barred::NoPrice)
         } else if effort.frozen.contains(model) {
             Some(Barred::FrozenPrice)
+        } else if effort.switched.iter().any(|(off, _)| off == model) {
+            Some(Barred::SwitchedOff)
         } else {
             let unpaid = self.account(model, &run.labels).err().map(|_| Barred::Other(NO_ACCOUNT.to_owned()));
             unpaid.or_else(|| row.and_then(|row| self.stale(row, now).or_else(|| unbounded(row, plan))))
@@ -113,7 +115,7 @@ impl Appraiser {
         let unpaid = || self.account(&model, &run.labels).err().map(|_| Barred::Other(NO_ACCOUNT.to_owned()));
         match denied.or_else(unpaid) {
             None => Ok(Chosen { model, instead: None }),
-            Some(barred) => Err(nobody(plan, &[Skipped { model, why: SkipWhy::Barred(barred) }], &self.ages)),
+            Some(barred) => Err(nobody(plan, &[Skipped { model, why: SkipWhy::Barred(barred) }], &[], &self.ages)),
         }
     }
 }
@@ -145,15 +147,16 @@ fn landing_model(run: &Run) -> ModelName {
 }
 
 fn first_choice(plan: &ModelPlan, effort: &Effort, choice: policy::Choice, ages: &Ages) -> Result<Chosen, Prepared> {
-    let Some(model) = choice.model else { return Err(nobody(plan, &choice.skipped, ages)) };
+    let Some(model) = choice.model else { return Err(nobody(plan, &choice.skipped, &effort.switched, ages)) };
     let downgraded = effort.downgraded().map(|why| why.to_string());
     let reasons: Vec<String> = downgraded.into_iter().chain(choice.skipped.iter().map(ToString::to_string)).collect();
     Ok(Chosen { model, instead: (!reasons.is_empty()).then(|| reasons.join("; ")) })
 }
 
 /// No model of a list can be asked. Where a price is too old that is told, since newer ones can be taken in at once; where
-/// one is denied the place that denies it is named, since that is who can change it.
-fn nobody(plan: &ModelPlan, skipped: &[Skipped], ages: &Ages) -> Prepared {
+/// one is denied the place that denies it is named, since that is who can change it; where some are switched off, who did
+/// it and why.
+fn nobody(plan: &ModelPlan, skipped: &[Skipped], switched: &[(ModelName, String)], ages: &Ages) -> Prepared {
     let barred = skipped.iter().filter_map(|skipped| match &skipped.why {
         SkipWhy::Barred(barred) => Some(barred),
         SkipWhy::Tried | SkipWhy::SameProvider | SkipWhy::NoLargerWindow => None,
@@ -162,9 +165,12 @@ fn nobody(plan: &ModelPlan, skipped: &[Skipped], ages: &Ages) -> Prepared {
     if barred.clone().any(|barred| matches!(barred, Barred::StalePrice { .. })) {
         return Prepared::Refused(Box::new(too_old(ages, &told)));
     }
+    let frozen = barred.clone().any(|barred| *barred == Barred::FrozenPrice);
+    if !frozen && barred.clone().any(|barred| *barred == Barred::SwitchedOff) {
+        return Prepared::Refused(Box::new(switched_off(switched, &told)));
+    }
     let denial =
         barred.clone().find_map(|barred| if let Barred::Denied(denial) = barred { Some(denial) } else { None });
-    let frozen = barred.clone().any(|barred| *barred == Barred::FrozenPrice);
     Prepared::Refused(Box::new(Refusal {
         limit: if frozen { LimitKind::FrozenPrice } else { LimitKind::ModelPolicy },
         subject: plan.policy.as_ref().map(|policy| format!("policy {policy}")),
@@ -172,6 +178,19 @@ fn nobody(plan: &ModelPlan, skipped: &[Skipped], ages: &Ages) -> Prepared {
         observed: format!("none can be asked: {}", told.join("; ")),
         declared: denial.map_or_else(|| plan.declared.clone(), |denial| denial.declared.clone()),
     }))
+}
+
+/// Nobody is left but what somebody switched off, and can switch on again.
+fn switched_off(switched: &[(ModelName, String)], skipped: &[String]) -> Refusal {
+    let scopes: Vec<String> = switched.iter().map(|(model, _)| format!("model={model}")).collect();
+    let whys: Vec<String> = scopes.iter().zip(switched).map(|(scope, (_, why))| format!("{scope} {why}")).collect();
+    Refusal {
+        limit: LimitKind::Switch,
+        subject: Some(scopes.join(", ")),
+        value: "off".to_owned(),
+        observed: format!("none can be asked: {}; {}", skipped.join("; "), whys.join("; ")),
+        declared: Declared::Default,
+    }
 }
 
 /// No price is young enough.

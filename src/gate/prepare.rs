@@ -63,6 +63,8 @@ pub struct Effort {
     pub lower: bool,
     /// Models whose price is frozen.
     pub frozen: Vec<ModelName>,
+    /// Models that somebody switched off: who, when, why, and how to lift it.
+    pub switched: Vec<(ModelName, String)>,
     /// What a provider counted.
     pub counted: Option<Counted>,
 }
@@ -102,7 +104,21 @@ impl Effort {
     /// Forgets the concessions of one step. What is known of the run stays: frozen prices, and that money is short, so
     /// that bounds are counted in tokens from here on and the landing reserve isn't raised for want of a count.
     pub fn settle(&mut self) {
-        *self = Self { frozen: std::mem::take(&mut self.frozen), tight: self.tight, ..Self::default() };
+        let (frozen, switched) = (std::mem::take(&mut self.frozen), std::mem::take(&mut self.switched));
+        *self = Self { frozen, switched, tight: self.tight, ..Self::default() };
+    }
+
+    /// Passes a model over from here on, for what the ledger said of it; false where it is passed over already.
+    pub fn bar(&mut self, model: ModelName, refusal: &Refusal) -> bool {
+        if self.frozen.contains(&model) || self.switched.iter().any(|(known, _)| *known == model) {
+            return false;
+        }
+        if refusal.limit == LimitKind::Switch {
+            self.switched.push((model, refusal.observed.clone()));
+        } else {
+            self.frozen.push(model);
+        }
+        true
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll::api::{Books, ExportQuery, Exported};
 use plimsoll::clock::Clock;
 use plimsoll::domain::event::{CostSource, Labels};
+use plimsoll::domain::outcome::{Outcome, OutcomeBy, OutcomeRecorded, Quality, QualitySource, Score};
 use plimsoll::domain::report::focus::FocusVersion;
 use plimsoll::domain::rollup::Day;
 use plimsoll::ids::RunId;
@@ -131,8 +132,17 @@ fn total(rows: &[Row]) -> Money {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rows_are_the_accounts() {
     let world = sailed().await;
+    let first = world.all()[0].run.id;
+    let quality = Some(Quality { score: Score::parse("0.93").expect("a score"), source: QualitySource::Human });
+    let (outcome, by) = (Outcome { quality, ..Outcome::default() }, OutcomeBy::Person("ann".to_owned()));
+    let said = OutcomeRecorded { outcome, unknown: Vec::new(), by, note: None };
+    world.runtime.record_outcome(first, said).await.expect("it is written");
     let (store, books) = (world.runtime.store(), books(&world));
     let rows = focus(&books, RunFilter::default());
+    for row in &rows {
+        let worth = if row["x_RunId"] == first.to_string() { (row["x_RunId"].as_str(), "0.93") } else { ("", "") };
+        assert_eq!((row["x_OutcomeId"].as_str(), row["x_QualityScore"].as_str()), worth);
+    }
     // To runs, rollups and the budget's account.
     let runs = store.summaries(&RunFilter::default()).expect("runs");
     for run in &runs {

@@ -94,3 +94,24 @@ async fn a_model_that_is_taken_out_of_use_is_passed_over() {
     assert_eq!(told.state(), RunState::Finished, "{}", told.show());
     assert!(told.calls().all(|call| call.model.as_str() == "openai/gpt-5-nano"), "{}", told.show());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_every_model_is_switched_off_it_is_said_who_did_it_why_and_how_to_lift_it() {
+    let world = world();
+    for model in ["mini", "nano"] {
+        set(&world, &format!("model=openai/gpt-5-{model}"), SwitchKind::Pause).await;
+    }
+    let told = world.run().await;
+    assert_eq!((told.state(), told.refusal().limit), (RunState::Stopped, LimitKind::Switch), "{}", told.show());
+    let why = told.refusal().to_string();
+    for part in [
+        "openai/gpt-5-mini: somebody switched it off",
+        "model=openai/gpt-5-nano set by ann at ",
+        "odd answers",
+        "`plimsoll switch lift model=openai/gpt-5-mini` lifts it",
+    ] {
+        assert!(why.contains(part), "{part} isn't in: {why}");
+    }
+    assert_eq!(told.calls().count(), 0);
+    world.verify();
+}

@@ -49,6 +49,12 @@ pub struct BudgetArguments {
     /// Show periods that are over, too
     #[arg(long)]
     pub past: bool,
+    /// Show one budget's current period day by day, against an even spending of its cap
+    #[arg(long, requires = "budget", conflicts_with = "past")]
+    pub days: bool,
+    /// Which account, with --days, where it has one for each value of a label, such as tenant=acme
+    #[arg(long = "for", value_name = "LABEL=VALUE", default_value = "", requires = "days")]
+    pub scope: String,
     /// Whose books.
     #[command(flatten)]
     pub books: BooksArguments,

@@ -1,5 +1,6 @@
 //! `budget`: caps, what is settled and held, what is left.
 
+mod days;
 mod exceptions;
 
 use super::Context;
@@ -19,6 +20,9 @@ use crate::spec::project::Project;
 pub(super) fn budget(context: &Context<'_>, arguments: &BudgetArguments) -> Result<Exit, CliError> {
     if let Some(command) = &arguments.command {
         return exceptions::exceptions(context, command);
+    }
+    if let Some(name) = arguments.budget.as_ref().filter(|_| arguments.days) {
+        return days::days(context, arguments, name);
     }
     let project = configuration(context.project, arguments.books.sim)?;
     let table = remote::ask(context.output, &project, arguments.books.sim, "", Books::budgets, Client::budgets)?;

@@ -169,12 +169,15 @@ impl Ledger {
         if let Some(refusal) = barred.or_else(|| open.current.as_ref().err().cloned()) {
             return Look::TurnedAway(refusal);
         }
-        let mut bound = queued.ask.bound;
-        if let Some(asked) = first.take() {
-            // Short on a stage's account alone: the run starts without this call, and hears it when it asks (rule 9e).
+        let bound = queued.ask.bound;
+        // Short on a stage's account alone, the run starts without this call, and hears it when it asks (rule 9e). What it needs
+        // elsewhere is judged as that of any other, a lower output cap included (rule 7).
+        let mut waits_inside = false;
+        if let Some(asked) = &first {
             let lower = queued.ask.first.as_ref().and_then(|ask| ask.lower);
-            first = self.fit_inside(queued.run, asked, lower);
-            bound = first.as_ref().map_or(bound, |first| first.amount);
+            let fits = self.fit_inside(queued.run, asked, lower);
+            waits_inside = fits.is_none();
+            first = fits.or(first);
         }
         let landing = queued.ask.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
         let need = |first: &Option<Reserved>| landing.plus(first.as_ref().map_or(bound, |first| first.amount));
@@ -197,6 +200,7 @@ impl Ledger {
         if let Some(key) = open.current().iter().find(|key| !self.is_safe(key, queued.run, open, landing, bound)) {
             return Look::Blocked((*key).clone());
         }
+        let mut first = first.filter(|_| !waits_inside);
         if let Some(first) = &mut first {
             first.landing = landing;
             first.budgets = None;
@@ -205,13 +209,13 @@ impl Ledger {
     }
 
     /// The first call as it fits on the accounts of stages and children, which nobody else shares; `None` where it doesn't.
-    fn fit_inside(&self, root: RunId, first: Reserved, lower: Option<Lower>) -> Option<Reserved> {
-        let path = self.node_path(first.reservation.run, stage_of(&first));
+    fn fit_inside(&self, root: RunId, first: &Reserved, lower: Option<Lower>) -> Option<Reserved> {
+        let path = self.node_path(first.reservation.run, stage_of(first));
         let root = AccountKey::Node { run: root, stage: None };
         let room = path.iter().filter(|key| **key != root).map(|key| self.judged(key).room()).min();
         match room {
-            Some(room) if first.amount > room => lower.and_then(|lower| lower_to(&first, lower, room)),
-            Some(_) | None => Some(first),
+            Some(room) if first.amount > room => lower.and_then(|lower| lower_to(first, lower, room)),
+            Some(_) | None => Some(first.clone()),
         }
     }
 

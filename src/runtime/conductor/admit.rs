@@ -162,9 +162,8 @@ impl Conductor {
         let effort = self.effort(&key);
         if matches!(refusal.limit, LimitKind::FrozenPrice | LimitKind::Switch)
             && spares_other_models(&refusal)
-            && let Some(model) = asked.filter(|model| !effort.frozen.contains(model))
+            && asked.is_some_and(|model| effort.bar(model, &refusal))
         {
-            effort.frozen.push(model);
             return Box::pin(self.admit()).await;
         }
         if matches!(refusal.limit, LimitKind::Cost | LimitKind::Budget)

@@ -84,7 +84,7 @@ impl Conductor {
         place.as_ref().map_or(&plan.model, |place| plan.call_of(place).model)
     }
 
-    /// A frozen price bars its model; where nobody else is left the run ends, landing included.
+    /// A frozen price, or a switch, bars its model; where nobody else is left the run ends, landing included.
     pub(super) async fn avoid_frozen(&mut self, pending: &Pending, refusal: Refusal) -> Result<Flow, RuntimeError> {
         let model = match &pending.reserved.call {
             Call::Model(call) if call.purpose != Purpose::Landing && spares_other_models(&refusal) => {
@@ -98,10 +98,7 @@ impl Conductor {
             return Ok(Flow::On);
         }
         match model {
-            Some(model) if !effort.frozen.contains(&model) => {
-                effort.frozen.push(model);
-                Ok(Flow::On)
-            }
+            Some(model) if effort.bar(model.clone(), &refusal) => Ok(Flow::On),
             _ if self.stop_node(NodeRef::Run(pending.key.0), refusal.clone()) => Ok(Flow::On),
             _ if self.tree.is_busy() || self.tree.runs().len() > 1 => self.land(refusal).await,
             _ => {

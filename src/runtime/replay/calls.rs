@@ -150,12 +150,12 @@ impl Player<'_> {
         for stance in &stances {
             let others =
                 || models(*stance).into_iter().filter(|model| recorded.is_none_or(|call| call.model != *model));
-            // Frozen prices pass models over: the first ones, or all but the one that was asked.
+            // Frozen prices and switches pass models over: the first ones, or all but the one that was asked.
             let all = models(*stance);
             let mut bars: Vec<Vec<ModelName>> =
                 (0..all.len()).filter_map(|count| Some(all.get(..count)?.to_vec())).collect();
             bars.push(others().collect());
-            for frozen in bars {
+            for (frozen, switched) in bars.into_iter().map(|barred| told_apart(barred, recorded)) {
                 for tight in [by_tokens, !by_tokens] {
                     efforts.extend(trims.iter().map(|trim| Effort {
                         stance: *stance,
@@ -163,13 +163,14 @@ impl Player<'_> {
                         tight,
                         trim: *trim,
                         frozen: frozen.clone(),
+                        switched: switched.clone(),
                         counted: counted.clone(),
                         ..Effort::default()
                     }));
                 }
             }
         }
-        efforts.sort_by_key(|effort| effort.frozen.len());
+        efforts.sort_by_key(|effort| effort.frozen.len() + effort.switched.len());
         efforts
     }
 
@@ -435,6 +436,14 @@ fn lowers(asked: &mut Reserved, lower: Lower, output: u32) -> bool {
     call.max_output_tokens = output;
     asked.amount = amount;
     fewer == 0 || output >= lower.output_min
+}
+
+/// Models that were passed over: for a frozen price, or for a switch where the call says so.
+fn told_apart(barred: Vec<ModelName>, recorded: Option<&ModelCall>) -> (Vec<ModelName>, Vec<(ModelName, String)>) {
+    let told = recorded.and_then(|call| call.instead.as_deref()).unwrap_or_default();
+    let is_off = |model: &ModelName| told.contains(&format!("{model}: {}", policy::SWITCHED_OFF));
+    let (switched, frozen): (Vec<_>, Vec<_>) = barred.into_iter().partition(is_off);
+    (frozen, switched.into_iter().map(|model| (model, String::new())).collect())
 }
 
 /// True for a no of what others share: budgets, prices that are frozen, the queue, rates and breakers.

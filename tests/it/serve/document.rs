@@ -105,7 +105,14 @@ pub(super) fn resolved(schema: &Value) -> Value {
 
 /// A path with something in the place of each name.
 pub(super) fn filled(path: &str) -> String {
-    let examples = [("{run}", "last"), ("{key}", "nobody"), ("{exception}", "7"), ("{alert}", "7"), ("{what}", "runs")];
+    let examples = [
+        ("{run}", "last"),
+        ("{key}", "nobody"),
+        ("{exception}", "7"),
+        ("{alert}", "7"),
+        ("{what}", "runs"),
+        ("{budget}", "all-time"),
+    ];
     examples.iter().fold(path.to_owned(), |path, (name, example)| path.replace(name, example))
 }
 

@@ -1,6 +1,7 @@
 //! Sails one voyage: life after life of the process, each in a tokio runtime of its own with a paused clock.
 
 mod life;
+mod order;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -78,6 +79,7 @@ pub(super) struct Voyage {
     /// The caps in force, in micro-dollars.
     pub(super) caps: Vec<u64>,
     pub(super) caps_done: usize,
+    pub(super) orders_done: usize,
     pub(super) now: Timestamp,
 }
 
@@ -150,6 +152,7 @@ impl Voyage {
             done: vec![(false, false); sheet.roots.len()],
             caps: sheet.budgets.iter().map(|budget| budget.cap).collect(),
             caps_done: 0,
+            orders_done: 0,
             now: sheet.start,
             sheet,
         }

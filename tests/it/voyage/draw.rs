@@ -9,6 +9,7 @@ use plimsoll::store::memory::{Crash, Failpoint};
 use plimsoll::units::{Millis, Timestamp};
 
 use super::dice::Dice;
+use super::orders::{self, Order};
 
 /// An agent calls those of higher numbers: trees are three levels deep at most.
 const AGENTS_MAX: u64 = 4;
@@ -94,6 +95,15 @@ pub(super) struct Sheet {
     pub(super) ends: Vec<End>,
     /// When a budget gets another cap, in micro-dollars.
     pub(super) caps: Vec<(Millis, usize, u64)>,
+    /// What people order, and when.
+    pub(super) orders: Vec<(Millis, Order)>,
+}
+
+impl BudgetDraw {
+    /// True where it has an account for each tenant.
+    pub(super) fn has_tenants(&self) -> bool {
+        self.each.is_some()
+    }
 }
 
 /// Free and harmless; paid; with effects; with effects and paid; after a person's yes; a question to a person.
@@ -143,6 +153,7 @@ impl Sheet {
             // Some minutes or seconds before an hour begins.
             start: Timestamp(1_700_002_800_000 - dice.pick(&[600_000, 20_000, 4_000])),
             tariffs: ["p/amber", "q/birch", "r/cedar"].into_iter().map(|model| draw_tariff(dice, model)).collect(),
+            orders: orders::draw(seed, &budgets),
             budgets,
             rates,
             editions,

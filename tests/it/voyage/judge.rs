@@ -4,6 +4,7 @@ mod closing;
 mod counts;
 mod known;
 mod money;
+mod orders;
 mod people;
 mod stages;
 mod times;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use plimsoll::domain::event::{
     AccountKey, Call, CallRefusal, CostSource, Created, Event, Purpose, Recorded, Reserved, RunState, Settled, Spent,
 };
+use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::plan::Plan;
 use plimsoll::domain::run::Tree;
 use plimsoll::ids::{BudgetName, PlanHash, PriceId, ReservationId, RunId, StageName};
@@ -40,6 +42,8 @@ pub(super) struct Judge {
     trees: BTreeMap<RunId, Tree>,
     /// The caps in force, and the highest that there were.
     pub(super) caps: BTreeMap<BudgetName, (Money, Money)>,
+    /// What people ordered.
+    pub(super) orders: orders::Orders,
     pub(super) runs: BTreeMap<RunId, Known>,
     open: BTreeMap<ReservationId, Open>,
     closed: BTreeMap<ReservationId, Closed>,
@@ -103,7 +107,7 @@ impl Judge {
         }
     }
 
-    fn saw(&mut self, what: &'static str) {
+    pub(super) fn saw(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
@@ -207,6 +211,7 @@ impl Judge {
             Event::LandingBegan(_) => self.known(run).lands = true,
             Event::Admitted(admitted) => {
                 self.saw("admitted");
+                self.heeds_switches(run, None);
                 self.release_landing(run);
                 let known = self.known(run);
                 known.state = RunState::Running;
@@ -250,6 +255,9 @@ impl Judge {
             Event::PeriodMoved(moved) => self.move_period(run, moved),
             Event::Ended(ended) => {
                 self.saw(RunState::from(ended.state).name());
+                if ended.refusal.as_ref().is_some_and(|refusal| refusal.limit == LimitKind::Switch) {
+                    self.saw("stopped by a switch");
+                }
                 self.rest(run, ended.state.into());
                 self.end(run, ended);
             }
@@ -274,6 +282,7 @@ impl Judge {
     }
 
     fn reserve(&mut self, run: RunId, reserved: &Reserved) {
+        self.heeds_switches(run, Some(reserved));
         let id = reserved.reservation;
         let lands = matches!(&reserved.call, Call::Model(call) if call.purpose == Purpose::Landing);
         for above in self.chain(run) {

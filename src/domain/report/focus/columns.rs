@@ -7,6 +7,7 @@ use super::{Charge, FocusVersion, names};
 use crate::domain::budget::Period;
 use crate::domain::event::{Call, CostSource};
 use crate::domain::pricing::Meter;
+use crate::ids::RunId;
 use crate::units::{Millis, Money, Timestamp};
 
 /// Tokens that a price is of.
@@ -42,7 +43,7 @@ const fn until(last: FocusVersion, name: &'static str, value: fn(&Charge<'_>) ->
 }
 
 /// All of them, in the order of the file.
-pub(super) const COLUMNS: [Column; 60] = [
+pub(super) const COLUMNS: [Column; 62] = [
     always("BilledCost", cost),
     always("BillingAccountId", |charge| Some(seller_key(charge))),
     always("BillingAccountName", |charge| Some(seller(charge))),
@@ -101,17 +102,19 @@ pub(super) const COLUMNS: [Column; 60] = [
     always("x_AttemptId", |charge| Some(attempt(charge, charge.reserved.attempt))),
     always("x_AvoidedCost", |charge| charge.settled.cache.hit.map(|hit| decimal(hit.avoided.usd()))),
     always("x_Model", |charge| charge.model().map(|call| call.model.to_string())),
+    always("x_OutcomeId", |charge| charge.outcome.map(|_| root(charge).to_string())),
     always("x_PolicyVersion", |charge| Some(charge.created.plan.to_string())),
     always("x_PriceVersion", |charge| charge.model().map(|call| call.price.to_string())),
     always("x_ProviderRequestId", |charge| charge.told().request_id.map(str::to_owned)),
     always("x_Purpose", purpose),
+    always("x_QualityScore", |charge| {
+        charge.outcome.and_then(|outcome| outcome.quality).map(|quality| decimal(quality.score.to_string()))
+    }),
     always("x_ReservationId", |charge| Some(charge.reserved.reservation.to_string())),
     always("x_ReservedCost", |charge| charge.is_first.then(|| decimal(charge.reserved.amount.usd()))),
     always("x_ResponseModel", |charge| charge.told().answering.map(str::to_owned)),
     always("x_RetryOf", |charge| (charge.reserved.attempt > 1).then(|| attempt(charge, charge.reserved.attempt - 1))),
-    always("x_RootRunId", |charge| {
-        Some(charge.created.parent.as_ref().map_or(charge.run, |parent| parent.root).to_string())
-    }),
+    always("x_RootRunId", |charge| Some(root(charge).to_string())),
     always("x_RunId", |charge| Some(charge.run.to_string())),
     always("x_StepId", |charge| Some(step(charge))),
     always(
@@ -122,6 +125,11 @@ pub(super) const COLUMNS: [Column; 60] = [
     ),
     always("x_UsageSource", usage_source),
 ];
+
+/// The root of the tree that a charge belongs to; what it was worth goes by its name.
+fn root(charge: &Charge<'_>) -> RunId {
+    charge.created.parent.as_ref().map_or(charge.run, |parent| parent.root)
+}
 
 fn word(word: &str) -> Option<String> {
     Some(word.to_owned())

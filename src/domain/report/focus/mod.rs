@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 
 use crate::domain::event::{Call, CostSource, Created, Event, ModelCall, Outcome, Recorded, Reserved, Settled};
+use crate::domain::outcome::Outcome as Worth;
 use crate::domain::pricing::{During, Itemised, Line, Meter, PriceBook, Served};
 use crate::ids::{ModelName, PriceId, RunId};
 use crate::units::Timestamp;
@@ -73,6 +74,8 @@ struct Charge<'a> {
     line: Line,
     /// True for one row of each attempt, which has what is the whole attempt's.
     is_first: bool,
+    /// What the whole tree was worth, as it was said last.
+    outcome: Option<&'a Worth>,
 }
 
 /// The price that an attempt was charged by.
@@ -116,10 +119,12 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Writes the rows of a run's log whose money was reserved from `since` on and before `until`.
+/// Writes the rows of a run's log whose money was reserved from `since` on and before `until`; `outcome` is what the tree
+/// that it belongs to was worth.
 pub fn write(
     run: RunId,
     log: &[Recorded],
+    outcome: Option<&Worth>,
     book: &PriceBook,
     version: FocusVersion,
     (since, until): (Option<Timestamp>, Option<Timestamp>),
@@ -139,7 +144,11 @@ pub fn write(
             let by = by.as_ref();
             let lines = by.map_or_else(|| vec![whole(settled)], |by| by.itemised.lines.clone());
             for (line, is_first) in lines.into_iter().zip(std::iter::once(true).chain(std::iter::repeat(false))) {
-                write_row(&Charge { run, created, reserved, at: began, settled, by, line, is_first }, version, out);
+                write_row(
+                    &Charge { run, created, reserved, at: began, settled, by, line, is_first, outcome },
+                    version,
+                    out,
+                );
             }
         }
     }

@@ -126,13 +126,6 @@ impl Judge {
         let frozen =
             first.and_then(|first| price_of(&first.reserved)).is_some_and(|price| self.frozen.contains(&price));
         let fewer = first.filter(|first| first.lower.is_some()).map_or(0, |_| u64::from(OUTPUT - OUTPUT_MIN));
-        // What doesn't fit inside a stage or a child at its lowest isn't lowered for a budget: it starts without it, or not.
-        let own = AccountKey::Node { run: root, stage: None };
-        let inside = |key: &AccountKey| matches!(key, AccountKey::Node { .. }) && *key != own;
-        let least = |amount: Money| amount.left_after(money(fewer));
-        let is_short =
-            first.is_some_and(|first| self.shorts(&first.reserved, least(first.reserved.amount)).iter().any(inside));
-        let fewer = if is_short { 0 } else { fewer };
         let landing = ask.landing.as_ref().map_or(Money::ZERO, |landing| landing.amount);
         let need = landing.plus(ask.bound.left_after(money(fewer)));
         let alone = |key: &AccountKey| {

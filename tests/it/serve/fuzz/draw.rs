@@ -204,6 +204,7 @@ impl Draw {
             let value = value.trim_end_matches('%');
             filled = filled.replace(name, if value.is_empty() { "0" } else { value });
         }
+        let filled = filled.replace("{budget}", self.pick(&["all-time", "all-time", "nobody", "%ff", "exceptions"]));
         let what = self.pick(&["runs", "events", "focus", "focus", "everything"]);
         filled.replace("{what}", what)
     }

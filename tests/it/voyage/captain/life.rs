@@ -51,6 +51,7 @@ enum Deed {
     HangUp(usize),
     Answer(usize, RunId, u32),
     Cap(usize),
+    Order(usize),
     Kill,
     Stop,
 }
@@ -63,10 +64,10 @@ enum Done {
 }
 
 pub(super) struct Life<'a> {
-    voyage: &'a mut Voyage,
-    runtime: Runtime,
-    clock: Clock,
-    deck: Arc<Deck>,
+    pub(super) voyage: &'a mut Voyage,
+    pub(super) runtime: Runtime,
+    pub(super) clock: Clock,
+    pub(super) deck: Arc<Deck>,
     tasks: JoinSet<Done>,
     drives: BTreeMap<usize, AbortHandle>,
     hung_up: BTreeMap<tokio::task::Id, usize>,
@@ -145,7 +146,10 @@ impl<'a> Life<'a> {
         let runs = store.summaries(&RunFilter::default())?;
         let logs = runs.iter().map(|run| Ok((run.id, store.events(run.id)?))).collect::<Result<Vec<_>, StoreError>>();
         deck.reading.store(false, Ordering::SeqCst);
+        let mut entries = Vec::new();
+        store.audit(&mut |entry| entries.push(entry))?;
         let mut judge = lock(&voyage.judge);
+        judge.read_orders(&entries);
         judge.store = Some(store.clone());
         judge.now = clock.now();
         judge.reopened(logs?);
@@ -189,6 +193,9 @@ impl<'a> Life<'a> {
         for change in self.voyage.caps_done..self.voyage.sheet.caps.len() {
             self.note(start.after(self.voyage.sheet.caps[change].0), Deed::Cap(change));
         }
+        for order in self.voyage.orders_done..self.voyage.sheet.orders.len() {
+            self.note(start.after(self.voyage.sheet.orders[order].0), Deed::Order(order));
+        }
         match end {
             Some(End::KilledAt(at)) => self.note(self.clock.now().after(at), Deed::Kill),
             Some(End::Stopped(at)) => self.note(self.clock.now().after(at), Deed::Stop),
@@ -210,7 +217,10 @@ impl<'a> Life<'a> {
             if lock(&self.voyage.judge).broken.is_some() {
                 return Outcome::Over;
             }
-            let ends = self.agenda.values().any(|deed| !matches!(deed, Deed::Kill | Deed::Stop | Deed::Cap(_)));
+            let ends = self
+                .agenda
+                .values()
+                .any(|deed| !matches!(deed, Deed::Kill | Deed::Stop | Deed::Cap(_) | Deed::Order(_)));
             if self.tasks.is_empty() && (self.stopping || !ends) {
                 return if self.stopping { Outcome::Stopped } else { Outcome::Over };
             }
@@ -272,6 +282,7 @@ impl<'a> Life<'a> {
             }
             Deed::Answer(root, run, ask) => self.answer(root, run, ask),
             Deed::Cap(change) => return self.change_cap(change).await,
+            Deed::Order(order) => return self.order(order).await,
         }
         true
     }

@@ -103,7 +103,9 @@ impl Judge {
         let over = self.accounts.get(key).map_or(Money::ZERO, |book| book.over);
         let cap = match key {
             AccountKey::Node { .. } => self.cap(key),
-            AccountKey::Budget { budget, .. } => self.caps.get(budget).map(|(_, highest)| *highest),
+            AccountKey::Budget { budget, .. } => {
+                self.caps.get(budget).map(|(_, highest)| highest.plus(self.added(key).1))
+            }
         };
         let cap = cap.unwrap_or_default();
         self.check(invoiced <= cap.plus(over), || format!("(1) {key} is invoiced {invoiced}, and its cap is {cap}"));

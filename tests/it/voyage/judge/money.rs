@@ -19,7 +19,7 @@ impl Judge {
         match key {
             AccountKey::Node { run, stage: None } => self.runs.get(run).map(|known| known.plan.limits.cost),
             AccountKey::Node { run, stage: Some(stage) } => self.runs.get(run)?.plan.stage(stage)?.cost,
-            AccountKey::Budget { budget, .. } => self.caps.get(budget).map(|(cap, _)| *cap),
+            AccountKey::Budget { budget, .. } => self.caps.get(budget).map(|(cap, _)| cap.plus(self.added(key).0)),
         }
     }
 
