@@ -54,7 +54,7 @@ async fn measure(runs: u32) {
     let clock = Clock::virtual_at(START);
     let options = RuntimeOptions {
         clock: clock.clone(),
-        simulated: Some(String::new()),
+        simulated: Some("http://127.0.0.1:9/v1".to_owned()),
         prices: vec![],
         load_lines: BTreeMap::new(),
     };

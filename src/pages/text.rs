@@ -21,10 +21,11 @@ pub(super) fn moment(at: Timestamp) -> String {
     short_moment(&at.to_string())
 }
 
-/// The same without seconds.
+/// The same without seconds; of a day's first moment the day alone.
 pub(super) fn minute(at: Timestamp) -> String {
     let moment = moment(at);
-    moment.get(.."2026-11-23 09:00".len()).unwrap_or(&moment).to_owned()
+    let minute = moment.get(.."2026-11-23 09:00".len()).unwrap_or(&moment);
+    minute.strip_suffix(" 00:00").unwrap_or(minute).to_owned()
 }
 
 /// The moment of a time as it is written in JSON.
@@ -62,5 +63,7 @@ mod tests {
         assert_eq!(link("/runs", &[]), "/runs");
         assert_eq!(link("/login", &[("to", "/runs?a=b&c")]), "/login?to=%2Fruns%3Fa%3Db%26c");
         assert_eq!(moment(Timestamp(1_795_392_000_123)), "2026-11-23 00:00:00");
+        assert_eq!(minute(Timestamp(1_795_392_000_123)), "2026-11-23");
+        assert_eq!(minute(Timestamp(1_795_392_060_123)), "2026-11-23 00:01");
     }
 }

@@ -200,6 +200,39 @@ fn rollups_are_exact_sums_on_the_day_of_the_reservation() {
 }
 
 #[test]
+fn days_that_are_kept_decoded_tell_what_is_written_later() {
+    for bed in Bed::both() {
+        let clock = clock();
+        let store = bed.open(&clock);
+        let all = Day::of(START)..=Day(Day::of(START).0 + 3);
+        let same = || {
+            let kept = store.rollups_kept(*all.start(), *all.end()).expect("it reads");
+            let kept: Vec<_> = kept.iter().flat_map(|rows| rows.iter().cloned()).collect();
+            assert_eq!(kept, store.rollups(*all.start(), *all.end()).expect("it reads"));
+            kept.len()
+        };
+        assert_eq!(same(), 0);
+        for day in 0..3 {
+            let run = run_at(day, 1);
+            block_on(async {
+                submit(&store, run, vec![created("a", &[("tenant", "acme")], None), admitted(run)]).await;
+                submit(&store, run, vec![reserved(run, 1, 1, 1, 5_000)]).await;
+                clock.advance(Millis::from_secs(86_400));
+                // On the day of the reservation, and on that of the end.
+                same();
+                submit(&store, run, vec![settled(run, 1, 300, "x"), released(run), ended()]).await;
+                same();
+                submit(&store, run_at(0, 1), vec![worth(Some(day), Some(9_300), Some(12_500_000), &[])]).await;
+            });
+            assert!(same() > 0);
+        }
+        // Longer than is kept.
+        let whole = store.rollups_kept(Day(0), Day(u32::MAX)).expect("it reads");
+        assert_eq!((whole.len(), whole[0].len()), (1, same()));
+    }
+}
+
+#[test]
 fn rollups_keep_what_contradicts_itself_and_units_beside_tokens() {
     for bed in Bed::both() {
         let clock = clock();
