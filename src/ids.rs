@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Identifies one run. A ULID: sorts by the time of creation, prints as 26 characters.
@@ -47,6 +48,11 @@ impl FromStr for RunId {
 #[error("`{0}` is no run id: a run id has 26 letters and digits, such as `01JD0Q5XV3R8K2M4N6P7S9T0WA`")]
 pub struct IdError(String);
 
+written_as_text!(RunId, "RunId", "A run: 26 letters and digits, which sort by the time of its creation.", {
+    "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$",
+    "examples": ["01KATA0Q5XV3R8K2M4N6P7S9T0"],
+});
+
 impl Serialize for RunId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -68,7 +74,7 @@ impl<'de> Deserialize<'de> for RunId {
 }
 
 /// Identifies one reservation for ever: the run whose log holds it, and its number there, from 0 without a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ReservationId {
     /// The run (root or child) that the attempt belongs to.
     pub run: RunId,
@@ -85,7 +91,7 @@ impl fmt::Display for ReservationId {
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
         pub struct $name(pub std::sync::Arc<str>);
 

@@ -87,6 +87,9 @@
 //! # }
 //! ```
 
+#[macro_use]
+mod described;
+
 pub mod api;
 pub mod cli;
 pub mod clock;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Pico-dollars in one dollar.
@@ -145,6 +146,11 @@ impl FromStr for Money {
     }
 }
 
+written_as_text!(Money, "Money", "An amount in USD, exact: decimal digits with at most 12 places.", {
+    "pattern": r"^[0-9]+(\.[0-9]{1,12})?$",
+    "examples": ["0.0123"],
+});
+
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -219,6 +225,11 @@ impl MoneyDelta {
         format!("{sign}{}", Money(self.0.unsigned_abs()).usd())
     }
 }
+
+written_as_text!(MoneyDelta, "MoneyDelta", "A difference of amounts in USD, exact: decimal digits, with a `-` before what is below zero.", {
+    "pattern": r"^-?[0-9]+(\.[0-9]{1,12})?$",
+    "examples": ["-0.5"],
+});
 
 impl Serialize for MoneyDelta {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -342,7 +353,7 @@ impl<'de> Deserialize<'de> for TokenPrice {
 }
 
 /// A count of tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Tokens(pub u64);
 
@@ -393,7 +404,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A length of time in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
@@ -469,7 +480,7 @@ impl fmt::Display for Millis {
 pub struct DurationError(String);
 
 /// A point in time: milliseconds since 1970-01-01 00:00 UTC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
 use super::error::ApiError;
@@ -107,22 +107,6 @@ impl Caller {
             }
         }
         Ok(given)
-    }
-}
-
-/// The scope that a request asks for.
-pub(super) fn scope_of(method: &Method, path: &str) -> Scope {
-    let reads = method == Method::GET || method == Method::HEAD;
-    if path.starts_with("/v1/keys")
-        || (!reads && ["/v1/switches", "/v1/alerts", "/v1/erase"].iter().any(|begin| path.starts_with(begin)))
-    {
-        return Scope::Admin;
-    }
-    match path.rsplit('/').next() {
-        _ if reads => Scope::Read,
-        Some("end") if path.starts_with("/v1/budgets") => Scope::Approve,
-        Some("approve" | "answer") => Scope::Approve,
-        Some(_) | None => Scope::Run,
     }
 }
 
@@ -319,19 +303,5 @@ mod tests {
         assert_eq!(caller.label(Labels::new()).expect("it fits"), labels("acme"));
         assert!(caller.label(labels("other")).is_err());
         assert_eq!(caller.own_key("k".to_owned()), "tenant=acme/k");
-    }
-
-    #[test]
-    fn each_path_has_its_scope() {
-        for (method, path, scope) in [
-            (Method::GET, "/v1/runs", Scope::Read),
-            (Method::POST, "/v1/runs", Scope::Run),
-            (Method::POST, "/v1/runs/x/cancel", Scope::Run),
-            (Method::POST, "/v1/runs/x/approve", Scope::Approve),
-            (Method::POST, "/v1/runs/x/answer", Scope::Approve),
-            (Method::GET, "/v1/keys", Scope::Admin),
-        ] {
-            assert_eq!(scope_of(&method, path), scope, "{method} {path}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Who changes something, and why, as requests say it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
@@ -7,7 +8,7 @@ use super::service::Service;
 use crate::domain::audit::Act;
 
 /// The body of requests that say no more: a key is rotated or revoked, an exception approved or ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActRequest {
     /// Who does it.

@@ -1,5 +1,6 @@
 //! Alerts: who was told of what, who couldn't be, and what waits.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::books::Books;
@@ -11,7 +12,7 @@ use crate::domain::alert::{Alert, AlertEntry, AlertState};
 pub const ALERTS_SHOWN_MAX: usize = 1_000;
 
 /// An alert for one of those who hear it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertRow {
     /// Its number.
     pub alert: u64,
@@ -34,7 +35,7 @@ pub struct AlertRow {
 }
 
 /// Alerts, the newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertTable {
     /// Those that wait, and the last that were delivered or given up.
     pub alerts: Vec<AlertRow>,

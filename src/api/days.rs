@@ -1,5 +1,6 @@
 //! How a budget's current period was spent, day by day.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::books::Books;
@@ -14,7 +15,7 @@ use crate::words::text::one_line;
 const ASKED_CHARS_MAX: usize = 64;
 
 /// The days of an account's current period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetDays {
     /// The budget.
     pub budget: BudgetName,
@@ -37,7 +38,7 @@ pub struct BudgetDays {
 }
 
 /// One day, of UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetDay {
     /// The day.
     pub day: String,

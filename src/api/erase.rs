@@ -1,5 +1,6 @@
 //! Bodies that somebody has taken out of the store.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::act::nobody_named;
@@ -10,7 +11,7 @@ use crate::domain::erasure::Removed;
 use crate::domain::event::Labels;
 
 /// The body of `POST /v1/erase`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EraseRequest {
     /// Whose runs: those with all of these labels. At least one.
@@ -26,7 +27,7 @@ pub struct EraseRequest {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErasedDocument {
     /// What was removed.
     pub removed: Removed,

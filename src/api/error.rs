@@ -1,6 +1,7 @@
 //! Why a request isn't answered: a stable code, what is wrong, how to mend it, and the HTTP status that goes with it.
 
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{API_VERSION, PROGRAM_VERSION};
@@ -50,6 +51,8 @@ pub mod code {
     pub const UNAUTHORIZED: &str = "plimsoll::api::unauthorized";
     /// No such key.
     pub const NO_SUCH_KEY: &str = "plimsoll::api::no_such_key";
+    /// No such exception.
+    pub const NO_SUCH_EXCEPTION: &str = "plimsoll::api::no_such_exception";
     /// Whoever asks may not.
     pub const FORBIDDEN: &str = "plimsoll::api::forbidden";
     /// The process ends, or takes no runs in.
@@ -59,7 +62,7 @@ pub mod code {
     /// The store is damaged.
     pub const STORE_DAMAGED: &str = "plimsoll::store::damaged";
     /// Every code that only the API has.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 20] = [
         NO_SUCH_RUN,
         SEVERAL_RUNS,
         STATE,
@@ -79,8 +82,55 @@ pub mod code {
         FORBIDDEN,
         UNAUTHORIZED,
         NO_SUCH_KEY,
+        NO_SUCH_EXCEPTION,
     ];
 }
+
+/// What can be wrong, as the document tells it.
+pub(super) struct Problem {
+    /// The stable code.
+    pub(super) code: &'static str,
+    /// The statuses that it comes with.
+    pub(super) statuses: &'static [u16],
+    /// What it means.
+    pub(super) says: &'static str,
+}
+
+impl Problem {
+    const fn new(code: &'static str, statuses: &'static [u16], says: &'static str) -> Self {
+        Self { code, statuses, says }
+    }
+
+    /// True where asking again may be worth it, and when is said.
+    pub(super) fn comes_back(&self, status: u16) -> bool {
+        matches!(status, 429 | 503) || self.code == code::KEY
+    }
+}
+
+/// Every code of the API, but for the client's own.
+pub(super) const PROBLEMS: [Problem; 21] = [
+    Problem::new(code::BAD_REQUEST, &[400], "a parameter or the body can't be understood"),
+    Problem::new(code::VERSION, &[400], "the caller speaks another version of the API"),
+    Problem::new(code::SEVERAL_RUNS, &[400], "the beginning of an id fits several runs"),
+    Problem::new(code::UNAUTHORIZED, &[401, 429], "no key, one that doesn't count, or too many such"),
+    Problem::new(code::FORBIDDEN, &[403], "whoever asks may not"),
+    Problem::new(code::NO_SUCH_PATH, &[404], "there is no such path"),
+    Problem::new(code::NO_SUCH_RUN, &[404], "there is no such run, or the key may not see it"),
+    Problem::new(code::NO_SUCH_AGENT, &[404], "there is no such agent"),
+    Problem::new(code::NO_SUCH_KEY, &[404], "there is no such key that counts"),
+    Problem::new(code::NO_SUCH_EXCEPTION, &[404], "there is no such exception"),
+    Problem::new(code::METHOD, &[405], "the path doesn't take this method"),
+    Problem::new(code::STATE, &[409], "it isn't in a state for this"),
+    Problem::new(code::KEY, &[409], "the caller's key was used for another request, or its request is under way"),
+    Problem::new(code::TOO_LARGE, &[413], "the body is too large"),
+    Problem::new(code::INPUT, &[422], "the agent, or a budget, doesn't take this input or these labels"),
+    Problem::new(code::FULL, &[429, 503], "the line of runs is full, or too many streams are open"),
+    Problem::new(code::SLOW, &[503], "the store takes too long"),
+    Problem::new(code::CLOSED, &[503], "the process takes no runs in"),
+    Problem::new(code::FAILED, &[500], "something in the process broke down"),
+    Problem::new(code::STORE, &[500], "the store can't be read or written"),
+    Problem::new(code::STORE_DAMAGED, &[500], "the store is damaged"),
+];
 
 /// When who is told that the service stops may ask again.
 const CLOSING_RETRY_SECONDS: u64 = 5;
@@ -294,6 +344,7 @@ impl ApiError {
             Self::Outcome { fault, .. } if fault.is_misspelt() => code::BAD_REQUEST,
             Self::Exception(ExceptionFault::Own(_)) => code::FORBIDDEN,
             Self::Exception(ExceptionFault::State(_)) => code::STATE,
+            Self::Exception(ExceptionFault::Unknown(_)) => code::NO_SUCH_EXCEPTION,
             Self::Exception(_) => code::BAD_REQUEST,
             Self::Ended { .. }
             | Self::Over { .. }
@@ -373,7 +424,7 @@ impl ApiError {
 }
 
 /// An error as it travels: a problem document (RFC 9457).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// What kind of problem it is: a link to the code in this program's own list.
     #[serde(rename = "type")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::access::{new_id, text_of};
@@ -16,7 +17,7 @@ use crate::store::Store;
 use crate::units::Timestamp;
 
 /// The body of `POST /v1/keys`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRequest {
     /// Whose it is.
@@ -32,7 +33,7 @@ pub struct KeyRequest {
 }
 
 /// A key, without its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRow {
     /// What it is called by.
     pub key: String,
@@ -70,14 +71,14 @@ impl From<&Key> for KeyRow {
 }
 
 /// Keys, the newest last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyPage {
     /// All that were ever made.
     pub keys: Vec<KeyRow>,
 }
 
 /// A key with its text, which is shown this once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewKey {
     /// What is sent as `Authorization: Bearer …`.
     pub secret: String,

@@ -11,6 +11,7 @@
 
 mod access;
 mod act;
+mod agents;
 mod alerts;
 mod books;
 pub mod client;
@@ -23,11 +24,14 @@ mod export;
 mod guest;
 mod intake;
 mod keys;
+pub mod openapi;
 mod orders;
 mod outcome;
+mod parameters;
 mod place;
 mod query;
 mod router;
+mod routes;
 mod service;
 #[cfg(unix)]
 pub mod socket;
@@ -38,6 +42,7 @@ mod types;
 pub use access::{Caller, Gatekeeper};
 pub(crate) use access::{hash, random};
 pub use act::ActRequest;
+pub use agents::{AgentRow, AgentTable, Binding, FaultRow, WorstCallRow};
 pub use alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 pub use books::Books;
 pub use days::{BudgetDay, BudgetDays};

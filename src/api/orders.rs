@@ -1,5 +1,6 @@
 //! Switches and exceptions of budgets: set, lifted, asked for, approved and ended, each with who and why in the audit log.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::act::{ActRequest, nobody_named};
@@ -16,7 +17,7 @@ use crate::ids::BudgetName;
 use crate::units::{Money, Timestamp};
 
 /// The body of `POST /v1/switches`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchRequest {
     /// What for: `all`, a label such as `feature=support` or `agent=triage`, or `model=openai/gpt-5-mini`.
@@ -31,7 +32,7 @@ pub struct SwitchRequest {
 }
 
 /// The body of `POST /v1/switches/lift`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LiftRequest {
     /// What for.
@@ -44,7 +45,7 @@ pub struct LiftRequest {
 }
 
 /// A switch that is set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchRow {
     /// What for.
     pub scope: SwitchScope,
@@ -67,14 +68,14 @@ impl From<(&SwitchScope, &Switch)> for SwitchRow {
 }
 
 /// The switches that are set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchTable {
     /// By scope.
     pub switches: Vec<SwitchRow>,
 }
 
 /// The body of `POST /v1/budgets/exceptions`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExceptionRequest {
     /// The budget.
@@ -94,7 +95,7 @@ pub struct ExceptionRequest {
 }
 
 /// An exception, as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExceptionRow {
     /// Its number: that of the audit log's entry that asks for it.
     pub exception: u64,
@@ -121,7 +122,7 @@ pub struct ExceptionRow {
 }
 
 /// Exceptions, the newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExceptionTable {
     /// All that were ever asked for.
     pub exceptions: Vec<ExceptionRow>,

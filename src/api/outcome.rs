@@ -1,5 +1,6 @@
 //! What a run was worth, as somebody says it.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::domain::report::RunDocument;
 use crate::units::Money;
 
 /// The body of `POST /v1/runs/{id}/outcome`. What is left out stays as it was said before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutcomeRequest {
     /// How many units the run gave; 0 for none.
@@ -20,12 +21,14 @@ pub struct OutcomeRequest {
     pub units: Option<u64>,
     /// How good it was, from 0 to 1: a number, or its digits as a text.
     #[serde(default, deserialize_with = "score", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "number_or_digits")]
     pub quality: Option<Score>,
     /// Whose judgement that is: `human` (where it is left out), `judge` or `metric`.
     #[serde(default = "human")]
     pub source: QualitySource,
     /// What it brought in, in USD: a number, or its digits as a text.
     #[serde(default, deserialize_with = "amount", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "number_or_digits")]
     pub revenue_usd: Option<Money>,
     /// What is taken back: `units`, `quality` or `revenue`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -36,6 +39,10 @@ pub struct OutcomeRequest {
     /// More, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+fn number_or_digits(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["number", "string", "null"], "minimum": 0, "pattern": r"^[0-9]+(\.[0-9]+)?$" })
 }
 
 const fn human() -> QualitySource {

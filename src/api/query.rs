@@ -6,6 +6,7 @@ use reqwest::Url;
 
 use super::error::ApiError;
 use super::export::{ExportQuery, Exported};
+use super::parameters::{self, Parameters};
 use crate::domain::audit::Change;
 use crate::domain::report::focus::FocusVersion;
 use crate::domain::report::{AuditFilter, Days, Dimension};
@@ -46,12 +47,12 @@ fn bad_value(name: &str, value: &str, form: &str) -> ApiError {
     ApiError::BadRequest(format!("`{name}` can't be `{}`; write {form}", shown.escape_debug()))
 }
 
-fn unknown(name: &str, known: &[&str]) -> ApiError {
+fn unknown(name: &str, known: Parameters) -> ApiError {
     let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
     ApiError::BadRequest(format!(
         "there is no parameter `{}`; this path takes {}",
         shown.escape_debug(),
-        known.join(", ")
+        parameters::names(known)
     ))
 }
 
@@ -73,7 +74,7 @@ impl RunQuery {
                 "limit" => filter.limit = limit(&name, &value)?,
                 "roots" => filter.roots = parsed(&name, &value, "`true` or `false`")?,
                 _ => {
-                    return Err(unknown(&name, &[&CHOICES[..], &["before", "roots", "limit"]].concat()));
+                    return Err(unknown(&name, parameters::RUNS));
                 }
             }
         }
@@ -95,9 +96,6 @@ impl RunQuery {
         add("limit", Some(if filter.limit == 0 { RUNS_MAX } else { filter.limit }.to_string()));
     }
 }
-
-/// The parameters that say which runs.
-const CHOICES: [&str; 7] = ["agent", "state", "label", "since", "until", "cost_min", "cost_max"];
 
 /// Which runs: takes a parameter that says so.
 fn is_choice(filter: &mut RunFilter, name: &str, value: &str) -> Result<bool, ApiError> {
@@ -154,7 +152,7 @@ impl ExportQuery {
                     read.exported = Exported::Focus(parsed(&name, &value, &format!("one of {versions}"))?);
                 }
                 _ => {
-                    return Err(unknown(&name, &[&CHOICES[..], &["run", "spec", "after"]].concat()));
+                    return Err(unknown(&name, parameters::EXPORT));
                 }
             }
         }
@@ -226,7 +224,7 @@ impl CostQuery {
                 }
                 "against" if value == "previous" => read.against_previous = true,
                 "against" => return Err(bad_value(&name, &value, "`previous`")),
-                _ => return Err(unknown(&name, &["by", "since", "until", "only", "against"])),
+                _ => return Err(unknown(&name, parameters::COSTS)),
             }
         }
         if read.by.is_empty() {
@@ -301,7 +299,7 @@ impl AuditQuery {
                 "who" => filter.who = Some(value),
                 "before" => filter.before = Some(parsed(&name, &value, "an entry's number")?),
                 "limit" => filter.limit = limit(&name, &value)?,
-                _ => return Err(unknown(&name, &["since", "until", "kind", "who", "before", "limit"])),
+                _ => return Err(unknown(&name, parameters::AUDIT)),
             }
         }
         Ok(Self(filter))
@@ -331,7 +329,7 @@ pub(super) fn wait(query: Option<&str>) -> Result<Millis, ApiError> {
     for (name, value) in pairs(query)? {
         match name.as_str() {
             "wait" => wait = length(&value)?,
-            _ => return Err(unknown(&name, &["wait"])),
+            _ => return Err(unknown(&name, parameters::WAIT)),
         }
     }
     Ok(wait)
@@ -345,7 +343,7 @@ pub(super) fn first_event(query: Option<&str>, last: Option<&str>) -> Result<u32
     for (name, value) in pairs(query)? {
         match name.as_str() {
             "after" => first = behind(&name, &value)?,
-            _ => return Err(unknown(&name, &["after"])),
+            _ => return Err(unknown(&name, parameters::EVENTS)),
         }
     }
     last.map_or(Ok(first), |last| behind("Last-Event-ID", last).map(|behind| behind.max(first)))
@@ -367,7 +365,7 @@ pub(super) fn scope(query: Option<&str>) -> Result<String, ApiError> {
     for (name, value) in pairs(query)? {
         match name.as_str() {
             "scope" => scope = value,
-            _ => return Err(unknown(&name, &["scope"])),
+            _ => return Err(unknown(&name, parameters::SCOPE)),
         }
     }
     Ok(scope)
@@ -381,7 +379,7 @@ pub(super) fn number(of: &'static str, text: &str) -> Result<u64, ApiError> {
 /// No parameters.
 pub(super) fn nothing(query: Option<&str>) -> Result<(), ApiError> {
     match pairs(query)?.first() {
-        Some((name, _)) => Err(unknown(name, &["none"])),
+        Some((name, _)) => Err(unknown(name, parameters::NONE)),
         None => Ok(()),
     }
 }

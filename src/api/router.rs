@@ -8,12 +8,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::access::{Caller, scope_of};
+use super::access::Caller;
 use super::act::ActRequest;
+use super::agents::AgentTable;
 use super::alerts::{ALERTS_SHOWN_MAX, AlertRow, AlertTable};
 use super::books::Books;
 use super::days::BudgetDays;
@@ -22,12 +22,15 @@ use super::error::{ApiError, ErrorBody};
 use super::export::{ExportQuery, Exported};
 use super::intake::Taken;
 use super::keys::{KeyPage, KeyRequest, KeyRow, NewKey};
+use super::openapi;
 use super::orders::{ExceptionRequest, ExceptionRow, ExceptionTable, LiftRequest, SwitchRequest, SwitchTable};
 use super::outcome::OutcomeRequest;
 use super::query::{self, AuditQuery, CostQuery, RunQuery};
+use super::routes::{Access, Route, routes};
 use super::service::{READ_TIME_MAX, Service};
 use super::types::{AnswerRequest, CancelRequest, Health, ResumeRequest, RunPage, RunRequest, WAIT_TIME_MAX};
 use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_HEADER};
+use crate::domain::access::Scope;
 use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
 use crate::telemetry;
@@ -51,37 +54,9 @@ pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Every path.
 pub fn router(service: Service) -> Router {
-    Router::new()
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/v1/runs", get(runs).merge(post(start).layer(DefaultBodyLimit::max(RUN_BYTES_MAX))))
-        .route("/v1/runs/{run}", get(run))
-        .route("/v1/runs/{run}/trace", get(trace))
-        .route("/v1/runs/{run}/log", get(log))
-        .route("/v1/runs/{run}/events", get(events))
-        .route("/v1/runs/{run}/resume", post(resume))
-        .route("/v1/runs/{run}/cancel", post(cancel))
-        .route("/v1/runs/{run}/approve", post(approve))
-        .route("/v1/runs/{run}/answer", post(answer))
-        .route("/v1/runs/{run}/outcome", post(outcome))
-        .route("/v1/costs", get(costs))
-        .route("/v1/budgets", get(budgets))
-        .route("/v1/budgets/{budget}/days", get(budget_days))
-        .route("/v1/budgets/exceptions", get(exceptions).post(ask_exception))
-        .route("/v1/budgets/exceptions/{exception}/approve", post(approve_exception))
-        .route("/v1/budgets/exceptions/{exception}/end", post(end_exception))
-        .route("/v1/switches", get(switches).post(set_switch))
-        .route("/v1/switches/lift", post(lift_switch))
-        .route("/v1/rates", get(rates))
-        .route("/v1/export/{what}", get(export))
-        .route("/v1/alerts", get(alerts))
-        .route("/v1/alerts/{alert}/retry", post(retry_alert))
-        .route("/v1/audit", get(audit))
-        .route("/v1/erase", post(erase))
-        .route("/v1/keys", get(keys).post(make_key))
-        .route("/v1/keys/{key}/rotate", post(rotate_key))
-        .route("/v1/keys/{key}/revoke", post(revoke_key))
+    let routes = routes().into_iter().map(Route::way);
+    routes
+        .fold(Router::new(), |router, (path, handler)| router.route(path, handler))
         .fallback(async |uri: Uri| ApiError::NoSuchPath(shown(uri.path())))
         .method_not_allowed_fallback(async |method: Method| ApiError::Method(shown(method.as_str())))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -90,18 +65,35 @@ pub fn router(service: Service) -> Router {
 }
 
 /// The service as whoever asks may use it.
-struct Asked(Service);
+pub(super) struct Asked(Service);
 
 impl FromRequestParts<Service> for Asked {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::local);
-        // Whether it lives is nobody's secret.
-        if !OPEN_PATHS.contains(&parts.uri.path()) {
-            caller.may(scope_of(&parts.method, parts.uri.path()))?;
+        match parts.extensions.get::<Access>() {
+            // Whether it lives is nobody's secret.
+            Some(Access::Open | Access::AnyKey) => {}
+            Some(Access::Scope(scope)) => caller.may(*scope)?,
+            None => caller.may(Scope::Admin)?,
         }
         Ok(Self(service.asked_by(caller)))
+    }
+}
+
+/// What a path names.
+pub(super) struct Named(String);
+
+impl FromRequestParts<Service> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        let named = Path::<String>::from_request_parts(parts, service).await;
+        let Path(name) = named.map_err(|error| {
+            ApiError::BadRequest(format!("the path can't be read: {}; write it as UTF-8", error.body_text()))
+        })?;
+        Ok(Self(name))
     }
 }
 
@@ -134,7 +126,7 @@ fn spoken(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// An answer.
-struct Json<T>(T);
+pub(super) struct Json<T>(T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -182,23 +174,23 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         .map_err(|error| ApiError::BadRequest(format!("the body can't be understood: {error}")))
 }
 
-async fn health() -> Json<Health> {
+pub(super) async fn health() -> Json<Health> {
     Json(Health { version: PROGRAM_VERSION.to_owned(), api: API_VERSION })
 }
 
-async fn ready(Asked(service): Asked) -> Result<Json<Health>, ApiError> {
+pub(super) async fn ready(Asked(service): Asked) -> Result<Json<Health>, ApiError> {
     service.ready().await?;
     Ok(health().await)
 }
 
-async fn metrics(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+pub(super) async fn metrics(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     query::nothing(query.as_deref())?;
     let text = service.metrics().await?;
     Ok(([(header::CONTENT_TYPE, telemetry::metrics::MEDIA_TYPE)], text).into_response())
 }
 
 /// Makes a run: 202 where it goes on beside the answer, 200 where its end was waited for, or its key is known.
-async fn start(
+pub(super) async fn start(
     Asked(service): Asked,
     headers: HeaderMap,
     bytes: Result<Bytes, BytesRejection>,
@@ -221,9 +213,9 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     visible.ok_or_else(|| ApiError::BadRequest(format!("the header `{KEY_HEADER}` has visible ASCII characters only")))
 }
 
-async fn events(
+pub(super) async fn events(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -236,67 +228,67 @@ async fn events(
     }
 }
 
-async fn resume(
+pub(super) async fn resume(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
     let request: ResumeRequest = body(bytes)?;
     service.resume(run, &request).await.map(Json)
 }
 
-async fn runs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {
+pub(super) async fn runs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {
     let RunQuery(filter) = RunQuery::read(query.as_deref())?;
     service.read(move |books| books.runs(&filter)).await.map(Json)
 }
 
-async fn run(
+pub(super) async fn run(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RunDocument>, ApiError> {
     service.run(run, query::wait(query.as_deref())?).await.map(Json)
 }
 
-async fn trace(
+pub(super) async fn trace(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Trace>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(move |books| books.trace(books.find(&run)?.id)).await.map(Json)
 }
 
-async fn log(
+pub(super) async fn log(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Json<TreeLog>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(move |books| books.tree_log(books.find(&run)?.id)).await.map(Json)
 }
 
-async fn cancel(
+pub(super) async fn cancel(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
     let request: CancelRequest = body(bytes)?;
     service.cancel(run, &request).await.map(Json)
 }
 
-async fn approve(
+pub(super) async fn approve(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
     let request: AnswerRequest = body(bytes)?;
     service.answer(run, &request).await.map(Json)
 }
 
-async fn answer(
+pub(super) async fn answer(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
     let request: AnswerRequest = body(bytes)?;
@@ -307,87 +299,99 @@ async fn answer(
     service.answer(run, &request).await.map(Json)
 }
 
-async fn outcome(
+pub(super) async fn outcome(
     Asked(service): Asked,
-    Path(run): Path<String>,
+    Named(run): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RunDocument>, ApiError> {
     let request: OutcomeRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     service.record_outcome(run, &request).await.map(Json)
 }
 
-async fn costs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
+pub(super) async fn costs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<CostTable>, ApiError> {
     let query = CostQuery::read(query.as_deref(), service.now())?;
     service.read(move |books| books.costs(&query)).await.map(Json)
 }
 
-async fn erase(Asked(service): Asked, bytes: Result<Bytes, BytesRejection>) -> Result<Json<ErasedDocument>, ApiError> {
+pub(super) async fn erase(
+    Asked(service): Asked,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Json<ErasedDocument>, ApiError> {
     let request: EraseRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     service.erase(&request).await.map(Json)
 }
 
-async fn keys(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<KeyPage>, ApiError> {
+pub(super) async fn keys(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<KeyPage>, ApiError> {
     query::nothing(query.as_deref())?;
     service.keys().await.map(Json)
 }
 
-async fn make_key(Asked(service): Asked, bytes: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+pub(super) async fn make_key(
+    Asked(service): Asked,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
     let request: KeyRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     Ok(json(StatusCode::CREATED, &service.make_key(&request).await?))
 }
 
-async fn rotate_key(
+pub(super) async fn rotate_key(
     Asked(service): Asked,
-    Path(key): Path<String>,
+    Named(key): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<NewKey>, ApiError> {
     let request: ActRequest = body(bytes)?;
     service.rotate_key(&key, &request).await.map(Json)
 }
 
-async fn revoke_key(
+pub(super) async fn revoke_key(
     Asked(service): Asked,
-    Path(key): Path<String>,
+    Named(key): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<KeyRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
     service.revoke_key(&key, &request).await.map(Json)
 }
 
-async fn exceptions(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<ExceptionTable>, ApiError> {
+pub(super) async fn exceptions(
+    Asked(service): Asked,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ExceptionTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.exceptions().await.map(Json)
 }
 
-async fn ask_exception(Asked(service): Asked, bytes: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+pub(super) async fn ask_exception(
+    Asked(service): Asked,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
     let request: ExceptionRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     Ok(json(StatusCode::CREATED, &service.ask_exception(&request).await?))
 }
 
-async fn approve_exception(
+pub(super) async fn approve_exception(
     Asked(service): Asked,
-    Path(exception): Path<String>,
+    Named(exception): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
     service.approve_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
-async fn end_exception(
+pub(super) async fn end_exception(
     Asked(service): Asked,
-    Path(exception): Path<String>,
+    Named(exception): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
     let request: ActRequest = body(bytes)?;
     service.end_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
-async fn switches(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<SwitchTable>, ApiError> {
+pub(super) async fn switches(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<SwitchTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.switches().await.map(Json)
 }
 
-async fn set_switch(
+pub(super) async fn set_switch(
     Asked(service): Asked,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<SwitchTable>, ApiError> {
@@ -395,7 +399,7 @@ async fn set_switch(
     service.set_switch(&request).await.map(Json)
 }
 
-async fn lift_switch(
+pub(super) async fn lift_switch(
     Asked(service): Asked,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<SwitchTable>, ApiError> {
@@ -403,37 +407,37 @@ async fn lift_switch(
     service.lift_switch(&request).await.map(Json)
 }
 
-async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
+pub(super) async fn budgets(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<BudgetTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(Books::budgets).await.map(Json)
 }
 
-async fn budget_days(
+pub(super) async fn budget_days(
     Asked(service): Asked,
-    Path(budget): Path<String>,
+    Named(budget): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Json<BudgetDays>, ApiError> {
     let scope = query::scope(query.as_deref())?;
     service.read(move |books| books.budget_days(&budget, &scope)).await.map(Json)
 }
 
-async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {
+pub(super) async fn alerts(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AlertTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.read(|books| books.alerts(ALERTS_SHOWN_MAX)).await.map(Json)
 }
 
-async fn retry_alert(Asked(service): Asked, Path(alert): Path<String>) -> Result<Json<AlertRow>, ApiError> {
+pub(super) async fn retry_alert(Asked(service): Asked, Named(alert): Named) -> Result<Json<AlertRow>, ApiError> {
     service.retry_alert(query::number("alert", &alert)?).await.map(Json)
 }
 
-async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {
+pub(super) async fn audit(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AuditTable>, ApiError> {
     let AuditQuery(filter) = AuditQuery::read(query.as_deref())?;
     service.read(move |books| books.audit(&filter)).await.map(Json)
 }
 
-async fn export(
+pub(super) async fn export(
     Asked(service): Asked,
-    Path(what): Path<String>,
+    Named(what): Named,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let none = |()| ApiError::NoSuchPath(shown(&format!("/v1/export/{what}")));
@@ -447,7 +451,17 @@ async fn export(
     Ok(response)
 }
 
-async fn rates(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {
+pub(super) async fn agents(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<AgentTable>, ApiError> {
+    query::nothing(query.as_deref())?;
+    Ok(Json(service.agents()))
+}
+
+pub(super) async fn document(_: Asked, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    query::nothing(query.as_deref())?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], openapi::text()).into_response())
+}
+
+pub(super) async fn rates(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RateTable>, ApiError> {
     query::nothing(query.as_deref())?;
     service.caller().is_unbound()?;
     Ok(Json(service.rates()))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,9 +25,10 @@ use crate::units::{Millis, Money};
 pub const REASON_CHARS_MAX: usize = 500;
 /// The longest that one request waits for a run.
 pub const WAIT_TIME_MAX: Millis = Millis::from_secs(20);
+const _: () = assert!(WAIT_TIME_MAX.0 == 20_000, "what is told of `wait` says 20 s");
 
 /// Runs, newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<RunRow>,
@@ -36,7 +38,7 @@ pub struct RunPage {
 }
 
 /// A run's document, as far as a list knows it, and what it is found by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRow {
     /// The run.
     pub run: RunId,
@@ -120,7 +122,7 @@ impl From<&RunSummary> for RunRow {
 }
 
 /// The body of `POST /v1/runs`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
     /// The agent.
@@ -140,13 +142,13 @@ pub struct RunRequest {
     /// `low`, `normal` or `high`; the same as the label `priority`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
-    /// How long to wait for the run's end, such as `20s`, at most [`WAIT_TIME_MAX`]. Without it the answer comes at once.
+    /// How long to wait for the run's end, such as `20s`, at most 20 s. Without it the answer comes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
 
 /// A file that goes with an input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRequest {
     /// What the user calls it.
@@ -185,13 +187,13 @@ impl RunRequest {
 }
 
 /// The body of `POST /v1/runs/{id}/cancel`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
     /// Why; kept in the trace.
     #[serde(default = "no_reason")]
     pub reason: String,
-    /// How long to wait for the run's end, such as `20s`, at most [`WAIT_TIME_MAX`]. Without it the answer comes at once.
+    /// How long to wait for the run's end, such as `20s`, at most 20 s. Without it the answer comes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -207,17 +209,17 @@ fn no_reason() -> String {
 }
 
 /// The body of `POST /v1/runs/{id}/resume`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {
-    /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
+    /// How long to wait until nobody drives the run any more, such as `20s`, at most 20 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
 
 /// The body of `POST /v1/runs/{id}/approve`, and of `…/answer`, which takes `answer`. Without `deny`, `args` and `answer`
 /// it is a yes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerRequest {
     /// The question's number; left out, the only one that is open.
@@ -247,7 +249,7 @@ pub struct AnswerRequest {
     /// True to record it, and not to go on with the run.
     #[serde(default)]
     pub only: bool,
-    /// How long to wait until nobody drives the run any more, such as `20s`, at most [`WAIT_TIME_MAX`].
+    /// How long to wait until nobody drives the run any more, such as `20s`, at most 20 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -290,7 +292,7 @@ impl AnswerRequest {
 }
 
 /// The body of `GET /healthz`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// The program's version.
     pub version: String,

@@ -375,6 +375,42 @@ async fn hear(signal: Option<&mut tokio::signal::unix::Signal>) {
     }
 }
 
+/// Hears the system's request to read files again (SIGHUP), which then ends nothing.
+#[cfg(unix)]
+pub struct Hangups(Option<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Hangups {
+    /// Starts to listen.
+    #[must_use]
+    pub fn listen() -> Self {
+        Self(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok())
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        hear(self.0.as_mut()).await;
+    }
+}
+
+/// Hears nothing: there is no such signal here.
+#[cfg(not(unix))]
+pub struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    /// Listens to nothing.
+    #[must_use]
+    pub const fn listen() -> Self {
+        Self
+    }
+
+    /// Waits for ever.
+    pub async fn next(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Hears Ctrl-C.
 #[cfg(not(unix))]
 pub struct Signals;

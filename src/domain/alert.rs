@@ -10,6 +10,7 @@ pub use outbox::{AlertEntry, AlertState, TRIES_MAX, Tried};
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::audit::PriceFrozen;
@@ -26,7 +27,7 @@ pub const LOG: &str = "log";
 const WHY_CHARS_MAX: usize = 500;
 
 /// Something that people are told of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Alert {
     /// A budget passed a threshold.
@@ -43,12 +44,13 @@ pub enum Alert {
     Test {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "crate::domain::report::TimeText")]
         at: Timestamp,
     },
 }
 
-/// See [`Alert::Budget`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A budget that passed a threshold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetAlert {
     /// The budget.
     pub budget: BudgetName,
@@ -56,9 +58,11 @@ pub struct BudgetAlert {
     pub scope: String,
     /// When the period begins.
     #[serde(with = "text")]
+    #[schemars(with = "crate::domain::report::TimeText")]
     pub start: Timestamp,
     /// When it ends, exclusive; `None` for `total`.
     #[serde(with = "text_or_null")]
+    #[schemars(with = "Option<crate::domain::report::TimeText>")]
     pub end: Option<Timestamp>,
     /// The threshold.
     #[serde(rename = "threshold_basis_points")]
@@ -77,8 +81,8 @@ pub struct BudgetAlert {
     pub full: bool,
 }
 
-/// See [`Alert::Run`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A run that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunAlert {
     /// The run.
     pub run: RunId,
@@ -97,8 +101,8 @@ pub struct RunAlert {
     pub unknown_usd: Money,
 }
 
-/// See [`Alert::Price`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A price that is frozen, since a bill was above its reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceAlert {
     /// The price row, which no call uses until somebody lifts it.
     pub price: PriceId,

@@ -2,14 +2,15 @@
 //!
 //! postcard, which the store uses for its small records, can't read a tagged enum back; JSON keeps the form it has.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::event::AccountKey;
 use crate::ids::{BudgetName, RunId, StageName};
 use crate::units::Timestamp;
 
-/// How JSON shows an [`AccountKey`].
-#[derive(Serialize, Deserialize)]
+/// What money counts against, as JSON shows it.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "AccountKey", tag = "account", rename_all = "snake_case")]
 enum Tagged {
     Node {
@@ -31,6 +32,16 @@ enum Tagged {
 enum Plain {
     Node { run: RunId, stage: Option<StageName> },
     Budget { budget: BudgetName, scope: String, start: Timestamp, end: Option<Timestamp> },
+}
+
+impl JsonSchema for AccountKey {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AccountKey".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Tagged::json_schema(generator)
+    }
 }
 
 impl Serialize for AccountKey {

@@ -1,5 +1,6 @@
 //! What was taken out of the store for good: what people wrote and models answered. The sums stay.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::Labels;
@@ -16,7 +17,7 @@ pub struct BodiesErased {
 }
 
 /// What was removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
     /// Trees of runs whose bodies are gone.
     pub trees: u64,

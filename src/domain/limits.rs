@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// Every limit that can stop an attempt or a run, by the name that TOML, output and docs use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKind {
     /// Passages through the gate.
@@ -163,7 +164,7 @@ impl fmt::Display for LimitKind {
 }
 
 /// What a run does when it meets a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AtLimit {
     /// Make one last call without tools inside the reserve kept for it.
@@ -173,7 +174,7 @@ pub enum AtLimit {
 }
 
 /// Where a value was declared: `agents/support-triage.toml:24`, or `default`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Declared {
     /// Built in.
@@ -318,7 +319,7 @@ impl Default for Limits {
 }
 
 /// The gate's no: a limit did its work. Not an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The limit.
     pub limit: LimitKind,

@@ -13,6 +13,7 @@ pub use opaque::{Form, Opaque};
 pub(crate) use sent::DIGEST_BYTES;
 pub use sent::Sent;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -76,7 +77,7 @@ impl Assistant {
 }
 
 /// One call of a tool that a model asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCall {
     /// The provider's id of the call; the answer names it.
     pub id: String,
@@ -202,7 +203,7 @@ pub struct Request {
 }
 
 /// Why a model stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// It was done.
@@ -254,7 +255,7 @@ pub struct Reply {
 }
 
 /// Sizes of one request by pot, in tokens or in bytes as upper bounds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pots {
     /// System text, the input's rendering and tool definitions.
     pub instructions: Tokens,

@@ -7,6 +7,7 @@ mod rules;
 
 pub use rules::{OutcomeRules, REVENUE_HELP, RuleFault, SCORE_HELP, UNITS_HELP};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::event::RunState;
@@ -20,7 +21,7 @@ pub const UNITS_MAX: u64 = 1_000_000_000_000;
 pub const NOTE_CHARS_MAX: usize = 500;
 
 /// What is known of a run's worth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// What the business counts: resolved cases, written articles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +55,7 @@ impl Outcome {
 }
 
 /// A part of an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// `units`.
@@ -77,8 +78,8 @@ impl std::str::FromStr for Part {
     }
 }
 
-/// See [`Event::OutcomeRecorded`](super::event::Event::OutcomeRecorded).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What somebody, or a rule, said that a run was worth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeRecorded {
     /// What is said; of the rest nothing.
     pub outcome: Outcome,
@@ -163,7 +164,7 @@ impl OutcomeFault {
 }
 
 /// Who says what a run was worth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeBy {
     /// The rules of the agent's file.
@@ -182,7 +183,7 @@ impl std::fmt::Display for OutcomeBy {
 }
 
 /// How good it was, and who says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
     /// From 0 to 1.
     pub score: Score,
@@ -191,7 +192,7 @@ pub struct Quality {
 }
 
 /// Whose judgement a score is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QualitySource {
     /// A person's.
@@ -270,6 +271,11 @@ impl std::fmt::Display for Score {
         f.pad(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
+
+written_as_text!(Score, "Score", "A score from 0 to 1, of at most four places.", {
+    "pattern": r"^(0(\.[0-9]{1,4})?|1)$",
+    "examples": ["0.93"],
+});
 
 impl Serialize for Score {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

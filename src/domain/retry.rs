@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::plan::RetryPlan;
@@ -19,7 +20,7 @@ const SAME_MODEL_TRIES_MAX: u32 = 2;
 const DOUBLINGS_MAX: u32 = 20;
 
 /// The classes of provider errors (PROVIDERS §10). How each is billed is the wire's table, not this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
     /// The request never left: no connection, no TLS, refused by our own checks.
@@ -112,7 +113,7 @@ impl ErrorClass {
 }
 
 /// Why an attempt gave no reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// Its class.
     pub class: ErrorClass,

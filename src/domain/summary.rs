@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{
@@ -135,7 +136,7 @@ pub struct TokenBound {
 }
 
 /// A question that a person hasn't answered yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AskLine {
     /// Its number in the run; `None` in logs of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::audit::{AuditEntry, Author, Change};
@@ -88,6 +89,11 @@ impl FromStr for SwitchScope {
     }
 }
 
+written_as_text!(SwitchScope, "SwitchScope", "What a switch is for: `all`, a label, or `model=` and a model.", {
+    "pattern": "^(all|[^=]+=.+)$",
+    "examples": ["feature=support", "model=openai/gpt-5-mini"],
+});
+
 impl Serialize for SwitchScope {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -101,7 +107,7 @@ impl<'de> Deserialize<'de> for SwitchScope {
 }
 
 /// What a switch does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SwitchKind {
     /// Runs wait until it is lifted, and go on then.

@@ -9,15 +9,12 @@ use super::guard::Visitor;
 use super::layout::{Section, Shell, Told, html};
 use super::overview::{Feature, name};
 use super::text::link;
-use crate::api::CostQuery;
+use crate::api::{AgentRow, AgentTable, CostQuery, FaultRow};
 use crate::domain::access::Scope;
 use crate::domain::limits::AtLimit;
-use crate::domain::plan::Plan;
-use crate::domain::pricing::PriceBook;
 use crate::domain::report::{CostRow, CostTable, Dimension};
 use crate::ids::ModelName;
-use crate::spec::load_line::load_line_of;
-use crate::units::{Millis, Timestamp, Tokens};
+use crate::units::{Millis, Timestamp};
 
 /// How far back costs go.
 const BACK: Millis = Millis::from_secs(29 * 86_400);
@@ -27,6 +24,7 @@ const BACK: Millis = Millis::from_secs(29 * 86_400);
 struct AgentsPage {
     shell: Shell,
     agents: Vec<Agent>,
+    faults: Vec<FaultRow>,
 }
 
 struct Agent {
@@ -66,9 +64,9 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
     };
     let costs = visitor.service.read(move |books| books.costs(&query)).await?;
     let versions = by_agent(&costs);
-    let runtime = visitor.service.runtime();
-    let agents = runtime.plans().map(|plan| Agent::of(plan, runtime.prices(), now, &versions)).collect();
-    html(&AgentsPage { shell: visitor.shell(Section::Agents, "Agents"), agents })
+    let AgentTable { agents, faults } = visitor.service.agents();
+    let agents = agents.into_iter().map(|agent| Agent::of(agent, &versions)).collect();
+    html(&AgentsPage { shell: visitor.shell(Section::Agents, "Agents"), agents, faults })
 }
 
 fn by_agent(costs: &CostTable) -> BTreeMap<String, Vec<&CostRow>> {
@@ -81,32 +79,32 @@ fn by_agent(costs: &CostTable) -> BTreeMap<String, Vec<&CostRow>> {
 }
 
 impl Agent {
-    fn of(plan: &Plan, book: &PriceBook, now: Timestamp, versions: &BTreeMap<String, Vec<&CostRow>>) -> Self {
-        let line = load_line_of(plan, book, now);
-        let binds = line.binds.iter().map(|kind| format!("{kind} ({})", plan.limits.declared(*kind)));
-        let models: Vec<&str> = plan.model.candidates.iter().map(ModelName::as_str).collect();
-        let unpriced: Vec<&str> = line.unpriced.iter().map(ModelName::as_str).collect();
-        let name = plan.agent.to_string();
+    fn of(agent: AgentRow, versions: &BTreeMap<String, Vec<&CostRow>>) -> Self {
+        let binds = agent.binds.iter().map(|bound| format!("{} ({})", bound.limit, bound.declared));
+        let names = |models: &[ModelName], between: &str| {
+            models.iter().map(ModelName::as_str).collect::<Vec<_>>().join(between)
+        };
+        let name = agent.agent.to_string();
         let rows = versions.get(&name).map(Vec::as_slice).unwrap_or_default();
         Self {
-            description: plan.description.clone(),
-            owner: plan.owner.clone(),
-            feature: plan.feature.clone(),
-            models: models.join(", then "),
-            load_line: line.amount.to_string(),
+            models: names(&agent.models, ", then "),
+            load_line: agent.load_line_usd.to_string(),
             binds: binds.collect::<Vec<_>>().join(" and "),
-            worst_call: line.worst_call.as_ref().map(|call| {
-                let output = Tokens(call.output.into());
-                format!("{} with {}: {} tokens in, {output} out", call.cost, call.model, call.input)
+            worst_call: agent.worst_call.as_ref().map(|call| {
+                let (input, output) = (call.input_tokens, call.output_tokens);
+                format!("{} with {}: {input} tokens in, {output} out", call.cost_usd, call.model)
             }),
-            at_limit: match plan.limits.at_limit {
-                AtLimit::Land => format!("one last answer, {} kept back for it", line.landing),
+            at_limit: match agent.at_limit {
+                AtLimit::Land => format!("one last answer, {} kept back for it", agent.landing_usd),
                 AtLimit::Stop => "it ends at once".to_owned(),
             },
-            unpriced: (!unpriced.is_empty()).then(|| unpriced.join(", ")),
+            unpriced: (!agent.unpriced.is_empty()).then(|| names(&agent.unpriced, ", ")),
             runs: link("/runs", &[("agent", &name)]),
-            prompt: plan.prompt.label().to_owned(),
-            versions: rows.iter().map(|row| Version::of(row, plan.prompt.label())).collect(),
+            versions: rows.iter().map(|row| Version::of(row, &agent.prompt_version)).collect(),
+            description: agent.description,
+            owner: agent.owner,
+            feature: agent.feature,
+            prompt: agent.prompt_version,
             name,
         }
     }

@@ -18,10 +18,11 @@ pub(super) enum Section {
     Budgets,
     Switches,
     Audit,
+    Docs,
 }
 
 /// In the order in which they are named.
-const SECTIONS: [(Section, &str, &str); 7] = [
+const SECTIONS: [(Section, &str, &str); 8] = [
     (Section::Overview, "Overview", "/"),
     (Section::Runs, "Runs", "/runs"),
     (Section::Agents, "Agents", "/agents"),
@@ -29,6 +30,7 @@ const SECTIONS: [(Section, &str, &str); 7] = [
     (Section::Budgets, "Budgets", "/budgets"),
     (Section::Switches, "Switches", "/switches"),
     (Section::Audit, "Audit", "/audit"),
+    (Section::Docs, "API", "/docs"),
 ];
 
 /// One way of the navigation.

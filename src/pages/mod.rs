@@ -13,6 +13,7 @@ mod assets;
 mod audit;
 mod budgets;
 mod chart;
+mod docs;
 mod form;
 mod guard;
 mod layout;
@@ -82,6 +83,7 @@ pub fn router(service: Service, secure: bool) -> Result<Router, ApiError> {
         .route("/switches", get(switches::page).post(switches::set))
         .route("/switches/lift", post(switches::lift))
         .route("/audit", get(audit::page))
+        .route("/docs", get(docs::page))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(guard)
         .with_state(pages))

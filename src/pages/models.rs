@@ -61,7 +61,7 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
         .await?;
     let (runtime, rates) = (visitor.service.runtime(), visitor.service.rates());
     let mut policies: BTreeMap<ModelName, BTreeMap<String, Vec<String>>> = BTreeMap::new();
-    runtime.plans().for_each(|plan| approvals(plan, &mut policies));
+    runtime.plans().iter().for_each(|plan| approvals(plan, &mut policies));
     let costs: BTreeMap<String, &CostSums> = costs.rows.iter().map(|row| (name(&row.values), &row.sums)).collect();
     let asked = costs.keys().filter(|name| name.contains('/')).map(|name| ModelName::from(name.as_str()));
     let all: BTreeSet<ModelName> = policies.keys().cloned().chain(asked).collect();

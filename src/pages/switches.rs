@@ -76,7 +76,7 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
         shell: Shell { held: Vec::new(), ..visitor.shell(Section::Switches, "Switches") },
         switches: table.switches.iter().enumerate().map(Row::of).collect(),
         may_set: visitor.may(Scope::Admin).is_ok(),
-        scopes: visitor.service.runtime().plans().flat_map(|plan| scopes(plan)).collect(),
+        scopes: visitor.service.runtime().plans().iter().flat_map(|plan| scopes(plan)).collect(),
     })
 }
 

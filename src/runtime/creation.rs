@@ -11,8 +11,9 @@ use crate::spec::readers::Unread;
 
 impl Runtime {
     /// Checks a new run's input and labels; nothing is written.
-    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, &Arc<Agent>), RuntimeError> {
-        let agent = self.0.agents.get(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
+    pub(crate) fn created(&self, new: &NewRun) -> Result<(RunId, Created, Arc<Agent>), RuntimeError> {
+        let roster = self.roster();
+        let agent = roster.agent(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
         let plan = &agent.plan;
         self.0
             .checks
@@ -22,7 +23,7 @@ impl Runtime {
         for budget in self.0.budgets.iter().filter(|budget| budget.matches(&labels)) {
             budget.scope_value(&labels)?;
         }
-        let load_line = self.0.load_lines.get(&new.agent).copied().unwrap_or(plan.limits.cost);
+        let load_line = roster.load_line(plan);
         let (book, now) = (self.0.gate.book(), self.0.clock.now());
         let created = Created {
             version: EVENT_VERSION,
@@ -45,7 +46,7 @@ impl Runtime {
             unit: plan.unit.clone(),
             erased: false,
         };
-        Ok((self.0.clock.run_id(), created, agent))
+        Ok((self.0.clock.run_id(), created, agent.clone()))
     }
 
     fn labels(&self, plan: &Plan, given: &Labels) -> Labels {

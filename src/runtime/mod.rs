@@ -25,7 +25,9 @@ mod outcome;
 mod people;
 mod perform;
 mod progress;
+mod reload;
 pub mod replay;
+mod roster;
 mod settle;
 mod stop;
 mod telling;
@@ -39,10 +41,13 @@ pub use error::RuntimeError;
 pub(crate) use known::terms_of;
 pub(crate) use people::Request;
 pub use progress::{Observer, Progress, silent};
+pub use reload::{Reload, Reloaded};
+pub(crate) use roster::Agent;
+pub use roster::Changed;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -60,8 +65,8 @@ use crate::domain::pricing::{PriceBook, PriceRow};
 use crate::domain::report::RateTable;
 use crate::domain::run::{Run, Tree};
 use crate::failpoint;
-use crate::gate::{Appraiser, Forms, Gate, Providers, Rendered, Traffic};
-use crate::ids::{AgentName, PlanHash, PriceId, RunId};
+use crate::gate::{Appraiser, Gate, Providers, Rendered, Traffic};
+use crate::ids::{AgentName, PriceId, RunId};
 use crate::rates::Rates;
 use crate::spec::project::Project;
 use crate::spec::readers::Readers;
@@ -81,6 +86,7 @@ use erasure::Swept;
 use expiry::Expiry;
 use foresight::Foresight;
 use known::{live, payers_of, tools_of};
+use roster::Roster;
 use stop::Stop;
 
 /// How a runtime is opened.
@@ -115,22 +121,6 @@ pub struct NewRun {
 /// Drives runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
-
-/// An agent as it is configured now, and what follows from its plan, reckoned once.
-pub(crate) struct Agent {
-    plan: Arc<Plan>,
-    hash: PlanHash,
-    forms: Arc<Forms>,
-    /// Its sub-agents.
-    agents: BTreeMap<AgentName, Arc<Self>>,
-}
-
-impl Agent {
-    fn new(plan: Arc<Plan>) -> Self {
-        let agents = plan.agents.iter().map(|(name, plan)| (name.clone(), Arc::new(Self::new(plan.clone()))));
-        Self { hash: plan.hash(), forms: Arc::new(Forms::of(&plan)), agents: agents.collect(), plan }
-    }
-}
 
 type Ready = (Tree, (Arc<Agent>, Rendered));
 /// Requests of people that a driven tree hasn't heard yet.
@@ -174,8 +164,8 @@ pub(crate) struct Shared {
     pub(crate) checks: Checks,
     /// Who reads files, and what they count there.
     readers: Readers,
-    agents: BTreeMap<AgentName, Arc<Agent>>,
-    load_lines: BTreeMap<AgentName, Money>,
+    /// The agents as they are configured now.
+    roster: RwLock<Arc<Roster>>,
     foresight: Foresight,
     /// How long bodies are kept of runs that are over; `None` for good.
     keep_bodies: Option<Millis>,
@@ -291,8 +281,7 @@ impl Runtime {
             tools,
             checks: Checks::default(),
             readers: Readers::of(project),
-            agents: plans.into_iter().map(|(name, plan)| (name, Arc::new(Agent::new(Arc::new(plan))))).collect(),
-            load_lines: options.load_lines,
+            roster: RwLock::new(Arc::new(Roster::new(plans, options.load_lines))),
             foresight: Foresight::default(),
             keep_bodies: project.keep_bodies,
             swept: Swept::default(),
@@ -473,17 +462,6 @@ impl Runtime {
         self.0.gate.book()
     }
 
-    /// The plan of an agent as it is configured now.
-    #[must_use]
-    pub fn plan(&self, agent: &AgentName) -> Option<&Arc<Plan>> {
-        self.0.agents.get(agent).map(|agent| &agent.plan)
-    }
-
-    /// The plans of all agents as they are configured now, by name.
-    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
-        self.0.agents.values().map(|agent| &agent.plan)
-    }
-
     /// A run as its log tells it.
     ///
     /// # Errors
@@ -528,10 +506,6 @@ impl Runtime {
             .map_err(|fault| RuntimeError::Prompt { agent: created.agent.clone(), fault })?;
         let rendered = rendered.with_input_of(run).with_earlier(self.earlier(created)?);
         Ok((agent, rendered))
-    }
-
-    fn unknown_agent(&self, agent: &AgentName) -> RuntimeError {
-        RuntimeError::NoSuchAgent { agent: agent.clone(), known: self.0.agents.keys().cloned().collect() }
     }
 }
 

@@ -53,8 +53,12 @@ pub mod code {
     pub const IMPOSSIBLE: &str = "plimsoll::spec::impossible";
     /// Agents that call each other in a circle.
     pub const AGENT_CIRCLE: &str = "plimsoll::spec::agent_circle";
+    /// What a running service has read once, at its start.
+    pub const NEXT_START: &str = "plimsoll::spec::next_start";
+    /// A model whose provider has no key here.
+    pub const KEY_MISSING: &str = "plimsoll::spec::key_missing";
     /// Every code.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 22] = [
         SYNTAX,
         UNKNOWN_KEY,
         WRONG_TYPE,
@@ -75,6 +79,8 @@ pub mod code {
         OUTPUT_FROM,
         IMPOSSIBLE,
         AGENT_CIRCLE,
+        NEXT_START,
+        KEY_MISSING,
     ];
 }
 

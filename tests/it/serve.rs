@@ -2,8 +2,12 @@
 
 mod access;
 mod browser;
+mod document;
+mod fuzz;
 mod metrics;
+mod orders;
 mod pages;
+mod reload;
 mod tls;
 
 use std::net::SocketAddr;
@@ -207,20 +211,43 @@ async fn a_full_line_sends_away_and_says_when_to_come_back() {
     served.close().await;
 }
 
+/// A call that takes until somebody opens `gate`, a named pipe in the project's folder, to write.
+const HOLD: &str =
+    "description = 'Holds'\nkind = 'command'\ncommand = ['cat', 'gate']\nidempotent = true\n[input]\ntype = 'object'\n";
+
+fn held() -> Recipe {
+    let held =
+        "[[rule]]\nwhen = { contains = \"slowly\", turn = 0 }\ntool_calls = [{ name = 'hold', arguments = {} }]\n";
+    let agent = format!("tools = ['hold']\n{AGENT}");
+    let recipe = Recipe::agent(&agent).file("tools/hold.toml", HOLD).file("plimsoll.toml", BUDGET);
+    recipe.scenario(held).rule("[[reply]]\nrepeat = \"forever\"\ntext = \"It was shipped.\"\n")
+}
+
+/// Makes the gate of a held call.
+fn gate(world: &World) -> std::path::PathBuf {
+    let gate = world.folder.path().join("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().expect("it runs").success());
+    gate
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stop_interrupts_goes_on_at_the_next_start() {
-    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    let world = held().start();
+    let gate = gate(&world);
     let options = IntakeOptions { parallel: 1, waiting: 10, grace: Millis(50) };
     let mut served = Served::of(&world, options).await;
     let slow = told(served.post("/v1/runs", &ask("slowly")).await, StatusCode::ACCEPTED).await;
     let place = format!("/v1/runs/{}", slow["run"].as_str().expect("an id"));
     while told(served.get(&place).await, StatusCode::OK).await["state"] != "running" {}
     told(served.post("/v1/runs", &ask("quick")).await, StatusCode::ACCEPTED).await;
-    served.stop_runs().await;
+    served.stop.send_replace(true);
+    while served.get("/readyz").await.status() != StatusCode::SERVICE_UNAVAILABLE {}
     let problem = served.post("/v1/runs", &ask("quick")).await;
     assert!(problem.headers().contains_key("retry-after"));
     assert_eq!(told(problem, StatusCode::SERVICE_UNAVAILABLE).await["code"], "plimsoll::api::closed");
-    assert_eq!(served.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    // Who opens a pipe to write waits until somebody reads: the call is in flight then.
+    let opened = tokio::task::spawn_blocking(move || std::fs::write(gate, "go on"));
+    served.stop_runs().await;
     let states: Vec<RunState> = world.all().iter().map(|told| told.state()).collect();
     assert!(
         matches!(states[0], RunState::Interrupted | RunState::Finished),
@@ -232,6 +259,7 @@ async fn what_a_stop_interrupts_goes_on_at_the_next_start() {
     let served = Served::of(&world, IntakeOptions::default()).await;
     let ended = told(served.get(&format!("{place}?wait=20s")).await, StatusCode::OK).await;
     assert_eq!(ended["state"], "finished", "{ended}");
+    opened.await.expect("no panic").expect("it was read");
     let second = world.all()[1].run.id;
     told(served.get(&format!("/v1/runs/{second}?wait=20s")).await, StatusCode::OK).await;
     served.close().await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::Context;
@@ -13,13 +13,14 @@ use crate::api::tls::Tls;
 use crate::cli::arguments::ServeArguments;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
+use crate::cli::output::Output;
 use crate::cli::project::{folder, is_simulated, keys_are_there, load_options};
 use crate::cli::render::text::count;
-use crate::cli::session::{Session, Signals, SimChoice, block_on};
+use crate::cli::session::{Hangups, Session, Signals, SimChoice, block_on};
 use crate::domain::plan::Plan;
 use crate::ids::AgentName;
-use crate::runtime::{Runtime, RuntimeError};
-use crate::spec::load::load_project;
+use crate::runtime::{Changed, Reload, Reloaded, Runtime, RuntimeError};
+use crate::spec::load::{LoadOptions, load_project};
 use crate::spec::project::Project;
 use crate::store::StoreError;
 use crate::units::Millis;
@@ -52,7 +53,7 @@ async fn until_stopped(
     plans: BTreeMap<AgentName, Plan>,
 ) -> Result<Exit, CliError> {
     // Before anyone can know the address: who reads it may ask for the end at once.
-    let mut signals = Signals::listen();
+    let (mut signals, hangups) = (Signals::listen(), Hangups::listen());
     let refused = |error| Problem::told(code::SYSTEM, &error, Exit::Usage);
     let choice = SimChoice {
         sim: arguments.books.sim,
@@ -90,18 +91,23 @@ async fn until_stopped(
     session.tell_of_costs(context.output, &choice);
     let to = if service.gatekeeper().asks_for_keys() { "to who has a key" } else { "to this machine only" };
     context.output.talk(&format!(
-        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address. Try: curl {scheme}://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
+        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address, and what the API takes at /docs. Try: curl {scheme}://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
     ));
     if is_bare {
         context.output.talk(
             "keys and answers go over the network in the clear: give `--tls-cert` and `--tls-key`, or listen on 127.0.0.1 behind a proxy that speaks TLS",
         );
     }
-    tokio::select! {
-        () = signals.next() => {}
-        // Without anybody who drives runs, nothing is worth being served.
-        ended = work.join_next() => return Err(broken(ended)),
+    let mut follows = Follows::begin(&session, project, &load_options(arguments.books.sim), hangups);
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            // Without anybody who drives runs, nothing is worth being served.
+            ended = work.join_next() => return Err(broken(ended)),
+            reloaded = follows.next() => tell(context.output, &reloaded),
+        }
     }
+    follows.tasks.shutdown().await;
     context
         .output
         .talk("stopping: no run is taken in any more, and what goes on is finished first; once more to stop at once");
@@ -146,6 +152,55 @@ fn options(arguments: &ServeArguments) -> IntakeOptions {
         parallel: usize::from(arguments.parallel),
         waiting: usize::try_from(arguments.queue).unwrap_or(usize::MAX),
         grace: arguments.grace,
+    }
+}
+
+/// Has agents follow their files.
+struct Follows {
+    hangups: Hangups,
+    ask: mpsc::Sender<()>,
+    told: mpsc::Receiver<Reloaded>,
+    tasks: JoinSet<()>,
+}
+
+impl Follows {
+    fn begin(session: &Session, project: &Project, options: &LoadOptions, hangups: Hangups) -> Self {
+        let ((ask, asked), (tell, told)) = (mpsc::channel(1), mpsc::channel(1));
+        let reload = Reload::new(session.runtime.clone(), project, options.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reload.follow(asked, tell));
+        Self { hangups, ask, told, tasks }
+    }
+
+    /// What became of files that were read again: they changed, or a SIGHUP asked for it.
+    async fn next(&mut self) -> Reloaded {
+        loop {
+            tokio::select! {
+                // One that waits is enough.
+                () = self.hangups.next() => self.ask.try_send(()).unwrap_or_default(),
+                Some(reloaded) = self.told.recv() => return reloaded,
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn tell(output: &Output, reloaded: &Reloaded) {
+    let names = |agents: &[AgentName]| agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ");
+    for fault in &*reloaded.faults {
+        output.talk(&fault.to_string());
+    }
+    let Changed { taken, gone } = &reloaded.changed;
+    if !taken.is_empty() {
+        output.talk(&format!("new runs of {} follow its file as it is now", names(taken)));
+    }
+    if !gone.is_empty() {
+        output.talk(&format!("{} is served no more: its file is gone", names(gone)));
+    }
+    match (reloaded.faults.is_empty(), taken.is_empty() && gone.is_empty()) {
+        (false, _) => output.talk("what is wrong with these files changes nothing: their agents go on as they were"),
+        (true, true) => output.talk("the project's files were read again: no agent changed"),
+        (true, false) => {}
     }
 }
 

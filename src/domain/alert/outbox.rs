@@ -1,5 +1,6 @@
 //! One alert on its way to whoever hears it: due, tried again, delivered or given up.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Alert;
@@ -25,7 +26,7 @@ const ASKED_WAIT_MAX: Millis = Millis::from_secs(3_600);
 const ERROR_CHARS_MAX: usize = 300;
 
 /// How an alert stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
     /// To be delivered.

@@ -1,5 +1,6 @@
 //! Facts of attempts: what was reserved and called, what it gave and cost, and calls that were not made.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -106,7 +107,7 @@ pub enum Call {
 }
 
 /// What a model call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// A turn of the loop, after which more may come.
@@ -174,7 +175,7 @@ impl ModelCall {
 }
 
 /// What came of asking a provider how many tokens a request's input counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "counted", rename_all = "snake_case")]
 pub enum Count {
     /// So many, by its own word.
@@ -205,7 +206,7 @@ impl Count {
 }
 
 /// An upper bound of input tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InputBound {
     /// The bound.
     pub tokens: Tokens,
@@ -214,7 +215,7 @@ pub struct InputBound {
 }
 
 /// How an input bound was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BoundMethod {
     /// One token for each byte.
@@ -224,7 +225,7 @@ pub enum BoundMethod {
 }
 
 /// Something that was left out of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cut {
     /// The pot that was full.
     pub pot: Pot,
@@ -235,7 +236,7 @@ pub struct Cut {
 }
 
 /// A share of the context budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pot {
     /// System text, the input and tool definitions.
@@ -383,7 +384,7 @@ pub struct CallRefused {
 }
 
 /// Why a tool call was not made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum CallRefusal {
     /// A limit.

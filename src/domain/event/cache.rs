@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::plan::hex;
@@ -41,6 +42,8 @@ impl Serialize for AnswerKey {
     }
 }
 
+written_as_text!(AnswerKey, "AnswerKey", "The hash under which an answer is kept.", {});
+
 impl<'de> Deserialize<'de> for AnswerKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
@@ -48,7 +51,7 @@ impl<'de> Deserialize<'de> for AnswerKey {
 }
 
 /// What caches had to do with an attempt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheFacts {
     /// What the input that the provider's cache held would have cost more as fresh input. What writing it cost is in the
     /// bill.
@@ -75,7 +78,7 @@ fn nothing(amount: &Money) -> bool {
 }
 
 /// Under what name an answer is kept, and until when it is given again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeptAs {
     /// Its name.
     pub key: AnswerKey,
@@ -84,7 +87,7 @@ pub struct KeptAs {
 }
 
 /// An answer that was given again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheHit {
     /// Its name.
     pub key: AnswerKey,

@@ -1,5 +1,6 @@
 //! Facts of workflows and trees: maps, stages that are over, and runs that run below others.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::ids::{AgentName, RunId, StageName};
 use crate::units::{Money, Tokens};
 
 /// Where in a workflow: a stage, or one item of a map.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// The stage.
     pub stage: StageName,
@@ -52,7 +53,7 @@ pub struct MapBegan {
 }
 
 /// How a stage, or one item of a map, was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageEnd {
     /// With an output.

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Labels;
@@ -17,7 +18,7 @@ const WHOLE: u128 = 10_000;
 const DAY_MINUTES: u16 = 24 * 60;
 
 /// How much a run matters beside others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// It may wait, and may be answered by a cheaper model.
@@ -59,7 +60,7 @@ impl FromStr for Priority {
 }
 
 /// A part of a whole in basis points: 9,000 is 90%.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Share(pub u32);
 
@@ -100,7 +101,7 @@ impl fmt::Display for Share {
 }
 
 /// A stretch of the day, its end excluded; it may go over midnight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hours {
     /// Its first minute of the day.
     pub from: u16,
@@ -210,7 +211,7 @@ pub struct BudgetUse {
 }
 
 /// Why a call goes to the models of the cheaper policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum DowngradeWhy {
     /// The money for the dearer one isn't there.

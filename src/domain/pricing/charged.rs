@@ -1,5 +1,6 @@
 //! What a provider says that it charged for a call, as exact decimal text: a check beside our bill, never the bill itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
@@ -11,7 +12,7 @@ const DIGITS_MAX: usize = 40;
 const TICKS_PLACES: i32 = 10;
 
 /// An amount in USD, such as `0.00014`: plain digits, none more than needed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Charged(String);
 

@@ -5,10 +5,11 @@
 //!
 //! [`PriceBook::at_endpoint`]: super::PriceBook::at_endpoint
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A factor. In the order of their names, which rows are hashed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Factor {
     /// An Azure deployment in the European data zone.
@@ -106,6 +107,20 @@ impl Factors {
 impl FromIterator<Factor> for Factors {
     fn from_iter<I: IntoIterator<Item = Factor>>(factors: I) -> Self {
         factors.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+impl JsonSchema for Factors {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Factors".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        <Vec<Factor>>::json_schema(generator)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Providers count in overlapping ways; each wire sorts their counts by [`Tally`], which never goes below zero and keeps
 //! what doesn't add up as a [`Mismatch`]. A mismatch is told, not mended: nobody knows then what the call costs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -141,7 +142,7 @@ impl Fee {
 }
 
 /// How many of each [`Fee`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fees {
     /// Searches.
@@ -210,7 +211,7 @@ const fn is_zero(count: &u32) -> bool {
 }
 
 /// Two counts of a provider that contradict each other. The usage beside it is what could be sorted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mismatch {
     /// The count that doesn't fit, by the provider's name for it, such as `total_tokens`.
     pub what: String,

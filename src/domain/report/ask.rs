@@ -1,5 +1,6 @@
 //! A question of a run, for people and for JSON.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::ids::{RunId, ToolName};
 use crate::units::Timestamp;
 
 /// A question that nobody has answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AskDocument {
     /// The run that asks.
     pub run: RunId,
@@ -31,9 +32,11 @@ pub struct AskDocument {
     pub shown_hash: String,
     /// When it was asked.
     #[serde(with = "super::text")]
+    #[schemars(with = "super::TimeText")]
     pub asked: Timestamp,
     /// Until when an answer is taken.
     #[serde(with = "super::text")]
+    #[schemars(with = "super::TimeText")]
     pub until: Timestamp,
     /// True once that time has passed: the run goes on without an answer.
     pub expired: bool,

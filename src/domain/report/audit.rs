@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text;
@@ -12,7 +13,7 @@ use crate::ids::RunId;
 use crate::units::Timestamp;
 
 /// A page of the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditTable {
     /// Newest first.
     pub entries: Vec<AuditLine>,
@@ -22,12 +23,13 @@ pub struct AuditTable {
 }
 
 /// One entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditLine {
     /// Its number, from 0 without a gap.
     pub number: u64,
     /// When.
     #[serde(with = "text")]
+    #[schemars(with = "super::TimeText")]
     pub at: Timestamp,
     /// Who.
     pub by: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::forecast::Forecast;
@@ -15,14 +16,14 @@ use crate::ids::{BudgetName, RunId};
 use crate::units::{Money, Timestamp};
 
 /// Every account of every budget.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetTable {
     /// In the order of the project's file, newest period first; budgets that no file names any more come last.
     pub budgets: Vec<BudgetRow>,
 }
 
 /// One account of one budget.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetRow {
     /// The budget.
     pub budget: BudgetName,
@@ -32,14 +33,17 @@ pub struct BudgetRow {
     pub per: Option<Period>,
     /// Where it was declared.
     #[serde(with = "text_or_null")]
+    #[schemars(with = "Option<String>")]
     pub declared: Option<Declared>,
     /// True for the period that it is in now.
     pub current: bool,
     /// When the period begins.
     #[serde(with = "text")]
+    #[schemars(with = "super::TimeText")]
     pub start: Timestamp,
     /// When it ends, exclusive; null for `total`.
     #[serde(with = "text_or_null")]
+    #[schemars(with = "Option<super::TimeText>")]
     pub end: Option<Timestamp>,
     /// The cap.
     pub cap_usd: Money,
@@ -65,7 +69,7 @@ pub struct BudgetRow {
 }
 
 /// What a budget that only watches would have refused in a period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowRow {
     /// How many placements of money.
     pub refused: u64,

@@ -7,16 +7,18 @@ pub use sums::{CostSums, FailureSums, QualityLine, UnitSums, WorthSums};
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::domain::pricing::Usage;
 use crate::domain::rollup::{Day, Dimensions, Rollup, RollupKey};
 use crate::units::{Money, MoneyDelta};
 
 /// What cost can be grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
     /// The label `tenant`.
@@ -95,9 +97,10 @@ impl Dimension {
 
 /// The most changes that a table names.
 pub const MOVERS_MAX: usize = 10;
+const _: () = assert!(MOVERS_MAX == 10, "what is told of `movers` says so");
 
 /// Cost by dimension.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CostTable {
     /// What it is grouped by.
     pub by: Vec<Dimension>,
@@ -108,13 +111,13 @@ pub struct CostTable {
     /// The period before, where it is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<CostPeriod>,
-    /// What moved most since then, the largest change first; at most [`MOVERS_MAX`].
+    /// What moved most since then, the largest change first; at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub movers: Vec<Mover>,
 }
 
 /// One row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CostRow {
     /// The values of the table's dimensions.
     #[serde(flatten)]
@@ -130,6 +133,21 @@ pub struct CostRow {
 /// The values of a row's dimensions, in the table's order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Values(pub Vec<(Dimension, Option<String>)>);
+
+impl JsonSchema for Values {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Values".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let value = |dimension: Dimension| {
+            let description = format!("The `{}`, where it is grouped by that.", dimension.name());
+            (dimension.name().to_owned(), json!({ "type": ["string", "null"], "description": description }))
+        };
+        let properties: Map<String, Value> = Dimension::ALL.into_iter().map(value).collect();
+        json_schema!({ "type": "object", "properties": properties })
+    }
+}
 
 impl Serialize for Values {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -170,7 +188,7 @@ impl<'de> Deserialize<'de> for Values {
 }
 
 /// A period, in whole UTC days, and what it came to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CostPeriod {
     /// Its first day.
     pub since: String,
@@ -181,7 +199,7 @@ pub struct CostPeriod {
 }
 
 /// What moved most from one period to the next.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mover {
     /// The values of the table's dimensions.
     #[serde(flatten)]

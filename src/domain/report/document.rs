@@ -1,5 +1,6 @@
 //! The result document of one run: what `run --json` prints.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::ids::{AgentName, RunId};
 use crate::units::{Millis, Money, Timestamp, Tokens};
 
 /// One run's result, with what it and the runs below it cost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunDocument {
     /// The run.
     pub run: RunId,
@@ -56,7 +57,7 @@ pub struct RunDocument {
 }
 
 /// What the runs below one came to, together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubAgentsDocument {
     /// How many there were, at every depth.
     pub runs: u32,
@@ -88,7 +89,7 @@ impl SubAgentsDocument {
 }
 
 /// What a run cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CostDocument {
     /// Settled, unknown money included.
     pub settled_usd: Money,
@@ -99,7 +100,7 @@ pub struct CostDocument {
 }
 
 /// Tokens by class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenDocument {
     /// Input that was neither read from a cache nor written to one.
     pub input: Tokens,

@@ -3,6 +3,7 @@
 //! The method is linear, in whole numbers: what was settled since the period began, divided by the time since then, times
 //! the period's length, rounded up. It isn't told before a 20th of the period is over.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text_or_null;
@@ -14,7 +15,7 @@ use crate::units::{Money, Timestamp};
 const TOLD_FROM: u64 = 20;
 
 /// A period that isn't over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Forecast {
     /// How much of the period is over, in basis points.
     pub elapsed_basis_points: u64,
@@ -24,6 +25,7 @@ pub struct Forecast {
     pub end_usd: Option<Money>,
     /// When the cap is reached, as it goes now; null where that is after its end, or can't be told yet.
     #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::TimeText>")]
     pub runs_out: Option<Timestamp>,
 }
 

@@ -1,5 +1,6 @@
 //! How much longer each request of a conversation was than the one before it, pot by pot.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{BoundMethod, ModelCall};
@@ -7,7 +8,7 @@ use crate::domain::message::Pots;
 use crate::units::Tokens;
 
 /// By how many tokens a request was longer than the one before it; below zero where something was cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Growth {
     /// How both were measured: by bytes it is as many tokens at most.
     pub method: BoundMethod,

@@ -59,6 +59,14 @@ pub fn replay(id: RunId, plan: Arc<Plan>, log: &[Recorded]) -> Option<Run> {
     Some(run)
 }
 
+/// How a point in time is described.
+pub(crate) struct TimeText;
+
+written_as_text!(TimeText, "Time", "A point in time, in UTC.", {
+    "format": "date-time",
+    "examples": ["2026-11-30T09:00:00Z"],
+});
+
 /// Something as it prints: times as RFC 3339, places as `file:line`.
 pub(in crate::domain) mod text {
     use std::fmt::Display;

@@ -1,5 +1,6 @@
 //! Rates as they stand: what may go out now, what providers say is left, and breakers that aren't closed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{text, text_or_null};
@@ -8,7 +9,7 @@ use crate::ids::{AccountName, ModelName};
 use crate::units::Timestamp;
 
 /// All of it, of one process at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RateTable {
     /// Calls that wait.
     pub waiting: usize,
@@ -21,7 +22,7 @@ pub struct RateTable {
 }
 
 /// One limit, for one value of its `each`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RateRow {
     /// Which limit.
     pub limit: LimitKind,
@@ -35,11 +36,12 @@ pub struct RateRow {
     pub waiting: usize,
     /// Where it was declared.
     #[serde(with = "text")]
+    #[schemars(with = "String")]
     pub declared: Declared,
 }
 
 /// One window of a provider's own limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderRateRow {
     /// The model.
     pub model: ModelName,
@@ -53,11 +55,12 @@ pub struct ProviderRateRow {
     pub value: Option<u64>,
     /// When all of it is back.
     #[serde(with = "text")]
+    #[schemars(with = "super::TimeText")]
     pub full_at: Timestamp,
 }
 
 /// One breaker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BreakerRow {
     /// A model, or an account.
     pub of: String,
@@ -65,6 +68,7 @@ pub struct BreakerRow {
     pub state: BreakerState,
     /// Until when it is open.
     #[serde(with = "text_or_null")]
+    #[schemars(with = "Option<super::TimeText>")]
     pub until: Option<Timestamp>,
     /// How much the failures in a row come to.
     pub failures: u32,
@@ -73,7 +77,7 @@ pub struct BreakerRow {
 }
 
 /// How a breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// Calls go through; some have failed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text;
@@ -13,7 +14,7 @@ use crate::ids::ReservationId;
 use crate::units::{Millis, Money, Timestamp, Tokens, grouped};
 
 /// One limit of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitStanding {
     /// The limit.
     pub limit: LimitKind,
@@ -26,6 +27,7 @@ pub struct LimitStanding {
     pub used_basis_points: Option<u64>,
     /// Where it was declared.
     #[serde(with = "text")]
+    #[schemars(with = "String")]
     pub declared: Declared,
     /// True where this limit stopped the run.
     pub stopped: bool,

@@ -9,6 +9,7 @@ pub use timeline::{ChildLine, TimelineEntry};
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,16 +32,18 @@ use crate::units::{Millis, Money, Timestamp};
 use fold::Fold;
 
 /// One run, whole. As JSON: the run's document, and more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
     /// The run's document.
     #[serde(flatten)]
     pub head: RunDocument,
     /// When it was created.
     #[serde(with = "text")]
+    #[schemars(with = "super::TimeText")]
     pub created: Timestamp,
     /// When it ended.
     #[serde(with = "text_or_null")]
+    #[schemars(with = "Option<super::TimeText>")]
     pub ended: Option<Timestamp>,
     /// The plan that it keeps.
     pub plan: PlanHash,
@@ -68,6 +71,7 @@ pub struct Trace {
     pub foreseen_usd: Option<Money>,
     /// Until when it waits for a person at most, where it does.
     #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::TimeText>")]
     pub waits_until: Option<Timestamp>,
     /// The limit that stopped it, in full.
     pub refusal: Option<Refusal>,
@@ -78,7 +82,7 @@ pub struct Trace {
 }
 
 /// One passage through the gate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepLine {
     /// Its number, from 1.
     pub step: u32,
@@ -97,7 +101,7 @@ pub struct StepLine {
 }
 
 /// One try of a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptLine {
     /// Its number, from 1.
     pub attempt: u32,
@@ -105,6 +109,7 @@ pub struct AttemptLine {
     pub reservation: u32,
     /// When its money was reserved.
     #[serde(with = "text")]
+    #[schemars(with = "super::TimeText")]
     pub at: Timestamp,
     /// What was called.
     pub call: AttemptCall,
@@ -139,7 +144,7 @@ pub struct AttemptLine {
 }
 
 /// How the cost of an attempt is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CostState {
     /// In flight: its worst case is held.
@@ -169,7 +174,7 @@ impl CostState {
 }
 
 /// What an attempt called.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AttemptCall {
     /// A model.
@@ -179,7 +184,7 @@ pub enum AttemptCall {
 }
 
 /// A model call as it was admitted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelLine {
     /// The model asked.
     pub model: ModelName,
@@ -211,7 +216,7 @@ pub struct ModelLine {
 }
 
 /// A tool call as it was admitted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolLine {
     /// The tool.
     pub tool: ToolName,
@@ -224,7 +229,7 @@ pub struct ToolLine {
 }
 
 /// What an attempt gave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "gave", rename_all = "snake_case")]
 pub enum Gave {
     /// A model's reply.
@@ -243,7 +248,7 @@ pub enum Gave {
 }
 
 /// A model's reply.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplyLine {
     /// The visible text.
     pub text: String,

@@ -219,3 +219,26 @@ fn the_simulated_provider_serves_until_it_is_stopped() {
     desk.snapshot("sim_bad_address", &["sim", "--listen", "192.0.2.1:1"]);
     desk.snapshot("sim_bad_scenario", &["sim", "--scenario", "nowhere.toml"]);
 }
+
+#[test]
+fn a_hangup_has_the_service_read_its_files_again() {
+    let desk = Desk::new();
+    let mut child = desk.command(&["serve", "--sim", "--listen", "127.0.0.1:0"]).spawn().expect("it starts");
+    let mut said = BufReader::new(child.stderr.take().expect("piped"));
+    let mut hear = |wanted: &str| {
+        let mut line = String::new();
+        while !line.contains(wanted) {
+            line.clear();
+            assert!(said.read_line(&mut line).expect("a line") > 0, "it ended before it said `{wanted}`");
+        }
+    };
+    hear("served there");
+    signal(&child, "HUP");
+    hear("no agent changed");
+    desk.append("agents/hello.toml", "colour = \"red\"\n");
+    signal(&child, "HUP");
+    hear("agents/hello.toml:");
+    hear("their agents go on as they were");
+    signal(&child, "TERM");
+    Told::of(child).expect_code(0);
+}

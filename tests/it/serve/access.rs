@@ -8,7 +8,7 @@ use super::{AGENT, BUDGET, SCENARIO, Served, ask, told};
 use crate::world::Recipe;
 
 impl Served {
-    async fn with(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Response {
+    pub(super) async fn with(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Response {
         let request = self.http.request(method, self.url(path)).bearer_auth(key);
         let request = match body {
             Some(body) => request.json(body),

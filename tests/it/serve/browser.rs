@@ -74,7 +74,7 @@ async fn people_see_and_do_what_they_need_in_a_browser() {
 
 async fn every_page_is_sound(browser: &Browser, served: &Served) {
     the_scan_finds_faults(browser);
-    let empty = ["/", "/runs", "/agents", "/models", "/budgets", "/budgets/month", "/switches", "/audit"];
+    let empty = ["/", "/runs", "/agents", "/models", "/budgets", "/budgets/month", "/switches", "/audit", "/docs"];
     browser.visit(&empty, &[Look::DESK, Look::DARK_PHONE]);
     let run = id(&told(served.post("/v1/runs", &waiting("quick")).await, StatusCode::OK).await);
     let paying = json!({"agent": "refund", "input": "pay back", "wait": "20s"});

@@ -9,7 +9,7 @@ use super::{AGENT, BUDGET, SCENARIO, Served, ask, told, waiting};
 use crate::world::{Recipe, World};
 
 /// Every page that needs nothing of a path.
-const PAGES: [&str; 6] = ["/runs", "/agents", "/models", "/budgets", "/switches", "/audit"];
+const PAGES: [&str; 7] = ["/runs", "/agents", "/models", "/budgets", "/switches", "/audit", "/docs"];
 
 /// Forms that change what is allowed, each filled in.
 const ORDERS: [(&str, &[(&str, &str)]); 5] = [

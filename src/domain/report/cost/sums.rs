@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::EndState;
@@ -11,7 +12,7 @@ use crate::domain::rollup::{QualitySums, Rollup, RollupFailures, Worth};
 use crate::units::{Millis, Money, MoneyDelta};
 
 /// Sums of a row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CostSums {
     /// Settled, unknown money included.
     pub settled_usd: Money,
@@ -59,7 +60,7 @@ pub struct CostSums {
 }
 
 /// Attempts that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureSums {
     /// Attempts that are over: those that we broke off, and those that a kept answer spared, aren't among them.
     pub of: u64,
@@ -78,7 +79,7 @@ impl FailureSums {
 }
 
 /// Root runs that ended, each with the cost of all below it, on the day of its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorthSums {
     /// The runs.
     pub runs: u64,
@@ -105,7 +106,7 @@ pub struct WorthSums {
 }
 
 /// Runs whose agent counts one kind of unit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnitSums {
     /// What is counted; empty where the agent doesn't say.
     pub unit: String,
@@ -126,7 +127,7 @@ pub struct UnitSums {
 }
 
 /// Scores of one kind of judgement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QualityLine {
     /// Whose judgement.
     pub source: QualitySource,

@@ -1,12 +1,13 @@
 //! Files in a trace.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::message::{File, Media};
 use crate::units::Tokens;
 
 /// A file that goes with an input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileLine {
     /// What the user calls it.
     pub name: String,

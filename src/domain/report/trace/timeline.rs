@@ -1,5 +1,6 @@
 //! What a run did, in order.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,13 +13,14 @@ use crate::ids::{AccountName, AgentName, ModelName, RunId, StageName, ToolName};
 use crate::units::{Millis, Money, Timestamp};
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum TimelineEntry {
     /// The run may start, or go on.
     Admitted {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The landing reserve placed.
         landing_usd: Money,
@@ -31,6 +33,7 @@ pub enum TimelineEntry {
     Map {
         /// When it began.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The stage.
         stage: StageName,
@@ -45,6 +48,7 @@ pub enum TimelineEntry {
     StageEnded {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The stage.
         stage: StageName,
@@ -66,6 +70,7 @@ pub enum TimelineEntry {
     Refused {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The stage.
         stage: StageName,
@@ -80,6 +85,7 @@ pub enum TimelineEntry {
     Waited {
         /// When it began.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The account without room.
         account: AccountKey,
@@ -87,6 +93,7 @@ pub enum TimelineEntry {
         asked_usd: Money,
         /// When it ends, or would have ended, by itself.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         until: Timestamp,
         /// How long it took; null while it goes on.
         waited_ms: Option<Millis>,
@@ -97,6 +104,7 @@ pub enum TimelineEntry {
     RateWaited {
         /// When it began.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// Where the call stood.
         place: Place,
@@ -109,6 +117,7 @@ pub enum TimelineEntry {
         refusal: Refusal,
         /// When it would have gone, if nobody else had been before it, where that was known.
         #[serde(default, with = "text_or_null", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<super::super::TimeText>")]
         until: Option<Timestamp>,
         /// How long it took, or until it was given up; null while it goes on.
         waited_ms: Option<Millis>,
@@ -120,6 +129,7 @@ pub enum TimelineEntry {
     Landing {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The limit.
         refusal: Refusal,
@@ -128,6 +138,7 @@ pub enum TimelineEntry {
     LandingReleased {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// Why.
         why: String,
@@ -136,6 +147,7 @@ pub enum TimelineEntry {
     CancelRequested {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// Why.
         reason: String,
@@ -144,6 +156,7 @@ pub enum TimelineEntry {
     Interrupted {
         /// When it was noticed.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// Why.
         why: String,
@@ -152,6 +165,7 @@ pub enum TimelineEntry {
     PersonAsked {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The tool, if it is about a call.
         tool: Option<ToolName>,
@@ -170,6 +184,7 @@ pub enum TimelineEntry {
     PersonAnswered {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The question's number.
         ask: Option<u32>,
@@ -185,15 +200,18 @@ pub enum TimelineEntry {
     Parked {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// Until when at most.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         until: Timestamp,
     },
     /// A person decided on it.
     PersonDecided {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// The provider's id of the call.
         call_id: String,
@@ -206,6 +224,7 @@ pub enum TimelineEntry {
     Outcome {
         /// When.
         #[serde(with = "text")]
+        #[schemars(with = "super::super::TimeText")]
         at: Timestamp,
         /// What, and who.
         #[serde(flatten)]
@@ -240,10 +259,11 @@ impl TimelineEntry {
 }
 
 /// A run of a sub-agent, where it was called.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChildLine {
     /// When it began.
     #[serde(with = "text")]
+    #[schemars(with = "super::super::TimeText")]
     pub at: Timestamp,
     /// The run.
     pub run: RunId,
