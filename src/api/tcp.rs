@@ -118,7 +118,7 @@ impl Tcp {
             stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
         };
         let guard = middleware::from_fn_with_state((service.clone(), self.origins.clone()), guarded);
-        let api = router(service).layer(guard).layer(self.origins.layer());
+        let api = self.origins.around(router(service).layer(guard));
         let all = api.merge(self.pages).layer(middleware::from_fn(secured));
         let router = all.into_make_service_with_connect_info::<From>();
         if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
@@ -132,15 +132,20 @@ impl Tcp {
 struct Origins(Arc<Vec<HeaderValue>>);
 
 impl Origins {
-    /// Tells browsers so, before anyone is asked for a key: a browser asks first without one.
-    fn layer(&self) -> CorsLayer {
+    /// Tells browsers so, before anyone is asked for a key: a browser asks first without one. Nothing is told where none is
+    /// named.
+    fn around(&self, api: Router) -> Router {
+        if self.0.is_empty() {
+            return api;
+        }
         let read = [header::RETRY_AFTER, header::LOCATION].map(Some);
         let own = [NEXT_HEADER, PROGRAM_HEADER, VERSION_HEADER].map(|name| name.parse().ok());
-        CorsLayer::new()
+        let told = CorsLayer::new()
             .allow_origin(self.0.iter().cloned().collect::<Vec<_>>())
             .allow_methods([Method::GET, Method::POST])
             .allow_headers(SENT_HEADERS.map(header::HeaderName::from_static))
-            .expose_headers(read.into_iter().chain(own).flatten().collect::<Vec<_>>())
+            .expose_headers(read.into_iter().chain(own).flatten().collect::<Vec<_>>());
+        api.layer(told)
     }
 
     fn has(&self, origin: Option<&HeaderValue>) -> bool {

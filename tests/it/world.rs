@@ -14,17 +14,21 @@ use plimsoll::domain::plan::Plan;
 use plimsoll::domain::pricing::{PriceBook, PriceRow};
 use plimsoll::domain::run::Run;
 use plimsoll::ids::{AgentName, ModelName, RunId};
-use plimsoll::runtime::{NewRun, Runtime, RuntimeOptions, silent};
+use plimsoll::runtime::{NewRun, Runtime, RuntimeError, RuntimeOptions, silent};
 use plimsoll::sim::{Invoice, Scenario, Sim, SimHandle, SimOptions};
 use plimsoll::spec::load::{Answering, LoadOptions, load_project};
 use plimsoll::spec::load_line::load_line;
 use plimsoll::spec::project::Project;
-use plimsoll::store::RunFilter;
+use plimsoll::store::{RunFilter, StoreError};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 /// Longer than any test may take.
 const TEST_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// How often a store is tried that is held, and the pause between.
+const HELD_TRIES_MAX: u32 = 200;
+const HELD_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a world is made of: files by path, and a scenario.
 #[derive(Clone, Default)]
@@ -305,5 +309,13 @@ fn open(
     let load_lines = plans.iter().map(|(name, plan)| (name.clone(), load_line(plan, worst).amount)).collect();
     let simulated = stand_in.map(SimHandle::base_url);
     let options = RuntimeOptions { clock: clock.clone(), simulated, prices, load_lines };
-    Runtime::open(project, plans, options).expect("it opens")
+    let mut tries = 0;
+    loop {
+        match Runtime::open(project, plans.clone(), options.clone()) {
+            // A child that another test starts keeps the lock for the moment between its fork and its own program.
+            Err(RuntimeError::Store(StoreError::Held { .. })) if tries < HELD_TRIES_MAX => tries += 1,
+            opened => return opened.expect("it opens"),
+        }
+        std::thread::sleep(HELD_PAUSE);
+    }
 }

@@ -7,9 +7,9 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::Context;
 use super::run::given_up;
-use crate::api::IntakeOptions;
 use crate::api::tcp::Tcp;
 use crate::api::tls::Tls;
+use crate::api::{IntakeOptions, Service};
 use crate::cli::arguments::ServeArguments;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
@@ -54,7 +54,6 @@ async fn until_stopped(
 ) -> Result<Exit, CliError> {
     // Before anyone can know the address: who reads it may ask for the end at once.
     let (mut signals, hangups) = (Signals::listen(), Hangups::listen());
-    let refused = |error| Problem::told(code::SYSTEM, &error, Exit::Usage);
     let choice = SimChoice {
         sim: arguments.books.sim,
         scenario: arguments.scenario.clone(),
@@ -70,16 +69,7 @@ async fn until_stopped(
     let intake = session.intake().cloned().ok_or_else(|| RuntimeError::Task("nothing takes runs in".to_owned()))?;
     let service = session.service();
     service.gatekeeper().refresh(session.runtime.store())?;
-    let tls = tls(arguments)?;
-    let tcp = Tcp::bind(arguments.listen, service.gatekeeper())
-        .await
-        .and_then(|tcp| tcp.with_origins(&arguments.allow_origin));
-    let tcp = tcp.map_err(refused)?;
-    let pages = crate::pages::router(service.clone(), tls.is_some())
-        .map_err(|error| Problem::told(code::SYSTEM, &error, Exit::Failed))?;
-    let (scheme, address) = (if tls.is_some() { "https" } else { "http" }, tcp.address());
-    let is_bare = tls.is_none() && !address.ip().is_loopback();
-    let tcp = tcp.with_pages(pages).with_tls(tls);
+    let (tcp, url) = bound(arguments, &service).await?;
     let (mut answers, mut work) = (JoinSet::new(), JoinSet::new());
     answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
     let stopped = stop.subscribe();
@@ -87,17 +77,9 @@ async fn until_stopped(
     let mut sweeping = JoinSet::new();
     sweeping.spawn(sweep(session.runtime.clone(), stop.subscribe()));
     // A script waits for this line, and reads the address from it.
-    context.output.data(&format!("{scheme}://{address}"))?;
+    context.output.data(&url)?;
     session.tell_of_costs(context.output, &choice);
-    let to = if service.gatekeeper().asks_for_keys() { "to who has a key" } else { "to this machine only" };
-    context.output.talk(&format!(
-        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address, and what the API takes at /docs. Try: curl {scheme}://{address}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
-    ));
-    if is_bare {
-        context.output.talk(
-            "keys and answers go over the network in the clear: give `--tls-cert` and `--tls-key`, or listen on 127.0.0.1 behind a proxy that speaks TLS",
-        );
-    }
+    greet(context.output, &agents, &url, &service, arguments);
     let mut follows = Follows::begin(&session, project, &load_options(arguments.books.sim), hangups);
     loop {
         tokio::select! {
@@ -125,6 +107,31 @@ async fn until_stopped(
     sweeping.shutdown().await;
     session.close().await;
     Ok(Exit::Finished)
+}
+
+/// The API and the pages at their address, and its URL.
+async fn bound(arguments: &ServeArguments, service: &Service) -> Result<(Tcp, String), CliError> {
+    let refused = |error| CliError::from(Problem::told(code::SYSTEM, &error, Exit::Usage));
+    let tls = tls(arguments)?;
+    let tcp = Tcp::bind(arguments.listen, service.gatekeeper()).await.map_err(refused)?;
+    let tcp = tcp.with_origins(&arguments.allow_origin).map_err(refused)?;
+    let pages = crate::pages::router(service.clone(), tls.is_some())
+        .map_err(|error| Problem::told(code::SYSTEM, &error, Exit::Failed))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", tcp.address());
+    Ok((tcp.with_pages(pages).with_tls(tls), url))
+}
+
+fn greet(output: &Output, agents: &str, url: &str, service: &Service, arguments: &ServeArguments) {
+    let to = if service.gatekeeper().asks_for_keys() { "to who has a key" } else { "to this machine only" };
+    output.talk(&format!(
+        "{agents} served there, {to}; Ctrl-C stops it. Pages for a browser are at the same address, and what the API takes at /docs. Try: curl {url}/v1/runs -d '{{\"agent\": \"…\", \"input\": \"…\"}}'"
+    ));
+    if arguments.tls_cert.is_none() && !arguments.listen.ip().is_loopback() {
+        output.talk(
+            "keys and answers go over the network in the clear: give `--tls-cert` and `--tls-key`, or listen on 127.0.0.1 behind a proxy that speaks TLS",
+        );
+    }
 }
 
 /// Erases what `keep_bodies` no longer keeps, as long as runs are driven.

@@ -496,6 +496,13 @@ impl<'a> Life<'a> {
 
     /// The last words on this life.
     async fn close(&mut self, over: bool) {
+        self.count_up(over).await;
+        if over && self.voyage.bug.is_none() && self.voyage.seed.is_multiple_of(ERASED_EACH) {
+            self.erase().await;
+        }
+    }
+
+    async fn count_up(&self, over: bool) {
         self.runtime.drain().await;
         self.compare_runs();
         if over && self.voyage.bug.is_none() {
@@ -521,10 +528,6 @@ impl<'a> Life<'a> {
             judge.all_are_over(&refused);
         }
         judge.compare_invoice();
-        drop(judge);
-        if over && self.voyage.bug.is_none() && self.voyage.seed % ERASED_EACH == 0 {
-            self.erase().await;
-        }
     }
 }
 
