@@ -227,5 +227,21 @@ impl RollupMore {
     }
 }
 
+/// How tight the bounds of each model's calls were, and what its calls cost whose cost isn't known.
+#[must_use]
+pub fn by_model<'a>(
+    rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>,
+) -> BTreeMap<&'a ModelName, (Tightness, Money)> {
+    let mut models: BTreeMap<&ModelName, (Tightness, Money)> = BTreeMap::new();
+    for ((_, dimensions), rollup) in rollups {
+        if let Some(model) = &dimensions.model {
+            let (tightness, unknown) = models.entry(model).or_default();
+            tightness.add(&rollup.tightness);
+            *unknown = unknown.plus(rollup.unknown);
+        }
+    }
+    models
+}
+
 /// One row: its day, its dimensions.
 pub type RollupKey = (Day, Dimensions);

@@ -79,12 +79,16 @@ impl Runtime {
         let Some(keep) = self.0.keep_bodies else { return Ok(removed) };
         loop {
             let (due, upto) = self.due(keep)?;
-            if !due.is_empty() {
-                files.extend(self.files_of(&due)?);
-                removed = removed.plus(self.store().erase(due.clone(), None).await?);
+            let found = due.len();
+            files.extend(self.files_of(&due)?);
+            let erased = if due.is_empty() { Removed::default() } else { self.store().erase(due, None).await? };
+            removed = removed.plus(erased);
+            // A tree that still settles something is passed over: it is found again the next time.
+            if erased.trees < count(found) {
+                break;
             }
             *self.swept() = upto;
-            if due.len() < TREES_MAX {
+            if found < TREES_MAX {
                 break;
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Agent;
 use crate::domain::pricing::PriceBook;
-use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::rollup::{Day, by_model};
 use crate::domain::tightness::Tightness;
 use crate::ids::{ModelName, PlanHash};
 use crate::spec::load_line::load_line_at;
@@ -52,20 +52,10 @@ impl Foresight {
 impl Learned {
     fn read(store: &Store, now: Timestamp) -> Option<Self> {
         let today = Day::of(now);
-        let rollups = store.rollups(Day(today.0.saturating_sub(DAYS - 1)), today);
-        let rollups = rollups.inspect_err(|error| tracing::warn!(%error, "what calls cost can't be read")).ok()?;
-        Some(Self { at: now, models: by_model(&rollups), lines: BTreeMap::new() })
+        let days = store.rollups_kept(Day(today.0.saturating_sub(DAYS - 1)), today);
+        let days = days.inspect_err(|error| tracing::warn!(%error, "what calls cost can't be read")).ok()?;
+        let models = by_model(days.iter().flat_map(|rows| rows.iter()));
+        let models = models.into_iter().map(|(model, known)| (model.clone(), known)).collect();
+        Some(Self { at: now, models, lines: BTreeMap::new() })
     }
-}
-
-fn by_model(rollups: &[(RollupKey, Rollup)]) -> BTreeMap<ModelName, (Tightness, Money)> {
-    let mut models: BTreeMap<ModelName, (Tightness, Money)> = BTreeMap::new();
-    for ((_, dimensions), rollup) in rollups {
-        if let Some(model) = &dimensions.model {
-            let (tightness, unknown) = models.entry(model.clone()).or_default();
-            tightness.add(&rollup.tightness);
-            *unknown = unknown.plus(rollup.unknown);
-        }
-    }
-    models
 }

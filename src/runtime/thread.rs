@@ -64,12 +64,19 @@ impl Runtime {
 /// What was said in the thread before a run, oldest first: each run's user text and its answer. About as much as the
 /// history's pot can hold; what is older isn't read.
 pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, RuntimeError> {
+    remembered(store, created).map(|(said, _)| said)
+}
+
+/// The same, and true where the bodies of one of those runs are no longer there.
+pub(super) fn remembered(store: &Store, created: &Created) -> Result<(Vec<Sent>, bool), RuntimeError> {
+    let mut forgets = false;
     let mut after = created.thread.as_ref().and_then(|thread| thread.after);
     let mut exchanges: Vec<[Sent; 2]> = Vec::new();
     let mut left: Option<u64> = None;
     while let Some(run) = after.filter(|_| exchanges.len() < RUNS_MAX) {
         let (state, before) = load(store, run)?;
         after = before.thread.as_ref().and_then(|thread| thread.after);
+        forgets |= before.erased;
         let ended = state.ended.as_ref().filter(|ended| matches!(ended.state, EndState::Finished | EndState::Stopped));
         let Some(output) = ended.and_then(|ended| ended.output.as_ref()) else { continue };
         let asked = template::render(&state.plan.prompt.user, &json!({ "input": before.input }))
@@ -84,21 +91,7 @@ pub(super) fn earlier(store: &Store, created: &Created) -> Result<Vec<Sent>, Run
         exchanges.push([Message::User { text: asked }.into(), answer.into()]);
     }
     exchanges.reverse();
-    Ok(exchanges.into_iter().flatten().collect())
-}
-
-/// True where the bodies of a run that was before this one in its thread are no longer there.
-pub(super) fn forgets(store: &Store, created: &Created) -> Result<bool, RuntimeError> {
-    let mut after = created.thread.as_ref().and_then(|thread| thread.after);
-    for _ in 0..RUNS_MAX {
-        let Some(run) = after else { break };
-        let (_, before) = load(store, run)?;
-        if before.erased {
-            return Ok(true);
-        }
-        after = before.thread.as_ref().and_then(|thread| thread.after);
-    }
-    Ok(false)
+    Ok((exchanges.into_iter().flatten().collect(), forgets))
 }
 
 /// What an earlier run was asked: files aren't sent again, but for their names.

@@ -133,6 +133,25 @@ async fn who_is_not_over_stays_and_is_counted() {
     assert!(text(&world).contains("HUSH"));
 }
 
+/// A thread forgets what was erased, and what was said after it can't be judged again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_forgets() {
+    let world = recipe().start();
+    let said = async |whose: &str| {
+        let mut labels = tenant(whose);
+        labels.insert("thread".to_owned(), "t1".to_owned());
+        let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels, key: None, files: vec![] };
+        world.runtime.run(&new, silent()).await.expect("it runs").0
+    };
+    let (_, second) = (said("acme").await, said("bolt").await);
+    assert!(world.runtime.replay(second).expect("it reads").is_ok());
+    world.runtime.erase(&tenant("acme"), &act()).await.expect("it erases");
+    let difference = world.runtime.replay(second).expect("it reads").expect_err("it can't be told");
+    assert!(difference.to_string().contains("taken out of the store"), "{difference}");
+    let third = said("bolt").await;
+    assert_eq!(world.told(third).state(), RunState::Finished);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_go_when_their_time_is_up() {
     for (keep, is_kept) in [("0s", false), ("1h", true)] {

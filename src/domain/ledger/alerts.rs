@@ -17,34 +17,11 @@ impl Ledger {
         if self.budgets.iter().all(|live| live.budget.alerts_at.is_empty()) {
             return Vec::new();
         }
-        let keys = match event {
-            Event::Settled(settled) => self.holds.get(&settled.reservation).map(|hold| hold.accounts.as_slice()),
-            Event::Ended(ended) => return self.refused_on(run, ended).into_iter().collect(),
-            Event::Created(_)
-            | Event::Admitted(_)
-            | Event::Reserved(_)
-            | Event::Voided(_)
-            | Event::CallRefused(_)
-            | Event::Downgraded(_)
-            | Event::WaitBegan(_)
-            | Event::WaitEnded(_)
-            | Event::RateWaitBegan(_)
-            | Event::RateWaitEnded(_)
-            | Event::LandingBegan(_)
-            | Event::LandingReleased(_)
-            | Event::CancelRequested(_)
-            | Event::Interrupted(_)
-            | Event::PersonAsked(_)
-            | Event::InFlightResolved(_)
-            | Event::PersonAnswered(_)
-            | Event::Parked(_)
-            | Event::MapBegan(_)
-            | Event::StageEnded(_)
-            | Event::ChildBegan(_)
-            | Event::ChildEnded(_)
-            | Event::PeriodMoved(_)
-            | Event::OutcomeRecorded(_) => None,
-        };
+        if let Event::Ended(ended) = event {
+            return self.refused_on(run, ended).into_iter().collect();
+        }
+        let Event::Settled(settled) = event else { return Vec::new() };
+        let keys = self.holds.get(&settled.reservation).map(|hold| hold.accounts.as_slice());
         keys.unwrap_or_default().iter().filter(|key| matches!(key, AccountKey::Budget { .. })).cloned().collect()
     }
 

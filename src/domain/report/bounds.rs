@@ -1,10 +1,8 @@
 //! How tight the bounds of calls were, by model.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::domain::rollup::{Rollup, RollupKey};
+use crate::domain::rollup::{Rollup, RollupKey, by_model};
 use crate::domain::tightness::{Ratio, Tightness};
 use crate::ids::ModelName;
 use crate::units::{Money, Tokens};
@@ -81,15 +79,10 @@ impl BoundTable {
     /// Sums rollups by model, of those whose name has a part; an empty one is in every name.
     #[must_use]
     pub fn of<'a>(rollups: impl IntoIterator<Item = &'a (RollupKey, Rollup)>, part: &str) -> Self {
-        let mut sums: BTreeMap<&ModelName, Tightness> = BTreeMap::new();
-        for ((_, dimensions), rollup) in rollups {
-            if let Some(model) = &dimensions.model {
-                sums.entry(model).or_default().add(&rollup.tightness);
-            }
-        }
+        let sums = by_model(rollups).into_iter().map(|(model, (sums, _))| (model, sums));
         let part = part.to_lowercase();
         let fits = |model: &ModelName| model.as_str().to_lowercase().contains(&part);
-        let known = sums.into_iter().filter(|(model, sums)| sums.input.count() > 0 && fits(model));
+        let known = sums.filter(|(model, sums)| sums.input.count() > 0 && fits(model));
         let tokens = |count: u128| Tokens(u64::try_from(count).unwrap_or(u64::MAX));
         let row = |(model, sums): (&ModelName, Tightness)| BoundRow {
             model: model.clone(),

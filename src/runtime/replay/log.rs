@@ -40,8 +40,9 @@ impl TreeLog {
             return Self::read(store, parent.root);
         }
         let plan = store.plan(&created.plan)?.ok_or(RuntimeError::DamagedLog { run })?;
-        let earlier = thread::earlier(store, created)?.iter().map(|sent| Message::clone(sent)).collect();
-        let erased = created.erased || thread::forgets(store, created)?;
+        let (earlier, forgets) = thread::remembered(store, created)?;
+        let earlier = earlier.iter().map(|sent| Message::clone(sent)).collect();
+        let erased = created.erased || forgets;
         let mut logs = BTreeMap::from([(run, log)]);
         let mut found = vec![run];
         while let Some(parent) = found.pop() {
