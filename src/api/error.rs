@@ -124,7 +124,7 @@ pub(super) const PROBLEMS: [Problem; 21] = [
     Problem::new(code::KEY, &[409], "the caller's key was used for another request, or its request is under way"),
     Problem::new(code::TOO_LARGE, &[413], "the body is too large"),
     Problem::new(code::INPUT, &[422], "the agent, or a budget, doesn't take this input or these labels"),
-    Problem::new(code::FULL, &[429, 503], "the line of runs is full, or too many streams are open"),
+    Problem::new(code::FULL, &[429, 503], "the line of runs is full, or a tenant's share of it, or too many streams are open"),
     Problem::new(code::SLOW, &[503], "the store takes too long"),
     Problem::new(code::CLOSED, &[503], "the process takes no runs in"),
     Problem::new(code::FAILED, &[500], "something in the process broke down"),
@@ -230,7 +230,7 @@ pub enum ApiError {
     Input(String),
     /// The key made another run.
     #[error(
-        "this `Idempotency-Key` made run `{run}` from another input or other labels; send a new key for a new request"
+        "this `Idempotency-Key` made run `{run}` from another agent, input, files or labels; send a new key for a new request"
     )]
     KeyReused {
         /// That run.
@@ -252,6 +252,28 @@ pub enum ApiError {
     Full {
         /// How many wait.
         waiting: usize,
+        /// Seconds.
+        retry_after: u64,
+    },
+    /// One tenant has its share of the line.
+    #[error(
+        "{waiting} runs {} wait already, and the other places in line are left to others; ask again in {retry_after} s", whose(.tenant)
+    )]
+    Share {
+        /// Whose; empty for nobody's.
+        tenant: String,
+        /// How many of theirs wait.
+        waiting: usize,
+        /// Seconds.
+        retry_after: u64,
+    },
+    /// As many as may are held by switches, and this one would be too.
+    #[error(
+        "{held} runs wait for a switch to be lifted, and no more may; see `GET /v1/switches`, and ask again once it is"
+    )]
+    Held {
+        /// How many.
+        held: usize,
         /// Seconds.
         retry_after: u64,
     },
@@ -355,7 +377,7 @@ impl ApiError {
             Self::NoSuchAgent { .. } => code::NO_SUCH_AGENT,
             Self::Input(_) => code::INPUT,
             Self::KeyReused { .. } | Self::KeyInUse => code::KEY,
-            Self::Full { .. } | Self::Streams(_) => code::FULL,
+            Self::Full { .. } | Self::Share { .. } | Self::Held { .. } | Self::Streams(_) => code::FULL,
             Self::Closing | Self::NoIntake => code::CLOSED,
             Self::Foreign(_) | Self::OldForm | Self::Scope(_) | Self::Bound | Self::BoundLabel(_) => code::FORBIDDEN,
             Self::NoKey | Self::WrongKey | Self::Failures { .. } => code::UNAUTHORIZED,
@@ -377,7 +399,11 @@ impl ApiError {
     /// After how many seconds asking again is worth it; nothing where it isn't by itself.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u64> {
-        if let Self::Full { retry_after, .. } | Self::Failures { retry_after } = self {
+        if let Self::Full { retry_after, .. }
+        | Self::Share { retry_after, .. }
+        | Self::Held { retry_after, .. }
+        | Self::Failures { retry_after } = self
+        {
             return Some(*retry_after);
         }
         if matches!(self, Self::Closing | Self::NoIntake | Self::Streams(_)) {
@@ -397,7 +423,9 @@ impl ApiError {
             }
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::NoSuchKey(_) => StatusCode::NOT_FOUND,
-            Self::Full { .. } | Self::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full { .. } | Self::Share { .. } | Self::Held { .. } | Self::Failures { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::SeveralRuns { .. } | Self::BadRequest(_) | Self::Version(_) => StatusCode::BAD_REQUEST,
             Self::Answer { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
             Self::Outcome { fault, .. } if fault.is_misspelt() => StatusCode::BAD_REQUEST,
@@ -449,6 +477,10 @@ impl From<&ApiError> for ErrorBody {
         let kind = format!("/errors#{}", code.replace("::", "-"));
         Self { kind, title, status: status.as_u16(), detail, code: code.to_owned(), help }
     }
+}
+
+fn whose(tenant: &str) -> String {
+    if tenant.is_empty() { "without a tenant".to_owned() } else { format!("of tenant `{tenant}`") }
 }
 
 /// The agents that could be meant.

@@ -91,6 +91,11 @@ impl Listener {
 
     async fn next_frame(&mut self) -> Option<Frame> {
         loop {
+            // A key may be revoked while its stream is open.
+            if !self.ended && !self.service.still_counts() {
+                self.ready.clear();
+                return Some(self.end_with(&ApiError::WrongKey));
+            }
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
@@ -98,14 +103,17 @@ impl Listener {
                 return None;
             }
             if let Err(error) = self.look().await {
-                let told = super::ErrorBody::from(&error);
-                self.ended = true;
-                return Some(Frame::default().event("error").json_data(told).unwrap_or_default());
+                return Some(self.end_with(&error));
             }
             if self.ready.is_empty() && !self.ended {
                 self.wait().await;
             }
         }
+    }
+
+    fn end_with(&mut self, error: &ApiError) -> Frame {
+        self.ended = true;
+        Frame::default().event("error").json_data(super::ErrorBody::from(error)).unwrap_or_default()
     }
 
     /// Reads what was written since.

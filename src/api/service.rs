@@ -36,6 +36,8 @@ pub struct Service {
     intake: Option<Intake>,
     gatekeeper: Gatekeeper,
     caller: Caller,
+    /// True where whoever asks had to be let in.
+    is_let_in: bool,
 }
 
 impl Service {
@@ -45,7 +47,7 @@ impl Service {
         let books = Books::new(runtime.store().clone(), budgets, clock).priced_by(Arc::clone(runtime.prices()));
         let reads = Arc::new(Semaphore::new(READS_MAX));
         let (gatekeeper, caller) = (Gatekeeper::default(), Caller::local());
-        Self { runtime, books, reads, streams: events::room(), intake: None, gatekeeper, caller }
+        Self { runtime, books, reads, streams: events::room(), intake: None, gatekeeper, caller, is_let_in: false }
     }
 
     /// The same, which also takes runs in.
@@ -60,11 +62,16 @@ impl Service {
         Self { gatekeeper, ..self }
     }
 
-    /// The same, asked by somebody.
+    /// The same, asked by somebody who was let in.
     #[must_use]
     pub fn asked_by(&self, caller: Caller) -> Self {
         let books = self.books.clone().bound_to(caller.labels().cloned().unwrap_or_default());
-        Self { books, caller, ..self.clone() }
+        Self { books, caller, is_let_in: true, ..self.clone() }
+    }
+
+    /// False once whoever asked wouldn't be let in any more: who streams hears nothing more then.
+    pub(crate) fn still_counts(&self) -> bool {
+        !self.is_let_in || self.gatekeeper.still_admits(&self.caller)
     }
 
     /// Who asks.
@@ -121,8 +128,16 @@ impl Service {
         if run.state.is_ended() {
             return Err(ApiError::Over { run: run.id, state: run.state });
         }
-        self.runtime.go_on(run.id)?;
+        self.go_on(run.id)?;
         self.document(run.id, wait).await
+    }
+
+    /// Where runs are taken in they go on in their turn there; else beside whoever asks.
+    fn go_on(&self, run: RunId) -> Result<(), ApiError> {
+        match &self.intake {
+            Some(intake) => intake.go_on(run),
+            None => Ok(self.runtime.go_on(run)?),
+        }
     }
 
     /// Room for one who listens.
@@ -194,6 +209,9 @@ impl Service {
             return Err(ApiError::Ended { run: run.id, state: run.state });
         }
         self.runtime.cancel(run.id, &request.reason).await?;
+        if let Some(intake) = &self.intake {
+            intake.forget(run.id);
+        }
         self.document(run.id, wait).await
     }
 
@@ -209,10 +227,13 @@ impl Service {
         if request.only_input {
             self.asks_for_input(run, given.ask).await?;
         }
-        self.runtime.answer(run, &given).await?;
-        if !request.only {
-            self.runtime.go_on(run)?;
-        }
+        // Who hangs up once the answer is written leaves no run behind that stands still.
+        let (service, only) = (self.clone(), request.only);
+        let answered = async move {
+            service.runtime.answer(run, &given).await?;
+            if only { Ok(()) } else { service.go_on(run) }
+        };
+        self.runtime.beside(answered).await??;
         self.document(run, wait).await
     }
 

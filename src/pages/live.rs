@@ -77,6 +77,10 @@ impl<Q: Fn(&Books) -> Result<Seen, ApiError> + Clone + Send + Sync + 'static> Wa
             return Some(Event::default().retry(RETRY.duration()));
         }
         while !self.is_over {
+            // A key may be revoked while its stream is open; the browser asks again, and is shown the login.
+            if !self.service.still_counts() {
+                return None;
+            }
             // A store that doesn't answer ends the stream; the browser asks again.
             let now = self.service.read(self.question.clone()).await.ok()?;
             self.is_over = now.is_last;

@@ -49,6 +49,16 @@ impl Runtime {
         Ok((self.0.clock.run_id(), created, agent.clone()))
     }
 
+    /// All labels of a new run.
+    ///
+    /// # Errors
+    /// The agent isn't known.
+    pub(crate) fn labels_of(&self, new: &NewRun) -> Result<Labels, RuntimeError> {
+        let roster = self.roster();
+        let agent = roster.agent(&new.agent).ok_or_else(|| self.unknown_agent(&new.agent))?;
+        Ok(self.labels(&agent.plan, &new.labels))
+    }
+
     fn labels(&self, plan: &Plan, given: &Labels) -> Labels {
         let mut labels = given.clone();
         let mut derive = |key: &str, value: Option<&str>| {

@@ -70,14 +70,16 @@ impl Runtime {
         Ok(erased)
     }
 
-    /// Erases what `keep_bodies` says is no longer kept. Does nothing where it says nothing.
+    /// Erases what `keep_bodies` says is no longer kept, for a bounded time; what is left then is for the next. Does nothing
+    /// where it says nothing.
     ///
     /// # Errors
     /// The store can't be read or written.
     pub async fn sweep(&self) -> Result<Removed, RuntimeError> {
         let (mut removed, mut files) = (Removed::default(), BTreeSet::new());
         let Some(keep) = self.0.keep_bodies else { return Ok(removed) };
-        loop {
+        let began = self.0.clock.now();
+        while self.0.clock.now().since(began) < TIME_MAX {
             let (due, upto) = self.due(keep)?;
             let found = due.len();
             files.extend(self.files_of(&due)?);

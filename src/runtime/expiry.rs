@@ -28,9 +28,23 @@ struct Waits {
     /// As many as there are runs that wait: each is in the store.
     due: Mutex<BTreeSet<(Timestamp, RunId)>>,
     changed: Notify,
+    /// Trees whose wait is over and that nobody has gone on with; kept where somebody asks for them.
+    over: Mutex<Option<BTreeSet<RunId>>>,
+    ended: Notify,
 }
 
 impl Waits {
+    fn over(&self) -> MutexGuard<'_, Option<BTreeSet<RunId>>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, root: RunId) {
+        if let Some(over) = self.over().as_mut() {
+            over.insert(root);
+            self.ended.notify_one();
+        }
+    }
+
     fn due(&self) -> MutexGuard<'_, BTreeSet<(Timestamp, RunId)>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,14 +79,36 @@ impl Runtime {
         }
     }
 
-    /// Notes of a tree that nobody drives which of its questions nobody answered in time. It goes on when it is resumed.
+    /// The next root that nobody drives and whose question is no longer open, since nobody answered it in time: whoever asks
+    /// goes on with it. For one who asks; those of before the first time that somebody did aren't told of.
+    pub(crate) async fn expired(&self) -> RunId {
+        let waits = &self.0.expiry.waits;
+        loop {
+            let ended = waits.ended.notified();
+            if let Some(root) = waits.over().get_or_insert_default().pop_first() {
+                return root;
+            }
+            ended.await;
+        }
+    }
+
+    /// Has whoever asks for it go on with a tree.
+    pub(super) fn tell_expired(&self, root: RunId) {
+        self.0.expiry.waits.end(root);
+    }
+
+    /// Notes of a tree that nobody drives which of its questions nobody answered in time. It goes on when it is resumed, or
+    /// by whoever asks for such.
     pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
         let run = self.root_of(run)?;
-        let Ok((_entered, _requests)) = self.enter(run) else { return Ok(()) };
+        let Ok(entered) = self.enter(run) else { return Ok(()) };
         let (tree, _) = self.load_tree(run)?;
         let events = self.late(&tree);
         if !events.is_empty() {
             self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+            // Whoever hears of it drives it.
+            drop(entered);
+            self.tell_expired(run);
         }
         Ok(())
     }

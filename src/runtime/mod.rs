@@ -32,6 +32,7 @@ mod settle;
 mod stop;
 mod telling;
 mod thread;
+mod turn;
 
 pub use answers::{Answering, Answers};
 pub use dry_run::DryRun;
@@ -44,6 +45,7 @@ pub use progress::{Observer, Progress, silent};
 pub use reload::{Reload, Reloaded};
 pub(crate) use roster::Agent;
 pub use roster::Changed;
+pub use turn::Turn;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -178,7 +180,7 @@ pub(crate) struct Shared {
     threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
-    /// Runs that go on because somebody answered them.
+    /// Runs that go on because somebody answered them, and what else outlives its caller.
     woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
@@ -335,7 +337,7 @@ impl Runtime {
         let state = Run::new(run, agent.plan.clone(), &created, at);
         let rendered = self.render(agent.clone(), &created, &state)?;
         let created = Some(Event::Created(created));
-        Ok((run, self.driving(entered, Tree::of(state), rendered, observer, created)))
+        Ok((run, self.driving(entered, (Tree::of(state), rendered), observer, created, None)))
     }
 
     /// Drives a run that is queued, interrupted or waits, until it ends or waits for a person. An ended run stays as it is.
@@ -344,7 +346,7 @@ impl Runtime {
     /// There is no such run, it is a sub-agent's, its log is damaged, or the store can't write.
     pub async fn drive(&self, run: RunId, observer: Observer) -> Result<RunState, RuntimeError> {
         let entered = self.enter(run)?;
-        self.drive_entered(entered, run, observer).await
+        self.drive_entered(entered, run, observer, None).await
     }
 
     async fn drive_entered(
@@ -352,10 +354,11 @@ impl Runtime {
         entered: (Entered, mpsc::Receiver<Box<Request>>),
         run: RunId,
         observer: Observer,
+        turn: Option<Turn>,
     ) -> Result<RunState, RuntimeError> {
-        let Some((tree, rendered)) = self.read_again(run)? else { return Ok(self.load(run)?.0.state) };
+        let Some(ready) = self.read_again(run)? else { return Ok(self.load(run)?.0.state) };
         failpoint::reach("run.resume");
-        self.driving(entered, tree, rendered, observer, None).await
+        self.driving(entered, ready, observer, None, turn).await
     }
 
     /// A tree that hasn't ended, ready to be driven.
@@ -369,22 +372,23 @@ impl Runtime {
     fn driving(
         &self,
         (entered, requests): (Entered, mpsc::Receiver<Box<Request>>),
-        tree: Tree,
-        rendered: (Arc<Agent>, Rendered),
+        (tree, rendered): Ready,
         observer: Observer,
         created: Option<Event>,
+        turn: Option<Turn>,
     ) -> Driving {
         let id = tree.root().id;
         let span = telling::span_of(tree.root());
         let following = self.telemetry().map(|telemetry| telemetry.follow(&tree, self.0.clock.now()));
         let observer = self.0.echo.around(telling::around(following.clone(), observer));
         let (hang_up, hung_up) = watch::channel(false);
-        let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up);
+        let leaves = turn.is_some();
+        let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up).in_turn(turn);
         let runtime = self.clone();
         let drive = async move {
             let mut driven = conductor.drive().await;
-            // Held by a switch, it waits in the queue until that is lifted.
-            while driven.is_ok() && conductor.is_held_back() {
+            // Held by a switch, it waits in the queue until that is lifted, unless others want its place.
+            while driven.is_ok() && conductor.is_held_back() && !leaves {
                 driven = match runtime.read_again(id) {
                     Ok(None) => break,
                     Ok(Some((tree, rendered))) => {

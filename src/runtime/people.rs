@@ -3,9 +3,11 @@
 //! Invariants: an answer is judged by the run's own state, and counts once it is on disk; one that comes while somebody
 //! drives the tree goes through that driver, which alone writes to its logs.
 
-use std::sync::PoisonError;
+use std::future::Future;
+use std::sync::{MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::{Runtime, RuntimeError, silent};
 use crate::domain::event::{Event, PersonAnswered};
@@ -63,7 +65,7 @@ impl Runtime {
     }
 
     /// The root of a run's tree.
-    pub(super) fn root_of(&self, run: RunId) -> Result<RunId, RuntimeError> {
+    pub(crate) fn root_of(&self, run: RunId) -> Result<RunId, RuntimeError> {
         let summary = self.store().summary(run)?.ok_or(RuntimeError::NoSuchRun { run })?;
         Ok(summary.root())
     }
@@ -96,11 +98,15 @@ impl Runtime {
         };
         // Whatever comes of it, what is late is noted: the logs say so from here on.
         let mut events = self.late(&tree);
+        let has_late = !events.is_empty();
         events.extend(answered.iter().map(|answered| (run, Event::PersonAnswered(answered.clone()))));
         if !events.is_empty() {
             failpoint::reach("answer.given");
             self.store().submit(Op { run: root, events, asks: vec![], plan: None }).await?;
             failpoint::reach("answer.written");
+        }
+        if has_late {
+            self.tell_expired(root);
         }
         answered.map_err(|fault| RuntimeError::Answer { run, fault })
     }
@@ -121,14 +127,32 @@ impl Runtime {
         let run = self.root_of(run)?;
         let Ok(entered) = self.enter(run) else { return Ok(()) };
         let runtime = self.clone();
-        let mut woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        while woken.try_join_next().is_some() {}
-        woken.spawn(async move {
-            if let Err(error) = runtime.drive_entered(entered, run, silent()).await {
+        self.woken().spawn(async move {
+            if let Err(error) = runtime.drive_entered(entered, run, silent(), None).await {
                 tracing::error!(%run, %error, "a run that was answered can't go on");
             }
         });
         Ok(())
+    }
+
+    /// Does some work to its end, whether or not the caller still waits for it.
+    ///
+    /// # Errors
+    /// It broke down, or the process stopped before.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        let (reply, done) = oneshot::channel();
+        // Nobody may hear it any more.
+        self.woken().spawn(async move { reply.send(work.await).map_or((), drop) });
+        done.await.map_err(|error| RuntimeError::Task(error.to_string()))
+    }
+
+    fn woken(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let mut woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while woken.try_join_next().is_some() {}
+        woken
     }
 
     /// Runs that go on beside the caller stop cleanly: what they have in flight is drained after that.

@@ -213,6 +213,14 @@ impl Store {
         due(&*self.shared()?.reader.view()?, most)
     }
 
+    /// The alerts that wait to be delivered, the first ones of each who hears them: `most` for each at most.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn alerts_due_each(&self, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
+        due_each(&*self.shared()?.reader.view()?, most)
+    }
+
     /// The alerts that were delivered or given up, the newest first; `most` of them at most.
     ///
     /// # Errors
@@ -225,6 +233,18 @@ impl Store {
 /// The alerts that wait, those that are due first before others; `most` of them at most.
 pub(crate) fn due(view: &dyn View, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
     entries(view.scan(&keys::alerts_due(), Order::Ascending, most)?)
+}
+
+/// The first of each who hears them, those that are due first before others. All that wait are looked at, which is bounded.
+pub(crate) fn due_each(view: &dyn View, most: usize) -> Result<Vec<AlertEntry>, StoreError> {
+    let mut entries = entries(read::all(view, keys::alerts_due())?)?;
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    entries.retain(|entry| {
+        let count = found.entry(entry.to.clone()).or_default();
+        *count += 1;
+        *count <= most
+    });
+    Ok(entries)
 }
 
 /// The alerts that were delivered or given up, the newest first; `most` of them at most.
@@ -255,6 +275,19 @@ mod tests {
         let mut batch = Batch::default();
         outbox.write(&mut batch).expect("it writes");
         disk.open().commit(batch).expect("it commits");
+    }
+
+    #[test]
+    fn a_long_backlog_of_one_who_hears_hides_nobody_elses() {
+        let disk = MemoryDisk::default();
+        let mut first = outbox(&disk);
+        (0..3_000).for_each(|at| raise(&mut first, at));
+        let late = AlertEntry::new(first.next, "b".to_owned(), Timestamp(9_000), Alert::Test { at: Timestamp(9_000) });
+        first.take_in(late).expect("it fits");
+        commit(&mut first, &disk);
+        let found = due_each(&*disk.open().reader().view().expect("a view"), 2).expect("it reads");
+        let found: Vec<(u64, &str)> = found.iter().map(|entry| (entry.number, entry.to.as_str())).collect();
+        assert_eq!(found, [(0, "a"), (1, "a"), (3_000, "b")]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Counts of the provider before a call: they can raise what is set aside, never lower it, and cost nothing.
 
+use plimsoll::domain::audit::{Author, Change};
 use plimsoll::domain::event::{Count, RunState};
 use plimsoll::domain::limits::LimitKind;
 use plimsoll::domain::message::GivenFile;
+use plimsoll::domain::switch::{SwitchKind, SwitchLifted, SwitchSet};
 use plimsoll::units::{Money, Tokens};
 
 use crate::world::{Recipe, Told, World};
@@ -57,6 +59,8 @@ cache_read = "0.1"
 cache_write = "1.25"
 reason = "test"
 "#;
+/// Less than the 5 s for which a count is waited for.
+const COUNT_TIME: std::time::Duration = std::time::Duration::from_secs(4);
 /// Those that say that they count for nothing.
 const COUNTING: [&str; 3] = ["anthropic/claude-haiku-4-5", "claude/claude-haiku-4-5", "gemini/gemini-3.8-flash"];
 
@@ -115,6 +119,23 @@ async fn a_count_beyond_the_context_budget_is_refused() {
     let told = world.run().await;
     assert_eq!((told.state(), told.refusal().limit), (RunState::Stopped, LimitKind::Context), "{}", told.show());
     assert_eq!(world.invoice().total, Money::ZERO);
+    world.verify();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_asked_to_count_for_a_run_or_a_model_that_is_switched_off() {
+    // As long as a count is waited for, the run waits.
+    let world = recipe(COUNTING[0], "counting = { latency = '60s' }").start_wired();
+    for scope in ["agent=a", "model=anthropic/claude-haiku-4-5"] {
+        let (scope, reason) = (scope.parse().expect("a scope"), "odd answers".to_owned());
+        let set = SwitchSet { scope, switch: SwitchKind::Kill, reason };
+        let store = world.runtime.store();
+        store.note(Author::Person("ann".into()), Change::SwitchSet(set.clone())).await.expect("it is written");
+        let told = tokio::time::timeout(COUNT_TIME, world.run()).await.expect("nothing is counted");
+        assert_eq!((told.state(), told.refusal().limit), (RunState::Stopped, LimitKind::Switch), "{}", told.show());
+        let lifted = SwitchLifted { scope: set.scope, reason: "mended".to_owned() };
+        store.note(Author::Person("ann".into()), Change::SwitchLifted(lifted)).await.expect("it is written");
+    }
     world.verify();
 }
 

@@ -9,6 +9,7 @@ mod orders;
 mod pages;
 mod reload;
 mod tls;
+mod turns;
 
 use std::net::SocketAddr;
 use std::time::Duration;

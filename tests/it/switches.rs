@@ -96,6 +96,20 @@ async fn a_model_that_is_taken_out_of_use_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_is_taken_into_use_again_is_asked_again() {
+    let world = world();
+    set(&world, "model=openai/gpt-5-mini", SwitchKind::Pause).await;
+    let orders = async {
+        until(&world, RunState::Running).await;
+        lift(&world, "model=openai/gpt-5-mini").await;
+    };
+    let (told, ()) = tokio::join!(world.run_with(Labels::new()), orders);
+    let models: Vec<&str> = told.calls().map(|call| call.model.as_str()).collect();
+    assert_eq!(models, ["openai/gpt-5-nano", "openai/gpt-5-mini"], "{}", told.show());
+    world.verify();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_every_model_is_switched_off_it_is_said_who_did_it_why_and_how_to_lift_it() {
     let world = world();
     for model in ["mini", "nano"] {

@@ -1,11 +1,13 @@
 //! Takes runs in: each is on disk before its caller hears of it, waits its turn, and is driven beside whoever asks.
 //!
-//! Invariants: who is told of a run can find it after any crash; no more than so many are driven, or wait to be; the same key
-//! makes one run, however often it is sent; once told to stop it takes nothing in, and leaves every run whole.
+//! Invariants: who is told of a run can find it after any crash; no more than so many are driven, or wait to be; one that a
+//! switch holds takes none of their places; the same key makes one run, however often it is sent; once told to stop it takes
+//! nothing in, and leaves every run whole.
 
 mod queue;
+mod standing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,16 +20,22 @@ use crate::domain::event::{Created, Labels, RunState};
 use crate::domain::label::{self, DERIVED};
 use crate::domain::policy::PRIORITY;
 use crate::domain::summary::RunSummary;
-use crate::ids::{AgentName, RunId};
-use crate::runtime::{NewRun, Runtime, RuntimeError, silent};
+use crate::domain::switch::SwitchKind;
+use crate::ids::RunId;
+use crate::runtime::{NewRun, Runtime, RuntimeError, Turn};
 use crate::store::{RunFilter, StoreError};
 use crate::units::Millis;
-use queue::{Place, Queue};
+use queue::{Full, Place};
+use standing::Standing;
 
 /// The most characters of a caller's key.
 pub const KEY_CHARS_MAX: usize = 255;
 /// How often runs that wait for budget are looked at: a period may have begun, or a cap may be another.
 const BUDGET_LOOK: Millis = Millis::from_secs(30);
+/// How often it is looked whether runs are still held by switches.
+const SWITCH_LOOK: Millis = Millis::from_secs(1);
+/// Others that may decide on a run, one after the other, before its drive gives up.
+const DECIDERS_MAX: u32 = 64;
 /// The longest that a caller is told to wait before it asks again.
 const RETRY_SECONDS_MAX: u64 = 60;
 
@@ -36,7 +44,7 @@ const RETRY_SECONDS_MAX: u64 = 60;
 pub struct IntakeOptions {
     /// Runs that are driven at once.
     pub parallel: usize,
-    /// Runs that wait to be.
+    /// Runs that wait to be; as many may be held by switches beside them.
     pub waiting: usize,
     /// How long runs may go on once it is told to stop, before they are interrupted.
     pub grace: Millis,
@@ -55,13 +63,11 @@ pub struct Intake(Arc<Shared>);
 struct Shared {
     runtime: Runtime,
     options: IntakeOptions,
-    queue: Mutex<Queue>,
+    standing: Mutex<Standing>,
     /// Somebody waits to begin.
     came: Notify,
-    /// Runs that wait to begin, or are driven; who looks at one hears its end when it is dropped.
-    pending: Mutex<BTreeMap<RunId, watch::Sender<()>>>,
     /// Keys whose requests are under way.
-    keys: Mutex<BTreeSet<(AgentName, String)>>,
+    keys: Mutex<BTreeSet<String>>,
     /// Runs that are being made, whether or not who asked still waits.
     makes: Mutex<JoinSet<()>>,
     closed: AtomicBool,
@@ -95,9 +101,8 @@ impl Intake {
         Self(Arc::new(Shared {
             runtime,
             options,
-            queue: Mutex::default(),
+            standing: Mutex::default(),
             came: Notify::new(),
-            pending: Mutex::default(),
             keys: Mutex::default(),
             makes: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -121,12 +126,19 @@ impl Intake {
 
     async fn take_in(&self, new: NewRun) -> Result<Taken, ApiError> {
         let Some(key) = new.key.clone() else { return self.make(&new).await.map(Taken::New) };
-        let _mine = KeyInUse::of(self, (new.agent.clone(), key.clone()))?;
-        let (runtime, agent) = (self.0.runtime.clone(), new.agent.clone());
+        let _mine = KeyInUse::of(self, key.clone())?;
+        let runtime = self.0.runtime.clone();
+        // The agent is part of the request: the same key for another one is another request.
+        let others = runtime.plans().into_iter().map(|plan| plan.agent.clone()).filter(|agent| *agent != new.agent);
+        let agents: Vec<_> = std::iter::once(new.agent.clone()).chain(others).collect();
         // A log that can't be read is no reason to make a second run.
         let known = move || {
-            let run = runtime.store().run_by_key(&agent, &key)?;
-            run.map(|run| Ok::<_, RuntimeError>((run, runtime.load(run)?.1))).transpose()
+            for agent in &agents {
+                if let Some(run) = runtime.store().run_by_key(agent, &key)? {
+                    return Ok::<_, RuntimeError>(Some((run, runtime.load(run)?.1)));
+                }
+            }
+            Ok(None)
         };
         let known = tokio::task::spawn_blocking(known).await.map_err(|error| ApiError::Task(error.to_string()))??;
         match known {
@@ -137,25 +149,45 @@ impl Intake {
     }
 
     async fn make(&self, new: &NewRun) -> Result<RunId, ApiError> {
-        if self.0.closed.load(Ordering::Acquire) {
+        if !self.is_open() {
             return Err(ApiError::Closing);
         }
-        // Those that are being made will wait too, this one among them.
-        let making = self.makes().len();
-        if self.queue().len() + making > self.0.options.waiting {
-            return Err(ApiError::Full { waiting: self.0.options.waiting, retry_after: self.retry_after() });
-        }
+        let labels = self.0.runtime.labels_of(new)?;
+        self.judge_held(&labels)?;
+        let place = Place::of(&labels);
+        let _kept = KeptPlace::of(self, place.tenant())?;
         let run = self.0.runtime.create(new).await?;
-        self.put(Place::of(&new.labels), run);
+        self.put(place.clone(), run);
         Ok(run)
     }
 
-    /// Puts a run in line that waits in the store; not twice.
+    /// Those that a switch holds are in nobody's way, and bounded all the same.
+    fn judge_held(&self, labels: &Labels) -> Result<(), ApiError> {
+        let held = self.standing().held();
+        if held < self.0.options.waiting {
+            return Ok(());
+        }
+        let switch = self.0.runtime.store().orders()?.switches.of_run(labels);
+        match switch {
+            Some((SwitchKind::Pause, _)) => Err(ApiError::Held { held, retry_after: RETRY_SECONDS_MAX }),
+            Some((SwitchKind::Kill, _)) | None => Ok(()),
+        }
+    }
+
+    /// Has a run's tree go on in its turn, if it can: it waits in the store, or a drive may be leaving it.
+    ///
+    /// # Errors
+    /// There is no such run, or the store can't be read.
+    pub fn go_on(&self, run: RunId) -> Result<(), ApiError> {
+        let root = self.0.runtime.root_of(run)?;
+        let told = self.0.runtime.store().summary(root)?.ok_or_else(|| ApiError::NoSuchRun(root.to_string()))?;
+        self.put(Place::of(&told.labels), root);
+        Ok(())
+    }
+
+    /// Puts a run in line that waits in the store; not twice. Once it was told to stop, the next start does.
     fn put(&self, place: Place, run: RunId) {
-        let mut pending = self.pending();
-        if let std::collections::btree_map::Entry::Vacant(vacant) = pending.entry(run) {
-            vacant.insert(watch::Sender::new(()));
-            self.queue().put(place, run);
+        if self.is_open() && self.standing().put(place, run) {
             self.0.came.notify_one();
         }
     }
@@ -163,19 +195,24 @@ impl Intake {
     /// In about how many seconds the line is shorter: a drive's time, by how many go on at once.
     fn retry_after(&self) -> u64 {
         let parallel = u64::try_from(self.0.options.parallel.max(1)).unwrap_or(u64::MAX);
-        let line = u64::try_from(self.queue().len()).unwrap_or(u64::MAX);
+        let line = u64::try_from(self.waiting()).unwrap_or(u64::MAX);
         let all = self.0.pace.load(Ordering::Relaxed).saturating_mul(line) / parallel / 1_000;
         // A tenth of the line's time: the line need not be empty for the next.
         (all / 10).clamp(1, RETRY_SECONDS_MAX)
     }
 
-    /// Waits until a run is neither in line nor driven here; at once where it is neither.
+    /// Waits until a run is neither in line nor driven here, nor held by a switch; at once where it is none of these.
     pub async fn let_go(&self, run: RunId) {
-        let heard = self.pending().get(&run).map(watch::Sender::subscribe);
+        let heard = self.standing().listen(run);
         if let Some(mut heard) = heard {
             // Nothing is ever sent: that the sender is gone is the news.
             heard.changed().await.unwrap_or_default();
         }
+    }
+
+    /// Forgets a run that a switch held, and that was ended.
+    pub(super) fn forget(&self, run: RunId) {
+        self.standing().forget(run);
     }
 
     /// True until it is told to stop.
@@ -187,7 +224,7 @@ impl Intake {
     /// How many runs wait to begin.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.queue().len()
+        self.standing().waiting()
     }
 
     /// Drives what is in line, and what an earlier process left, until `stop` turns true. Then nothing is taken in any
@@ -196,14 +233,10 @@ impl Intake {
     /// # Errors
     /// The runs that were left can't be listed.
     pub async fn work(&self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
-        for state in [RunState::Queued, RunState::Running, RunState::Interrupted, RunState::AwaitingBudget] {
-            self.recall(state).await?;
-        }
+        self.recall_left().await?;
         let slots = Arc::new(Semaphore::new(self.0.options.parallel.max(1)));
         let mut drives = JoinSet::new();
-        let mut look = tokio::time::interval(BUDGET_LOOK.duration());
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        look.reset();
+        let (mut look, mut held) = (every(BUDGET_LOOK), every(SWITCH_LOOK));
         loop {
             let turn = async {
                 let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
@@ -213,10 +246,14 @@ impl Intake {
                 biased;
                 () = told(&mut stop) => break,
                 _ = look.tick() => self.recall(RunState::AwaitingBudget).await?,
+                _ = held.tick() => self.look_at_held()?,
+                root = self.0.runtime.expired() => self.go_on(root).unwrap_or_else(|error| {
+                    tracing::error!(run = %root, %error, "a run whose question nobody answered can't go on");
+                }),
                 Some(_) = drives.join_next(), if !drives.is_empty() => {},
-                turn = turn => if let Some((slot, run)) = turn {
+                turn = turn => if let Some((slot, (place, run))) = turn {
                     let intake = self.clone();
-                    drives.spawn(async move { intake.drive(run).await; drop(slot); });
+                    drives.spawn(async move { intake.drive(place, run).await; drop(slot); });
                 },
             }
         }
@@ -228,36 +265,77 @@ impl Intake {
             self.0.runtime.request_stop();
             while drives.join_next().await.is_some() {}
         }
-        // Who waits for one that never began hears that it won't, here.
-        self.pending().clear();
+        self.standing().close();
         Ok(())
     }
 
-    async fn next(&self) -> RunId {
+    async fn next(&self) -> (Place, RunId) {
         loop {
             let came = self.0.came.notified();
-            let next = self.queue().take();
-            if let Some(run) = next {
-                return run;
+            let next = self.standing().next();
+            if let Some(next) = next {
+                return next;
             }
             came.await;
         }
     }
 
-    async fn drive(&self, run: RunId) {
-        let clock = self.0.runtime.clock();
+    /// Runs that a switch held, and that it holds no more, stand in line again.
+    fn look_at_held(&self) -> Result<(), StoreError> {
+        if self.standing().held() > 0 {
+            let orders = self.0.runtime.store().orders()?;
+            if self.standing().look(&orders.switches) > 0 {
+                self.0.came.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    async fn drive(&self, place: Place, run: RunId) {
+        let (clock, turn) = (self.0.runtime.clock(), Turn::default());
         let began = clock.now();
-        if let Err(error) = self.0.runtime.drive(run, silent()).await {
+        if let Err(error) = self.drive_alone(run, &turn).await {
             tracing::error!(%run, %error, "a run can't go on; it stays as it is");
         }
         let took = clock.now().since(began).0;
         let pace = self.0.pace.load(Ordering::Relaxed);
         self.0.pace.store(pace.saturating_mul(7).saturating_add(took) / 8, Ordering::Relaxed);
-        self.pending().remove(&run);
+        if self.standing().over(place, run, turn.held_by()) {
+            self.0.came.notify_one();
+        }
+    }
+
+    /// Somebody may decide on the run at this moment: who answers it, or ends it.
+    async fn drive_alone(&self, run: RunId, turn: &Turn) -> Result<(), RuntimeError> {
+        let mut driven = self.0.runtime.drive_in_turn(run, turn).await;
+        for _ in 0..DECIDERS_MAX {
+            let Err(RuntimeError::Driven { .. }) = driven else { break };
+            self.0.runtime.let_go(run).await;
+            tokio::task::yield_now().await;
+            driven = self.0.runtime.drive_in_turn(run, turn).await;
+        }
+        driven.map(drop)
+    }
+
+    /// Puts in line what an earlier process left. Who waits for a person goes on with no answer; but where a run below asked,
+    /// only a drive knows whether that still waits, and for how long.
+    async fn recall_left(&self) -> Result<(), StoreError> {
+        for state in [RunState::Queued, RunState::Running, RunState::Interrupted, RunState::AwaitingBudget] {
+            self.recall(state).await?;
+        }
+        let waits: BTreeSet<RunId> = self.0.runtime.store().waits().iter().map(|(_, run)| *run).collect();
+        for state in [RunState::AwaitingApproval, RunState::AwaitingInput] {
+            self.recall_but(state, &waits).await?;
+        }
+        Ok(())
     }
 
     /// Puts every root in line that the store has in a state in which it could go on, oldest first.
     async fn recall(&self, state: RunState) -> Result<(), StoreError> {
+        self.recall_but(state, &BTreeSet::new()).await
+    }
+
+    async fn recall_but(&self, state: RunState, but: &BTreeSet<RunId>) -> Result<(), StoreError> {
         let runtime = self.0.runtime.clone();
         let listed = tokio::task::spawn_blocking(move || {
             let filter = RunFilter { states: BTreeSet::from([state]), roots: true, ..RunFilter::default() };
@@ -269,7 +347,8 @@ impl Intake {
             // The program ends before it could look.
             Err(_) => return Ok(()),
         };
-        found.iter().rev().for_each(|run| self.put(Place::of(&run.labels), run.id));
+        let found = found.iter().rev().filter(|run| !but.contains(&run.id));
+        found.for_each(|run| self.put(Place::of(&run.labels), run.id));
         Ok(())
     }
 
@@ -279,23 +358,46 @@ impl Intake {
         makes
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.0.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<()>>> {
-        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+/// A place in line for a run that is being made; dropped, it is given back.
+struct KeptPlace<'a> {
+    intake: &'a Intake,
+    tenant: &'a str,
+}
+
+impl<'a> KeptPlace<'a> {
+    fn of(intake: &'a Intake, tenant: &'a str) -> Result<Self, ApiError> {
+        let waiting = intake.0.options.waiting;
+        let kept = intake.standing().keep(tenant, waiting);
+        let retry_after = || intake.retry_after();
+        match kept {
+            Ok(()) => Ok(Self { intake, tenant }),
+            Err(Full::Line) => Err(ApiError::Full { waiting, retry_after: retry_after() }),
+            Err(Full::Share(waiting)) => {
+                Err(ApiError::Share { tenant: tenant.to_owned(), waiting, retry_after: retry_after() })
+            }
+        }
+    }
+}
+
+impl Drop for KeptPlace<'_> {
+    fn drop(&mut self) {
+        self.intake.standing().give_back(self.tenant);
     }
 }
 
 /// A key whose request is under way; dropped, it is free for the next.
 struct KeyInUse<'a> {
     intake: &'a Intake,
-    key: (AgentName, String),
+    key: String,
 }
 
 impl<'a> KeyInUse<'a> {
-    fn of(intake: &'a Intake, key: (AgentName, String)) -> Result<Self, ApiError> {
+    fn of(intake: &'a Intake, key: String) -> Result<Self, ApiError> {
         let is_first = intake.0.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         if is_first { Ok(Self { intake, key }) } else { Err(ApiError::KeyInUse) }
     }
@@ -318,15 +420,24 @@ fn new_run(request: &RunRequest, labels: Labels, key: Option<String>) -> Result<
     Ok(NewRun { agent: request.agent.clone(), input: request.input.clone(), labels, key, files: request.files()? })
 }
 
-/// True where a run was made of the same input, files and labels; its agent and its project add to those. Of one whose bodies
+/// True where a run was made of the same agent, input, files and labels; its agent and its project add to those. Of one whose bodies
 /// are erased only the labels are known.
 fn is_same(created: &Created, given: &NewRun) -> bool {
     let is_added =
         |name: &String| DERIVED.contains(&name.as_str()) || name == PRIORITY && !given.labels.contains_key(name);
     let files = created.files.iter().map(|file| (file.name(), file.sha256()));
-    (created.erased || created.input == given.input)
+    created.agent == given.agent
+        && (created.erased || created.input == given.input)
         && created.labels.iter().filter(|(name, _)| !is_added(name)).eq(&given.labels)
         && (created.erased || files.eq(given.files.iter().map(|file| (file.name(), file.sha256()))))
+}
+
+/// A look each so often, the first one then.
+fn every(time: Millis) -> tokio::time::Interval {
+    let mut look = tokio::time::interval(time.duration());
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    look.reset();
+    look
 }
 
 /// Until it turns true; at once where whoever could turn it is gone.

@@ -1,13 +1,30 @@
-//! The order in which runs that were taken in begin: by priority, then in turn between tenants, then oldest first.
+//! The order in which runs that were taken in begin: tenants take turns, weighed by priority; within a tenant by priority,
+//! then oldest first. And who may still join.
 //!
-//! Pure: whose turn it is follows from what was put in and taken out.
+//! Pure: whose turn it is follows from what was put in and taken out. A tenant's turn comes once as much was begun as its
+//! next run weighs, counted from its last turn, or from when it joined: nobody is passed over for longer than that, however
+//! urgent others say that they are.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::domain::event::Labels;
 use crate::domain::label::TENANT;
 use crate::domain::policy::{PRIORITY, Priority};
 use crate::ids::RunId;
+
+/// How many times as many runs of one tenant may wait as there are places left: alone it fills four fifths of the line, and
+/// somebody else finds a place.
+const SHARE: usize = 4;
+
+/// How far a run's tenant goes back for it. Of tenants whose runs have other priorities, high ones begin three times as often
+/// as normal ones, and those three times as often as low ones.
+const fn weight(priority: Priority) -> u64 {
+    match priority {
+        Priority::High => 1,
+        Priority::Normal => 3,
+        Priority::Low => 9,
+    }
+}
 
 /// Where a run stands in line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,37 +40,58 @@ impl Place {
         let priority = labels.get(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(Priority::Normal);
         Self { priority, tenant: labels.get(TENANT).cloned().unwrap_or_default() }
     }
+
+    /// Whose run it is.
+    pub(super) fn tenant(&self) -> &str {
+        &self.tenant
+    }
 }
 
-/// Runs of one priority.
+/// Why nobody may join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The line is.
+    Line,
+    /// The tenant has its share of it, which is so many.
+    Share(usize),
+}
+
+/// Runs of one tenant.
 #[derive(Debug, Default)]
 struct Line {
-    waiting: BTreeMap<String, VecDeque<RunId>>,
-    /// The tenant whose run began last.
-    last: String,
+    /// High, normal, low.
+    runs: [VecDeque<(Place, RunId)>; 3],
+    /// What had begun at its last turn, or when it joined.
+    since: u64,
+    /// Its place among turns that come at once.
+    order: u64,
 }
 
 impl Line {
-    fn take(&mut self) -> Option<RunId> {
-        let behind =
-            self.waiting.range::<String, _>((std::ops::Bound::Excluded(&self.last), std::ops::Bound::Unbounded));
-        let next = behind.chain(self.waiting.iter()).next().map(|(tenant, _)| tenant.clone())?;
-        let runs = self.waiting.get_mut(&next)?;
-        let run = runs.pop_front();
-        if runs.is_empty() {
-            self.waiting.remove(&next);
-        }
-        self.last = next;
-        run
+    fn length(&self) -> usize {
+        self.runs.iter().map(VecDeque::len).sum()
+    }
+
+    /// When its turn comes; nothing where nobody waits.
+    fn turn(&self) -> Option<(u64, u64)> {
+        let next = self.runs.iter().find_map(VecDeque::front)?;
+        Some((self.since.saturating_add(weight(next.0.priority)), self.order))
     }
 }
 
 /// Runs that wait to begin.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// High, normal, low.
-    lines: [Line; 3],
+    lines: BTreeMap<String, Line>,
+    /// Whose turn comes when.
+    turns: BTreeSet<((u64, u64), String)>,
+    /// What has begun, by weight.
+    begun: u64,
+    /// Turns that were given out.
+    given: u64,
     length: usize,
+    /// Places that are kept for runs that are being made.
+    kept: BTreeMap<String, usize>,
 }
 
 impl Queue {
@@ -62,22 +100,69 @@ impl Queue {
         self.length
     }
 
-    /// Puts a run at the end of its tenant's line.
+    /// Keeps a place in a line of so many, for a run that is being made.
+    pub(super) fn keep(&mut self, tenant: &str, most: usize) -> Result<(), Full> {
+        let left = most.saturating_sub(self.length + self.kept.values().sum::<usize>());
+        let own = self.lines.get(tenant).map_or(0, Line::length) + self.kept.get(tenant).copied().unwrap_or_default();
+        if left == 0 {
+            return Err(Full::Line);
+        }
+        if own >= left.saturating_mul(SHARE) {
+            return Err(Full::Share(own));
+        }
+        *self.kept.entry(tenant.to_owned()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Gives such a place back: the run stands in it now, or isn't made.
+    pub(super) fn give_back(&mut self, tenant: &str) {
+        if let Some(kept) = self.kept.get_mut(tenant) {
+            *kept -= 1;
+            if *kept == 0 {
+                self.kept.remove(tenant);
+            }
+        }
+    }
+
+    /// Puts a run at the end of its tenant's runs of its priority.
     pub(super) fn put(&mut self, place: Place, run: RunId) {
-        let line = match place.priority {
-            Priority::High => &mut self.lines[0],
-            Priority::Normal => &mut self.lines[1],
-            Priority::Low => &mut self.lines[2],
+        let tenant = place.tenant.clone();
+        let mut line = self.lines.remove(&tenant).unwrap_or_else(|| {
+            self.given += 1;
+            Line { since: self.begun, order: self.given, ..Line::default() }
+        });
+        if let Some(turn) = line.turn() {
+            self.turns.remove(&(turn, tenant.clone()));
+        }
+        let [high, normal, low] = &mut line.runs;
+        let runs = match place.priority {
+            Priority::High => high,
+            Priority::Normal => normal,
+            Priority::Low => low,
         };
-        line.waiting.entry(place.tenant).or_default().push_back(run);
+        runs.push_back((place, run));
         self.length += 1;
+        self.stand(tenant, line);
     }
 
     /// Takes the next.
-    pub(super) fn take(&mut self) -> Option<RunId> {
-        let run = self.lines.iter_mut().find_map(Line::take)?;
+    pub(super) fn take(&mut self) -> Option<(Place, RunId)> {
+        let ((turn, _), tenant) = self.turns.pop_first()?;
+        let mut line = self.lines.remove(&tenant)?;
+        let next = line.runs.iter_mut().find_map(VecDeque::pop_front)?;
         self.length -= 1;
-        Some(run)
+        self.begun = turn;
+        self.given += 1;
+        (line.since, line.order) = (turn, self.given);
+        self.stand(tenant, line);
+        Some(next)
+    }
+
+    fn stand(&mut self, tenant: String, line: Line) {
+        if let Some(turn) = line.turn() {
+            self.turns.insert((turn, tenant.clone()));
+            self.lines.insert(tenant, line);
+        }
     }
 }
 
@@ -89,8 +174,12 @@ mod tests {
         Place::of(&[(PRIORITY, priority), (TENANT, tenant)].map(|(name, value)| (name.into(), value.into())).into())
     }
 
+    fn next(queue: &mut Queue) -> Option<u128> {
+        queue.take().map(|(_, run)| run.bits())
+    }
+
     #[test]
-    fn the_urgent_go_first_and_tenants_take_turns() {
+    fn tenants_take_turns_and_each_ones_urgent_runs_go_first() {
         let mut queue = Queue::default();
         let run = RunId::from_bits;
         for (number, tenant) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "b")] {
@@ -100,9 +189,9 @@ mod tests {
         queue.put(place("high", "a"), run(8));
         queue.put(Place::of(&Labels::new()), run(9));
         assert_eq!(queue.len(), 9);
-        let order: Vec<u128> = std::iter::from_fn(|| queue.take()).map(RunId::bits).collect();
-        assert_eq!(order, [8, 1, 4, 5, 9, 2, 6, 3, 7]);
-        assert_eq!(queue.len(), 0);
+        let order: Vec<u128> = std::iter::from_fn(|| next(&mut queue)).collect();
+        assert_eq!(order, [8, 4, 5, 9, 1, 6, 2, 7, 3]);
+        assert_eq!((queue.len(), queue.lines.len(), queue.turns.len()), (0, 0, 0), "nobody is remembered");
     }
 
     #[test]
@@ -111,6 +200,52 @@ mod tests {
         (0..100).for_each(|number| queue.put(place("normal", "busy"), RunId::from_bits(number)));
         queue.take();
         queue.put(place("normal", "other"), RunId::from_bits(1_000));
-        assert_eq!(queue.take(), Some(RunId::from_bits(1_000)));
+        let (first, second) = (next(&mut queue), next(&mut queue));
+        assert!([first, second].contains(&Some(1_000)), "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn one_tenants_urgent_runs_begin_three_times_as_often_and_starve_nobody() {
+        let mut queue = Queue::default();
+        for number in 0..300 {
+            queue.put(place("high", "loud"), RunId::from_bits(number));
+            queue.put(place("normal", "plain"), RunId::from_bits(1_000 + number));
+        }
+        let begun: Vec<u128> = (0..40).filter_map(|_| next(&mut queue)).collect();
+        assert_eq!(begun.iter().filter(|run| **run >= 1_000).count(), 10, "{begun:?}");
+        // Nor does one who always comes anew, one at a time.
+        let mut waited = 0;
+        while next(&mut queue).is_some_and(|run| run < 1_000 || run > 2_000) {
+            queue.put(place("high", &format!("new {waited}")), RunId::from_bits(3_000 + waited));
+            waited += 1;
+        }
+        assert!(waited < 10, "{waited}");
+    }
+
+    #[test]
+    fn one_tenant_leaves_places_for_others() {
+        let mut queue = Queue::default();
+        let mut join = |tenant: &str, number: u128| {
+            let kept = queue.keep(tenant, 10);
+            if kept.is_ok() {
+                queue.put(place("normal", tenant), RunId::from_bits(number));
+                queue.give_back(tenant);
+            }
+            kept
+        };
+        let joined = (0..10).take_while(|number| join("busy", *number).is_ok()).count();
+        assert_eq!((joined, join("busy", 20)), (8, Err(Full::Share(8))));
+        assert_eq!((join("other", 21), join("other", 22)), (Ok(()), Ok(())));
+        assert_eq!(join("third", 23), Err(Full::Line), "and then it is full");
+        assert!(queue.kept.is_empty());
+    }
+
+    #[test]
+    fn a_short_line_is_one_tenants_own() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.keep("a", 1), Ok(()));
+        assert_eq!(queue.keep("a", 1), Err(Full::Line), "a place that is kept counts");
+        queue.give_back("a");
+        assert_eq!(queue.keep("a", 1), Ok(()));
     }
 }

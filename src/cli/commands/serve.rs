@@ -98,15 +98,20 @@ async fn until_stopped(
         ended = work.join_next() => worked(ended)?,
         () = signals.next() => return Ok(given_up(context.output)),
     }
-    stop_answers.send_replace(true);
-    if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answers.join_next()).await.is_err() {
-        tracing::warn!("somebody asked something that takes too long, and gets no answer");
-        answers.shutdown().await;
+    let closed = async {
+        stop_answers.send_replace(true);
+        if tokio::time::timeout(LAST_ANSWERS_TIME_MAX.duration(), answers.join_next()).await.is_err() {
+            tracing::warn!("somebody asked something that takes too long, and gets no answer");
+            answers.shutdown().await;
+        }
+        // It holds the store for as long as it goes on.
+        sweeping.shutdown().await;
+        session.close().await;
+    };
+    tokio::select! {
+        () = closed => Ok(Exit::Finished),
+        () = signals.next() => Ok(given_up(context.output)),
     }
-    // It holds the store for as long as it goes on.
-    sweeping.shutdown().await;
-    session.close().await;
-    Ok(Exit::Finished)
 }
 
 /// The API and the pages at their address, and its URL.

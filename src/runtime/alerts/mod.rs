@@ -25,8 +25,8 @@ use crate::tool::ToolContext;
 use crate::tool::command::run_program;
 use crate::units::{Millis, Timestamp};
 
-/// Alerts that are looked at for the next one of each who hears; the others come after those.
-const LOOKED_AT_MAX: usize = 1_024;
+/// Alerts that are looked at for each who hears; the others come after those.
+const LOOKED_AT_MAX: usize = 256;
 /// How long nobody looks, where nothing is due before.
 const REST_MAX: Millis = Millis::from_secs(3_600);
 
@@ -176,7 +176,7 @@ impl Deliverer {
 
     /// What waits; nothing where the outbox can't be read, and then nothing of this store can.
     fn waiting(&self) -> Option<Vec<AlertEntry>> {
-        let waiting = self.0.store.alerts_due(LOOKED_AT_MAX);
+        let waiting = self.0.store.alerts_due_each(LOOKED_AT_MAX);
         waiting.inspect_err(|error| tracing::error!(%error, "alerts can't be read, and nobody is told of them")).ok()
     }
 

@@ -36,6 +36,9 @@ enum FirstCall {
 impl Conductor {
     pub(super) async fn admit(&mut self) -> Result<Flow, RuntimeError> {
         failpoint::reach("run.admission");
+        if self.leaves_held()? {
+            return Ok(Flow::Leave);
+        }
         let next = loop {
             match self.tree.next(self.now(), &self.shared.checks) {
                 Next::Note(facts) => self.take_notes(facts),

@@ -107,6 +107,7 @@ impl Conductor {
     /// A switch holds the tree: nothing more is asked for.
     pub(super) fn hold_back(&mut self, refusal: Refusal) -> Flow {
         self.pending.clear();
+        self.tell_turn(&refusal);
         self.held_back = Some(refusal);
         Flow::On
     }

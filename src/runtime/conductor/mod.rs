@@ -11,6 +11,7 @@ mod ends;
 mod kept;
 mod rates;
 mod step;
+mod switched;
 mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +23,7 @@ use tracing::Instrument as _;
 
 use super::perform::{self, Done};
 use super::progress::{Observer, Progress};
-use super::{Agent, Request, RuntimeError, Shared, settle};
+use super::{Agent, Request, RuntimeError, Shared, Turn, settle};
 use crate::domain::event::{Call, Event, Place, Purpose, Recorded, Reserved, RunState};
 use crate::domain::ledger::{Ask, Op};
 use crate::domain::limits::Refusal;
@@ -86,6 +87,8 @@ pub(crate) struct Conductor {
     short_within: bool,
     /// The switch that holds the tree: it makes no call, and rests once nothing is in flight.
     held_back: Option<Refusal>,
+    /// Others want its place: held by a switch it leaves.
+    turn: Option<Turn>,
 }
 
 /// Whose conversation it is: a place's, or the run's own: of a single loop, and of a landing.
@@ -168,7 +171,13 @@ impl Conductor {
             rate_waits: RateWaits::default(),
             short_within: false,
             held_back: None,
+            turn: None,
         }
+    }
+
+    /// The same, among others that want its place.
+    pub(crate) fn in_turn(self, turn: Option<Turn>) -> Self {
+        Self { turn, ..self }
     }
 
     /// Until the run ends, waits for a person, or is asked to stop. What is over at once is boxed: it takes no memory while

@@ -272,6 +272,7 @@ impl Conductor {
         }
         let rule = self.rule_for(run, &key);
         self.effort(&key).rule = rule;
+        self.ask_lifted_again(&key)?;
         let Talk { rendered, effort } = self.talks.get(&key).unwrap_or(&self.own);
         let run = self.tree.run(run).unwrap_or(self.tree.root());
         let (gate, now) = (&self.shared.gate, self.now());
@@ -294,6 +295,12 @@ impl Conductor {
                 return Ok(prepared);
             }
         };
+        if let Call::Model(call) = &draft.reserved.call
+            && self.is_switched_off(run, &call.model).map_err(|error| error.to_string())?
+        {
+            // The ledger says no to it: nobody is sent anything of it.
+            return Ok(prepared);
+        }
         let permit = self.shared.gate.to_count(draft);
         let count = self.shared.answers.count(permit, draft.request.clone()).await;
         tracing::debug!(model = %draft.request.model, ?count, "the provider was asked for a count");

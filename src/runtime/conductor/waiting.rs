@@ -67,7 +67,10 @@ impl Conductor {
 
     pub(super) async fn time_came(&mut self) -> Result<Flow, RuntimeError> {
         if self.queued {
-            return self.look_at_queue().await;
+            return match self.held_in_turn()? {
+                Some(refusal) => Ok(self.hold_back(refusal)),
+                None => self.look_at_queue().await,
+            };
         }
         // A back-off beside a wait for budget is over by itself: what comes next is asked when the wait is.
         let until = self.wait_until;

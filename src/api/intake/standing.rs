@@ -1,0 +1,178 @@
+//! Where each run stands that the intake knows of: in line, driven, or aside for as long as a switch holds it.
+//!
+//! Invariants: a run stands in one place; who looks at one hears when it has none any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
+
+use super::queue::{Full, Place, Queue};
+use crate::domain::switch::{SwitchKind, SwitchScope, Switches};
+use crate::ids::RunId;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    queue: Queue,
+    known: BTreeMap<RunId, Known>,
+    /// Those that stand aside: what puts them back in line, and the switch that holds them.
+    aside: BTreeMap<RunId, (Place, SwitchScope)>,
+    /// The switches that end runs, when those aside were looked at last.
+    kills: BTreeSet<SwitchScope>,
+}
+
+/// One that stands somewhere.
+#[derive(Debug)]
+struct Known {
+    /// Who looks at it hears its end when this is dropped.
+    heard: watch::Sender<()>,
+    is_driven: bool,
+    /// Somebody wants it to go on, while a drive may be leaving it.
+    again: bool,
+}
+
+impl Standing {
+    /// How many wait in line.
+    pub(super) const fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many a switch holds.
+    pub(super) fn held(&self) -> usize {
+        self.aside.len()
+    }
+
+    /// See [`Queue::keep`].
+    pub(super) fn keep(&mut self, tenant: &str, most: usize) -> Result<(), Full> {
+        self.queue.keep(tenant, most)
+    }
+
+    /// See [`Queue::give_back`].
+    pub(super) fn give_back(&mut self, tenant: &str) {
+        self.queue.give_back(tenant);
+    }
+
+    /// Puts a run in line, not twice; one that is driven comes again when that is over. True where somebody joined.
+    pub(super) fn put(&mut self, place: Place, run: RunId) -> bool {
+        if let Some(known) = self.known.get_mut(&run) {
+            known.again |= known.is_driven;
+            return false;
+        }
+        self.known.insert(run, Known { heard: watch::Sender::new(()), is_driven: false, again: false });
+        self.queue.put(place, run);
+        true
+    }
+
+    /// Takes the next out of the line, to be driven.
+    pub(super) fn next(&mut self) -> Option<(Place, RunId)> {
+        let (place, run) = self.queue.take()?;
+        if let Some(known) = self.known.get_mut(&run) {
+            known.is_driven = true;
+        }
+        Some((place, run))
+    }
+
+    /// A drive is over; one that a switch holds stands aside. True where it stands in line again.
+    pub(super) fn over(&mut self, place: Place, run: RunId, held_by: Option<SwitchScope>) -> bool {
+        let Some(known) = self.known.get_mut(&run) else { return false };
+        known.is_driven = false;
+        let again = std::mem::take(&mut known.again);
+        match held_by {
+            Some(scope) => drop(self.aside.insert(run, (place, scope))),
+            None if again => self.queue.put(place, run),
+            None => drop(self.known.remove(&run)),
+        }
+        again && !self.aside.contains_key(&run)
+    }
+
+    /// Puts those back in line that nothing holds any more, or that a switch may end now; how many.
+    pub(super) fn look(&mut self, switches: &Switches) -> usize {
+        let kills: BTreeSet<SwitchScope> =
+            switches.iter().filter(|(_, set)| set.kind == SwitchKind::Kill).map(|(scope, _)| scope.clone()).collect();
+        let ends = !kills.is_subset(&self.kills);
+        self.kills = kills;
+        let holds = |scope| switches.get(scope).is_some_and(|set| set.kind == SwitchKind::Pause);
+        let free: Vec<RunId> =
+            self.aside.iter().filter(|(_, (_, scope))| ends || !holds(scope)).map(|(run, _)| *run).collect();
+        for run in &free {
+            if let Some((place, _)) = self.aside.remove(run) {
+                self.queue.put(place, *run);
+            }
+        }
+        free.len()
+    }
+
+    /// Forgets one that stands aside: it has ended.
+    pub(super) fn forget(&mut self, run: RunId) {
+        if self.aside.remove(&run).is_some() {
+            self.known.remove(&run);
+        }
+    }
+
+    /// Hears when a run stands nowhere any more; nothing where it does already.
+    pub(super) fn listen(&self, run: RunId) -> Option<watch::Receiver<()>> {
+        self.known.get(&run).map(|known| known.heard.subscribe())
+    }
+
+    /// Who waits for one that never began hears that it won't, here.
+    pub(super) fn close(&mut self) {
+        self.known.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::{AuditEntry, Author, Change};
+    use crate::domain::event::Labels;
+    use crate::domain::switch::{SwitchLifted, SwitchSet};
+    use crate::units::Timestamp;
+
+    fn place() -> Place {
+        Place::of(&Labels::new())
+    }
+
+    fn scope(text: &str) -> SwitchScope {
+        text.parse().expect("a scope")
+    }
+
+    fn change(switches: &mut Switches, change: Change) {
+        switches.apply(&AuditEntry { number: 0, at: Timestamp(1), by: Author::Person("ann".into()), change });
+    }
+
+    fn set(switches: &mut Switches, text: &str, switch: SwitchKind) {
+        change(switches, Change::SwitchSet(SwitchSet { scope: scope(text), switch, reason: "odd".into() }));
+    }
+
+    #[test]
+    fn one_that_a_switch_holds_stands_aside_until_that_is_lifted_or_another_ends_it() {
+        let (mut standing, mut switches, run) = (Standing::default(), Switches::default(), RunId::from_bits(1));
+        set(&mut switches, "feature=x", SwitchKind::Pause);
+        assert!(standing.put(place(), run));
+        let heard = standing.listen(run).expect("it stands in line");
+        let (taken, _) = standing.next().expect("its turn");
+        assert!(!standing.over(taken, run, Some(scope("feature=x"))) && !standing.put(place(), run));
+        assert_eq!((standing.waiting(), standing.held(), standing.look(&switches)), (0, 1, 0));
+        set(&mut switches, "all", SwitchKind::Kill);
+        assert_eq!((standing.look(&switches), standing.look(&switches), standing.waiting()), (1, 0, 1));
+        let (taken, _) = standing.next().expect("its turn");
+        standing.over(taken, run, Some(scope("feature=x")));
+        change(&mut switches, Change::SwitchLifted(SwitchLifted { scope: scope("feature=x"), reason: "well".into() }));
+        assert_eq!((standing.look(&switches), standing.held()), (1, 0));
+        let (taken, _) = standing.next().expect("its turn");
+        assert!(heard.has_changed().is_ok(), "it stands somewhere");
+        standing.over(taken, run, None);
+        assert!(heard.has_changed().is_err() && standing.listen(run).is_none());
+    }
+
+    #[test]
+    fn one_that_is_wanted_while_it_is_driven_comes_again() {
+        let (mut standing, run) = (Standing::default(), RunId::from_bits(1));
+        assert!(standing.put(place(), run) && !standing.put(place(), run));
+        let (taken, _) = standing.next().expect("its turn");
+        assert!(!standing.put(place(), run));
+        assert!(standing.over(taken, run, None) && standing.waiting() == 1);
+        let (taken, _) = standing.next().expect("its turn");
+        assert!(!standing.over(taken, run, None) && standing.next().is_none());
+    }
+}
