@@ -124,7 +124,11 @@ pub(super) const PROBLEMS: [Problem; 21] = [
     Problem::new(code::KEY, &[409], "the caller's key was used for another request, or its request is under way"),
     Problem::new(code::TOO_LARGE, &[413], "the body is too large"),
     Problem::new(code::INPUT, &[422], "the agent, or a budget, doesn't take this input or these labels"),
-    Problem::new(code::FULL, &[429, 503], "the line of runs is full, or a tenant's share of it, or too many streams are open"),
+    Problem::new(
+        code::FULL,
+        &[429, 503],
+        "the line of runs is full, or a tenant's share of it, or too many streams are open",
+    ),
     Problem::new(code::SLOW, &[503], "the store takes too long"),
     Problem::new(code::CLOSED, &[503], "the process takes no runs in"),
     Problem::new(code::FAILED, &[500], "something in the process broke down"),

@@ -178,9 +178,9 @@ pub(crate) struct Shared {
     driven: Mutex<BTreeMap<RunId, mpsc::Sender<Box<Request>>>>,
     /// The runs that are driven now and are in a thread, by agent and thread.
     threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
-    /// Runs whose caller went away, until what they have in flight is settled.
+    /// Runs whose caller went away, until what they have in flight is settled, and what else outlives its caller.
     drains: Mutex<JoinSet<()>>,
-    /// Runs that go on because somebody answered them, and what else outlives its caller.
+    /// Runs that go on because somebody answered them.
     woken: Mutex<JoinSet<()>>,
     /// The runs that wait for a person.
     expiry: Expiry,
@@ -383,7 +383,8 @@ impl Runtime {
         let observer = self.0.echo.around(telling::around(following.clone(), observer));
         let (hang_up, hung_up) = watch::channel(false);
         let leaves = turn.is_some();
-        let mut conductor = Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up).in_turn(turn);
+        let mut conductor =
+            Conductor::new(self.0.clone(), tree, rendered, observer, created, requests, hung_up).in_turn(turn);
         let runtime = self.clone();
         let drive = async move {
             let mut driven = conductor.drive().await;

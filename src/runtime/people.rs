@@ -135,17 +135,21 @@ impl Runtime {
         Ok(())
     }
 
-    /// Does some work to its end, whether or not the caller still waits for it.
+    /// Does some work to its end, whether or not the caller still waits for it; the process waits for that too.
     ///
     /// # Errors
-    /// It broke down, or the process stopped before.
+    /// It broke down.
     pub(crate) async fn beside<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, RuntimeError> {
         let (reply, done) = oneshot::channel();
-        // Nobody may hear it any more.
-        self.woken().spawn(async move { reply.send(work.await).map_or((), drop) });
+        let work = async move {
+            let done = work.await;
+            // Nobody may hear it any more.
+            reply.send(done).map_or((), drop)
+        };
+        self.drains().spawn(work);
         done.await.map_err(|error| RuntimeError::Task(error.to_string()))
     }
 
@@ -153,6 +157,12 @@ impl Runtime {
         let mut woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
         while woken.try_join_next().is_some() {}
         woken
+    }
+
+    fn drains(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let mut drains = self.0.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        while drains.try_join_next().is_some() {}
+        drains
     }
 
     /// Runs that go on beside the caller stop cleanly: what they have in flight is drained after that.

@@ -181,7 +181,9 @@ impl Intake {
     pub fn go_on(&self, run: RunId) -> Result<(), ApiError> {
         let root = self.0.runtime.root_of(run)?;
         let told = self.0.runtime.store().summary(root)?.ok_or_else(|| ApiError::NoSuchRun(root.to_string()))?;
-        self.put(Place::of(&told.labels), root);
+        if self.is_open() && self.standing().want(Place::of(&told.labels), root) {
+            self.0.came.notify_one();
+        }
         Ok(())
     }
 

@@ -52,10 +52,17 @@ impl Standing {
         self.queue.give_back(tenant);
     }
 
-    /// Puts a run in line, not twice; one that is driven comes again when that is over. True where somebody joined.
-    pub(super) fn put(&mut self, place: Place, run: RunId) -> bool {
+    /// As [`Self::put`]; one that is driven comes again when that is over.
+    pub(super) fn want(&mut self, place: Place, run: RunId) -> bool {
         if let Some(known) = self.known.get_mut(&run) {
             known.again |= known.is_driven;
+        }
+        self.put(place, run)
+    }
+
+    /// Puts a run in line that stands nowhere. True where it joined.
+    pub(super) fn put(&mut self, place: Place, run: RunId) -> bool {
+        if self.known.contains_key(&run) {
             return false;
         }
         self.known.insert(run, Known { heard: watch::Sender::new(()), is_driven: false, again: false });
@@ -170,9 +177,10 @@ mod tests {
         let (mut standing, run) = (Standing::default(), RunId::from_bits(1));
         assert!(standing.put(place(), run) && !standing.put(place(), run));
         let (taken, _) = standing.next().expect("its turn");
-        assert!(!standing.put(place(), run));
+        assert!(!standing.want(place(), run));
         assert!(standing.over(taken, run, None) && standing.waiting() == 1);
         let (taken, _) = standing.next().expect("its turn");
+        assert!(!standing.put(place(), run), "who only finds it there doesn't ask for that");
         assert!(!standing.over(taken, run, None) && standing.next().is_none());
     }
 }

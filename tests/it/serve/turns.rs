@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plimsoll::api::IntakeOptions;
-use plimsoll::domain::event::RunState;
+use plimsoll::domain::event::{Call, Reserved, RunState};
 use plimsoll::units::Millis;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -65,6 +65,10 @@ async fn until(world: &World, what: &str, is: impl Fn(&World) -> bool) {
     tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("{what}: {:?}", states(world)));
 }
 
+fn is_tool(reserved: &Reserved) -> bool {
+    matches!(reserved.call, Call::Tool { .. })
+}
+
 fn states(world: &World) -> Vec<RunState> {
     world.all().iter().map(|told| told.state()).collect()
 }
@@ -76,7 +80,8 @@ async fn runs_of_a_feature_that_is_held_are_in_nobodys_way() {
     let served = Served::of(&world, options(2)).await;
     // One is held while it goes on, the others before they begin.
     told(served.post("/v1/runs", &ask("slowly")).await, StatusCode::ACCEPTED).await;
-    until(&world, "it runs", |world| states(world) == [RunState::Running]).await;
+    until(&world, "it waits at the gate", |world| world.all().iter().any(|told| told.reservations().any(is_tool)))
+        .await;
     let why = json!({"scope": "feature=x", "switch": "pause", "reason": "odd answers", "by": "ann"});
     switch(&served, "/v1/switches", &why).await;
     for _ in 0..2 {
