@@ -28,21 +28,14 @@ struct Waits {
     /// As many as there are runs that wait: each is in the store.
     due: Mutex<BTreeSet<(Timestamp, RunId)>>,
     changed: Notify,
-    /// Trees whose wait is over and that nobody has gone on with; kept where somebody asks for them.
-    over: Mutex<Option<BTreeSet<RunId>>>,
+    /// Trees whose wait is over, until somebody goes on with them. No more than waited: each is in the store.
+    over: Mutex<BTreeSet<RunId>>,
     ended: Notify,
 }
 
 impl Waits {
-    fn over(&self) -> MutexGuard<'_, Option<BTreeSet<RunId>>> {
+    fn over(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
         self.over.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end(&self, root: RunId) {
-        if let Some(over) = self.over().as_mut() {
-            over.insert(root);
-            self.ended.notify_one();
-        }
     }
 
     fn due(&self) -> MutexGuard<'_, BTreeSet<(Timestamp, RunId)>> {
@@ -80,12 +73,12 @@ impl Runtime {
     }
 
     /// The next root that nobody drives and whose question is no longer open, since nobody answered it in time: whoever asks
-    /// goes on with it. For one who asks; those of before the first time that somebody did aren't told of.
+    /// goes on with it. For one who asks at a time.
     pub(crate) async fn expired(&self) -> RunId {
         let waits = &self.0.expiry.waits;
         loop {
             let ended = waits.ended.notified();
-            if let Some(root) = waits.over().get_or_insert_default().pop_first() {
+            if let Some(root) = waits.over().pop_first() {
                 return root;
             }
             ended.await;
@@ -94,7 +87,8 @@ impl Runtime {
 
     /// Has whoever asks for it go on with a tree.
     pub(super) fn tell_expired(&self, root: RunId) {
-        self.0.expiry.waits.end(root);
+        self.0.expiry.waits.over().insert(root);
+        self.0.expiry.waits.ended.notify_one();
     }
 
     /// Notes of a tree that nobody drives which of its questions nobody answered in time. It goes on when it is resumed, or

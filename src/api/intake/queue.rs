@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(begun.iter().filter(|run| **run >= 1_000).count(), 10, "{begun:?}");
         // Nor does one who always comes anew, one at a time.
         let mut waited = 0;
-        while next(&mut queue).is_some_and(|run| run < 1_000 || run > 2_000) {
+        while next(&mut queue).is_some_and(|run| !(1_000..2_000).contains(&run)) {
             queue.put(place("high", &format!("new {waited}")), RunId::from_bits(3_000 + waited));
             waited += 1;
         }
