@@ -259,14 +259,7 @@ mod tests {
         let id = new_id().expect("an id");
         let (text, hash) = text_of(&id).expect("a key");
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let made = KeyMade {
-            id,
-            name: "web".to_owned(),
-            scopes: scopes.iter().copied().collect(),
-            labels,
-            hash,
-            reason: None,
-        };
+        let made = KeyMade { id, name: "web".to_owned(), scopes: scopes.iter().copied().collect(), labels, hash, reason: None };
         let keeper = Gatekeeper::default();
         keeper.keys.write().expect("whole").apply(&entry(0, Change::KeyMade(made)));
         (keeper, text)

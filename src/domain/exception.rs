@@ -211,8 +211,9 @@ impl Exceptions {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> usize {
         let recent = self.0.values().rev().take_while(|exception| now < exception.at.after(EXCEPTION_TIME_MAX));
-        let stands =
-            |exception: &&Exception| matches!(exception.state(now), ExceptionState::Counts | ExceptionState::Asked);
+        let stands = |exception: &&Exception| {
+            matches!(exception.state(now), ExceptionState::Counts | ExceptionState::Asked)
+        };
         recent.filter(stands).count()
     }
 

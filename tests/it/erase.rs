@@ -123,14 +123,7 @@ async fn a_tenants_texts_go_and_all_sums_and_other_tenants_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_over_stays_and_is_counted() {
     let world = recipe().start();
-    let new = NewRun {
-        agent: "a".into(),
-        input: json!("HUSH"),
-        labels: tenant("acme"),
-        key: None,
-        files: vec![],
-        bound: vec![],
-    };
+    let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels: tenant("acme"), key: None, files: vec![], bound: vec![] };
     let run = world.runtime.create(&new).await.expect("it is made");
     let erased = world.runtime.erase(&tenant("acme"), &act()).await.expect("it looks");
     assert_eq!(erased, Erased { open: 1, ..Erased::default() });
