@@ -11,8 +11,10 @@ pub const VALUE_CHARS_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 64;
 /// Characters of a faulty label that a message repeats.
 const SHOWN_CHARS_MAX: usize = 80;
+/// The label of the agent.
+pub const AGENT: &str = "agent";
 /// Labels that the agent and the project give, and that nobody else may.
-pub const DERIVED: [&str; 4] = ["agent", "owner", "feature", "environment"];
+pub const DERIVED: [&str; 4] = [AGENT, "owner", "feature", "environment"];
 /// The label of who a run is for; the queue of runs is fair between its values.
 pub const TENANT: &str = "tenant";
 

@@ -45,7 +45,7 @@ pub use progress::{Observer, Progress, silent};
 pub use reload::{Reload, Reloaded};
 pub(crate) use roster::Agent;
 pub use roster::Changed;
-pub use turn::Turn;
+pub use turn::{Left, Turn};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,30 +1,63 @@
-//! A drive among others that want its place: it leaves where a switch holds its run, and comes again once that is lifted.
+//! A drive among others that want its place: it leaves where a switch holds its run, or where it only waits for money that
+//! others hold, and comes again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use super::{Runtime, RuntimeError, silent};
 use crate::domain::event::RunState;
 use crate::domain::switch::SwitchScope;
 use crate::ids::RunId;
 
-/// What a drive says to whoever gave it its place. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Turn(Arc<Mutex<Option<SwitchScope>>>);
+/// Why a drive left a run that hasn't ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The switch of this scope holds it.
+    Held(SwitchScope),
+    /// It waited in the ledger's queue, and others could begin.
+    Queued,
+}
+
+/// What a drive hears of whoever gave it its place, and tells them. Cheap to clone.
+#[derive(Clone)]
+pub struct Turn(Arc<Inner>);
+
+struct Inner {
+    gives_way: Box<dyn Fn() -> bool + Send + Sync>,
+    left: OnceLock<Left>,
+}
 
 impl Turn {
-    /// The scope of the switch that it left for.
-    #[must_use]
-    pub fn held_by(&self) -> Option<SwitchScope> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// `gives_way` tells whether one that waits for money leaves.
+    pub fn new(gives_way: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { gives_way: Box::new(gives_way), left: OnceLock::new() }))
     }
 
-    pub(super) fn leave(&self, scope: SwitchScope) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(scope);
+    /// Why it left, if it did.
+    #[must_use]
+    pub fn left(&self) -> Option<&Left> {
+        self.0.left.get()
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        (self.0.gives_way)()
+    }
+
+    pub(super) fn leave(&self, why: Left) {
+        // The first reason stands.
+        self.0.left.set(why).unwrap_or_default();
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Turn").field(&self.left()).finish()
     }
 }
 
 impl Runtime {
-    /// As [`Runtime::drive`]; but a run that a switch holds isn't waited for, and the turn says so.
+    /// As [`Runtime::drive`]; but a run that a switch holds isn't waited for, nor one that waits for money where others could
+    /// begin in its place; the turn says so.
     ///
     /// # Errors
     /// As [`Runtime::drive`].

@@ -31,10 +31,11 @@ use standing::Standing;
 
 /// The most characters of a caller's key.
 pub const KEY_CHARS_MAX: usize = 255;
-/// How often runs that wait for budget are looked at: a period may have begun, or a cap may be another.
+/// How often runs that wait for budget are looked at, and those that stand aside since they would only wait for it come back: a
+/// period may have begun, or a cap may be another.
 const BUDGET_LOOK: Millis = Millis::from_secs(30);
-/// How often it is looked whether runs are still held by switches.
-const SWITCH_LOOK: Millis = Millis::from_secs(1);
+/// How often it is looked whether runs still stand aside.
+const ASIDE_LOOK: Millis = Millis::from_secs(1);
 /// Others that may decide on a run, one after the other, before its drive gives up.
 const DECIDERS_MAX: u32 = 64;
 /// The longest that a caller is told to wait before it asks again.
@@ -239,7 +240,7 @@ impl Intake {
         self.recall_left().await?;
         let slots = Arc::new(Semaphore::new(self.0.options.parallel.max(1)));
         let mut drives = JoinSet::new();
-        let (mut look, mut held) = (every(BUDGET_LOOK), every(SWITCH_LOOK));
+        let (mut look, mut aside) = (every(BUDGET_LOOK), every(ASIDE_LOOK));
         loop {
             let turn = async {
                 let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
@@ -248,8 +249,14 @@ impl Intake {
             tokio::select! {
                 biased;
                 () = told(&mut stop) => break,
-                _ = look.tick() => self.recall(RunState::AwaitingBudget).await?,
-                _ = held.tick() => self.look_at_held()?,
+                _ = look.tick() => {
+                    self.recall(RunState::AwaitingBudget).await?;
+                    self.come_back(true);
+                }
+                _ = aside.tick() => {
+                    self.look_at_held()?;
+                    self.come_back(false);
+                }
                 root = self.0.runtime.expired() => self.go_on(root).unwrap_or_else(|error| {
                     tracing::error!(run = %root, %error, "a run whose question nobody answered can't go on");
                 }),
@@ -283,6 +290,13 @@ impl Intake {
         }
     }
 
+    /// Runs that only waited for money stand in line again.
+    fn come_back(&self, in_time: bool) {
+        if self.standing().look_at_short(in_time) > 0 {
+            self.0.came.notify_one();
+        }
+    }
+
     /// Runs that a switch held, and that it holds no more, stand in line again.
     fn look_at_held(&self) -> Result<(), StoreError> {
         if self.standing().held() > 0 {
@@ -295,7 +309,9 @@ impl Intake {
     }
 
     async fn drive(&self, place: Place, run: RunId) {
-        let (clock, turn) = (self.0.runtime.clock(), Turn::default());
+        let (others, own) = (self.clone(), place.clone());
+        let turn = Turn::new(move || others.standing().others_could_begin(&own));
+        let clock = self.0.runtime.clock();
         let began = clock.now();
         if let Err(error) = self.drive_alone(run, &turn).await {
             tracing::error!(%run, %error, "a run can't go on; it stays as it is");
@@ -303,7 +319,7 @@ impl Intake {
         let took = clock.now().since(began).0;
         let pace = self.0.pace.load(Ordering::Relaxed);
         self.0.pace.store(pace.saturating_mul(7).saturating_add(took) / 8, Ordering::Relaxed);
-        if self.standing().over(place, run, turn.held_by()) {
+        if self.standing().over(place, run, turn.left()) {
             self.0.came.notify_one();
         }
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::domain::event::Labels;
-use crate::domain::label::TENANT;
+use crate::domain::label::{AGENT, TENANT};
 use crate::domain::policy::{PRIORITY, Priority};
 use crate::ids::RunId;
 
@@ -32,13 +32,23 @@ pub(super) struct Place {
     priority: Priority,
     /// Empty where the run is nobody's.
     tenant: String,
+    agent: String,
 }
+
+/// Runs that mostly wait for the same money: a tenant's, of one agent.
+pub(super) type Kin = (String, String);
 
 impl Place {
     /// By the labels of a run.
     pub(super) fn of(labels: &Labels) -> Self {
         let priority = labels.get(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(Priority::Normal);
-        Self { priority, tenant: labels.get(TENANT).cloned().unwrap_or_default() }
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        Self { priority, tenant: label(TENANT), agent: label(AGENT) }
+    }
+
+    /// Whom it is like.
+    pub(super) fn kin(&self) -> Kin {
+        (self.tenant.clone(), self.agent.clone())
     }
 
     /// Whose run it is.
@@ -90,6 +100,8 @@ pub(super) struct Queue {
     /// Turns that were given out.
     given: u64,
     length: usize,
+    /// How many of each kin wait.
+    kins: BTreeMap<Kin, usize>,
     /// Places that are kept for runs that are being made.
     kept: BTreeMap<String, usize>,
 }
@@ -100,10 +112,11 @@ impl Queue {
         self.length
     }
 
-    /// Keeps a place in a line of so many, for a run that is being made.
-    pub(super) fn keep(&mut self, tenant: &str, most: usize) -> Result<(), Full> {
+    /// Keeps a place in a line of so many, for a run that is being made; so many of its tenant's wait elsewhere.
+    pub(super) fn keep(&mut self, tenant: &str, most: usize, elsewhere: usize) -> Result<(), Full> {
         let left = most.saturating_sub(self.length + self.kept.values().sum::<usize>());
-        let own = self.lines.get(tenant).map_or(0, Line::length) + self.kept.get(tenant).copied().unwrap_or_default();
+        let making = self.kept.get(tenant).copied().unwrap_or_default();
+        let own = self.lines.get(tenant).map_or(0, Line::length) + making + elsewhere;
         if left == 0 {
             return Err(Full::Line);
         }
@@ -124,8 +137,23 @@ impl Queue {
         }
     }
 
+    /// The kins of those who wait.
+    pub(super) fn kins(&self) -> impl Iterator<Item = &Kin> {
+        self.kins.keys()
+    }
+
     /// Puts a run at the end of its tenant's runs of its priority.
     pub(super) fn put(&mut self, place: Place, run: RunId) {
+        self.join(place, run, VecDeque::push_back);
+    }
+
+    /// Puts one that stood there before at their head.
+    pub(super) fn put_back(&mut self, place: Place, run: RunId) {
+        self.join(place, run, VecDeque::push_front);
+    }
+
+    fn join(&mut self, place: Place, run: RunId, push: impl FnOnce(&mut VecDeque<(Place, RunId)>, (Place, RunId))) {
+        *self.kins.entry(place.kin()).or_default() += 1;
         let tenant = place.tenant.clone();
         let mut line = self.lines.remove(&tenant).unwrap_or_else(|| {
             self.given += 1;
@@ -140,7 +168,7 @@ impl Queue {
             Priority::Normal => normal,
             Priority::Low => low,
         };
-        runs.push_back((place, run));
+        push(runs, (place, run));
         self.length += 1;
         self.stand(tenant, line);
     }
@@ -151,6 +179,13 @@ impl Queue {
         let mut line = self.lines.remove(&tenant)?;
         let next = line.runs.iter_mut().find_map(VecDeque::pop_front)?;
         self.length -= 1;
+        let kin = next.0.kin();
+        if let Some(count) = self.kins.get_mut(&kin) {
+            *count -= 1;
+            if *count == 0 {
+                self.kins.remove(&kin);
+            }
+        }
         self.begun = turn;
         self.given += 1;
         (line.since, line.order) = (turn, self.given);
@@ -192,6 +227,7 @@ mod tests {
         let order: Vec<u128> = std::iter::from_fn(|| next(&mut queue)).collect();
         assert_eq!(order, [8, 4, 5, 9, 1, 6, 2, 7, 3]);
         assert_eq!((queue.len(), queue.lines.len(), queue.turns.len()), (0, 0, 0), "nobody is remembered");
+        assert_eq!(queue.kins().count(), 0);
     }
 
     #[test]
@@ -226,7 +262,7 @@ mod tests {
     fn one_tenant_leaves_places_for_others() {
         let mut queue = Queue::default();
         let mut join = |tenant: &str, number: u128| {
-            let kept = queue.keep(tenant, 10);
+            let kept = queue.keep(tenant, 10, 0);
             if kept.is_ok() {
                 queue.put(place("normal", tenant), RunId::from_bits(number));
                 queue.give_back(tenant);
@@ -243,9 +279,9 @@ mod tests {
     #[test]
     fn a_short_line_is_one_tenants_own() {
         let mut queue = Queue::default();
-        assert_eq!(queue.keep("a", 1), Ok(()));
-        assert_eq!(queue.keep("a", 1), Err(Full::Line), "a place that is kept counts");
+        assert_eq!(queue.keep("a", 1, 0), Ok(()));
+        assert_eq!(queue.keep("a", 1, 0), Err(Full::Line), "a place that is kept counts");
         queue.give_back("a");
-        assert_eq!(queue.keep("a", 1), Ok(()));
+        assert_eq!(queue.keep("a", 1, 0), Ok(()));
     }
 }

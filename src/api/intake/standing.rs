@@ -1,4 +1,5 @@
-//! Where each run stands that the intake knows of: in line, driven, or aside for as long as a switch holds it.
+//! Where each run stands that the intake knows of: in line, driven, or aside: for as long as a switch holds it, or for a
+//! while, since it only waited for money.
 //!
 //! Invariants: a run stands in one place; who looks at one hears when it has none any more.
 
@@ -6,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::watch;
 
-use super::queue::{Full, Place, Queue};
+use super::queue::{Full, Kin, Place, Queue};
 use crate::domain::switch::{SwitchKind, SwitchScope, Switches};
 use crate::ids::RunId;
+use crate::runtime::Left;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub(super) struct Standing {
     known: BTreeMap<RunId, Known>,
     /// Those that stand aside: what puts them back in line, and the switch that holds them.
     aside: BTreeMap<RunId, (Place, SwitchScope)>,
+    /// Those that stand aside since they would only wait for money, oldest first.
+    short: BTreeMap<RunId, Place>,
     /// The switches that end runs, when those aside were looked at last.
     kills: BTreeSet<SwitchScope>,
 }
@@ -32,9 +36,9 @@ struct Known {
 }
 
 impl Standing {
-    /// How many wait in line.
-    pub(super) const fn waiting(&self) -> usize {
-        self.queue.len()
+    /// How many wait in line, or will again.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() + self.short.len()
     }
 
     /// How many a switch holds.
@@ -42,9 +46,10 @@ impl Standing {
         self.aside.len()
     }
 
-    /// See [`Queue::keep`].
+    /// See [`Queue::keep`]. Those who come back have their places there.
     pub(super) fn keep(&mut self, tenant: &str, most: usize) -> Result<(), Full> {
-        self.queue.keep(tenant, most)
+        let own = self.short.values().filter(|place| place.tenant() == tenant).count();
+        self.queue.keep(tenant, most.saturating_sub(self.short.len()), own)
     }
 
     /// See [`Queue::give_back`].
@@ -80,16 +85,38 @@ impl Standing {
     }
 
     /// A drive is over; one that a switch holds stands aside. True where it stands in line again.
-    pub(super) fn over(&mut self, place: Place, run: RunId, held_by: Option<SwitchScope>) -> bool {
+    pub(super) fn over(&mut self, place: Place, run: RunId, left: Option<&Left>) -> bool {
         let Some(known) = self.known.get_mut(&run) else { return false };
         known.is_driven = false;
         let again = std::mem::take(&mut known.again);
-        match held_by {
-            Some(scope) => drop(self.aside.insert(run, (place, scope))),
+        match left {
+            Some(Left::Held(scope)) => drop(self.aside.insert(run, (place, scope.clone()))),
+            Some(Left::Queued) => drop(self.short.insert(run, place)),
             None if again => self.queue.put(place, run),
             None => drop(self.known.remove(&run)),
         }
-        again && !self.aside.contains_key(&run)
+        again && left.is_none()
+    }
+
+    /// True where somebody stands in line who, as far as is known, doesn't wait for the same money as this one, nor for that of
+    /// others who stand aside for it.
+    pub(super) fn others_could_begin(&self, place: &Place) -> bool {
+        let short: BTreeSet<Kin> = self.short.values().chain([place]).map(Place::kin).collect();
+        self.queue.kins().any(|kin| !short.contains(kin))
+    }
+
+    /// Puts those back at the head of their lines that waited for money: where nobody else could begin, or their time has
+    /// come. How many.
+    pub(super) fn look_at_short(&mut self, in_time: bool) -> usize {
+        let Some(first) = self.short.values().next() else { return 0 };
+        if !in_time && self.others_could_begin(first) {
+            return 0;
+        }
+        let short = std::mem::take(&mut self.short);
+        let count = short.len();
+        // The oldest comes to stand before the others.
+        short.into_iter().rev().for_each(|(run, place)| self.queue.put_back(place, run));
+        count
     }
 
     /// Puts those back in line that nothing holds any more, or that a switch may end now; how many.
@@ -111,7 +138,7 @@ impl Standing {
 
     /// Forgets one that stands aside: it has ended.
     pub(super) fn forget(&mut self, run: RunId) {
-        if self.aside.remove(&run).is_some() {
+        if self.aside.remove(&run).is_some() || self.short.remove(&run).is_some() {
             self.known.remove(&run);
         }
     }
@@ -143,6 +170,10 @@ mod tests {
         text.parse().expect("a scope")
     }
 
+    fn held(text: &str) -> Left {
+        Left::Held(scope(text))
+    }
+
     fn change(switches: &mut Switches, change: Change) {
         switches.apply(&AuditEntry { number: 0, at: Timestamp(1), by: Author::Person("ann".into()), change });
     }
@@ -158,18 +189,38 @@ mod tests {
         assert!(standing.put(place(), run));
         let heard = standing.listen(run).expect("it stands in line");
         let (taken, _) = standing.next().expect("its turn");
-        assert!(!standing.over(taken, run, Some(scope("feature=x"))) && !standing.put(place(), run));
+        assert!(!standing.over(taken, run, Some(&held("feature=x"))) && !standing.put(place(), run));
         assert_eq!((standing.waiting(), standing.held(), standing.look(&switches)), (0, 1, 0));
         set(&mut switches, "all", SwitchKind::Kill);
         assert_eq!((standing.look(&switches), standing.look(&switches), standing.waiting()), (1, 0, 1));
         let (taken, _) = standing.next().expect("its turn");
-        standing.over(taken, run, Some(scope("feature=x")));
+        standing.over(taken, run, Some(&held("feature=x")));
         change(&mut switches, Change::SwitchLifted(SwitchLifted { scope: scope("feature=x"), reason: "well".into() }));
         assert_eq!((standing.look(&switches), standing.held()), (1, 0));
         let (taken, _) = standing.next().expect("its turn");
         assert!(heard.has_changed().is_ok(), "it stands somewhere");
         standing.over(taken, run, None);
         assert!(heard.has_changed().is_err() && standing.listen(run).is_none());
+    }
+
+    #[test]
+    fn one_that_waits_for_money_lets_others_begin_and_comes_back_before_those_behind_it() {
+        let mut standing = Standing::default();
+        let whose = |tenant: &str| Place::of(&[("tenant".to_owned(), tenant.to_owned())].into());
+        let run = RunId::from_bits;
+        (1..4).for_each(|number| assert!(standing.put(whose("poor"), run(number))));
+        let (first, second) = (standing.next().expect("its turn"), standing.next().expect("its turn"));
+        assert!(!standing.others_could_begin(&first.0), "they wait for the same");
+        standing.put(whose("rich"), run(4));
+        assert!(standing.others_could_begin(&first.0));
+        standing.over(second.0, second.1, Some(&Left::Queued));
+        standing.over(first.0, first.1, Some(&Left::Queued));
+        assert_eq!((standing.look_at_short(false), standing.waiting()), (0, 4), "others could begin");
+        let begun: Vec<u128> = (0..2).filter_map(|_| standing.next()).map(|(_, run)| run.bits()).collect();
+        assert_eq!(begun, [3, 4]);
+        assert_eq!((standing.look_at_short(false), standing.look_at_short(true)), (2, 0));
+        let begun: Vec<u128> = (0..2).filter_map(|_| standing.next()).map(|(_, run)| run.bits()).collect();
+        assert_eq!(begun, [1, 2]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::domain::switch::spares_other_models;
 use crate::failpoint;
 use crate::gate::{Beside, Draft, Passage, Prepared};
 use crate::rates::Hold;
-use crate::runtime::RuntimeError;
 use crate::runtime::progress::Progress;
+use crate::runtime::{Left, RuntimeError};
 use crate::units::Money;
 
 /// Whether the first call's rates are asked before the run is admitted.
@@ -185,12 +185,34 @@ impl Conductor {
     }
 
     async fn admit_with_nothing(&mut self, purpose: Purpose) -> Result<Flow, RuntimeError> {
+        match self.ask_with_nothing(purpose, false).await? {
+            Some(passage) => self.follow(passage).await,
+            None => Ok(Flow::Wait),
+        }
+    }
+
+    async fn ask_with_nothing(&mut self, purpose: Purpose, provisional: bool) -> Result<Option<Passage>, RuntimeError> {
         let landing = self.landing_reserve(purpose);
         // A landing takes its reserve's place, and needs nothing beside it.
         let bound = landing.as_ref().filter(|_| self.root().lands.is_none()).map_or(Money::ZERO, |kept| kept.amount);
-        let ask = AdmitAsk { landing, bound, first: None, first_waits: false, provisional: false };
-        let passages = self.submit(vec![Ask::Admit(ask)]).await?;
-        match passages.into_iter().next() {
+        let ask = AdmitAsk { landing, bound, first: None, first_waits: false, provisional };
+        Ok(self.submit(vec![Ask::Admit(ask)]).await?.into_iter().next())
+    }
+
+    /// Asks for the last time, so that the ledger forgets it where it still must wait: nothing is written of that, and the
+    /// run stays as it is until it comes again.
+    pub(super) async fn leave_queue(&mut self) -> Result<Flow, RuntimeError> {
+        match self.ask_with_nothing(Purpose::Turn, true).await? {
+            Some(Passage::Queued) => match self.notices.try_recv() {
+                // It was let in before it asked.
+                Ok(news) => self.hear(*news).await,
+                Err(_) => {
+                    if let Some(turn) = &self.turn {
+                        turn.leave(Left::Queued);
+                    }
+                    Ok(Flow::Leave)
+                }
+            },
             Some(passage) => self.follow(passage).await,
             None => Ok(Flow::Wait),
         }

@@ -5,7 +5,7 @@ use crate::domain::event::Labels;
 use crate::domain::limits::Refusal;
 use crate::domain::switch::{SwitchKind, Switches};
 use crate::ids::{ModelName, RunId};
-use crate::runtime::RuntimeError;
+use crate::runtime::{Left, RuntimeError};
 
 impl Conductor {
     /// True where the tree leaves before it asks to start: a switch would hold it in the queue, and others want its place.
@@ -39,7 +39,7 @@ impl Conductor {
     pub(super) fn tell_turn(&self, refusal: &Refusal) {
         let scope = refusal.subject.as_deref().and_then(|subject| subject.parse().ok());
         if let Some((turn, scope)) = self.turn.as_ref().zip(scope) {
-            turn.leave(scope);
+            turn.leave(Left::Held(scope));
         }
     }
 

@@ -9,7 +9,8 @@ use crate::domain::run::{Given, Intent, Next, Run};
 use crate::failpoint;
 use crate::gate::Submitted;
 use crate::ids::RunId;
-use crate::runtime::{Request, RuntimeError};
+use crate::runtime::{Request, RuntimeError, Turn};
+use crate::store::NoticeCommitted;
 use crate::units::{Millis, Timestamp};
 
 /// How often a queued run has the ledger look whether a new period began.
@@ -31,14 +32,7 @@ impl Conductor {
                 }
                 Ok(Flow::On)
             }
-            Some(news) = self.notices.recv() => {
-                let Submitted { events, passages } = self.receive(*news);
-                self.fold(&events, 0);
-                match passages.into_iter().next() {
-                    Some(passage) => Box::pin(self.follow(passage)).await,
-                    None => Ok(Flow::Wait),
-                }
-            }
+            Some(news) = self.notices.recv() => self.hear(*news).await,
             () = rates.notified(), if !self.short_within => Ok(Flow::On),
             () = shared.stop.heard() => Ok(Flow::On),
             Ok(()) = self.hung_up.changed() => Ok(Flow::On),
@@ -47,6 +41,16 @@ impl Conductor {
                 Ok(Flow::Wait)
             }
             () = sleep_for(timer) => Box::pin(self.time_came()).await,
+        }
+    }
+
+    /// What other runs' ops brought.
+    pub(super) async fn hear(&mut self, news: NoticeCommitted) -> Result<Flow, RuntimeError> {
+        let Submitted { events, passages } = self.receive(news);
+        self.fold(&events, 0);
+        match passages.into_iter().next() {
+            Some(passage) => Box::pin(self.follow(passage)).await,
+            None => Ok(Flow::Wait),
         }
     }
 
@@ -69,6 +73,7 @@ impl Conductor {
         if self.queued {
             return match self.held_in_turn()? {
                 Some(refusal) => Ok(self.hold_back(refusal)),
+                None if self.turn.as_ref().is_some_and(Turn::gives_way) => self.leave_queue().await,
                 None => self.look_at_queue().await,
             };
         }

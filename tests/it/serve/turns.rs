@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plimsoll::api::IntakeOptions;
-use plimsoll::domain::event::{Call, Reserved, RunState};
+use plimsoll::domain::event::{Call, Event, Reserved, RunState};
 use plimsoll::units::Millis;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -104,6 +104,31 @@ async fn runs_of_a_feature_that_is_held_are_in_nobodys_way() {
         assert_eq!(told(served.get(&path).await, StatusCode::OK).await["state"], "finished");
     }
     served.close().await;
+    world.verify();
+}
+
+/// A tenant's money is there for one run at a time.
+const EACH: &str = "[[budgets]]\nname = 'each'\ncap = '$1'\nper = 'total'\neach = ['tenant']\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_for_its_tenants_money_lets_another_tenant_begin() {
+    let dear = "[limits]\ncost = '$1'\nexpected_cost = '$0.9'\n";
+    let world = held().amend("agents/a.toml", "[limits]\n", dear).file("plimsoll.toml", EACH).start();
+    let gate = gate(&world);
+    let served = Served::of(&world, options(2)).await;
+    told(served.post("/v1/runs", &ask("slowly")).await, StatusCode::ACCEPTED).await;
+    until(&world, "it waits at the gate", |world| world.all().iter().any(|told| told.reservations().any(is_tool)))
+        .await;
+    told(served.post("/v1/runs", &ask("quick")).await, StatusCode::ACCEPTED).await;
+    let mut other = of("a", "quick", "20s");
+    other["labels"] = json!({"tenant": "other"});
+    let other = told(served.post("/v1/runs", &other).await, StatusCode::OK).await;
+    assert_eq!(other["state"], "finished", "{other}");
+    assert_eq!(states(&world)[..2], [RunState::Running, RunState::Queued]);
+    open(gate).await.expect("no panic");
+    until(&world, "both are over", |world| states(world).iter().all(|state| state.is_ended())).await;
+    served.close().await;
+    assert!(world.all()[1].events().all(|event| !matches!(event, Event::Interrupted(_))), "{}", world.all()[1].show());
     world.verify();
 }
 
