@@ -30,8 +30,8 @@ use crate::spec;
 use crate::spec::load::Answering;
 use crate::spec::load_line::load_line_of;
 use crate::spec::project::Project;
-use crate::telemetry::Telemetry;
 use crate::telemetry::export::{ExportOptions, Exporter};
+use crate::telemetry::{Peers, Telemetry};
 use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
 
@@ -69,6 +69,8 @@ pub struct Session {
     stopping: Stopping,
     folder: PathBuf,
     budgets: Vec<Budget>,
+    /// Who answers.
+    peers: Peers,
     /// Which prices are old, in words.
     aged: Vec<String>,
     /// Where it takes runs in.
@@ -111,14 +113,22 @@ impl Session {
         let load_lines = load_lines(&plans, &book);
         let aged = plan_age_warnings(plans.values(), &book, &project.ages, clock().now());
         let simulated = sim.as_ref().map(SimHandle::base_url);
+        let is_free = simulated.is_some() || plays;
+        let peers = Peers::of(project);
+        let peers = if is_free { peers.all_at(simulated.as_deref()) } else { peers };
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
-        let is_free = options.simulated.is_some() || plays;
         let runtime = Runtime::open_with(tape, project, plans, options)?;
         let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
         if let Some(exporter) = exporter(project)? {
-            runtime.tell(Telemetry::new(Some(exporter)));
+            let (telemetry, books) = (
+                Telemetry::new(Some(exporter), peers.clone()),
+                Books::new(runtime.store().clone(), &project.budgets, clock()),
+            );
+            telemetry.watch(move || books.gauges().ok());
+            runtime.tell(telemetry);
         }
         Ok(Self {
+            peers,
             runtime,
             folder: books::folder(project, sim.is_some() || plays),
             sim,
@@ -160,7 +170,7 @@ impl Session {
 
     /// Counts what its runs do from here on, also where nothing is exported.
     pub fn tell(&self) {
-        self.runtime.tell(Telemetry::default());
+        self.runtime.tell(Telemetry::new(None, self.peers.clone()));
     }
 
     /// Where runs are taken in.
@@ -250,6 +260,7 @@ impl Session {
         }
         if let Some(telemetry) = self.runtime.telemetry() {
             telemetry.flush().await;
+            telemetry.unwatch();
         }
         self.stop_serving.send_replace(true);
         let answered = async { while self.served.join_next().await.is_some() {} };
@@ -271,9 +282,10 @@ impl Session {
 
 /// The way to a collector, where the project or the environment names one.
 fn exporter(project: &Project) -> Result<Option<Exporter>, CliError> {
-    let spec::project::Telemetry { otlp, content } = project.telemetry.clone();
+    let spec::project::Telemetry { otlp: endpoint, content, genai_names: names, cost_attributes: cost } =
+        project.telemetry.clone();
     let help = "look at `[telemetry]` in plimsoll.toml and at the `OTEL_…` variables";
-    Exporter::start(&ExportOptions { endpoint: otlp, content })
+    Exporter::start(&ExportOptions { endpoint, content, names, cost })
         .map_err(|error| Problem::told(code::TELEMETRY, &error, Exit::Usage).help(help).into())
 }
 
