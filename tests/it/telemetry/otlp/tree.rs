@@ -116,7 +116,8 @@ const RUN: [&str; 7] = ["run", "w", "--input", r#"["shape", "size"]"#, "--scenar
 async fn each_span_of_a_tree_hangs_below_one_that_is_sent() {
     let collector = Collector::new().await;
     let (agent, _) = AGENT.split_once("[[stage]]\nid = \"release\"").expect("a stage");
-    told(&desk(&format!("output_from = \"each\"\n{agent}")), &collector, &RUN, 0).await;
+    let agent = agent.replace("[outcome]", "[output]\nfrom = \"each\"\n[outcome]");
+    told(&desk(&agent), &collector, &RUN, 0).await;
     let spans = collector.spans();
     is_whole(&spans);
     let expected = [
@@ -147,6 +148,17 @@ async fn each_span_of_a_tree_hangs_below_one_that_is_sent() {
     assert_eq!(outcome.events[0]["name"], "gen_ai.evaluation.result");
     let said = super::attributes(&outcome.events[0]["attributes"]);
     assert_eq!(said["gen_ai.evaluation.score.value"], r#"{"doubleValue":0.75}"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cancels_what_waits_sends_its_end() {
+    let (collector, desk) = (Collector::new().await, desk(AGENT));
+    told(&desk, &collector, &RUN, 4).await;
+    told(&desk, &collector, &["cancel", "last"], 0).await;
+    let spans = collector.spans();
+    is_whole(&spans);
+    let root = spans.iter().find(|span| span.parent.is_empty()).expect("a root");
+    assert_eq!(root.has("plimsoll.run.state"), "cancelled");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
