@@ -105,8 +105,8 @@ fn standing(meter: &Meter, watched: &Arc<Mutex<Option<Watched>>>) {
             gauge.observe(counted(left), &[KeyValue::new("plimsoll.budget", budget)]);
         }
     });
-    // The meter keeps them.
-    drop((holds.build(), headroom.build()));
+    // The meter keeps them itself.
+    let _kept = (holds.build(), headroom.build());
 }
 
 impl Instruments {
