@@ -11,16 +11,19 @@ use tokio::task::JoinSet;
 
 use crate::api::{Books, Gatekeeper, Intake, IntakeOptions, Service};
 use crate::cli::aged::plan_age_warnings;
+use crate::cli::ask::who;
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::cli::project::{clock, is_simulated, project_rows, sim_deployments, sim_prices};
 use crate::cli::remote;
+use crate::domain::audit::Author;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::Trace;
+use crate::domain::terms::Terms;
 use crate::ids::{AgentName, RunId};
 use crate::runtime::alerts::{Courier, Deliverer};
 use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
@@ -117,15 +120,12 @@ impl Session {
         let peers = Peers::of(project);
         let peers = if is_free { peers.all_at(simulated.as_deref()) } else { peers };
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
+        let declared = Terms::declared(&project.budgets, &options.prices, PriceBook::builtin());
         let runtime = Runtime::open_with(tape, project, plans, options)?;
+        runtime.store().declare(&Author::Files(who()), &declared)?;
         let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
         if let Some(exporter) = exporter(project)? {
-            let (telemetry, books) = (
-                Telemetry::new(Some(exporter), peers.clone()),
-                Books::new(runtime.store().clone(), &project.budgets, clock()),
-            );
-            telemetry.watch(move || books.gauges().ok());
-            runtime.tell(telemetry);
+            runtime.tell(watching(exporter, &runtime, project, peers.clone()));
         }
         Ok(Self {
             peers,
@@ -278,6 +278,14 @@ impl Session {
             sim.stop().await;
         }
     }
+}
+
+/// Tells a collector what runs do, and what stands in the store.
+fn watching(exporter: Exporter, runtime: &Runtime, project: &Project, peers: Peers) -> Telemetry {
+    let telemetry = Telemetry::new(Some(exporter), peers);
+    let books = Books::new(runtime.store().clone(), &project.budgets, clock());
+    telemetry.watch(move || books.gauges().ok());
+    telemetry
 }
 
 /// The way to a collector, where the project or the environment names one.
