@@ -247,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn no_log_adds_more_than_a_sum_can_hold() {
+        let mut all = Exceptions::default();
+        for number in 0..3 {
+            let AuditEntry { at, by, mut change, .. } = asked(number, "ann");
+            if let Change::ExceptionAsked(asked) = &mut change {
+                asked.amount_usd = Money::from_pico(u128::MAX);
+            }
+            all.apply(&AuditEntry { number, at, by, change });
+            let approved = ExceptionApproved { exception: number, reason: String::new() };
+            all.apply(&entry(10 + number, 20, "bob", Change::ExceptionApproved(approved)));
+        }
+        assert_eq!(all.added(&"month".into(), "tenant=acme", Timestamp(20)), Money::TYPED_MAX.times(3));
+        assert_eq!((all.standing(Timestamp(20)), all.standing(Timestamp(100))), (3, 0));
+    }
+
+    #[test]
     fn an_exception_counts_from_another_persons_approval_until_its_end() {
         let mut all = Exceptions::default();
         let added = |all: &Exceptions, at| all.added(&"month".into(), "tenant=acme", Timestamp(at));
