@@ -102,20 +102,20 @@ mod tests {
     async fn a_request_that_comes_byte_by_byte_is_not_waited_for() {
         let (mut guest, mut client) = guest().await;
         let began = Instant::now();
-        let feeding = tokio::spawn(async move {
+        let feeding = async {
             while client.write_all(b"G").await.is_ok() {
                 tokio::time::sleep(Millis::from_secs(20).duration()).await;
             }
-        });
-        let error = loop {
-            match guest.read_u8().await {
-                Ok(_) => {}
-                Err(error) => break error,
+        };
+        let read = async move {
+            loop {
+                if let Err(error) = guest.read_u8().await {
+                    break (error.kind(), began.elapsed());
+                }
             }
         };
-        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, STILL_TIME_MAX.duration()));
-        drop(guest);
-        feeding.await.expect("it ends");
+        let (cut, ()) = tokio::join!(read, feeding);
+        assert_eq!(cut, (io::ErrorKind::TimedOut, STILL_TIME_MAX.duration()));
     }
 
     #[tokio::test(start_paused = true)]

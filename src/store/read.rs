@@ -204,12 +204,11 @@ pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<Vec<Vec<u8>>, Stor
     Ok(contents)
 }
 
+/// What is done with a number and a content.
+type Visit<'a> = dyn FnMut(u32, &[u8]) -> Result<(), StoreError> + 'a;
+
 /// Calls back with the content of each of a run's events, as it was written, and its number.
-fn each_content(
-    view: &dyn View,
-    run: RunId,
-    visit: &mut dyn FnMut(u32, &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+fn each_content(view: &dyn View, run: RunId, visit: &mut Visit<'_>) -> Result<(), StoreError> {
     let (key, mut next) = (keys::pack(run), 0_u32);
     let mut pack = |key: &[u8], record: &[u8], next: &mut u32| {
         for content in codec::open_pack(key, record)? {

@@ -10,6 +10,7 @@ use super::text;
 use crate::domain::access::KeyMade;
 use crate::domain::audit::{AuditEntry, Author, Change};
 use crate::domain::switch::{SwitchKind, SwitchScope};
+use crate::domain::terms::{BudgetChanged, PricesChanged};
 use crate::ids::{PriceId, RunId};
 use crate::units::Timestamp;
 
@@ -187,29 +188,32 @@ fn told(change: &Change) -> Told {
             let what = format!("takes the bodies of {} trees of runs out of the store", erased.trees);
             because(&labels.join(" "), what, &erased.reason)
         }
-        Change::BudgetChanged(changed) => Told {
-            of: changed.budget.to_string(),
-            what: match (&changed.before, &changed.after) {
-                (Some(before), Some(after)) => format!("is {after}; it was {before}"),
-                (None, Some(after)) => format!("is new: {after}"),
-                (Some(before), None) => format!("is gone; it was {before}"),
-                (None, None) => "is gone".to_owned(),
-            },
-            ..Told::default()
-        },
-        Change::PricesChanged(changed) => {
-            let rows = |rows: &BTreeSet<PriceId>| {
-                let shown: Vec<String> = rows.iter().take(PRICES_SHOWN_MAX).map(ToString::to_string).collect();
-                let more = rows.len().saturating_sub(shown.len());
-                shown.join(", ") + &if more == 0 { String::new() } else { format!(" and {more} more") }
-            };
-            let book = changed.book.iter().map(|book| format!("the built-in book is another: {book}"));
-            let added = (!changed.added.is_empty()).then(|| format!("new: {}", rows(&changed.added)));
-            let removed = (!changed.removed.is_empty()).then(|| format!("gone: {}", rows(&changed.removed)));
-            let what: Vec<String> = book.chain(added).chain(removed).collect();
-            Told { of: "prices".to_owned(), what: what.join("; "), ..Told::default() }
-        }
+        Change::BudgetChanged(changed) => budget_changed(changed),
+        Change::PricesChanged(changed) => prices_changed(changed),
     }
+}
+
+fn budget_changed(changed: &BudgetChanged) -> Told {
+    let what = match (&changed.before, &changed.after) {
+        (Some(before), Some(after)) => format!("is {after}; it was {before}"),
+        (None, Some(after)) => format!("is new: {after}"),
+        (Some(before), None) => format!("is gone; it was {before}"),
+        (None, None) => "is gone".to_owned(),
+    };
+    Told { of: changed.budget.to_string(), what, ..Told::default() }
+}
+
+fn prices_changed(changed: &PricesChanged) -> Told {
+    let rows = |rows: &BTreeSet<PriceId>| {
+        let shown: Vec<String> = rows.iter().take(PRICES_SHOWN_MAX).map(ToString::to_string).collect();
+        let more = rows.len().saturating_sub(shown.len());
+        shown.join(", ") + &if more == 0 { String::new() } else { format!(" and {more} more") }
+    };
+    let book = changed.book.iter().map(|book| format!("the built-in book is another: {book}"));
+    let added = (!changed.added.is_empty()).then(|| format!("new: {}", rows(&changed.added)));
+    let removed = (!changed.removed.is_empty()).then(|| format!("gone: {}", rows(&changed.removed)));
+    let what: Vec<String> = book.chain(added).chain(removed).collect();
+    Told { of: "prices".to_owned(), what: what.join("; "), ..Told::default() }
 }
 
 fn because(of: &impl ToString, what: String, reason: &str) -> Told {
@@ -255,7 +259,8 @@ mod tests {
 
     fn numbers(filter: AuditFilter) -> (Vec<u64>, Option<u64>) {
         let mut page = AuditPage::new(filter);
-        let _ = log().iter().rev().try_for_each(|entry| page.apply(entry));
+        // A page that is full takes no more.
+        assert!(log().iter().rev().try_for_each(|entry| page.apply(entry)).is_break() == (page.table.next.is_some()));
         let table = page.table();
         (table.entries.iter().map(|line| line.number).collect(), table.next)
     }
@@ -277,7 +282,7 @@ mod tests {
     #[test]
     fn each_entry_is_told_in_words_and_shows_no_hash() {
         let mut page = AuditPage::new(AuditFilter::default());
-        let _ = log().iter().rev().try_for_each(|entry| page.apply(entry));
+        assert!(log().iter().rev().all(|entry| page.apply(entry).is_continue()));
         let text = serde_json::to_string_pretty(&page.table()).expect("JSON");
         assert!(!text.contains("0123456789"));
         assert!(serde_json::from_str::<AuditTable>(&text).is_ok(), "it reads back");
