@@ -288,6 +288,7 @@ async fn a_run_goes_on(browser: &Browser, world: &World) {
         tokio::task::yield_now().await;
     }
     driven.abort();
+    assert!(driven.await.is_err_and(|gone| gone.is_cancelled()), "nobody drives it any more");
     world.runtime.drain().await;
     let last = world.all().pop().expect("a run");
     assert_eq!(last.state(), RunState::Interrupted, "{}", last.show());
