@@ -24,6 +24,7 @@ mod pages;
 mod project;
 #[path = "common/provider.rs"]
 mod provider;
+mod reads;
 mod replay;
 mod start;
 mod throughput;
@@ -39,13 +40,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Names the bench that a process is part of.
 const PART: &str = "PLIMSOLL_BENCH";
 
-const BENCHES: [(&str, fn()); 11] = [
+const BENCHES: [(&str, fn()); 12] = [
     ("commit", commit::bench),
     ("contended_reserve", contended_reserve::bench),
     ("decide_apply", decide_apply::bench),
     ("large_store", large_store::bench),
     ("long_run", long_run::bench),
     ("pages", pages::bench),
+    ("reads", reads::bench),
     ("replay", replay::bench),
     ("start", start::bench),
     ("throughput", throughput::bench),

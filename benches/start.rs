@@ -54,6 +54,7 @@ fn ours(url: &str, folder: &Path) {
             labels: Labels::new(),
             key: None,
             files: vec![],
+            bound: vec![],
         };
         runtime.run(&new, silent()).await.expect("it runs");
     });

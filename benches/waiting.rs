@@ -196,6 +196,7 @@ async fn ours(url: &str, kept: &Path, runs: &str) {
                 labels: Labels::new(),
                 key: None,
                 files: vec![],
+                bound: vec![],
             };
             runtime.run(&new, silent()).await.expect("it runs");
         }

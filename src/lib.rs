@@ -79,6 +79,7 @@
 //!     labels: Labels::new(),
 //!     key: None,
 //!     files: vec![],
+//!     bound: vec![],
 //! };
 //! let (run, state) = runtime.run(&new, silent()).await?;
 //! let (run, _) = runtime.load(run)?;

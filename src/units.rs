@@ -102,6 +102,9 @@ impl Money {
         u64::try_from(scaled).ok()
     }
 
+    /// The most that anybody may type: a thousand billion dollars. Sums of many such fit.
+    pub const TYPED_MAX: Self = Self(USD_MAX * PICO_PER_USD);
+
     /// Parses `"$0.05"` or `"0.05"`: at most 12 decimals, `_` and `,` allowed between digits.
     ///
     /// # Errors

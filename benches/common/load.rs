@@ -185,6 +185,7 @@ async fn ours(load: Load) -> Spent {
                 labels: Labels::new(),
                 key: None,
                 files: vec![],
+                bound: vec![],
             };
             let (run, state) = runtime.run(&new, silent()).await.expect("it runs");
             assert_eq!(state, RunState::Finished, "{:?}", runtime.store().events(run));

@@ -7,6 +7,7 @@ use super::books::Books;
 use super::error::ApiError;
 use super::service::Service;
 use crate::domain::alert::{Alert, AlertEntry, AlertState};
+use crate::store::{ALERTS_KEPT_MAX, ALERTS_WAITING_MAX};
 
 /// The most alerts of each state that are listed.
 pub const ALERTS_SHOWN_MAX: usize = 1_000;
@@ -75,6 +76,12 @@ impl Books {
         let count = |state| u64::try_from(alerts.iter().filter(|row| row.state == state).count()).unwrap_or(u64::MAX);
         Ok(AlertTable { due: count(AlertState::Due), dead: count(AlertState::Dead), alerts })
     }
+
+    /// One of all that are kept; none where it isn't any more.
+    fn alert(&self, number: u64) -> Result<Option<AlertRow>, ApiError> {
+        let (due, over) = (self.store().alerts_due(ALERTS_WAITING_MAX)?, self.store().alerts_over(ALERTS_KEPT_MAX)?);
+        Ok(due.into_iter().chain(over).find(|entry| entry.number == number).map(AlertRow::from))
+    }
 }
 
 impl Service {
@@ -84,9 +91,8 @@ impl Service {
     /// The caller is bound to labels, there is no such alert any more, or the store can't write.
     pub async fn retry_alert(&self, number: u64) -> Result<AlertRow, ApiError> {
         self.caller().is_unbound()?;
-        let is_there = self.runtime().store().retry_alert(number).await?;
-        let table = self.read(|books| books.alerts(ALERTS_SHOWN_MAX)).await?;
-        let row = table.alerts.into_iter().find(|row| is_there && row.alert == number);
+        self.runtime().store().retry_alert(number).await?;
+        let row = self.read(move |books| books.alert(number)).await?;
         row.ok_or_else(|| {
             ApiError::BadRequest(format!("there is no alert {number} any more; `plimsoll alerts list` lists them"))
         })

@@ -20,9 +20,9 @@ use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::runtime::replay::TreeLog;
-use crate::store::{RUNS_MAX, Rows, RunFilter, Store};
+use crate::store::{ALERTS_WAITING_MAX, Rows, RunFilter, Store};
 use crate::telemetry::Gauges;
-use crate::units::Money;
+use crate::units::{Money, Timestamp};
 
 /// What names the newest run.
 const LAST: &str = "last";
@@ -77,16 +77,14 @@ impl Books {
         &self.store
     }
 
-    /// The runs that a filter lets through, newest first.
+    /// The runs that a filter lets through, newest first; at most so many are looked at.
     ///
     /// # Errors
     /// When a record is damaged.
-    pub fn runs(&self, filter: &RunFilter) -> Result<RunPage, ApiError> {
+    pub fn runs(&self, filter: &RunFilter, looks_max: usize) -> Result<RunPage, ApiError> {
         let Some(filter) = &self.seen_of(filter) else { return Ok(RunPage { runs: Vec::new(), next: None }) };
-        let found = self.store.summaries(filter)?;
-        let full = found.len() == if filter.limit == 0 { RUNS_MAX } else { filter.limit.min(RUNS_MAX) };
-        let next = found.last().filter(|_| full).map(|run| run.id);
-        Ok(RunPage { runs: found.iter().map(RunRow::from).collect(), next })
+        let found = self.store.found(filter, looks_max)?;
+        Ok(RunPage { runs: found.runs.iter().map(RunRow::from).collect(), next: found.next })
     }
 
     /// Finds the one run that an id, the beginning of one, or `last` names.
@@ -101,7 +99,12 @@ impl Books {
         }
         let beginning = text.trim().to_ascii_uppercase();
         let Some((first, after)) = range(&beginning) else { return Err(none()) };
-        let filter = RunFilter { before: after, limit: CANDIDATES_MAX + 1, ..self.seen() };
+        if beginning.len() == ID_CHARS {
+            let whole = self.store.summary(first)?.filter(|run| self.seen().admits(run));
+            return whole.ok_or_else(none);
+        }
+        let since = Some(Timestamp(u64::try_from(first.bits() >> 80).unwrap_or(u64::MAX)));
+        let filter = RunFilter { before: after, since, limit: CANDIDATES_MAX + 1, ..self.seen() };
         let found = self.store.summaries(&filter)?.into_iter();
         let mut found: Vec<RunSummary> = found.filter(|run| run.id >= first).collect();
         match found.len() {
@@ -226,7 +229,7 @@ impl Books {
     /// When a record is damaged, or not all may be seen.
     pub fn budgets(&self) -> Result<BudgetTable, ApiError> {
         self.sees_all()?;
-        Ok(BudgetTable::of(&self.budgets, &self.store.accounts()?, &self.beside()?, self.clock.now()))
+        Ok(BudgetTable::of(&self.budgets, &self.store.budgets()?, &self.beside()?, self.clock.now()))
     }
 
     /// One account of a budget in its current period, and its days where they can be told; nothing where it has spent
@@ -258,7 +261,7 @@ impl Books {
     pub fn audit(&self, filter: &AuditFilter) -> Result<AuditTable, ApiError> {
         self.sees_all()?;
         let mut page = AuditPage::new(filter.clone());
-        self.store.audit(&mut |entry| page.apply(entry))?;
+        self.store.audit_before(filter.before, &mut |entry| page.apply(&entry))?;
         Ok(page.table())
     }
 
@@ -267,7 +270,7 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub(super) fn gauges(&self) -> Result<Gauges, ApiError> {
-        let (runs, holds, accounts) = (self.store.open_runs()?, self.store.holds()?, self.store.accounts()?);
+        let (runs, holds, accounts) = (self.store.open_runs()?, self.store.holds()?, self.store.budgets()?);
         let mut headroom: BTreeMap<String, Money> = BTreeMap::new();
         for row in BudgetTable::of(&self.budgets, &accounts, &self.beside()?, self.clock.now())
             .budgets
@@ -282,6 +285,7 @@ impl Books {
             holds: u64::try_from(holds.len()).unwrap_or(u64::MAX),
             held: holds.iter().map(|hold| hold.amount).sum(),
             waiting: 0,
+            alerts: u64::try_from(self.store.alerts_due(ALERTS_WAITING_MAX)?.len()).unwrap_or(u64::MAX),
             headroom: headroom.into_iter().collect(),
         })
     }

@@ -132,9 +132,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; so for all the others.
     pub async fn runs(&self, query: &RunQuery) -> Result<RunPage, ClientError> {
-        let mut url = self.url(&["v1", "runs"])?;
-        query.write(&mut url);
-        self.read(url, Millis::ZERO).await
+        let (mut page, mut query) = (RunPage { runs: Vec::new(), next: None }, query.clone());
+        loop {
+            let mut url = self.url(&["v1", "runs"])?;
+            query.write(&mut url);
+            let found: RunPage = self.read(url, Millis::ZERO).await?;
+            query.0.limit = query.0.limit.saturating_sub(found.runs.len());
+            query.0.before = found.next;
+            page.runs.extend(found.runs);
+            page.next = found.next;
+            // A page may end before it is full: only so many runs are looked at for one.
+            if found.next.is_none() || query.0.limit == 0 {
+                return Ok(page);
+            }
+        }
     }
 
     /// See [`super::Service::run`].

@@ -50,8 +50,12 @@ impl Service {
             return Err(ApiError::BadRequest(why.to_owned()));
         }
         let act = self.own_act(&request.by, &request.reason)?;
-        let runtime = self.runtime();
-        let erased = if request.dry_run { runtime.erasable(&labels)? } else { runtime.erase(&labels, &act).await? };
+        let (runtime, dry_run) = (self.runtime().clone(), request.dry_run);
+        // Goes on though the caller may hang up.
+        let erasing = tokio::spawn(async move {
+            if dry_run { runtime.erasable(&labels).await } else { runtime.erase(&labels, &act).await }
+        });
+        let erased = erasing.await.map_err(|error| ApiError::Task(error.to_string()))??;
         Ok(ErasedDocument { removed: erased.removed, open: erased.open, left: erased.left })
     }
 }

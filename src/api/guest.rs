@@ -13,8 +13,9 @@ use crate::units::Millis;
 
 /// The wait after a connection that could not be taken.
 pub(super) const ACCEPT_PAUSE: Millis = Millis(100);
-/// The longest that nothing is read or written. A stream of events says something more often, and whoever doesn't read that
-/// is cut: what they missed is in the log.
+/// The longest that nothing is written, from the first byte of a request or the last of an answer on: a request that comes
+/// byte by byte isn't waited for. A stream of events says something more often, and whoever doesn't read that is cut: what
+/// they missed is in the log.
 pub(super) const STILL_TIME_MAX: Millis = Millis::from_secs(60);
 
 /// One connection.
@@ -22,6 +23,8 @@ pub(super) struct Guest<S> {
     stream: S,
     until: Instant,
     still: Pin<Box<Sleep>>,
+    /// Something was read since something was written.
+    asks: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -29,7 +32,7 @@ impl<S> Guest<S> {
     /// A connection that lives this long at most.
     pub(super) fn new(stream: S, room: OwnedSemaphorePermit, time: Millis) -> Self {
         let still = Box::pin(tokio::time::sleep(time.min(STILL_TIME_MAX).duration()));
-        Self { stream, until: Instant::now() + time.duration(), still, _room: room }
+        Self { stream, until: Instant::now() + time.duration(), still, asks: false, _room: room }
     }
 
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
@@ -53,6 +56,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = Pin::new(&mut self.stream).poll_read(context, into);
+        if self.asks {
+            return polled;
+        }
+        self.asks = matches!(polled, Poll::Ready(Ok(())));
         self.moved(polled)
     }
 }
@@ -63,6 +70,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.asks = false;
+        }
         self.moved(polled)
     }
 

@@ -30,6 +30,9 @@ pub struct KeyRequest {
     /// Who makes it.
     #[serde(default = "nobody_named")]
     pub by: String,
+    /// Why; it is kept in the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A key, without its text.
@@ -108,7 +111,8 @@ impl Service {
     /// # Errors
     /// The caller is bound to labels, the request can't be understood, or the store can't write.
     pub async fn make_key(&self, request: &KeyRequest) -> Result<NewKey, ApiError> {
-        let act = self.act(&request.by, &format!("a key for {}", request.name))?;
+        let reason = request.reason.clone().unwrap_or_else(|| format!("a key for {}", request.name));
+        let act = self.act(&request.by, &reason)?;
         if request.name.trim().is_empty() || request.name.chars().count() > NAME_CHARS_MAX {
             let message = format!("a key's name has 1 to {NAME_CHARS_MAX} characters; say whose it is");
             return Err(ApiError::BadRequest(message));
@@ -120,8 +124,8 @@ impl Service {
         label::judge(&request.labels).map_err(|fault| ApiError::BadRequest(fault.to_string()))?;
         let id = new_id()?;
         let (secret, hash) = text_of(&id)?;
-        let KeyRequest { name, scopes, labels, .. } = request.clone();
-        let made = KeyMade { id: id.clone(), name, scopes, labels, hash };
+        let KeyRequest { name, scopes, labels, reason, .. } = request.clone();
+        let made = KeyMade { id: id.clone(), name, scopes, labels, hash, reason };
         self.change(&act, Change::KeyMade(made)).await?;
         Ok(NewKey { secret, row: self.row(&id).await? })
     }
@@ -133,7 +137,8 @@ impl Service {
     pub async fn rotate_key(&self, id: &str, request: &ActRequest) -> Result<NewKey, ApiError> {
         let act = self.act_on(id, request).await?;
         let (secret, hash) = text_of(id)?;
-        self.change(&act, Change::KeyRotated(KeyRotated { id: id.to_owned(), hash })).await?;
+        let rotated = KeyRotated { id: id.to_owned(), hash, reason: Some(act.reason().to_owned()) };
+        self.change(&act, Change::KeyRotated(rotated)).await?;
         Ok(NewKey { secret, row: self.row(id).await? })
     }
 

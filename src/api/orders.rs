@@ -10,7 +10,7 @@ use super::service::Service;
 use crate::domain::audit::{Author, Change};
 use crate::domain::budget::Budget;
 use crate::domain::exception::{
-    EXCEPTION_TIME_MAX, Exception, ExceptionApproved, ExceptionAsked, ExceptionEnded, ExceptionFault, ExceptionState,
+    EXCEPTION_TIME_MAX, EXCEPTIONS_MAX, Exception, ExceptionApproved, ExceptionAsked, ExceptionEnded, ExceptionFault, ExceptionState,
 };
 use crate::domain::switch::{SWITCHES_MAX, Switch, SwitchKind, SwitchLifted, SwitchScope, SwitchSet};
 use crate::ids::BudgetName;
@@ -224,6 +224,12 @@ impl Service {
         if request.amount_usd.is_zero() {
             return Err(ExceptionFault::Nothing.into());
         }
+        if request.amount_usd > Money::TYPED_MAX {
+            return Err(ExceptionFault::Much.into());
+        }
+        if self.read(move |books| Ok(books.store().orders()?.exceptions.standing(now))).await? >= EXCEPTIONS_MAX {
+            return Err(ExceptionFault::Many.into());
+        }
         let ExceptionRequest { budget, scope, amount_usd, .. } = request.clone();
         let known = self.budgets().iter().find(|known| known.name == budget);
         judge_scope(known.ok_or_else(|| ExceptionFault::Budget(budget.to_string()))?, &scope)?;
@@ -291,8 +297,10 @@ impl Service {
 
 /// The scope of an account names the labels of its budget, in their order.
 fn judge_scope(budget: &Budget, scope: &str) -> Result<(), ExceptionFault> {
-    let names = scope.split(',').map(|part| part.split_once('=').map_or(part, |(name, _)| name));
-    let fits = if budget.each.is_empty() { scope.is_empty() } else { names.eq(budget.each.iter().map(String::as_str)) };
+    // A part without a value names nobody's account.
+    let names = scope.split(',').map(|part| part.split_once('=').map(|(name, _)| name));
+    let each = budget.each.iter().map(|name| Some(name.as_str()));
+    let fits = if budget.each.is_empty() { scope.is_empty() } else { names.eq(each) };
     let form = if budget.each.is_empty() {
         "one account, which has no scope".to_owned()
     } else {

@@ -33,6 +33,7 @@ use super::{API_VERSION, NEXT_HEADER, PROGRAM_HEADER, PROGRAM_VERSION, VERSION_H
 use crate::domain::access::Scope;
 use crate::domain::report::{AuditTable, BudgetTable, CostTable, RateTable, RunDocument, Trace};
 use crate::runtime::replay::TreeLog;
+use crate::store::LOOKS_MAX;
 use crate::telemetry;
 use crate::units::Millis;
 
@@ -239,7 +240,7 @@ pub(super) async fn resume(
 
 pub(super) async fn runs(Asked(service): Asked, RawQuery(query): RawQuery) -> Result<Json<RunPage>, ApiError> {
     let RunQuery(filter) = RunQuery::read(query.as_deref())?;
-    service.read(move |books| books.runs(&filter)).await.map(Json)
+    service.read(move |books| books.runs(&filter, LOOKS_MAX)).await.map(Json)
 }
 
 pub(super) async fn run(

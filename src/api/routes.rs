@@ -231,7 +231,7 @@ fn runs() -> Vec<Route> {
             .says("Runs, newest first, page by page.")
             .scope(Scope::Read)
             .takes(parameters::RUNS)
-            .gives::<RunPage>("A page; `next` is there as long as others follow."),
+            .gives::<RunPage>("A page; `next` is there as long as others follow, and then it may have fewer than were asked for."),
         Route::post("/v1/runs", "startRun", answer::start)
             .says("Makes a run and has it driven. It is on disk before the answer.")
             .scope(Scope::Run)
@@ -403,7 +403,7 @@ fn books() -> Vec<Route> {
             .says("Who changed what is allowed, when and why, newest first, page by page.")
             .scope(Scope::Read)
             .takes(parameters::AUDIT)
-            .gives::<AuditTable>("A page; `next` is there as long as others follow."),
+            .gives::<AuditTable>("A page; `next` is there as long as others follow, and then it may have fewer than were asked for."),
         Route::post("/v1/erase", "eraseBodies", answer::erase)
             .says("Takes what was written and answered in somebody's runs out of the store, for good; sums stay.")
             .body::<EraseRequest>()

@@ -90,7 +90,7 @@ impl Service {
         if !self.intake()?.is_open() {
             return Err(ApiError::Closing);
         }
-        self.read(|books| Ok(books.store().accounts().map(drop)?)).await
+        self.read(|books| Ok(books.store().summary(RunId::from_bits(0)).map(drop)?)).await
     }
 
     fn intake(&self) -> Result<&Intake, ApiError> {
@@ -104,9 +104,7 @@ impl Service {
     /// As [`Intake::take`].
     pub async fn start(&self, request: &RunRequest, key: Option<String>) -> Result<(Taken, RunDocument), ApiError> {
         let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
-        let labels = self.caller.label(request.labels())?;
-        let key = key.map(|key| self.caller.own_key(key));
-        let taken = self.intake()?.take(request, labels, key).await?;
+        let taken = self.intake()?.take(request, &self.caller, key).await?;
         Ok((taken, self.document(taken.run(), wait).await?))
     }
 
@@ -203,7 +201,8 @@ impl Service {
     /// # Errors
     /// There is no such run, no such question is open, the answer doesn't fit it, or the store can't write.
     pub async fn answer(&self, text: String, request: &AnswerRequest) -> Result<RunDocument, ApiError> {
-        let given = request.given()?;
+        let mut given = request.given()?;
+        given.by = self.caller.named(&given.by);
         let wait = request.wait.as_deref().map_or(Ok(Millis::ZERO), query::length)?;
         let run = self.read(move |books| books.find(&text)).await?.id;
         if request.only_input {

@@ -11,16 +11,19 @@ use tokio::task::JoinSet;
 
 use crate::api::{Books, Gatekeeper, Intake, IntakeOptions, Service};
 use crate::cli::aged::plan_age_warnings;
+use crate::cli::ask::who;
 use crate::cli::books;
 use crate::cli::errors::{CliError, Problem, code};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::cli::project::{clock, is_simulated, project_rows, sim_deployments, sim_prices};
 use crate::cli::remote;
+use crate::domain::audit::Author;
 use crate::domain::budget::Budget;
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::Trace;
+use crate::domain::terms::Terms;
 use crate::ids::{AgentName, RunId};
 use crate::runtime::alerts::{Courier, Deliverer};
 use crate::runtime::cassette::{CassetteError, Player, Recorder, Secrets, Tape};
@@ -113,7 +116,9 @@ impl Session {
         let simulated = sim.as_ref().map(SimHandle::base_url);
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
         let is_free = options.simulated.is_some() || plays;
+        let declared = Terms::declared(&project.budgets, &options.prices, PriceBook::builtin());
         let runtime = Runtime::open_with(tape, project, plans, options)?;
+        runtime.store().declare(&Author::Files(who()), &declared)?;
         let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
         if let Some(exporter) = exporter(project)? {
             runtime.tell(Telemetry::new(Some(exporter)));

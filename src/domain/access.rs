@@ -72,6 +72,9 @@ pub struct KeyMade {
     pub labels: Labels,
     /// SHA-256 of its text.
     pub hash: String,
+    /// Why, where somebody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A key has a new text; the old one counts no more.
@@ -81,6 +84,9 @@ pub struct KeyRotated {
     pub id: String,
     /// SHA-256 of its new text.
     pub hash: String,
+    /// Why, where somebody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A key counts no more.
@@ -137,7 +143,9 @@ impl Keys {
             | Change::ExceptionAsked(_)
             | Change::ExceptionApproved(_)
             | Change::ExceptionEnded(_)
-            | Change::BodiesErased(_) => {}
+            | Change::BodiesErased(_)
+            | Change::BudgetChanged(_)
+            | Change::PricesChanged(_) => {}
         }
     }
 
@@ -175,11 +183,12 @@ mod tests {
             scopes: [Scope::Run].into(),
             labels: Labels::new(),
             hash: "old".to_owned(),
+            reason: None,
         };
         let mut keys = Keys::default();
         assert!(!keys.are_asked_for());
         keys.apply(&entry(1, Change::KeyMade(made.clone())));
-        keys.apply(&entry(2, Change::KeyRotated(KeyRotated { id: "k".to_owned(), hash: "new".to_owned() })));
+        keys.apply(&entry(2, Change::KeyRotated(KeyRotated { id: "k".to_owned(), hash: "new".to_owned(), reason: None })));
         assert_eq!(keys.find("k").map(|key| (key.made.hash.as_str(), key.rotated)), Some(("new", Some(Timestamp(2)))));
         keys.apply(&entry(3, Change::KeyRevoked(KeyRevoked { id: "k".to_owned(), reason: "lost".to_owned() })));
         keys.apply(&entry(4, Change::KeyMade(made)));

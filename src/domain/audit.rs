@@ -12,6 +12,7 @@ use super::access::{KeyMade, KeyRevoked, KeyRotated};
 use super::erasure::BodiesErased;
 use super::exception::{ExceptionApproved, ExceptionAsked, ExceptionEnded};
 use super::switch::{SwitchLifted, SwitchSet};
+use super::terms::{BudgetChanged, PricesChanged};
 use crate::ids::{PriceId, ReservationId};
 use crate::units::{Money, Timestamp};
 
@@ -43,6 +44,8 @@ pub enum Author {
     Ledger,
     /// A person, by the name that was given.
     Person(String),
+    /// The project's files, as this user first ran something by them. Who wrote them, and why, is where they are kept.
+    Files(String),
 }
 
 impl std::fmt::Display for Author {
@@ -50,6 +53,7 @@ impl std::fmt::Display for Author {
         match self {
             Self::Ledger => f.pad("the ledger"),
             Self::Person(name) => f.pad(name),
+            Self::Files(user) => f.pad(&format!("the project's files, run by {user}")),
         }
     }
 }
@@ -80,11 +84,15 @@ pub enum Change {
     ExceptionEnded(ExceptionEnded),
     /// Somebody has what was written and answered in runs taken out of the store.
     BodiesErased(BodiesErased),
+    /// The project's files declare a budget otherwise, a new one, or one no more.
+    BudgetChanged(Box<BudgetChanged>),
+    /// The project's files, or the built-in book, have other prices.
+    PricesChanged(Box<PricesChanged>),
 }
 
 impl Change {
     /// The kinds that there are.
-    pub const KINDS: [&'static str; 11] = [
+    pub const KINDS: [&'static str; 13] = [
         "price_frozen",
         "price_unfrozen",
         "key_made",
@@ -96,6 +104,8 @@ impl Change {
         "exception_approved",
         "exception_ended",
         "bodies_erased",
+        "budget_changed",
+        "prices_changed",
     ];
 
     /// Its kind, as it is written.
@@ -113,6 +123,8 @@ impl Change {
             Self::ExceptionApproved(_) => "exception_approved",
             Self::ExceptionEnded(_) => "exception_ended",
             Self::BodiesErased(_) => "bodies_erased",
+            Self::BudgetChanged(_) => "budget_changed",
+            Self::PricesChanged(_) => "prices_changed",
         }
     }
 }
@@ -189,7 +201,9 @@ impl Freezes {
             | Change::ExceptionAsked(_)
             | Change::ExceptionApproved(_)
             | Change::ExceptionEnded(_)
-            | Change::BodiesErased(_) => {}
+            | Change::BodiesErased(_)
+            | Change::BudgetChanged(_)
+            | Change::PricesChanged(_) => {}
         }
     }
 

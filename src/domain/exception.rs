@@ -13,7 +13,9 @@ use super::audit::{AuditEntry, Author, Change};
 use crate::ids::BudgetName;
 use crate::units::{Millis, Money, Timestamp};
 
-/// The longest that an exception lasts.
+/// The most exceptions that aren't over.
+pub const EXCEPTIONS_MAX: usize = 1_000;
+/// The longest that one lasts.
 pub const EXCEPTION_TIME_MAX: Millis = Millis::from_secs(92 * 86_400);
 
 /// See [`Change::ExceptionAsked`].
@@ -144,6 +146,12 @@ pub enum ExceptionFault {
     /// Nothing.
     #[error("an exception adds something; give an amount above 0")]
     Nothing,
+    /// More than anybody has.
+    #[error("an exception adds {} at most; give a smaller amount", Money::TYPED_MAX)]
+    Much,
+    /// Too many that aren't over.
+    #[error("there are {EXCEPTIONS_MAX} exceptions that aren't over; end some with `plimsoll budget end`")]
+    Many,
     /// It never lasts, or too long.
     #[error("an exception ends within {EXCEPTION_TIME_MAX} from now, and not before; give another end")]
     Until,
@@ -195,14 +203,18 @@ impl Exceptions {
         };
         // The newest come last, and none lasts longer than that: those of long ago are passed over.
         let recent = self.0.values().rev().take_while(|exception| now < exception.at.after(EXCEPTION_TIME_MAX));
-        recent.filter(counts).map(|exception| exception.asked.amount_usd).sum()
+        // A log may say more than anybody may ask for.
+        recent.filter(counts).map(|exception| exception.asked.amount_usd.min(Money::TYPED_MAX)).sum()
     }
 
-    /// When the next one of those that count ends.
+    /// How many aren't over.
     #[must_use]
-    pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
-        let counts = self.0.values().filter(|exception| exception.state(now) == ExceptionState::Counts);
-        counts.map(|exception| exception.asked.until).min()
+    pub fn standing(&self, now: Timestamp) -> usize {
+        let recent = self.0.values().rev().take_while(|exception| now < exception.at.after(EXCEPTION_TIME_MAX));
+        let stands = |exception: &&Exception| {
+            matches!(exception.state(now), ExceptionState::Counts | ExceptionState::Asked)
+        };
+        recent.filter(stands).count()
     }
 
     /// An exception by its number.

@@ -34,5 +34,6 @@ pub mod run;
 pub mod summary;
 pub mod switch;
 pub mod template;
+pub mod terms;
 pub mod tightness;
 pub mod vision;

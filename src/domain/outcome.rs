@@ -138,6 +138,9 @@ pub enum OutcomeFault {
     /// A long note.
     #[error("a note has {NOTE_CHARS_MAX} characters at most; say less")]
     Note,
+    /// What is written of it was erased, and would be there again.
+    #[error("what was written of it is erased, and a note would stay; say it without a note")]
+    Erased,
     /// It hasn't ended.
     #[error("it is {state}, and an outcome is that of a run that has ended; say it then")]
     Open {
@@ -157,7 +160,7 @@ impl OutcomeFault {
     #[must_use]
     pub const fn is_misspelt(&self) -> bool {
         match self {
-            Self::Nothing | Self::Units | Self::Twice | Self::Note => true,
+            Self::Nothing | Self::Units | Self::Twice | Self::Note | Self::Erased => true,
             Self::Open { .. } | Self::SubAgent { .. } => false,
         }
     }

@@ -14,6 +14,7 @@ use crate::domain::event::RunState;
 use crate::domain::label::DERIVED;
 use crate::domain::report::CostDocument;
 use crate::ids::RunId;
+use crate::store::LOOKS_MAX;
 use crate::units::{Millis, Money};
 use crate::words::entry::state_of;
 use crate::words::text::one_line;
@@ -142,7 +143,7 @@ struct RunsPage {
 pub(super) async fn page(visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Told> {
     visitor.may(crate::domain::access::Scope::Read)?;
     let (filter, RunQuery(asked)) = Filter::read(query.as_deref())?;
-    let page = visitor.service.read(move |books| books.runs(&asked)).await?;
+    let page = visitor.service.read(move |books| books.runs(&asked, LOOKS_MAX)).await?;
     // Only the newest change: older pages stay as they are.
     let live = filter.before.is_none().then(|| filter.with("/runs/live", "seen", &seen(&page).print));
     let older = page.next.map(|next| filter.with("/runs", "before", &next.to_string()));
@@ -166,7 +167,7 @@ pub(super) async fn live(visitor: Visitor, RawQuery(query): RawQuery) -> Result<
     visitor.may(crate::domain::access::Scope::Read)?;
     let (_, RunQuery(asked)) = Filter::read(query.as_deref())?;
     let fields = Fields::of(query.as_deref())?;
-    watch(visitor.service, fields.get("seen"), move |books| Ok(seen(&books.runs(&asked)?))).await
+    watch(visitor.service, fields.get("seen"), move |books| Ok(seen(&books.runs(&asked, LOOKS_MAX)?))).await
 }
 
 #[cfg(test)]

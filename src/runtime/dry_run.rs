@@ -50,7 +50,7 @@ impl Runtime {
     /// As [`Runtime::create`].
     pub fn dry_run(&self, new: &NewRun) -> Result<DryRun, RuntimeError> {
         let (id, mut created, known) = self.created(new)?;
-        created.thread = self.thread(&created)?;
+        created.thread = self.thread(&created, &new.bound)?;
         let earlier = self.earlier(&created)?;
         let now = self.0.clock.now();
         let mut run = Run::new(id, known.plan.clone(), &created, now);

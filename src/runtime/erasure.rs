@@ -1,14 +1,13 @@
 //! Bodies of runs that are over are taken out of the store: because somebody wants it, or since their time is up
 //! (`keep_bodies`). Sums stay.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Runtime, RuntimeError};
 use crate::domain::audit::{Act, Change};
 use crate::domain::erasure::{BodiesErased, Removed};
-use crate::domain::event::{Event, Labels};
+use crate::domain::event::Labels;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::store::{RunFilter, StoreError};
@@ -39,8 +38,8 @@ impl Runtime {
     ///
     /// # Errors
     /// The store can't be read.
-    pub fn erasable(&self, labels: &Labels) -> Result<Erased, RuntimeError> {
-        let (trees, open) = self.trees_of(labels)?;
+    pub async fn erasable(&self, labels: &Labels) -> Result<Erased, RuntimeError> {
+        let (trees, open) = self.trees_of(labels).await?;
         Ok(Erased { open, left: count(trees.len()), ..Erased::default() })
     }
 
@@ -50,37 +49,34 @@ impl Runtime {
     /// # Errors
     /// The store can't be read or written. What was erased before stays so.
     pub async fn erase(&self, labels: &Labels, act: &Act) -> Result<Erased, RuntimeError> {
-        let (trees, open) = self.trees_of(labels)?;
+        let (trees, open) = self.trees_of(labels).await?;
         let change =
             BodiesErased { labels: labels.clone(), trees: count(trees.len()), reason: act.reason().to_owned() };
         let mut said = Some((act.by(), Change::BodiesErased(change)));
         let began = self.0.clock.now();
-        let (mut erased, mut files, mut done) = (Erased { open, ..Erased::default() }, BTreeSet::new(), 0);
+        let (mut erased, mut done) = (Erased { open, ..Erased::default() }, 0);
         for some in trees.chunks(TREES_MAX) {
             if self.0.clock.now().since(began) >= TIME_MAX {
                 break;
             }
-            files.extend(self.files_of(some)?);
             let removed = self.store().erase(some.to_vec(), said.take()).await?;
             erased.removed = erased.removed.plus(removed);
             done += some.len();
         }
         erased.left = count(trees.len() - done);
-        erased.removed = erased.removed.plus(self.drop_files(files).await?);
+        erased.removed = erased.removed.plus(self.drop_files().await?);
         Ok(erased)
     }
 
-    /// Erases what `keep_bodies` says is no longer kept. Does nothing where it says nothing.
+    /// Erases what `keep_bodies` says is no longer kept, and removes the files that nobody names any more.
     ///
     /// # Errors
     /// The store can't be read or written.
     pub async fn sweep(&self) -> Result<Removed, RuntimeError> {
-        let (mut removed, mut files) = (Removed::default(), BTreeSet::new());
-        let Some(keep) = self.0.keep_bodies else { return Ok(removed) };
-        loop {
-            let (due, upto) = self.due(keep)?;
+        let mut removed = Removed::default();
+        while let Some(keep) = self.0.keep_bodies {
+            let (due, upto) = self.looked(move |runtime| runtime.due(keep)).await?;
             let found = due.len();
-            files.extend(self.files_of(&due)?);
             let erased = if due.is_empty() { Removed::default() } else { self.store().erase(due, None).await? };
             removed = removed.plus(erased);
             // A tree that still settles something is passed over: it is found again the next time.
@@ -92,7 +88,7 @@ impl Runtime {
                 break;
             }
         }
-        removed = removed.plus(self.drop_files(files).await?);
+        removed = removed.plus(self.drop_files().await?);
         if removed.runs > 0 {
             tracing::info!(runs = removed.runs, "bodies whose time was up are erased");
         }
@@ -119,10 +115,14 @@ impl Runtime {
     }
 
     /// The trees with these labels that are over and whole, oldest first, and how many aren't over.
-    fn trees_of(&self, labels: &Labels) -> Result<(Vec<RunId>, u64), RuntimeError> {
+    async fn trees_of(&self, labels: &Labels) -> Result<(Vec<RunId>, u64), RuntimeError> {
         let filter = RunFilter { labels: labels.clone(), roots: true, ..RunFilter::default() };
+        self.looked(move |runtime| runtime.trees(&filter)).await
+    }
+
+    fn trees(&self, filter: &RunFilter) -> Result<(Vec<RunId>, u64), RuntimeError> {
         let (mut trees, mut open) = (Vec::new(), 0);
-        self.store().each_summary(&filter, None, usize::MAX, &mut |run: RunSummary| {
+        self.store().each_summary(filter, None, usize::MAX, &mut |run: RunSummary| {
             if !run.state.is_ended() {
                 open += 1;
             } else if !run.erased {
@@ -133,23 +133,20 @@ impl Runtime {
         Ok((trees, open))
     }
 
-    /// The files that these runs were given, by their hashes.
-    fn files_of(&self, roots: &[RunId]) -> Result<BTreeSet<String>, RuntimeError> {
-        let mut files = BTreeSet::new();
-        for root in roots {
-            let log = self.store().events(*root)?;
-            if let Some(Event::Created(created)) = log.first().map(|first| &first.event) {
-                files.extend(created.files.iter().map(|file| file.sha256().to_owned()));
-            }
-        }
-        Ok(files)
+    /// Removes the files that nobody names any more, those of an erasing that a process died in too.
+    async fn drop_files(&self) -> Result<Removed, RuntimeError> {
+        let files = self.looked(|runtime| Ok(runtime.store().unclaimed()?)).await?;
+        Ok(if files.is_empty() { Removed::default() } else { self.store().drop_files(files).await? })
     }
 
-    async fn drop_files(&self, files: BTreeSet<String>) -> Result<Removed, RuntimeError> {
-        if files.is_empty() {
-            return Ok(Removed::default());
-        }
-        Ok(self.store().drop_files(files).await?)
+    /// What is read of many runs is read beside the threads that drive runs.
+    async fn looked<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Self) -> Result<T, RuntimeError> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        let runtime = self.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&runtime)).await;
+        looked.map_err(|error| RuntimeError::Task(error.to_string()))?
     }
 
     fn swept(&self) -> std::sync::MutexGuard<'_, Option<RunId>> {

@@ -116,6 +116,8 @@ pub struct NewRun {
     pub key: Option<String>,
     /// Files that go with the input.
     pub files: Vec<GivenFile>,
+    /// Names of the labels that whoever makes it is bound to: its thread goes on within them.
+    pub bound: Vec<String>,
 }
 
 /// Drives runs. Cheap to clone.
@@ -175,7 +177,7 @@ pub(crate) struct Shared {
     /// The roots that are driven now, each with the way to ask something of it. Boxed, since a channel keeps room for 32.
     driven: Mutex<BTreeMap<RunId, mpsc::Sender<Box<Request>>>>,
     /// The runs that are driven now and are in a thread, by agent and thread.
-    threads: Mutex<BTreeMap<(AgentName, String), RunId>>,
+    threads: Mutex<thread::Threads>,
     /// Runs whose caller went away, until what they have in flight is settled.
     drains: Mutex<JoinSet<()>>,
     /// Runs that go on because somebody answered them.
@@ -307,10 +309,11 @@ impl Runtime {
     /// write.
     pub async fn create(&self, new: &NewRun) -> Result<RunId, RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
-        created.thread = self.thread(&created)?;
+        let making = self.make_new(run, &mut created, &new.bound)?;
         let events = vec![(run, Event::Created(created))];
         let op = Op { run, events, asks: vec![], plan: Some(agent.plan.clone()) };
         self.store().submit(op).await?;
+        drop(making);
         tracing::info!(%run, agent = %new.agent, "created");
         Ok(run)
     }
@@ -330,7 +333,7 @@ impl Runtime {
     /// as long as the run waits.
     fn begin(&self, new: &NewRun, observer: Observer) -> Result<(RunId, Driving), RuntimeError> {
         let (run, mut created, agent) = self.created(new)?;
-        let entered = self.enter_new(run, &mut created)?;
+        let entered = self.enter_new(run, &mut created, &new.bound)?;
         let at = self.0.clock.now();
         let state = Run::new(run, agent.plan.clone(), &created, at);
         let rendered = self.render(agent.clone(), &created, &state)?;

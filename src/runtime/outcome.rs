@@ -3,7 +3,7 @@
 use super::{Runtime, RuntimeError};
 use crate::domain::event::Event;
 use crate::domain::ledger::Op;
-use crate::domain::outcome::{NOTE_CHARS_MAX, OutcomeBy, OutcomeRecorded, OutcomeRules};
+use crate::domain::outcome::{NOTE_CHARS_MAX, OutcomeBy, OutcomeFault, OutcomeRecorded, OutcomeRules};
 use crate::domain::run::Run;
 use crate::ids::RunId;
 
@@ -14,6 +14,9 @@ impl Runtime {
     /// There is no such run, the outcome isn't taken, or the store can't write.
     pub async fn record_outcome(&self, run: RunId, said: OutcomeRecorded) -> Result<(), RuntimeError> {
         let known = self.store().summary(run)?.ok_or(RuntimeError::NoSuchRun { run })?;
+        if known.erased && said.note.is_some() {
+            return Err(RuntimeError::Outcome { run, fault: OutcomeFault::Erased });
+        }
         said.judge(&known).map_err(|fault| RuntimeError::Outcome { run, fault })?;
         if known.outcome().after(&said) == known.outcome() {
             return Ok(());

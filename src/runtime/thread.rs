@@ -1,24 +1,92 @@
 //! Threads: a run goes on with the conversation of the run before it.
 //!
-//! A thread is a label of its runs, so that lists, budgets and costs know it. At most one of its runs is open, and what
-//! ended doesn't change: whoever resumes or replays a run sees the same history.
+//! A thread is a label of its runs, so that lists, budgets and costs know it. It is its agent's and its tenant's, and within
+//! the labels that its maker is bound to: the same name elsewhere is another thread. At most one of its runs is open, and
+//! what ended doesn't change: whoever resumes or replays a run sees the same history.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Entered, Request, Runtime, RuntimeError, load};
-use crate::domain::event::{Created, EndState, THREAD, ThreadLink};
+use crate::domain::event::{Created, EndState, Labels, THREAD, ThreadLink};
+use crate::domain::label::TENANT;
 use crate::domain::message::{Assistant, File, Message, Sent};
+use crate::domain::summary::RunSummary;
 use crate::domain::template;
-use crate::ids::RunId;
-use crate::store::{RunFilter, Store};
+use crate::ids::{AgentName, RunId};
+use crate::store::{RUNS_MAX as PAGE_MAX, RunFilter, Store};
 
 /// Runs of a thread that a run can know of.
 const RUNS_MAX: usize = 100;
 /// Bytes of history that are read for each token of its pot.
 const BYTES_PER_TOKEN: u64 = 8;
-/// Runs that are looked at to find the newest of a thread: those of its sub-agents have its label too.
-const PAGE: usize = 50;
+
+/// Whose conversation it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ThreadKey {
+    agent: AgentName,
+    /// The thread, the tenant if it has one, and what its maker is bound to.
+    labels: Labels,
+}
+
+impl ThreadKey {
+    /// That of a new run, if it is in a thread.
+    fn of(created: &Created, bound: &[String]) -> Option<Self> {
+        let is_of_it = |name: &String| name == THREAD || name == TENANT || bound.contains(name);
+        let labels = created.labels.iter().filter(|(name, _)| is_of_it(name));
+        let labels: Labels = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+        labels.contains_key(THREAD).then(|| Self { agent: created.agent.clone(), labels })
+    }
+
+    fn id(&self) -> String {
+        self.labels.get(THREAD).cloned().unwrap_or_default()
+    }
+
+    /// What a new run goes on with.
+    fn link(&self, store: &Store) -> Result<ThreadLink, RuntimeError> {
+        match self.newest(store)? {
+            Some(open) if !open.state.is_ended() => Err(RuntimeError::ThreadBusy { thread: self.id(), run: open.id }),
+            newest => Ok(ThreadLink { id: self.id(), after: newest.map(|run| run.id) }),
+        }
+    }
+
+    fn newest(&self, store: &Store) -> Result<Option<RunSummary>, RuntimeError> {
+        let tenant = self.labels.get(TENANT);
+        // That a label isn't there can't be asked for.
+        let limit = if tenant.is_some() { 1 } else { PAGE_MAX };
+        let filter = RunFilter {
+            agent: Some(self.agent.clone()),
+            labels: self.labels.clone(),
+            roots: true,
+            limit,
+            ..RunFilter::default()
+        };
+        Ok(store.summaries(&filter)?.into_iter().find(|run| run.labels.get(TENANT) == tenant))
+    }
+}
+
+/// Threads whose newest run was begun here, which the store may not know yet.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    newest: BTreeMap<ThreadKey, RunId>,
+    /// Those that are being written.
+    making: BTreeSet<RunId>,
+}
+
+/// A run that is being written. Dropped, it is in the store or will never be.
+pub(super) struct Making {
+    runtime: Runtime,
+    run: RunId,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.runtime.threads().making.remove(&self.run);
+    }
+}
 
 impl Runtime {
     /// Enters a new run, as the only open one of its thread.
@@ -26,34 +94,47 @@ impl Runtime {
         &self,
         run: RunId,
         created: &mut Created,
+        bound: &[String],
     ) -> Result<(Entered, mpsc::Receiver<Box<Request>>), RuntimeError> {
-        let Some(id) = created.labels.get(THREAD).cloned() else { return self.enter(run) };
-        let key = (created.agent.clone(), id);
-        let mut threads = self.0.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(open) = threads.get(&key).filter(|open| self.driven().contains_key(open)) {
-            return Err(RuntimeError::ThreadBusy { thread: key.1, run: *open });
-        }
-        created.thread = self.thread(created)?;
-        let entered = self.enter(run)?;
-        threads.retain(|_, open| self.driven().contains_key(open));
-        threads.insert(key, run);
-        Ok(entered)
+        self.begin_in_thread(run, created, bound, |_| self.enter(run))
     }
 
-    /// Where a new run stands in its thread.
-    pub(super) fn thread(&self, created: &Created) -> Result<Option<ThreadLink>, RuntimeError> {
-        let Some(id) = created.labels.get(THREAD) else { return Ok(None) };
-        let filter = RunFilter {
-            agent: Some(created.agent.clone()),
-            labels: [(THREAD.to_owned(), id.clone())].into(),
-            limit: PAGE,
-            ..RunFilter::default()
-        };
-        let newest = self.store().summaries(&filter)?.into_iter().find(|run| run.parent.is_none());
-        match newest {
-            Some(open) if !open.state.is_ended() => Err(RuntimeError::ThreadBusy { thread: id.clone(), run: open.id }),
-            newest => Ok(Some(ThreadLink { id: id.clone(), after: newest.map(|run| run.id) })),
+    /// A new run that is written and not driven, as the only open one of its thread.
+    pub(super) fn make_new(&self, run: RunId, created: &mut Created, bound: &[String]) -> Result<Making, RuntimeError> {
+        self.begin_in_thread(run, created, bound, |threads| {
+            threads.making.insert(run);
+            Ok(Making { runtime: self.clone(), run })
+        })
+    }
+
+    fn begin_in_thread<T>(
+        &self,
+        run: RunId,
+        created: &mut Created,
+        bound: &[String],
+        begin: impl FnOnce(&mut Threads) -> Result<T, RuntimeError>,
+    ) -> Result<T, RuntimeError> {
+        let mut threads = self.threads();
+        let Some(key) = ThreadKey::of(created, bound) else { return begin(&mut threads) };
+        let is_open = |threads: &Threads, run: &RunId| threads.making.contains(run) || self.driven().contains_key(run);
+        if let Some(open) = threads.newest.get(&key).copied().filter(|open| is_open(&threads, open)) {
+            return Err(RuntimeError::ThreadBusy { thread: key.id(), run: open });
         }
+        created.thread = Some(key.link(self.store())?);
+        let begun = begin(&mut threads)?;
+        let Threads { newest, making } = &mut *threads;
+        newest.retain(|_, open| making.contains(open) || self.driven().contains_key(open));
+        newest.insert(key, run);
+        Ok(begun)
+    }
+
+    /// Where a new run would stand in its thread.
+    pub(super) fn thread(&self, created: &Created, bound: &[String]) -> Result<Option<ThreadLink>, RuntimeError> {
+        ThreadKey::of(created, bound).map(|key| key.link(self.store())).transpose()
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Threads> {
+        self.0.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn earlier(&self, created: &Created) -> Result<Vec<Sent>, RuntimeError> {

@@ -22,6 +22,7 @@ use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
 use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
+use crate::store::erase::Unclaimed;
 use crate::store::error::StoreError;
 use crate::store::outbox::Outbox;
 use crate::store::read;
@@ -50,6 +51,8 @@ pub(crate) struct Books {
     /// Files that are known to be stored, by their hash.
     files: BTreeSet<String>,
     new_files: Vec<File>,
+    /// Files of erased runs that perhaps nobody names any more, each with the run that named it last.
+    unclaimed: BTreeMap<String, RunId>,
     /// Entries of the audit log of this group.
     audit: Vec<AuditEntry>,
     audit_next: u64,
@@ -150,6 +153,7 @@ impl Books {
     ) -> Result<Self, StoreError> {
         let view = reader.view()?;
         let (audit_next, answers) = (read::audit_next(&*view)?, Answers::load(&*view)?);
+        let unclaimed = read::unclaimed(&*view)?;
         drop(view);
         Ok(Self {
             outbox: Outbox::load(Arc::clone(&reader), hearing)?,
@@ -163,6 +167,7 @@ impl Books {
             new_plans: Vec::new(),
             files: BTreeSet::new(),
             new_files: Vec::new(),
+            unclaimed,
             audit: Vec::new(),
             audit_next,
             answers,
@@ -185,9 +190,28 @@ impl Books {
         self.answers.forget(key)
     }
 
-    /// A file is no longer known to be stored.
-    pub(super) fn forget_file(&mut self, sha256: &str) {
-        self.files.remove(sha256);
+    /// Notes that a run names a file no longer.
+    pub(super) fn unclaim(&mut self, sha256: &str, run: RunId) {
+        let key = keys::unclaimed(sha256);
+        let record = codec::seal_bytes(&key, &run.bits().to_be_bytes());
+        self.erasing.put(key, record);
+        self.unclaimed.insert(sha256.to_owned(), run);
+    }
+
+    /// Takes out what was learned of unclaimed files: the note, where it is still that one, and the file, where nobody names
+    /// it. True for a file that goes.
+    pub(super) fn resolve(&mut self, file: &Unclaimed) -> bool {
+        if self.unclaimed.get(&file.sha256) != Some(&file.run) {
+            return false;
+        }
+        self.unclaimed.remove(&file.sha256);
+        self.erasing.delete(keys::unclaimed(&file.sha256));
+        if file.is_named {
+            return false;
+        }
+        self.files.remove(&file.sha256);
+        self.erasing.delete(keys::file(&file.sha256));
+        true
     }
 
     /// Has the group's commit make these changes too.
@@ -292,6 +316,9 @@ impl Books {
     /// Takes the bytes of files in, unless they are known to be stored: many runs may be given the same.
     fn keep_files(&mut self, files: &[File]) {
         for file in files.iter().filter(|file| !file.data().is_empty()) {
+            if self.unclaimed.remove(file.sha256()).is_some() {
+                self.erasing.delete(keys::unclaimed(file.sha256()));
+            }
             if self.files.len() >= FILES_KNOWN_MAX {
                 self.files.clear();
             }

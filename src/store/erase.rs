@@ -32,15 +32,48 @@ impl Store {
         Ok(self.send(Command::Erase(roots, said.map(Box::new), reply), answer).await?.removed)
     }
 
-    /// Removes those of these files, by their hashes, that no run and no plan names. Looks at every run, during which nothing
-    /// is written.
+    /// The files of erased runs that perhaps nobody names any more, and whether a run or a plan does. Looks at every run where
+    /// there are any.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn unclaimed(&self) -> Result<Vec<Unclaimed>, StoreError> {
+        let reader = &*self.shared()?.reader;
+        let view = reader.view()?;
+        let found = read::unclaimed(&*view)?;
+        let mut unnamed: BTreeSet<String> = found.keys().cloned().collect();
+        if unnamed.is_empty() {
+            return Ok(Vec::new());
+        }
+        for (key, record) in read::all(&*view, Table::Plan.span())? {
+            let plan: Plan = codec::open_json(&key, &record)?;
+            plan.files.iter().for_each(|file| unname(file, &mut unnamed));
+        }
+        drop(view);
+        unname_given(reader, &mut unnamed)?;
+        let looked = |(sha256, run)| Unclaimed { is_named: !unnamed.contains(&sha256), sha256, run };
+        Ok(found.into_iter().map(looked).collect())
+    }
+
+    /// Removes those of these files that nobody names, unless a new run was given one meanwhile.
     ///
     /// # Errors
     /// As [`Store::submit`].
-    pub async fn drop_files(&self, hashes: BTreeSet<String>) -> Result<Removed, StoreError> {
+    pub async fn drop_files(&self, files: Vec<Unclaimed>) -> Result<Removed, StoreError> {
         let (reply, answer) = oneshot::channel();
-        Ok(self.send(Command::DropFiles(hashes, reply), answer).await?.removed)
+        Ok(self.send(Command::DropFiles(files, reply), answer).await?.removed)
     }
+}
+
+/// A file that the runs which named it were erased of, as far as [`Store::unclaimed`] looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unclaimed {
+    /// Its hash.
+    pub(crate) sha256: String,
+    /// The run that named it last.
+    pub(crate) run: RunId,
+    /// Another run or a plan names it.
+    pub(crate) is_named: bool,
 }
 
 impl Books {
@@ -71,32 +104,11 @@ impl Books {
                 removed.answers += u64::from(kept(recorded).is_some_and(|key| self.forget_answer(key)));
             }
             removed.runs += 1;
+            if let Some(Event::Created(created)) = log.first().map(|first| &first.event) {
+                created.files.iter().for_each(|file| self.unclaim(file.sha256(), run));
+            }
             removed.events += rewrite(&*view, run, log, &mut batch)?;
             runs.insert(run);
-        }
-        self.erasing(batch);
-        Ok(removed)
-    }
-
-    /// Removes those of these files that no run and no plan names any more.
-    pub(crate) fn drop_files(&mut self, hashes: &BTreeSet<String>) -> Result<Removed, StoreError> {
-        let mut unnamed = hashes.clone();
-        let reader = self.reader().clone();
-        let view = reader.view()?;
-        for (key, record) in read::all(&*view, Table::Plan.span())? {
-            let plan: Plan = codec::open_json(&key, &record)?;
-            plan.files.iter().for_each(|file| unname(file, &mut unnamed));
-        }
-        unname_given(&*reader, &mut unnamed)?;
-        let mut batch = Batch::default();
-        let mut removed = Removed::default();
-        for hash in unnamed {
-            let key = keys::file(&hash);
-            if view.get(&key)?.is_some() {
-                removed.files += 1;
-                batch.delete(key);
-            }
-            self.forget_file(&hash);
         }
         self.erasing(batch);
         Ok(removed)

@@ -25,6 +25,8 @@ pub enum Table {
     Plan = 0x13,
     /// Files that went with an input: SHA-256.
     File = 0x14,
+    /// Files of runs whose bodies are erased, until it is known whether another names them: SHA-256; holds the run.
+    Unclaimed = 0x15,
     /// Budget accounts: hash of budget and scope, start of the period.
     Budget = 0x20,
     /// The accounts and open reservations of a run, while it is open or holds money, and so the list of those: run.
@@ -54,13 +56,14 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [(Self, &'static str); 19] = [
+    const ALL: [(Self, &'static str); 20] = [
         (Self::Meta, "the store's head"),
         (Self::Event, "the events from"),
         (Self::Pack, "the packed events"),
         (Self::Summary, "the summary"),
         (Self::Plan, "plan"),
         (Self::File, "file"),
+        (Self::Unclaimed, "the file of an erased run,"),
         (Self::Budget, "budget account"),
         (Self::Money, "the accounts and reservations"),
         (Self::Frozen, "frozen price"),
@@ -139,6 +142,11 @@ pub(crate) fn plan(plan: &PlanHash) -> Vec<u8> {
 /// Where a file lies, by its SHA-256 in hexadecimal digits.
 pub(crate) fn file(sha256: &str) -> Vec<u8> {
     key(Table::File, &[sha256.as_bytes()])
+}
+
+/// Where it is noted that a file may have nobody any more who names it.
+pub(crate) fn unclaimed(sha256: &str) -> Vec<u8> {
+    key(Table::Unclaimed, &[sha256.as_bytes()])
 }
 
 /// Where a budget account lies. All periods of one budget and scope follow each other.
@@ -311,7 +319,7 @@ pub fn describe(key: &[u8]) -> String {
         Table::Pack | Table::Summary | Table::Money | Table::ByState | Table::ByLabel => {
             run_at_end(key).map_or_else(|| format!("{name} {}", hex()), |run| format!("{name} of run {run}"))
         }
-        Table::Plan | Table::File => format!("{name} {}", String::from_utf8_lossy(&key[1..])),
+        Table::Plan | Table::File | Table::Unclaimed => format!("{name} {}", String::from_utf8_lossy(&key[1..])),
         Table::Meta => (*name).to_owned(),
         Table::Audit | Table::Alert => {
             last_number(key).map_or_else(|| format!("{name} {}", hex()), |number| format!("{name} {number}"))

@@ -44,6 +44,7 @@ use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
+use crate::domain::terms::Terms;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
 use crate::store::days::KeptDays;
@@ -63,7 +64,7 @@ pub use crate::store::days::Rows;
 pub use crate::store::error::StoreError;
 pub use crate::store::orders::Orders;
 pub use crate::store::outbox::{ALERTS_KEPT_MAX, ALERTS_WAITING_MAX};
-pub use crate::store::read::{RUNS_MAX, RunFilter};
+pub use crate::store::read::{Found, LOOKS_MAX, RUNS_MAX, RunFilter};
 pub use crate::store::verify::Verified;
 pub use crate::store::writer::{Committed, NOTICES_MAX, NoticeCommitted};
 
@@ -247,6 +248,26 @@ impl Store {
         self.send(Command::Note(by, Box::new(change), reply), answer).await
     }
 
+    /// Notes what of the terms isn't as the audit log knows it. Doesn't wait: it is on disk with the next commit, or before.
+    ///
+    /// # Errors
+    /// The audit log is damaged.
+    pub fn declare(&self, by: &Author, declared: &Terms) -> Result<(), StoreError> {
+        for change in self.orders()?.terms.changes_to(declared) {
+            let note = Command::Note(by.clone(), Box::new(change), oneshot::channel().0);
+            match &self.0.writing {
+                // Who opens a store comes before all others; where the line is full, the next open notes it.
+                Writing::Thread { commands, .. } => {
+                    if let Some(commands) = commands {
+                        drop(commands.try_send(note));
+                    }
+                }
+                Writing::Inline(inline) => inline.write(note),
+            }
+        }
+        Ok(())
+    }
+
     async fn send(
         &self,
         command: Command,
@@ -329,8 +350,16 @@ impl Store {
     /// # Errors
     /// When a record is damaged.
     pub fn summaries(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, StoreError> {
+        self.found(filter, usize::MAX).map(|found| found.runs)
+    }
+
+    /// The same, of which at most so many runs are looked at.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn found(&self, filter: &RunFilter, looks_max: usize) -> Result<Found, StoreError> {
         let shared = self.shared()?;
-        read::summaries(&*shared.reader, filter, &|run| live(shared, run))
+        read::summaries(&*shared.reader, filter, looks_max, &|run| live(shared, run))
     }
 
     /// Every run that a filter lets through, newest first, page by page: for states in which few runs are at once.
@@ -375,7 +404,15 @@ impl Store {
         read::file(&*self.shared()?.reader.view()?, sha256)
     }
 
-    /// Every budget account of every period, and the accounts of runs that are open or hold money.
+    /// Every budget account of every period.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn budgets(&self) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+        read::budgets(&*self.shared()?.reader.view()?)
+    }
+
+    /// The same, and the accounts of runs that are open or hold money.
     ///
     /// # Errors
     /// When a record is damaged.
@@ -479,6 +516,18 @@ impl Store {
     /// When a record is damaged or missing.
     pub fn audit(&self, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
         read::each_audit(&*self.shared()?.reader.view()?, visit)
+    }
+
+    /// Calls back with the entries of the audit log before a number, newest first, until told to stop.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn audit_before(
+        &self,
+        before: Option<u64>,
+        visit: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        read::audit_before(&*self.shared()?.reader.view()?, before, visit)
     }
 
     /// Calls back with the runs of a filter behind one, oldest first, until told to stop; the filter's limit is none here.

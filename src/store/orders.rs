@@ -1,4 +1,4 @@
-//! What the audit log says of switches and exceptions, kept in memory: the log only grows, so that what came since is all
+//! What the audit log says of switches, exceptions and terms, kept in memory: the log only grows, so that what came since is all
 //! that is read of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::read;
 use crate::domain::exception::Exceptions;
 use crate::domain::switch::Switches;
+use crate::domain::terms::Terms;
 
 /// The switches that are set, and all exceptions of budgets, as of one commit.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Orders {
     pub switches: Switches,
     /// All exceptions that were ever asked for.
     pub exceptions: Exceptions,
+    /// What was last declared of budgets and prices.
+    pub terms: Terms,
     /// The number of the audit log's first entry that isn't in them.
     next: u64,
 }
@@ -34,6 +37,7 @@ impl KeptOrders {
             read::audit_from(view, orders.next, &mut |entry| {
                 orders.switches.apply(&entry);
                 orders.exceptions.apply(&entry);
+                orders.terms.apply(&entry);
             })?;
             *kept = Arc::new(Orders { next, ..orders });
         }

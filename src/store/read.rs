@@ -2,14 +2,14 @@
 //!
 //! Each question is answered from one view, so that it sees one commit whole; long listings take a view for each page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use crate::domain::audit::AuditEntry;
-use crate::domain::event::{AccountKey, AnswerKey, Created, Event, KeptAnswer, Labels, Recorded, RunState};
+use crate::domain::event::{AccountKey, AnswerKey, Created, Event, KeptAnswer, Labels, Recorded, RunState, THREAD};
 use crate::domain::ledger::{Account, Frozen, Hold, RunMoney, ShadowSums};
 use crate::domain::plan::Plan;
 use crate::domain::policy::Share;
@@ -24,6 +24,8 @@ use crate::units::{Money, Timestamp};
 
 /// The most runs that one question gives.
 pub const RUNS_MAX: usize = 1_000;
+/// The most runs that one question looks at, where whoever asks may be anybody.
+pub const LOOKS_MAX: usize = 4_096;
 /// Index entries that are looked at under one view.
 const PAGE: usize = 256;
 
@@ -77,7 +79,9 @@ impl RunFilter {
         let any = RunId::from_bits(0);
         let one_state = (self.states.len() == 1).then(|| self.states.first()).flatten();
         let only_open = !self.states.is_empty() && self.states.iter().all(|state| !state.is_ended());
-        let stem = match (one_state, self.labels.first_key_value(), &self.agent) {
+        // A thread has few runs.
+        let label = self.labels.get_key_value(THREAD).or_else(|| self.labels.first_key_value());
+        let stem = match (one_state, label, &self.agent) {
             // Few runs are open at a time.
             _ if only_open => keys::money(any),
             (_, Some((name, value)), _) => keys::by_label(name, value, any),
@@ -97,28 +101,42 @@ impl RunFilter {
     }
 }
 
-/// The runs of a filter; `live` gives the summary of a run that is open.
+/// Runs, newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Those that a filter lets through.
+    pub runs: Vec<RunSummary>,
+    /// The last run that was looked at where others may follow: what `before` must be to go on.
+    pub next: Option<RunId>,
+}
+
+/// The runs of a filter, of which `looks_max` are looked at; `live` gives the summary of a run that is open.
 pub(crate) fn summaries(
     reader: &dyn Reader,
     filter: &RunFilter,
+    looks_max: usize,
     live: &dyn Fn(RunId) -> Option<RunSummary>,
-) -> Result<Vec<RunSummary>, StoreError> {
-    let mut found = Vec::new();
+) -> Result<Found, StoreError> {
+    let (mut found, mut looks, mut next_page) = (Found::default(), 0, filter.limit().min(PAGE));
     let mut span = filter.span();
     while !span.is_empty() {
         let view = reader.view()?;
-        let page = view.scan(&span, Order::Descending, PAGE)?;
+        let page = view.scan(&span, Order::Descending, next_page)?;
         let Some((last, _)) = page.last() else { break };
+        // Most filters let most runs through; behind one that doesn't, more are looked at at a time.
+        next_page = (next_page * 2).min(PAGE);
         span = span.after(last, Order::Descending);
         for (key, _) in &page {
             let run = keys::run_at_end(key).ok_or_else(|| StoreError::damaged(keys::describe(key)))?;
             let summary = live(run).map_or_else(|| stored_summary(&*view, run), |summary| Ok(Some(summary)))?;
             let summary =
                 summary.ok_or_else(|| StoreError::damaged(format!("run {run} is indexed, but not stored")))?;
+            looks += 1;
             if filter.admits(&summary) {
-                found.push(summary);
+                found.runs.push(summary);
             }
-            if found.len() == filter.limit() {
+            if found.runs.len() == filter.limit() || looks == looks_max {
+                found.next = Some(run);
                 return Ok(found);
             }
         }
@@ -178,21 +196,39 @@ pub(crate) fn headless(run: RunId) -> StoreError {
 
 /// The contents of a run's events as they were written, without a gap.
 pub(crate) fn contents(view: &dyn View, run: RunId) -> Result<Vec<Vec<u8>>, StoreError> {
-    let key = keys::pack(run);
-    let mut contents: Vec<Vec<u8>> = match view.get(&key)? {
-        Some(record) => codec::open_pack(&key, &record)?.into_iter().map(<[u8]>::to_vec).collect(),
-        None => Vec::new(),
+    let mut contents = Vec::new();
+    each_content(view, run, &mut |_, content| {
+        contents.push(content.to_vec());
+        Ok(())
+    })?;
+    Ok(contents)
+}
+
+/// Calls back with the content of each of a run's events, as it was written, and its number.
+fn each_content(
+    view: &dyn View,
+    run: RunId,
+    visit: &mut dyn FnMut(u32, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (key, mut next) = (keys::pack(run), 0_u32);
+    let mut pack = |key: &[u8], record: &[u8], next: &mut u32| {
+        for content in codec::open_pack(key, record)? {
+            visit(*next, content)?;
+            *next = next.saturating_add(1);
+        }
+        Ok::<_, StoreError>(())
     };
+    if let Some(record) = view.get(&key)? {
+        pack(&key, &record, &mut next)?;
+    }
     for (key, record) in all(view, keys::events(run))? {
-        let next = u32::try_from(contents.len()).ok();
-        let first = keys::run_and_number(&key).map(|(_, first)| first);
-        if first.is_none() || first != next {
-            let what = format!("after {} events of run {run} come {}", contents.len(), keys::describe(&key));
+        if keys::run_and_number(&key).is_none_or(|(_, first)| first != next) {
+            let what = format!("after {next} events of run {run} come {}", keys::describe(&key));
             return Err(StoreError::damaged(what));
         }
-        contents.extend(codec::open_pack(&key, &record)?.into_iter().map(<[u8]>::to_vec));
+        pack(&key, &record, &mut next)?;
     }
-    Ok(contents)
+    Ok(())
 }
 
 /// A run's whole log. Proves that no number is missing.
@@ -202,23 +238,29 @@ pub(crate) fn log(view: &dyn View, run: RunId) -> Result<Vec<Recorded>, StoreErr
 
 /// What of a run's log comes from this number on; no number is missing before it either.
 pub(crate) fn log_from(view: &dyn View, run: RunId, first: u32) -> Result<Vec<Recorded>, StoreError> {
-    let contents = contents(view, run)?;
-    let read = |(seq, content): (u32, &Vec<u8>)| {
+    let mut log = Vec::new();
+    each_content(view, run, &mut |seq, content| {
+        if seq < first {
+            return Ok(());
+        }
         let key = keys::event(run, seq);
         let recorded: Recorded = codec::read_json(&key, content)?;
-        if recorded.seq == seq {
-            return Ok(recorded);
+        if recorded.seq != seq {
+            let why = format!("it says that it is event {}", recorded.seq);
+            return Err(StoreError::Record { what: keys::describe(&key), why });
         }
-        let why = format!("it says that it is event {}", recorded.seq);
-        Err(StoreError::Record { what: keys::describe(&key), why })
-    };
-    (0..).zip(&contents).skip(usize::try_from(first).unwrap_or(usize::MAX)).map(read).collect()
+        log.push(recorded);
+        Ok(())
+    })?;
+    Ok(log)
 }
 
 /// How a run was created; `None` for one that doesn't exist.
 pub(crate) fn created(view: &dyn View, run: RunId) -> Result<Option<Created>, StoreError> {
-    let Some(first) = contents(view, run)?.into_iter().next() else { return Ok(None) };
-    let recorded: Recorded = codec::read_json(&keys::event(run, 0), &first)?;
+    let (pack, key) = (keys::pack(run), keys::event(run, 0));
+    let Some(record) = view.get(&pack)?.map_or_else(|| view.get(&key), |pack| Ok(Some(pack)))? else { return Ok(None) };
+    let Some(first) = codec::open_pack(&key, &record)?.into_iter().next() else { return Ok(None) };
+    let recorded: Recorded = codec::read_json(&key, first)?;
     Ok(if let Event::Created(created) = recorded.event { Some(created) } else { None })
 }
 
@@ -231,6 +273,17 @@ pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, Sto
 pub(crate) fn file(view: &dyn View, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let key = keys::file(sha256);
     view.get(&key)?.map(|record| codec::open(&key, &record).map(<[u8]>::to_vec)).transpose()
+}
+
+/// The files of erased runs that perhaps nobody names any more, each with the run that named it last.
+pub(crate) fn unclaimed(view: &dyn View) -> Result<BTreeMap<String, RunId>, StoreError> {
+    let entry = |(key, record): (Vec<u8>, Vec<u8>)| {
+        let damaged = || StoreError::damaged(keys::describe(&key));
+        let run: [u8; 16] = codec::open(&key, &record)?.try_into().map_err(|_| damaged())?;
+        let sha256 = key.get(1..).and_then(|text| str::from_utf8(text).ok()).ok_or_else(damaged)?;
+        Ok((sha256.to_owned(), RunId::from_bits(u128::from_be_bytes(run))))
+    };
+    all(view, Table::Unclaimed.span())?.into_iter().map(entry).collect()
 }
 
 pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Rollup>, StoreError> {
@@ -287,9 +340,14 @@ pub(crate) fn holds(view: &dyn View) -> Result<Vec<Hold>, StoreError> {
     Ok(moneys(view)?.into_iter().flat_map(|(_, money)| money.holds).map(|(_, hold)| hold).collect())
 }
 
-/// Every budget account of every period, and the accounts of runs that are open or hold money.
+/// Every budget account of every period.
+pub(crate) fn budgets(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+    records(view, Table::Budget.span())
+}
+
+/// The same, and the accounts of runs that are open or hold money.
 pub(crate) fn accounts(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreError> {
-    let mut accounts: Vec<(AccountKey, Account)> = records(view, Table::Budget.span())?;
+    let mut accounts = budgets(view)?;
     accounts.extend(moneys(view)?.into_iter().flat_map(|(_, money)| money.accounts));
     Ok(accounts)
 }
@@ -317,6 +375,27 @@ pub(crate) fn audit_from(view: &dyn View, mut next: u64, visit: &mut dyn FnMut(A
             }
             next += 1;
             visit(entry);
+        }
+    }
+    Ok(())
+}
+
+/// Calls back with the entries of the audit log before a number, newest first, until told to stop.
+pub(crate) fn audit_before(
+    view: &dyn View,
+    before: Option<u64>,
+    visit: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let whole = Table::Audit.span();
+    let mut span = Span { to: before.map_or(whole.to, keys::audit), ..whole };
+    while !span.is_empty() {
+        let page = view.scan(&span, Order::Descending, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        span = span.after(last, Order::Descending);
+        for (key, record) in &page {
+            if visit(codec::open_json(key, record)?).is_break() {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! It never lingers: what came while the last sync ran is the next group. Everything is acknowledged after the sync,
 //! in the order of the commit. A commit that fails poisons the store: memory and disk may differ from then on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -21,6 +21,7 @@ use crate::ids::{PriceId, RunId};
 use crate::store::books::{Books, Published};
 use crate::store::days::DayCounts;
 use crate::store::engine::{Engine, Reader};
+use crate::store::erase::Unclaimed;
 use crate::store::error::StoreError;
 use crate::store::inline::Tap;
 use crate::store::outbox::AlertAct;
@@ -65,7 +66,7 @@ pub(crate) enum Command {
     Unfreeze(PriceId, Box<Act>, Reply),
     Note(Author, Box<Change>, Reply),
     Erase(Vec<RunId>, Option<Box<(Author, Change)>>, Reply),
-    DropFiles(BTreeSet<String>, Reply),
+    DropFiles(Vec<Unclaimed>, Reply),
     Alert(u64, AlertAct, Reply),
 }
 
@@ -266,7 +267,7 @@ impl Writer {
             Command::Unfreeze(price, act, reply) => (reply, self.unfreeze(price, &act, now)),
             Command::Note(by, change, reply) => (reply, self.note(by, *change, now)),
             Command::Erase(roots, said, reply) => (reply, self.erase(&roots, said.map(|said| *said), now)),
-            Command::DropFiles(hashes, reply) => (reply, self.drop_files(&hashes)),
+            Command::DropFiles(files, reply) => (reply, self.drop_files(&files)),
             Command::Alert(number, act, reply) => (reply, self.alert(number, act, now)),
         };
         match booked {
@@ -323,9 +324,10 @@ impl Writer {
         Ok((committed, Vec::new()))
     }
 
-    fn drop_files(&mut self, hashes: &BTreeSet<String>) -> Result<Booked, StoreError> {
+    fn drop_files(&mut self, files: &[Unclaimed]) -> Result<Booked, StoreError> {
         self.shared.sound()?;
-        let removed = self.books.drop_files(hashes)?;
+        let gone = files.iter().filter(|file| self.books.resolve(file)).count();
+        let removed = Removed { files: u64::try_from(gone).unwrap_or(u64::MAX), ..Removed::default() };
         Ok((Committed { removed, ..Committed::default() }, Vec::new()))
     }
 

@@ -113,6 +113,7 @@ struct StandingGauges {
     holds: Gauge,
     held: Gauge,
     waiting: Gauge,
+    alerts: Gauge,
     headroom: Family<Budget, Gauge>,
 }
 
@@ -127,6 +128,8 @@ pub struct Gauges {
     pub held: Money,
     /// Runs that wait in line to begin.
     pub waiting: u64,
+    /// Alerts that wait to be delivered.
+    pub alerts: u64,
     /// What is left of each budget, of the account that has least.
     pub headroom: Vec<(String, Money)>,
 }
@@ -209,6 +212,7 @@ impl Inner {
         own.register("holds_unresolved", "Reservations that are open", standing.holds.clone());
         own.register("held_picousd", "What open reservations hold", standing.held.clone());
         own.register("queue_runs", "Runs that wait in line to begin", standing.waiting.clone());
+        own.register("alerts_waiting", "Alerts that nobody has been told of yet", standing.alerts.clone());
         let help = "What is left of a budget in its period; of the account that has least where it has several";
         own.register("budget_headroom_picousd", help, standing.headroom.clone());
     }
@@ -233,6 +237,7 @@ impl Metrics {
         standing.holds.set(signed(gauges.holds.into()));
         standing.held.set(signed(gauges.held.pico()));
         standing.waiting.set(signed(gauges.waiting.into()));
+        standing.alerts.set(signed(gauges.alerts.into()));
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)

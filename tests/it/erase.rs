@@ -43,7 +43,7 @@ fn picture(name: &str) -> GivenFile {
 
 async fn ask(world: &World, whose: &str, files: Vec<GivenFile>) -> Told {
     let (input, labels) = (json!(format!("HUSH, {whose} asks")), tenant(whose));
-    let new = NewRun { agent: "a".into(), input, labels, key: None, files };
+    let new = NewRun { agent: "a".into(), input, labels, key: None, files, bound: vec![] };
     let (run, state) = world.runtime.run(&new, silent()).await.expect("it runs");
     assert_eq!(state, RunState::Finished, "{}", world.told(run).show());
     world.told(run)
@@ -75,7 +75,7 @@ async fn a_tenants_texts_go_and_all_sums_and_other_tenants_stay() {
         _ => BTreeSet::new(),
     };
 
-    assert_eq!(world.runtime.erasable(&tenant("acme")).expect("it looks").left, 1);
+    assert_eq!(world.runtime.erasable(&tenant("acme")).await.expect("it looks").left, 1);
     let erased = world.runtime.erase(&tenant("acme"), &act()).await.expect("it erases");
     assert_eq!((erased.removed.trees, erased.removed.runs, erased.open, erased.left), (1, 1, 0, 0));
     assert_eq!(erased.removed.files, 1, "the other one is bolt's too");
@@ -123,7 +123,7 @@ async fn a_tenants_texts_go_and_all_sums_and_other_tenants_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_over_stays_and_is_counted() {
     let world = recipe().start();
-    let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels: tenant("acme"), key: None, files: vec![] };
+    let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels: tenant("acme"), key: None, files: vec![], bound: vec![] };
     let run = world.runtime.create(&new).await.expect("it is made");
     let erased = world.runtime.erase(&tenant("acme"), &act()).await.expect("it looks");
     assert_eq!(erased, Erased { open: 1, ..Erased::default() });
@@ -140,7 +140,7 @@ async fn a_thread_forgets() {
     let said = async |whose: &str| {
         let mut labels = tenant(whose);
         labels.insert("thread".to_owned(), "t1".to_owned());
-        let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels, key: None, files: vec![] };
+        let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels, key: None, files: vec![], bound: vec![] };
         world.runtime.run(&new, silent()).await.expect("it runs").0
     };
     let (_, second) = (said("acme").await, said("bolt").await);

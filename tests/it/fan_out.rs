@@ -28,7 +28,8 @@ pub(crate) fn recipe(shape: Shape, cap: &str, expected: Option<&str>, defaults: 
     let expected = expected.map_or_else(String::new, |usd| format!("expected_cost = \"{usd}\"\n"));
     Recipe::agent(&format!(
         "description = 'a'\ntools = ['look']\n[model]\nmodels = ['{model}']\n{max_output}\n[prompt]\nsystem = '{system}'\n\
-         user = '{{{{ input }}}}'\n[limits]\nlanding_tokens = 20_000\nbudget_wait = '20s'\nrepeats = 10\n{expected}[context]\ntokens = 100_000\n"
+         user = '{{{{ input }}}}'\n[limits]\nlanding_tokens = 20_000\nbudget_wait = '20s'\nrepeats = 10\n{expected}[context]\ntokens = 100_000\n\
+         [retry]\nbackoff = '20ms..200ms'\n"
     ))
     .file(
         "tools/look.toml",

@@ -117,7 +117,7 @@ fn port(configuration: &str, agent: &str, disk: &MemoryDisk, now: Timestamp) -> 
 
 fn new(tenant: &str) -> NewRun {
     let labels = Labels::from([("tenant".to_owned(), tenant.to_owned())]);
-    NewRun { agent: AgentName::from("a"), input: json!("Is it?"), labels, key: None, files: vec![] }
+    NewRun { agent: AgentName::from("a"), input: json!("Is it?"), labels, key: None, files: vec![], bound: vec![] }
 }
 
 impl Port {

@@ -32,6 +32,7 @@ async fn the_shipped_agent_answers_a_ticket_and_its_ledger_equals_the_invoice() 
         labels: Labels::new(),
         key: None,
         files: vec![],
+        bound: vec![],
     };
     let (run, state) = runtime.run(&new, silent()).await.expect("it runs");
     for recorded in runtime.store().events(run).expect("a log") {

@@ -288,7 +288,7 @@ impl Told {
 }
 
 pub(crate) fn new_run(labels: Labels) -> NewRun {
-    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None, files: vec![] }
+    NewRun { agent: AgentName::from("a"), input: json!("please look"), labels, key: None, files: vec![], bound: vec![] }
 }
 
 fn load(folder: &Path, answering: Answering) -> (Project, BTreeMap<AgentName, Plan>) {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::types::RunRequest;
 use crate::domain::event::{Created, Labels, RunState};
@@ -105,14 +106,14 @@ impl Intake {
         }))
     }
 
-    /// Makes a run with these labels, durably, and puts it in line. With a key: the run that the same request made before,
-    /// if one did. What the caller does meanwhile, such as hang up, changes nothing of that.
+    /// Makes a run for a caller, durably, and puts it in line. With a key: the run that the same request made before, if one
+    /// did. What the caller does meanwhile, such as hang up, changes nothing of that.
     ///
     /// # Errors
     /// The agent isn't known, input or labels don't fit it, the line is full, it was told to stop, the key was used for
     /// another request, or the store can't write.
-    pub async fn take(&self, request: &RunRequest, labels: Labels, key: Option<String>) -> Result<Taken, ApiError> {
-        let new = new_run(request, labels, key)?;
+    pub async fn take(&self, request: &RunRequest, caller: &Caller, key: Option<String>) -> Result<Taken, ApiError> {
+        let new = new_run(request, caller, key)?;
         let (intake, (reply, taken)) = (self.clone(), oneshot::channel());
         // Nobody may hear it any more.
         self.makes().spawn(async move { reply.send(intake.take_in(new).await).map_or((), drop) });
@@ -307,7 +308,8 @@ impl Drop for KeyInUse<'_> {
     }
 }
 
-fn new_run(request: &RunRequest, labels: Labels, key: Option<String>) -> Result<NewRun, ApiError> {
+fn new_run(request: &RunRequest, caller: &Caller, key: Option<String>) -> Result<NewRun, ApiError> {
+    let labels = caller.label(request.labels())?;
     label::judge(&labels).map_err(|fault| ApiError::BadRequest(fault.to_string()))?;
     if let Some(key) = &key
         && !(1..=KEY_CHARS_MAX).contains(&key.chars().count())
@@ -315,7 +317,14 @@ fn new_run(request: &RunRequest, labels: Labels, key: Option<String>) -> Result<
         let message = format!("an `Idempotency-Key` has 1 to {KEY_CHARS_MAX} characters; send another");
         return Err(ApiError::BadRequest(message));
     }
-    Ok(NewRun { agent: request.agent.clone(), input: request.input.clone(), labels, key, files: request.files()? })
+    Ok(NewRun {
+        agent: request.agent.clone(),
+        input: request.input.clone(),
+        labels,
+        key: key.map(|key| caller.own_key(&key)),
+        files: request.files()?,
+        bound: caller.labels().into_iter().flat_map(Labels::keys).cloned().collect(),
+    })
 }
 
 /// True where a run was made of the same input, files and labels; its agent and its project add to those. Of one whose bodies

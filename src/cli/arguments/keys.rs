@@ -21,6 +21,9 @@ pub enum KeysCommand {
         /// A label that it is bound to: its runs get it, and it sees no others; may stand several times
         #[arg(long, value_name = "NAME=VALUE")]
         label: Vec<String>,
+        /// Why; it is kept in the audit log
+        #[arg(long)]
+        reason: Option<String>,
         /// Who, and whose books.
         #[command(flatten)]
         common: WhoArguments,

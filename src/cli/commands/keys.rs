@@ -13,10 +13,10 @@ use crate::cli::render::text::one_line;
 
 pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit, CliError> {
     match command {
-        KeysCommand::Create { name, scope, label, common } => {
+        KeysCommand::Create { name, scope, label, reason, common } => {
             let labels = labels(label, DerivedLabels::Refused)?;
             let (name, scopes) = (name.clone(), scope.iter().copied().collect());
-            let request = KeyRequest { name, scopes, labels, by: common.by() };
+            let request = KeyRequest { name, scopes, labels, by: common.by(), reason: reason.clone() };
             let here = async |service: &Service| service.make_key(&request).await;
             let there = async |client: &Client| client.make_key(&request).await;
             let made = act(context, common.books, here, there)?;

@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &RunArguments) -> Result<Exi
         return each::each(context, arguments, &project, plan, each::Shared { labels, files }, file);
     }
     let input = read_input(&plan, arguments.input.as_deref())?;
-    let new = NewRun { agent: plan.agent.clone(), input, labels, key: None, files };
+    let new = NewRun { agent: plan.agent.clone(), input, labels, key: None, files, bound: vec![] };
     if arguments.dry_run {
         return dry_run::dry_run(context, arguments, &project, plan, &new);
     }

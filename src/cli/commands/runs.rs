@@ -33,7 +33,7 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
     let query = RunQuery(filter);
     let here = |books: &Books| {
         books::tell_of_expired(books.store(), context.output);
-        books.runs(&query.0)
+        books.runs(&query.0, usize::MAX)
     };
     let found =
         remote::ask(context.output, &project, arguments.books.sim, "", here, async |holder| holder.runs(&query).await)?;

@@ -1,6 +1,7 @@
 //! The audit log as it is shown: who changed what, when and why, newest first, one line for each entry.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,11 @@ use super::text;
 use crate::domain::access::KeyMade;
 use crate::domain::audit::{AuditEntry, Author, Change};
 use crate::domain::switch::{SwitchKind, SwitchScope};
-use crate::ids::RunId;
+use crate::ids::{PriceId, RunId};
 use crate::units::Timestamp;
+
+/// Rows of prices that one entry names.
+const PRICES_SHOWN_MAX: usize = 8;
 
 /// A page of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -76,42 +80,41 @@ impl AuditFilter {
 fn is_by(by: &Author, who: &str) -> bool {
     match by {
         Author::Ledger => matches!(who, "ledger" | "the ledger"),
-        Author::Person(name) => name == who,
+        Author::Person(name) | Author::Files(name) => name == who,
     }
 }
 
-/// A page while the log is read, oldest entry first.
+/// A page while the log is read, newest entry first.
 #[derive(Debug)]
 pub struct AuditPage {
     filter: AuditFilter,
-    kept: VecDeque<AuditEntry>,
-    more: bool,
+    table: AuditTable,
 }
 
 impl AuditPage {
     /// A page of what a filter lets through.
     #[must_use]
     pub const fn new(filter: AuditFilter) -> Self {
-        Self { filter, kept: VecDeque::new(), more: false }
+        Self { filter, table: AuditTable { entries: Vec::new(), next: None } }
     }
 
-    /// Goes on to the next entry of the log.
-    pub fn apply(&mut self, entry: AuditEntry) {
-        if !self.filter.admits(&entry) {
-            return;
+    /// Goes on to the entry before; breaks where the page is full.
+    pub fn apply(&mut self, entry: &AuditEntry) -> ControlFlow<()> {
+        if !self.filter.admits(entry) {
+            return ControlFlow::Continue(());
         }
-        self.kept.push_back(entry);
-        if self.filter.limit > 0 && self.kept.len() > self.filter.limit {
-            self.kept.pop_front();
-            self.more = true;
+        if self.filter.limit > 0 && self.table.entries.len() == self.filter.limit {
+            self.table.next = self.table.entries.last().map(|oldest| oldest.number);
+            return ControlFlow::Break(());
         }
+        self.table.entries.push(AuditLine::from(entry));
+        ControlFlow::Continue(())
     }
 
-    /// The newest of what was let through.
+    /// What was let through.
     #[must_use]
     pub fn table(self) -> AuditTable {
-        let next = self.kept.front().filter(|_| self.more).map(|oldest| oldest.number);
-        AuditTable { entries: self.kept.iter().rev().map(AuditLine::from).collect(), next }
+        self.table
     }
 }
 
@@ -150,9 +153,12 @@ fn told(change: &Change) -> Told {
             reason: Some(unfrozen.reason.clone()),
             run: unfrozen.freeze.overruns.first().map(|overrun| overrun.reservation.run),
         },
-        Change::KeyMade(made) => Told { of: made.id.clone(), what: key_made(made), ..Told::default() },
+        Change::KeyMade(made) => {
+            Told { of: made.id.clone(), what: key_made(made), reason: made.reason.clone(), ..Told::default() }
+        }
         Change::KeyRotated(rotated) => {
-            Told { of: rotated.id.clone(), what: "gave the key another text".to_owned(), ..Told::default() }
+            let (of, what) = (rotated.id.clone(), "gave the key another text".to_owned());
+            Told { of, what, reason: rotated.reason.clone(), ..Told::default() }
         }
         Change::KeyRevoked(revoked) => because(&revoked.id, "revoked the key".to_owned(), &revoked.reason),
         Change::SwitchSet(set) => {
@@ -180,6 +186,28 @@ fn told(change: &Change) -> Told {
             let labels: Vec<String> = erased.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let what = format!("takes the bodies of {} trees of runs out of the store", erased.trees);
             because(&labels.join(" "), what, &erased.reason)
+        }
+        Change::BudgetChanged(changed) => Told {
+            of: changed.budget.to_string(),
+            what: match (&changed.before, &changed.after) {
+                (Some(before), Some(after)) => format!("is {after}; it was {before}"),
+                (None, Some(after)) => format!("is new: {after}"),
+                (Some(before), None) => format!("is gone; it was {before}"),
+                (None, None) => "is gone".to_owned(),
+            },
+            ..Told::default()
+        },
+        Change::PricesChanged(changed) => {
+            let rows = |rows: &BTreeSet<PriceId>| {
+                let shown: Vec<String> = rows.iter().take(PRICES_SHOWN_MAX).map(ToString::to_string).collect();
+                let more = rows.len().saturating_sub(shown.len());
+                shown.join(", ") + &if more == 0 { String::new() } else { format!(" and {more} more") }
+            };
+            let book = changed.book.iter().map(|book| format!("the built-in book is another: {book}"));
+            let added = (!changed.added.is_empty()).then(|| format!("new: {}", rows(&changed.added)));
+            let removed = (!changed.removed.is_empty()).then(|| format!("gone: {}", rows(&changed.removed)));
+            let what: Vec<String> = book.chain(added).chain(removed).collect();
+            Told { of: "prices".to_owned(), what: what.join("; "), ..Told::default() }
         }
     }
 }
@@ -211,6 +239,7 @@ mod tests {
             scopes: [Scope::Run, Scope::Read].into(),
             labels: [("tenant".to_owned(), "acme".to_owned())].into(),
             hash: "0123456789".to_owned(),
+            reason: None,
         };
         let reservation = ReservationId { run: RunId::from_bits(7), number: 3 };
         let overrun = Overrun { reservation, reserved_usd: Money::from_micro(5), billed_usd: Money::from_micro(9) };
@@ -226,7 +255,7 @@ mod tests {
 
     fn numbers(filter: AuditFilter) -> (Vec<u64>, Option<u64>) {
         let mut page = AuditPage::new(filter);
-        log().into_iter().for_each(|entry| page.apply(entry));
+        let _ = log().iter().rev().try_for_each(|entry| page.apply(entry));
         let table = page.table();
         (table.entries.iter().map(|line| line.number).collect(), table.next)
     }
@@ -248,7 +277,7 @@ mod tests {
     #[test]
     fn each_entry_is_told_in_words_and_shows_no_hash() {
         let mut page = AuditPage::new(AuditFilter::default());
-        log().into_iter().for_each(|entry| page.apply(entry));
+        let _ = log().iter().rev().try_for_each(|entry| page.apply(entry));
         let text = serde_json::to_string_pretty(&page.table()).expect("JSON");
         assert!(!text.contains("0123456789"));
         assert!(serde_json::from_str::<AuditTable>(&text).is_ok(), "it reads back");

@@ -298,7 +298,7 @@ impl Trace {
         read: &mut dyn FnMut(RunId) -> Result<Vec<Recorded>, E>,
     ) -> Result<Option<Self>, E> {
         let log = read(id)?;
-        let Some(tree) = Tree::load(id, plan.clone(), &mut *read)? else { return Ok(None) };
+        let Some(tree) = Tree::with_log(id, plan.clone(), &log, &mut *read)? else { return Ok(None) };
         let Some(Event::Created(created)) = log.first().map(|first| &first.event) else { return Ok(None) };
         let head = RunDocument::of_tree(&tree, created.load_line, now);
         let Some(mut trace) = Self::told(tree.root(), Some(head), &tree.spent(id), &log, now) else {

@@ -42,7 +42,20 @@ impl Tree {
         plan: Arc<Plan>,
         mut read: impl FnMut(RunId) -> Result<Vec<Recorded>, E>,
     ) -> Result<Option<Self>, E> {
-        let Some(run) = replay(root, plan, &read(root)?) else { return Ok(None) };
+        Self::with_log(root, plan, &read(root)?, read)
+    }
+
+    /// The same, where the root's log was read.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn with_log<E>(
+        root: RunId,
+        plan: Arc<Plan>,
+        log: &[Recorded],
+        mut read: impl FnMut(RunId) -> Result<Vec<Recorded>, E>,
+    ) -> Result<Option<Self>, E> {
+        let Some(run) = replay(root, plan, log) else { return Ok(None) };
         let mut open: Vec<(RunId, RunId)> = run.children().map(|child| (root, child)).collect();
         let mut tree = Self::of(run);
         while let Some((parent, id)) = open.pop() {

@@ -22,7 +22,9 @@ fn samples(text: &str) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrape_is_what_the_store_says() {
-    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    // Nobody delivers here.
+    let project = format!("{BUDGET}\n[[alerts]]\nname = 'desk'\non = ['finished']\ncommand = ['true']\n");
+    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", &project).start();
     let served = Served::of(&world, IntakeOptions::default()).await;
     assert_eq!(served.get("/metrics").await.status(), StatusCode::NOT_FOUND, "nobody counts");
     world.runtime.tell(Telemetry::default());
@@ -52,6 +54,7 @@ async fn a_scrape_is_what_the_store_says() {
         ("plimsoll_settle_overruns_total".to_owned(), "0".to_owned()),
         ("plimsoll_holds_unresolved".to_owned(), "0".to_owned()),
         ("plimsoll_queue_runs".to_owned(), "0".to_owned()),
+        ("plimsoll_alerts_waiting".to_owned(), "3".to_owned()),
     ] {
         assert_eq!(found.get(&name), Some(&value), "{name}\n{text}");
     }

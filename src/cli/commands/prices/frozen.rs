@@ -92,17 +92,8 @@ pub(super) fn frozen(context: &Context<'_>, arguments: &FrozenArguments) -> Resu
 }
 
 fn keep(history: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
-    match entry.change {
-        Change::PriceFrozen(_) | Change::PriceUnfrozen(_) => history.push_back(entry),
-        Change::KeyMade(_)
-        | Change::KeyRotated(_)
-        | Change::KeyRevoked(_)
-        | Change::SwitchSet(_)
-        | Change::SwitchLifted(_)
-        | Change::ExceptionAsked(_)
-        | Change::ExceptionApproved(_)
-        | Change::ExceptionEnded(_)
-        | Change::BodiesErased(_) => {}
+    if matches!(entry.change, Change::PriceFrozen(_) | Change::PriceUnfrozen(_)) {
+        history.push_back(entry);
     }
     if history.len() > HISTORY_MAX {
         history.pop_front();
@@ -153,7 +144,9 @@ fn history_table(history: &VecDeque<AuditEntry>) -> Table {
             | Change::ExceptionAsked(_)
             | Change::ExceptionApproved(_)
             | Change::ExceptionEnded(_)
-            | Change::BodiesErased(_) => continue,
+            | Change::BodiesErased(_)
+            | Change::BudgetChanged(_)
+            | Change::PricesChanged(_) => continue,
         };
         let by = one_line(&entry.by.to_string(), 40);
         table.push([entry.at.to_string(), by, what.to_owned(), price.to_string(), why]);

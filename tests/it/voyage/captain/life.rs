@@ -306,7 +306,7 @@ impl<'a> Life<'a> {
         let labels = [(ROOT, root.to_string()), ("tenant", drawn.tenant.to_owned())];
         let labels: Labels = labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect();
         let agent = format!("a{}", drawn.agent).into();
-        let new = NewRun { agent, input: json!("how are all hands?"), labels, key: None, files: vec![] };
+        let new = NewRun { agent, input: json!("how are all hands?"), labels, key: None, files: vec![], bound: vec![] };
         let (runtime, observer, in_two_steps) = (self.runtime.clone(), self.observer(), drawn.in_two_steps);
         let drive = self.tasks.spawn(async move {
             let driven = async {
