@@ -90,7 +90,14 @@ fn recorded(folder: &Path) -> TreeLog {
     let options = RuntimeOptions { clock, simulated: None, prices: vec![], load_lines: [].into() };
     let answers = Arc::new(Scripted(AtomicUsize::new(0)));
     let runtime = Runtime::answered_by(answers, store, &project, [(plan.agent.clone(), plan)].into(), options);
-    let new = NewRun { agent: AGENT.into(), input: QUESTION.into(), labels: Labels::new(), key: None, files: vec![], bound: vec![] };
+    let new = NewRun {
+        agent: AGENT.into(),
+        input: QUESTION.into(),
+        labels: Labels::new(),
+        key: None,
+        files: vec![],
+        bound: vec![],
+    };
     let tokio = tokio::runtime::Runtime::new().expect("a runtime");
     let (run, _) = tokio.block_on(runtime.run(&new, silent())).expect("it runs");
     TreeLog::read(runtime.store(), run).expect("its log")

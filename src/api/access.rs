@@ -259,7 +259,14 @@ mod tests {
         let id = new_id().expect("an id");
         let (text, hash) = text_of(&id).expect("a key");
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let made = KeyMade { id, name: "web".to_owned(), scopes: scopes.iter().copied().collect(), labels, hash, reason: None };
+        let made = KeyMade {
+            id,
+            name: "web".to_owned(),
+            scopes: scopes.iter().copied().collect(),
+            labels,
+            hash,
+            reason: None,
+        };
         let keeper = Gatekeeper::default();
         keeper.keys.write().expect("whole").apply(&entry(0, Change::KeyMade(made)));
         (keeper, text)
@@ -298,8 +305,21 @@ mod tests {
         for _ in 0..FAILURES_MAX {
             assert!(matches!(asks(&keeper, "plim_x_y", 1_000), Err(ApiError::WrongKey)));
         }
-        assert!(matches!(asks(&keeper, &text, 2_000), Err(ApiError::Failures { retry_after: 59 })));
-        assert!(asks(&keeper, &text, 61_000).is_ok());
+        assert!(matches!(asks(&keeper, "plim_x_y", 2_000), Err(ApiError::Failures { retry_after: 59 })));
+        assert!(asks(&keeper, &text, 2_000).is_ok(), "others at its address, behind a proxy, don't lock it out");
+        assert!(matches!(asks(&keeper, "", 2_000), Err(ApiError::NoKey)), "no key is no guess");
+        assert!(matches!(asks(&keeper, "plim_x_y", 61_000), Err(ApiError::WrongKey)));
+    }
+
+    #[test]
+    fn failures_beyond_many_addresses_are_counted_together() {
+        let (keeper, _) = keeper(&[Scope::Read], &[]);
+        let places = u32::try_from(ADDRESSES_MAX).expect("few") + FAILURES_MAX;
+        let asks =
+            |number: u32| keeper.admit_key("plim_x_y", IpAddr::from((1 << 24 | number).to_be_bytes()), Timestamp(1));
+        assert!((0..places).all(|number| matches!(asks(number), Err(ApiError::WrongKey))));
+        assert!(matches!(asks(places), Err(ApiError::Failures { .. })));
+        assert!(matches!(asks(0), Err(ApiError::WrongKey)), "one that was counted before has its own place");
     }
 
     #[test]
@@ -311,5 +331,7 @@ mod tests {
         assert_eq!(caller.label(Labels::new()).expect("it fits"), labels("acme"));
         assert!(caller.label(labels("other")).is_err());
         assert_eq!(caller.own_key("k"), "tenant=acme/k");
+        let (keeper, text) = self::keeper(&[Scope::Run], &[("tenant", "acme/k")]);
+        assert_eq!(asks(&keeper, &text, 1).expect("it is right").own_key("x"), "tenant=acme%2Fk/x", "not acme's `k/x`");
     }
 }

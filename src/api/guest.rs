@@ -84,3 +84,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Semaphore;
+
+    async fn guest() -> (Guest<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+        let (here, there) = tokio::io::duplex(64);
+        let room = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("room");
+        (Guest::new(here, room, Millis::from_secs(3_600)), there)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_byte_by_byte_is_not_waited_for() {
+        let (mut guest, mut client) = guest().await;
+        let began = Instant::now();
+        let feeding = tokio::spawn(async move {
+            while client.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(Millis::from_secs(20).duration()).await;
+            }
+        });
+        let error = loop {
+            match guest.read_u8().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, STILL_TIME_MAX.duration()));
+        drop(guest);
+        feeding.await.expect("it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_answered_goes_on() {
+        let (mut guest, mut client) = guest().await;
+        for _ in 0..5 {
+            client.write_all(b"?").await.expect("it takes it");
+            guest.read_u8().await.expect("a request");
+            guest.write_all(b"!").await.expect("an answer");
+            client.read_u8().await.expect("it hears it");
+            tokio::time::sleep(Millis::from_secs(50).duration()).await;
+        }
+        tokio::time::sleep(Millis::from_secs(11).duration()).await;
+        assert_eq!(guest.read_u8().await.expect_err("nobody asks").kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -10,7 +10,8 @@ use super::service::Service;
 use crate::domain::audit::{Author, Change};
 use crate::domain::budget::Budget;
 use crate::domain::exception::{
-    EXCEPTION_TIME_MAX, EXCEPTIONS_MAX, Exception, ExceptionApproved, ExceptionAsked, ExceptionEnded, ExceptionFault, ExceptionState,
+    EXCEPTION_TIME_MAX, EXCEPTIONS_MAX, Exception, ExceptionApproved, ExceptionAsked, ExceptionEnded, ExceptionFault,
+    ExceptionState,
 };
 use crate::domain::switch::{SWITCHES_MAX, Switch, SwitchKind, SwitchLifted, SwitchScope, SwitchSet};
 use crate::ids::BudgetName;

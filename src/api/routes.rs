@@ -403,7 +403,9 @@ fn books() -> Vec<Route> {
             .says("Who changed what is allowed, when and why, newest first, page by page.")
             .scope(Scope::Read)
             .takes(parameters::AUDIT)
-            .gives::<AuditTable>("A page; `next` is there as long as others follow, and then it may have fewer than were asked for."),
+            .gives::<AuditTable>(
+                "A page; `next` is there as long as others follow, and then it may have fewer than were asked for.",
+            ),
         Route::post("/v1/erase", "eraseBodies", answer::erase)
             .says("Takes what was written and answered in somebody's runs out of the store, for good; sums stay.")
             .body::<EraseRequest>()

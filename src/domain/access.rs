@@ -188,7 +188,10 @@ mod tests {
         let mut keys = Keys::default();
         assert!(!keys.are_asked_for());
         keys.apply(&entry(1, Change::KeyMade(made.clone())));
-        keys.apply(&entry(2, Change::KeyRotated(KeyRotated { id: "k".to_owned(), hash: "new".to_owned(), reason: None })));
+        keys.apply(&entry(
+            2,
+            Change::KeyRotated(KeyRotated { id: "k".to_owned(), hash: "new".to_owned(), reason: None }),
+        ));
         assert_eq!(keys.find("k").map(|key| (key.made.hash.as_str(), key.rotated)), Some(("new", Some(Timestamp(2)))));
         keys.apply(&entry(3, Change::KeyRevoked(KeyRevoked { id: "k".to_owned(), reason: "lost".to_owned() })));
         keys.apply(&entry(4, Change::KeyMade(made)));

@@ -211,9 +211,8 @@ impl Exceptions {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> usize {
         let recent = self.0.values().rev().take_while(|exception| now < exception.at.after(EXCEPTION_TIME_MAX));
-        let stands = |exception: &&Exception| {
-            matches!(exception.state(now), ExceptionState::Counts | ExceptionState::Asked)
-        };
+        let stands =
+            |exception: &&Exception| matches!(exception.state(now), ExceptionState::Counts | ExceptionState::Asked);
         recent.filter(stands).count()
     }
 
@@ -245,6 +244,22 @@ mod tests {
 
     fn approved(number: u64, at: u64, by: &str) -> AuditEntry {
         entry(number, at, by, Change::ExceptionApproved(ExceptionApproved { exception: 0, reason: String::new() }))
+    }
+
+    #[test]
+    fn no_log_adds_more_than_a_sum_can_hold() {
+        let mut all = Exceptions::default();
+        for number in 0..3 {
+            let AuditEntry { at, by, mut change, .. } = asked(number, "ann");
+            if let Change::ExceptionAsked(asked) = &mut change {
+                asked.amount_usd = Money::from_pico(u128::MAX);
+            }
+            all.apply(&AuditEntry { number, at, by, change });
+            let approved = ExceptionApproved { exception: number, reason: String::new() };
+            all.apply(&entry(10 + number, 20, "bob", Change::ExceptionApproved(approved)));
+        }
+        assert_eq!(all.added(&"month".into(), "tenant=acme", Timestamp(20)), Money::TYPED_MAX.times(3));
+        assert_eq!((all.standing(Timestamp(20)), all.standing(Timestamp(100))), (3, 0));
     }
 
     #[test]

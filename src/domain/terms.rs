@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn terms_in_words() {
         let terms = terms(5_000_000, &[], "").budgets.into_values().next().expect("a budget");
-        let words = "$5.00 per month (Europe/Berlin) for each tenant, of feature=support, watching only, alerts at 50% and 90%";
+        let words =
+            "$5.00 per month (Europe/Berlin) for each tenant, of feature=support, watching only, alerts at 50% and 90%";
         assert_eq!(terms.to_string(), words);
     }
 }

@@ -22,7 +22,6 @@ use crate::domain::tightness::Tightness;
 use crate::ids::{PlanHash, PriceId, RunId};
 use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
-use crate::store::erase::Unclaimed;
 use crate::store::error::StoreError;
 use crate::store::outbox::Outbox;
 use crate::store::read;
@@ -49,17 +48,17 @@ pub(crate) struct Books {
     plans: BTreeSet<PlanHash>,
     new_plans: Vec<(PlanHash, Arc<Plan>)>,
     /// Files that are known to be stored, by their hash.
-    files: BTreeSet<String>,
+    pub(super) files: BTreeSet<String>,
     new_files: Vec<File>,
     /// Files of erased runs that perhaps nobody names any more, each with the run that named it last.
-    unclaimed: BTreeMap<String, RunId>,
+    pub(super) unclaimed: BTreeMap<String, RunId>,
     /// Entries of the audit log of this group.
     audit: Vec<AuditEntry>,
     audit_next: u64,
     /// Answers that are kept.
     answers: Answers,
     /// What takes bodies out.
-    erasing: Batch,
+    pub(super) erasing: Batch,
     pub(crate) outbox: Outbox,
     bytes: usize,
 }
@@ -188,30 +187,6 @@ impl Books {
     /// Takes out an answer that is kept; false where none is.
     pub(super) fn forget_answer(&mut self, key: AnswerKey) -> bool {
         self.answers.forget(key)
-    }
-
-    /// Notes that a run names a file no longer.
-    pub(super) fn unclaim(&mut self, sha256: &str, run: RunId) {
-        let key = keys::unclaimed(sha256);
-        let record = codec::seal_bytes(&key, &run.bits().to_be_bytes());
-        self.erasing.put(key, record);
-        self.unclaimed.insert(sha256.to_owned(), run);
-    }
-
-    /// Takes out what was learned of unclaimed files: the note, where it is still that one, and the file, where nobody names
-    /// it. True for a file that goes.
-    pub(super) fn resolve(&mut self, file: &Unclaimed) -> bool {
-        if self.unclaimed.get(&file.sha256) != Some(&file.run) {
-            return false;
-        }
-        self.unclaimed.remove(&file.sha256);
-        self.erasing.delete(keys::unclaimed(&file.sha256));
-        if file.is_named {
-            return false;
-        }
-        self.files.remove(&file.sha256);
-        self.erasing.delete(keys::file(&file.sha256));
-        true
     }
 
     /// Has the group's commit make these changes too.

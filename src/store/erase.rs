@@ -113,6 +113,30 @@ impl Books {
         self.erasing(batch);
         Ok(removed)
     }
+
+    /// Notes that a run names a file no longer.
+    pub(super) fn unclaim(&mut self, sha256: &str, run: RunId) {
+        let key = keys::unclaimed(sha256);
+        let record = codec::seal_bytes(&key, &run.bits().to_be_bytes());
+        self.erasing.put(key, record);
+        self.unclaimed.insert(sha256.to_owned(), run);
+    }
+
+    /// Takes out what was learned of unclaimed files: the note, where it is still that one, and the file, where nobody names
+    /// it. True for a file that goes.
+    pub(super) fn resolve(&mut self, file: &Unclaimed) -> bool {
+        if self.unclaimed.get(&file.sha256) != Some(&file.run) {
+            return false;
+        }
+        self.unclaimed.remove(&file.sha256);
+        self.erasing.delete(keys::unclaimed(&file.sha256));
+        if file.is_named {
+            return false;
+        }
+        self.files.remove(&file.sha256);
+        self.erasing.delete(keys::file(&file.sha256));
+        true
+    }
 }
 
 fn unname(file: &File, unnamed: &mut BTreeSet<String>) {

@@ -37,14 +37,13 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::domain::audit::{Act, AuditEntry, Author, Change, Freeze, Freezes};
+use crate::domain::audit::{Act, Author, Change, Freeze, Freezes};
 use crate::domain::event::{AccountKey, AnswerKey, KeptAnswer, Recorded, RunState};
 use crate::domain::ledger::{Account, Frozen, Hold, Ledger, LedgerPolicy, Op, ShadowSums};
 use crate::domain::plan::Plan;
 use crate::domain::rollup::{Day, Rollup, RollupKey};
 use crate::domain::run::Run;
 use crate::domain::summary::RunSummary;
-use crate::domain::terms::Terms;
 use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::books::Books;
 use crate::store::days::KeptDays;
@@ -246,26 +245,6 @@ impl Store {
     pub async fn note(&self, by: Author, change: Change) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Note(by, Box::new(change), reply), answer).await
-    }
-
-    /// Notes what of the terms isn't as the audit log knows it. Doesn't wait: it is on disk with the next commit, or before.
-    ///
-    /// # Errors
-    /// The audit log is damaged.
-    pub fn declare(&self, by: &Author, declared: &Terms) -> Result<(), StoreError> {
-        for change in self.orders()?.terms.changes_to(declared) {
-            let note = Command::Note(by.clone(), Box::new(change), oneshot::channel().0);
-            match &self.0.writing {
-                // Who opens a store comes before all others; where the line is full, the next open notes it.
-                Writing::Thread { commands, .. } => {
-                    if let Some(commands) = commands {
-                        drop(commands.try_send(note));
-                    }
-                }
-                Writing::Inline(inline) => inline.write(note),
-            }
-        }
-        Ok(())
     }
 
     async fn send(
@@ -508,26 +487,6 @@ impl Store {
             frozen.into_iter().map(|frozen| (frozen.price.clone(), freezes.of(&frozen.price))).collect();
         freezes.sort_by(|(one, a), (other, b)| (a.since, one).cmp(&(b.since, other)));
         Ok(freezes)
-    }
-
-    /// Calls back with every entry of the audit log, oldest first, as of one commit.
-    ///
-    /// # Errors
-    /// When a record is damaged or missing.
-    pub fn audit(&self, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
-        read::each_audit(&*self.shared()?.reader.view()?, visit)
-    }
-
-    /// Calls back with the entries of the audit log before a number, newest first, until told to stop.
-    ///
-    /// # Errors
-    /// When a record is damaged.
-    pub fn audit_before(
-        &self,
-        before: Option<u64>,
-        visit: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        read::audit_before(&*self.shared()?.reader.view()?, before, visit)
     }
 
     /// Calls back with the runs of a filter behind one, oldest first, until told to stop; the filter's limit is none here.

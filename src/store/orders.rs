@@ -1,11 +1,17 @@
 //! What the audit log says of switches, exceptions and terms, kept in memory: the log only grows, so that what came since is all
 //! that is read of it.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
 
 use super::engine::View;
 use super::error::StoreError;
 use super::read;
+use super::writer::Command;
+use super::{Store, Writing};
+use crate::domain::audit::{AuditEntry, Author};
 use crate::domain::exception::Exceptions;
 use crate::domain::switch::Switches;
 use crate::domain::terms::Terms;
@@ -42,5 +48,47 @@ impl KeptOrders {
             *kept = Arc::new(Orders { next, ..orders });
         }
         Ok(Arc::clone(&kept))
+    }
+}
+
+impl Store {
+    /// Notes what of the terms isn't as the audit log knows it. Doesn't wait: it is on disk with the next commit, or before.
+    ///
+    /// # Errors
+    /// The audit log is damaged.
+    pub fn declare(&self, by: &Author, declared: &Terms) -> Result<(), StoreError> {
+        for change in self.orders()?.terms.changes_to(declared) {
+            let note = Command::Note(by.clone(), Box::new(change), oneshot::channel().0);
+            match &self.0.writing {
+                // Who opens a store comes before all others; where the line is full, the next open notes it.
+                Writing::Thread { commands, .. } => {
+                    if let Some(commands) = commands {
+                        drop(commands.try_send(note));
+                    }
+                }
+                Writing::Inline(inline) => inline.write(note),
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls back with every entry of the audit log, oldest first, as of one commit.
+    ///
+    /// # Errors
+    /// When a record is damaged or missing.
+    pub fn audit(&self, visit: &mut dyn FnMut(AuditEntry)) -> Result<(), StoreError> {
+        read::each_audit(&*self.shared()?.reader.view()?, visit)
+    }
+
+    /// Calls back with the entries of the audit log before a number, newest first, until told to stop.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn audit_before(
+        &self,
+        before: Option<u64>,
+        visit: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        read::audit_before(&*self.shared()?.reader.view()?, before, visit)
     }
 }

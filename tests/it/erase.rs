@@ -123,7 +123,14 @@ async fn a_tenants_texts_go_and_all_sums_and_other_tenants_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_over_stays_and_is_counted() {
     let world = recipe().start();
-    let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels: tenant("acme"), key: None, files: vec![], bound: vec![] };
+    let new = NewRun {
+        agent: "a".into(),
+        input: json!("HUSH"),
+        labels: tenant("acme"),
+        key: None,
+        files: vec![],
+        bound: vec![],
+    };
     let run = world.runtime.create(&new).await.expect("it is made");
     let erased = world.runtime.erase(&tenant("acme"), &act()).await.expect("it looks");
     assert_eq!(erased, Erased { open: 1, ..Erased::default() });
@@ -133,22 +140,46 @@ async fn who_is_not_over_stays_and_is_counted() {
     assert!(text(&world).contains("HUSH"));
 }
 
+/// Bodies and files go in two writes: a process that dies between them leaves the second to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_an_erasing_that_a_process_died_in_go_later() {
+    let world = recipe().start();
+    let (own, shared) = (picture("own.png"), picture("shared.png"));
+    let gone = ask(&world, "acme", vec![own.clone(), shared.clone()]).await;
+    world.runtime.store().erase(vec![gone.run.id], None).await.expect("it erases");
+    let hash = |file: &GivenFile| file.sha256().to_owned();
+    let world = world.reopen();
+    let there = |world: &World, file: &GivenFile| world.runtime.store().file(&hash(file)).expect("it reads").is_some();
+    assert!(there(&world, &own), "nobody has looked yet");
+    // Whoever is given one meanwhile keeps it.
+    let looked = world.runtime.store().unclaimed().expect("it reads");
+    ask(&world, "bolt", vec![shared.clone()]).await;
+    let dropped = world.runtime.store().drop_files(looked).await.expect("it commits");
+    assert_eq!((dropped.files, there(&world, &own), there(&world, &shared)), (1, false, true));
+    assert_eq!(world.runtime.sweep().await.expect("it looks").files, 0);
+    assert_eq!(world.runtime.store().unclaimed().expect("it reads"), [], "all is known of them");
+    // Erased and given again, it is erased again.
+    world.runtime.erase(&tenant("bolt"), &act()).await.expect("it erases");
+    assert!(!there(&world, &shared));
+    world.runtime.store().verify().expect("the books are right");
+}
+
 /// A thread forgets what was erased, and what was said after it can't be judged again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thread_forgets() {
     let world = recipe().start();
-    let said = async |whose: &str| {
-        let mut labels = tenant(whose);
-        labels.insert("thread".to_owned(), "t1".to_owned());
+    let said = async |day: &str| {
+        let labels = [("thread", "t1"), ("day", day)].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let new = NewRun { agent: "a".into(), input: json!("HUSH"), labels, key: None, files: vec![], bound: vec![] };
         world.runtime.run(&new, silent()).await.expect("it runs").0
     };
-    let (_, second) = (said("acme").await, said("bolt").await);
+    let (_, second) = (said("monday").await, said("tuesday").await);
     assert!(world.runtime.replay(second).expect("it reads").is_ok());
-    world.runtime.erase(&tenant("acme"), &act()).await.expect("it erases");
+    let monday = Labels::from([("day".to_owned(), "monday".to_owned())]);
+    world.runtime.erase(&monday, &act()).await.expect("it erases");
     let difference = world.runtime.replay(second).expect("it reads").expect_err("it can't be told");
     assert!(difference.to_string().contains("taken out of the store"), "{difference}");
-    let third = said("bolt").await;
+    let third = said("wednesday").await;
     assert_eq!(world.told(third).state(), RunState::Finished);
 }
 

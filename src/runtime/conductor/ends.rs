@@ -196,7 +196,14 @@ mod tests {
         let provider = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let runtime = runtime(folder.path(), &provider);
         let input = serde_json::json!({"ticket": "Where is my order 48213?"});
-        let new = NewRun { agent: "support-triage".into(), input, labels: Labels::new(), key: None, files: vec![], bound: vec![] };
+        let new = NewRun {
+            agent: "support-triage".into(),
+            input,
+            labels: Labels::new(),
+            key: None,
+            files: vec![],
+            bound: vec![],
+        };
         let id = runtime.create(&new).await.expect("a run");
         let (run, created) = runtime.load(id).expect("it loads");
         let rendered = runtime.render(Arc::new(Agent::new(run.plan.clone())), &created, &run).expect("it renders");

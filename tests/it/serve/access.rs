@@ -32,6 +32,48 @@ impl Served {
     }
 }
 
+/// A thread's name is its tenant's own: nobody reads on in, or blocks, what another calls the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tenants_have_threads_of_their_own() {
+    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let (_, admin) = served.make(None, &json!({"name": "ops", "scopes": ["admin"]})).await;
+    let team = |name: &str| json!({"name": name, "scopes": ["run", "read"], "labels": {"team": name}, "by": "ann"});
+    let (_, acme) = served.make(Some(&admin), &tenant("acme", &["run", "read"])).await;
+    let (_, other) = served.make(Some(&admin), &tenant("other", &["run", "read"])).await;
+    let (_, red) = served.make(Some(&admin), &team("red")).await;
+    let (_, blue) = served.make(Some(&admin), &team("blue")).await;
+    let said = json!({"agent": "a", "input": "quick", "wait": "20s", "thread": "t1"});
+    for key in [&acme, &other, &red, &blue] {
+        told(served.with(key, Method::POST, "/v1/runs", Some(&said)).await, StatusCode::OK).await;
+    }
+    let links = || {
+        let all = world.all();
+        let after = |told: &crate::world::Told| created(&told.log)["thread"]["after"].as_str().map(str::to_owned);
+        all.iter().map(after).collect::<Vec<_>>()
+    };
+    assert_eq!(links(), [const { None }; 4], "each is the first of its thread");
+    let again = told(served.with(&other, Method::POST, "/v1/runs", Some(&said)).await, StatusCode::OK).await;
+    let second = world.all().into_iter().nth(1).expect("other's first").run.id.to_string();
+    assert_eq!(links().last().cloned().flatten(), Some(second), "{again}");
+    // Two at once in one thread: one of them waits for nobody, and is refused.
+    let (one, two) = tokio::join!(
+        served.with(&acme, Method::POST, "/v1/runs", Some(&said)),
+        served.with(&acme, Method::POST, "/v1/runs", Some(&said))
+    );
+    let mut states = [one.status(), two.status()];
+    states.sort();
+    assert!(states == [StatusCode::OK, StatusCode::CONFLICT] || states == [StatusCode::OK; 2], "{states:?}");
+    let acmes: Vec<_> =
+        world.all().into_iter().filter(|told| created(&told.log)["labels"]["tenant"] == "acme").collect();
+    let mut links: Vec<_> = acmes.iter().map(|told| created(&told.log)["thread"]["after"].to_string()).collect();
+    links.sort();
+    links.dedup();
+    assert_eq!(links.len(), acmes.len(), "no two go on with the same run");
+    served.close().await;
+    world.verify();
+}
+
 fn tenant(name: &str, scopes: &[&str]) -> Value {
     json!({"name": name, "scopes": scopes, "labels": {"tenant": name}, "by": "ann"})
 }

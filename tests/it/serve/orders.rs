@@ -60,6 +60,12 @@ async fn an_exception_counts_once_another_person_approves_it() {
     assert_eq!((&asked["state"], &asked["by"]), (&json!("asked"), &json!("ann")), "its key says who it is");
     let (approve, end) =
         (format!("{path}/{}/approve", asked["exception"]), format!("{path}/{}/end", asked["exception"]));
+    // More than anybody has is no amount, and a scope names values.
+    for (name, bad) in [("amount_usd", "340282366920938463463374606"), ("scope", "tenant")] {
+        let mut body = wanted.clone();
+        body[name] = json!(bad);
+        assert_eq!(office.refused(&office.ann, path, &body, StatusCode::BAD_REQUEST).await, "bad_request", "{name}");
+    }
     // Four eyes: whatever name she gives.
     assert_eq!(office.refused(&office.ann, &approve, &why, StatusCode::FORBIDDEN).await, "forbidden");
     assert_eq!(office.refused(&office.reader, &approve, &why, StatusCode::FORBIDDEN).await, "forbidden");

@@ -1,7 +1,12 @@
 //! The audit log: what froze a price and who let it go again, in the same write as the change.
 
+use std::ops::ControlFlow;
+
 use plimsoll::domain::audit::{Act, AuditEntry, Author, Change};
+use plimsoll::domain::pricing::PriceBook;
+use plimsoll::domain::terms::{BudgetTerms, Terms};
 use plimsoll::ids::PriceId;
+use plimsoll::spec::load::{LoadOptions, load_configuration};
 use plimsoll::store::Store;
 use plimsoll::units::{Millis, Money};
 
@@ -70,6 +75,47 @@ fn freezes_and_unfreezes_are_kept_with_who_when_and_why() {
             assert_eq!((again.since, again.count), (Some(clock.now()), 2));
             assert_eq!(entries(&store).len(), 5);
             store.verify().expect("all fits");
+        });
+    }
+}
+
+/// What files declare is noted where it is another than the log knows, in one entry for each budget and one for the prices.
+#[test]
+fn what_files_declare_is_noted_once_and_read_newest_first() {
+    for bed in Bed::both() {
+        let clock = clock();
+        let declared = |cap: u64, prices: &str| {
+            let text =
+                format!("[[budgets]]\nname = 'month'\ncap = '${cap}'\nper = 'month'\ntime_zone = 'UTC'\n{prices}");
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::write(folder.path().join("plimsoll.toml"), text).expect("it is written");
+            let project = load_configuration(folder.path(), &LoadOptions::default()).expect("it loads");
+            Terms::declared(&project.budgets, &project.prices, PriceBook::builtin())
+        };
+        let price = "[[prices]]\nmodel = 'local/qwen'\ninput = '1'\noutput = '2'\n";
+        let ann = Author::Files("ann".to_owned());
+        block_on(async {
+            let steps = [(declared(5, ""), 2), (declared(5, ""), 2), (declared(6, price), 4), (declared(6, ""), 5)];
+            for (terms, count) in steps {
+                let store = bed.open(&clock);
+                store.declare(&ann, &terms).expect("it is noted");
+                // Whatever is written next comes behind it.
+                store.unfreeze(PriceId::from(PRICE), act("nothing to lift")).await.expect("it commits");
+                assert_eq!(entries(&store).len(), count);
+            }
+            let store = bed.open(&clock);
+            let mut seen = Vec::new();
+            let mut read = |entry: AuditEntry| {
+                seen.push((entry.number, entry.change.kind()));
+                if seen.len() < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            store.audit_before(Some(4), &mut read).expect("it reads");
+            assert_eq!(seen, [(3, "prices_changed"), (2, "budget_changed"), (1, "prices_changed")]);
+            let Change::BudgetChanged(changed) = &entries(&store)[2].change else { unreachable!("a budget") };
+            let cap = |terms: &Option<BudgetTerms>| terms.as_ref().map(|terms| terms.cap);
+            let dollars = |dollars: u64| Some(Money::from_micro(dollars * 1_000_000));
+            assert_eq!((cap(&changed.before), cap(&changed.after)), (dollars(5), dollars(6)));
+            assert_eq!(entries(&store)[2].by, ann);
         });
     }
 }

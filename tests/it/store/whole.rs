@@ -145,8 +145,20 @@ fn lists_are_filtered_and_newest_first() {
         assert_eq!(ids(&dear), expect(&|number| number % 5 != 0), "those that ended cost something");
         let free = RunFilter { cost_max: Some(Money::ZERO), ..all.clone() };
         assert_eq!(ids(&free), expect(&|number| number % 5 == 0));
-        let page = RunFilter { limit: 4, before: Some(run_at(20_000, 1)), ..all };
+        let page = RunFilter { limit: 4, before: Some(run_at(20_000, 1)), ..all.clone() };
         assert_eq!(ids(&page), [19, 18, 17, 16]);
+        // Where few are like that, a page ends before it is full, and says where the next begins.
+        let (mut rare, mut seen) = (RunFilter { cost_max: Some(Money::ZERO), limit: 3, ..all }, Vec::new());
+        loop {
+            let found = store.found(&rare, 7).expect("it reads");
+            assert!(found.runs.len() <= 2 && (found.next.is_some() || found.runs.len() < 2), "{found:?}");
+            seen.extend(found.runs.iter().map(|run| run.id));
+            rare.before = found.next;
+            if rare.before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, [25, 20, 15, 10, 5, 0].map(|number| run_at(number * 1_000, 1)));
     }
 }
 

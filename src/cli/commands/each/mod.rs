@@ -304,7 +304,14 @@ impl Batch<'_> {
                 let key = Some(format!("{}:{number}", self.job));
                 let mut labels = self.labels.clone();
                 labels.extend(thread.iter().map(|id| (THREAD.to_owned(), id.clone())));
-                let new = NewRun { agent: self.plan.agent.clone(), input, labels, key, files: self.files.clone(), bound: vec![] };
+                let new = NewRun {
+                    agent: self.plan.agent.clone(),
+                    input,
+                    labels,
+                    key,
+                    files: self.files.clone(),
+                    bound: vec![],
+                };
                 let (runtime, observer, ended) = (self.runtime.clone(), self.bar.observer(), self.ended);
                 tasks.spawn(async move {
                     let outcome = drive(&runtime, new, files, ended, observer).await;
