@@ -129,6 +129,7 @@ impl Answers for Scripted {
             service_tier: None,
             factors: Factors::NONE,
             request_id: None,
+            response_id: None,
         };
         let result = AnswerResult::Replied(Box::new(reply));
         let answer = Answer {

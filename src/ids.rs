@@ -22,6 +22,18 @@ impl RunId {
     pub const fn bits(self) -> u128 {
         self.0
     }
+
+    /// The milliseconds since 1970 at which it was drawn.
+    #[must_use]
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0 >> 80).unwrap_or(u64::MAX)
+    }
+
+    /// The smallest id that can be drawn in a millisecond since 1970: every id of before is smaller.
+    #[must_use]
+    pub fn first_in(millis: u64) -> Self {
+        Self(u128::from(millis) << 80)
+    }
 }
 
 impl fmt::Display for RunId {

@@ -141,6 +141,7 @@ pub(crate) fn settled(run: RunId, number: u32) -> Settled {
             service_tier: Some("default".to_owned()),
             factors: Factors::NONE,
             request_id: Some("chatcmpl-0123456789".to_owned()),
+            response_id: None,
         },
     }
 }

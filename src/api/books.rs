@@ -269,7 +269,7 @@ impl Books {
     ///
     /// # Errors
     /// When a record is damaged.
-    pub(super) fn gauges(&self) -> Result<Gauges, ApiError> {
+    pub(crate) fn gauges(&self) -> Result<Gauges, ApiError> {
         let (runs, holds, accounts) = (self.store.open_runs()?, self.store.holds()?, self.store.budgets()?);
         let mut headroom: BTreeMap<String, Money> = BTreeMap::new();
         for row in BudgetTable::of(&self.budgets, &accounts, &self.beside()?, self.clock.now())

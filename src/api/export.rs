@@ -11,10 +11,12 @@ use super::books::Books;
 use super::error::ApiError;
 use super::types::RunRow;
 use crate::domain::outcome::Outcome;
-use crate::domain::report::focus::{self, FocusVersion};
+use crate::domain::report::focus::{self, Daily, FocusVersion, Grain, Source};
+use crate::domain::rollup::Day;
 use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::store::RunFilter;
+use crate::units::Timestamp;
 
 /// The bytes from which on a page takes no further run.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -30,6 +32,8 @@ pub enum Exported {
     Events,
     /// Settled money, an attempt's meter for each row.
     Focus(FocusVersion),
+    /// Settled money added up day by day; a page is a day.
+    FocusDaily(FocusVersion),
 }
 
 impl Exported {
@@ -39,7 +43,7 @@ impl Exported {
         match self {
             Self::Runs => "runs",
             Self::Events => "events",
-            Self::Focus(_) => "focus",
+            Self::Focus(_) | Self::FocusDaily(_) => "focus",
         }
     }
 
@@ -48,7 +52,8 @@ impl Exported {
     pub fn head(self) -> String {
         match self {
             Self::Runs | Self::Events => String::new(),
-            Self::Focus(version) => focus::header(version),
+            Self::Focus(version) => focus::header(version, Grain::Attempt),
+            Self::FocusDaily(version) => focus::header(version, Grain::Day),
         }
     }
 
@@ -57,7 +62,16 @@ impl Exported {
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Runs | Self::Events => "application/x-ndjson",
-            Self::Focus(_) => "text/csv; charset=utf-8; header=present",
+            Self::Focus(_) | Self::FocusDaily(_) => "text/csv; charset=utf-8; header=present",
+        }
+    }
+
+    /// The version of FOCUS.
+    #[must_use]
+    pub const fn focus(self) -> Option<FocusVersion> {
+        match self {
+            Self::Runs | Self::Events => None,
+            Self::Focus(version) | Self::FocusDaily(version) => Some(version),
         }
     }
 }
@@ -80,7 +94,7 @@ pub struct ExportQuery {
     pub filter: RunFilter,
     /// Only of this run: its id, the beginning of it, or `last`.
     pub run: Option<String>,
-    /// Only behind this run: the last of the page before.
+    /// Only behind this run: the last of the page before. Of days: only those behind the day in which it could be made.
     pub after: Option<RunId>,
 }
 
@@ -103,6 +117,9 @@ impl Books {
         if query.after.is_none() {
             page.text.extend(query.exported.head().into_bytes());
         }
+        if let Exported::FocusDaily(version) = query.exported {
+            return self.export_day(query, version, page);
+        }
         if let Some(run) = &query.run {
             let run = self.find(run)?;
             self.write(query, &run, &mut page.text)?;
@@ -111,7 +128,7 @@ impl Books {
         let Some(filter) = self.seen_of(&query.filter) else { return Ok(page) };
         // Money may be of a run that is older than the time asked for.
         let looked = match query.exported {
-            Exported::Focus(_) => RunFilter { since: None, ..filter },
+            Exported::Focus(_) | Exported::FocusDaily(_) => RunFilter { since: None, ..filter },
             Exported::Runs | Exported::Events => filter,
         };
         let text = &mut page.text;
@@ -139,17 +156,82 @@ impl Books {
                 out.push(b'\n');
             }
             Exported::Events => drop(self.store().export_events_of(run.id, out)?),
-            Exported::Focus(version) => {
-                let RunFilter { since, until, .. } = query.filter;
-                if since.is_some_and(|since| run.ended.is_some_and(|ended| ended < since)) {
-                    return Ok(());
-                }
-                let (log, mut rows) = (self.store().events(run.id)?, String::new());
-                let outcome = self.worth_of(run)?;
-                focus::write(run.id, &log, outcome.as_deref(), self.prices(), version, (since, until), &mut rows);
+            Exported::Focus(version) | Exported::FocusDaily(version) => {
+                let mut rows = String::new();
+                let during = (query.filter.since, query.filter.until);
+                self.with_source(run, during, |source| focus::write(source, version, &mut rows))?;
                 out.extend(rows.into_bytes());
             }
         }
         Ok(())
+    }
+
+    /// The money of a run, where some of it may be of that time.
+    fn with_source(
+        &self,
+        run: &RunSummary,
+        during: (Option<Timestamp>, Option<Timestamp>),
+        take: impl FnOnce(&Source<'_>),
+    ) -> Result<(), ApiError> {
+        if during.0.is_some_and(|since| run.ended.is_some_and(|ended| ended < since)) {
+            return Ok(());
+        }
+        let (log, outcome) = (self.store().events(run.id)?, self.worth_of(run)?);
+        take(&Source { run: run.id, log: &log, outcome: outcome.as_deref(), book: self.prices(), during });
+        Ok(())
+    }
+
+    /// The next day that has money, whole.
+    fn export_day(
+        &self,
+        query: &ExportQuery,
+        version: FocusVersion,
+        mut page: ExportPage,
+    ) -> Result<ExportPage, ApiError> {
+        let (mut daily, mut rows) = (Daily::new(version), String::new());
+        let asked = (query.filter.since, query.filter.until);
+        if let Some(run) = &query.run {
+            self.with_source(&self.find(run)?, asked, |source| daily.add(source))?;
+        } else if let Some(filter) = self.seen_of(&query.filter)
+            && let Some(day) = self.next_day(query)?
+        {
+            let end = Day(day.0.saturating_add(1)).start();
+            let during = (asked.0.max(Some(day.start())), Some(asked.1.map_or(end, |until| until.min(end))));
+            // Of all that were there by then: a run may go on for days.
+            let looked = RunFilter { since: None, until: during.1, ..filter };
+            self.store().each_summary(&looked, None, usize::MAX, &mut |run| {
+                self.with_source(&run, during, |source| daily.add(source))?;
+                Ok::<_, ApiError>(ControlFlow::Continue(()))
+            })?;
+            page.next = Some(RunId::first_in(day.start().0));
+        }
+        daily.write(&mut rows);
+        page.text.extend(rows.into_bytes());
+        Ok(page)
+    }
+
+    /// The first day behind the page before, and within what is asked, on which anything was settled.
+    fn next_day(&self, query: &ExportQuery) -> Result<Option<Day>, ApiError> {
+        let first = match (query.after, query.filter.since) {
+            (Some(after), _) => Day(Day::of(Timestamp(after.millis())).0.saturating_add(1)),
+            (None, Some(since)) => Day::of(since),
+            (None, None) => {
+                let mut first = None;
+                self.store().each_summary(&RunFilter::default(), None, 1, &mut |run| {
+                    first = Some(Day::of(run.created));
+                    Ok::<_, ApiError>(ControlFlow::Break(()))
+                })?;
+                let Some(first) = first else { return Ok(None) };
+                first
+            }
+        };
+        let now = Day::of(self.clock().now());
+        let last = query.filter.until.map_or(now, |until| now.min(Day::of(until)));
+        for day in (first.0..=last.0).map(Day) {
+            if !self.store().rollups(day, day)?.is_empty() {
+                return Ok(Some(day));
+            }
+        }
+        Ok(None)
     }
 }

@@ -162,6 +162,7 @@ pub(super) const EXPORT: Parameters = &[
         Parameter::new("run", text, "last").says("Only this run: its id, the beginning of one, or `last`."),
         Parameter::new("after", id, RUN).says("Goes on behind this run: the `plimsoll-next` of the page before."),
         Parameter::new("spec", focus_version, "1.2").says("The version of FOCUS, for `focus` only."),
+        Parameter::new("daily", truth, "true").says("True for rows of days instead of attempts, for `focus` only."),
     ],
 ];
 

@@ -136,25 +136,30 @@ fn write_choice(filter: &RunFilter, url: &mut Url) {
 }
 
 impl ExportQuery {
-    /// Reads `GET /v1/export/{what}?agent=&state=&label=name=value&since=&until=&run=&spec=&after=`.
+    /// Reads `GET /v1/export/{what}?agent=&state=&label=name=value&since=&until=&run=&spec=&daily=&after=`.
     ///
     /// # Errors
     /// As [`RunQuery::read`].
     pub fn read(exported: Exported, query: Option<&str>) -> Result<Self, ApiError> {
         let mut read = Self { exported, filter: RunFilter::default(), run: None, after: None };
+        let (mut focus, mut daily) = (exported.focus(), matches!(exported, Exported::FocusDaily(_)));
         for (name, value) in pairs(query)? {
             match name.as_str() {
                 _ if is_choice(&mut read.filter, &name, &value)? => {}
                 "run" => read.run = Some(value),
                 "after" => read.after = Some(parsed::<RunId>(&name, &value, "a run's whole id")?),
-                "spec" if matches!(exported, Exported::Focus(_)) => {
+                "spec" if focus.is_some() => {
                     let versions = FocusVersion::ALL.map(FocusVersion::name).join(", ");
-                    read.exported = Exported::Focus(parsed(&name, &value, &format!("one of {versions}"))?);
+                    focus = Some(parsed(&name, &value, &format!("one of {versions}"))?);
                 }
+                "daily" if focus.is_some() => daily = parsed(&name, &value, "`true` or `false`")?,
                 _ => {
                     return Err(unknown(&name, parameters::EXPORT));
                 }
             }
+        }
+        if let Some(version) = focus {
+            read.exported = if daily { Exported::FocusDaily(version) } else { Exported::Focus(version) };
         }
         Ok(read)
     }
@@ -168,8 +173,11 @@ impl ExportQuery {
         };
         self.run.iter().for_each(|run| add("run", run.clone()));
         self.after.iter().for_each(|after| add("after", after.to_string()));
-        if let Exported::Focus(version) = self.exported {
+        if let Some(version) = self.exported.focus() {
             add("spec", version.name().to_owned());
+        }
+        if matches!(self.exported, Exported::FocusDaily(_)) {
+            add("daily", true.to_string());
         }
     }
 }
@@ -409,13 +417,15 @@ mod tests {
         RunQuery(filter.clone()).write(&mut url);
         assert_eq!(RunQuery::read(url.query()).expect("it reads"), RunQuery(filter.clone()));
 
-        for exported in [Exported::Runs, Exported::Events, Exported::Focus(FocusVersion::V1_3)] {
+        let focus = [Exported::Focus(FocusVersion::V1_3), Exported::FocusDaily(FocusVersion::V1_4)];
+        for exported in [Exported::Runs, Exported::Events].into_iter().chain(focus) {
             let filter = RunFilter { before: None, roots: false, limit: 0, ..filter.clone() };
             let (run, after) = (Some("last & least".to_owned()), Some(RunId::from_bits(78)));
             let query = ExportQuery { exported, filter, run, after };
             let mut url = Url::parse("http://plimsoll/v1/export").expect("a URL");
             query.write(&mut url);
-            assert_eq!(ExportQuery::read(exported, url.query()).expect("it reads"), query);
+            let named = exported.name().parse().expect("a name");
+            assert_eq!(ExportQuery::read(named, url.query()).expect("it reads"), query);
         }
 
         let costs = CostQuery {
@@ -462,7 +472,9 @@ mod tests {
             assert!(CostQuery::read(Some(bad), Timestamp(0)).is_err(), "{bad}");
         }
         assert!(ExportQuery::read(Exported::Focus(FocusVersion::V1_2), Some("spec=2")).is_err());
+        assert!(ExportQuery::read(Exported::Focus(FocusVersion::V1_2), Some("daily=often")).is_err());
         assert!(ExportQuery::read(Exported::Runs, Some("spec=1.2")).is_err());
+        assert!(ExportQuery::read(Exported::Events, Some("daily=true")).is_err());
         assert!(AuditQuery::read(Some("kind=key_lost")).is_err_and(|error| error.to_string().contains("key_revoked")));
         assert!(wait(Some("wait=long")).is_err() && nothing(Some("wait=1s")).is_err());
         assert_eq!(RunQuery::read(None).expect("it reads").0.limit, PAGE_DEFAULT);

@@ -33,8 +33,8 @@ use crate::spec;
 use crate::spec::load::Answering;
 use crate::spec::load_line::load_line_of;
 use crate::spec::project::Project;
-use crate::telemetry::Telemetry;
 use crate::telemetry::export::{ExportOptions, Exporter};
+use crate::telemetry::{Peers, Telemetry};
 use crate::tool::variables::Variables;
 use crate::units::{Millis, Money};
 
@@ -72,6 +72,8 @@ pub struct Session {
     stopping: Stopping,
     folder: PathBuf,
     budgets: Vec<Budget>,
+    /// Who answers.
+    peers: Peers,
     /// Which prices are old, in words.
     aged: Vec<String>,
     /// Where it takes runs in.
@@ -114,16 +116,19 @@ impl Session {
         let load_lines = load_lines(&plans, &book);
         let aged = plan_age_warnings(plans.values(), &book, &project.ages, clock().now());
         let simulated = sim.as_ref().map(SimHandle::base_url);
+        let is_free = simulated.is_some() || plays;
+        let peers = Peers::of(project);
+        let peers = if is_free { peers.all_at(simulated.as_deref()) } else { peers };
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
-        let is_free = options.simulated.is_some() || plays;
         let declared = Terms::declared(&project.budgets, &options.prices, PriceBook::builtin());
         let runtime = Runtime::open_with(tape, project, plans, options)?;
         runtime.store().declare(&Author::Files(who()), &declared)?;
         let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
         if let Some(exporter) = exporter(project)? {
-            runtime.tell(Telemetry::new(Some(exporter)));
+            runtime.tell(watching(exporter, &runtime, project, peers.clone()));
         }
         Ok(Self {
+            peers,
             runtime,
             folder: books::folder(project, sim.is_some() || plays),
             sim,
@@ -165,7 +170,7 @@ impl Session {
 
     /// Counts what its runs do from here on, also where nothing is exported.
     pub fn tell(&self) {
-        self.runtime.tell(Telemetry::default());
+        self.runtime.tell(Telemetry::new(None, self.peers.clone()));
     }
 
     /// Where runs are taken in.
@@ -255,6 +260,7 @@ impl Session {
         }
         if let Some(telemetry) = self.runtime.telemetry() {
             telemetry.flush().await;
+            telemetry.unwatch();
         }
         self.stop_serving.send_replace(true);
         let answered = async { while self.served.join_next().await.is_some() {} };
@@ -274,11 +280,20 @@ impl Session {
     }
 }
 
+/// Tells a collector what runs do, and what stands in the store.
+fn watching(exporter: Exporter, runtime: &Runtime, project: &Project, peers: Peers) -> Telemetry {
+    let telemetry = Telemetry::new(Some(exporter), peers);
+    let books = Books::new(runtime.store().clone(), &project.budgets, clock());
+    telemetry.watch(move || books.gauges().ok());
+    telemetry
+}
+
 /// The way to a collector, where the project or the environment names one.
 fn exporter(project: &Project) -> Result<Option<Exporter>, CliError> {
-    let spec::project::Telemetry { otlp, content } = project.telemetry.clone();
+    let spec::project::Telemetry { otlp: endpoint, content, genai_names: names, cost_attributes: cost } =
+        project.telemetry.clone();
     let help = "look at `[telemetry]` in plimsoll.toml and at the `OTEL_…` variables";
-    Exporter::start(&ExportOptions { endpoint: otlp, content })
+    Exporter::start(&ExportOptions { endpoint, content, names, cost })
         .map_err(|error| Problem::told(code::TELEMETRY, &error, Exit::Usage).help(help).into())
 }
 

@@ -153,6 +153,17 @@ impl Alert {
         }
     }
 
+    /// The run that it is of, or that was refused.
+    #[must_use]
+    pub const fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Run(alert) => Some(alert.run),
+            Self::Price(alert) => Some(alert.run),
+            Self::Budget(alert) => alert.run,
+            Self::Test { .. } => None,
+        }
+    }
+
     /// In one sentence, for people.
     #[must_use]
     pub fn text(&self) -> String {

@@ -252,6 +252,9 @@ pub struct Reply {
     pub factors: Factors,
     /// The provider's id of the request.
     pub request_id: Option<String>,
+    /// The reply's own id, as its body has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_id: Option<String>,
 }
 
 /// Sizes of one request by pot, in tokens or in bytes as upper bounds.

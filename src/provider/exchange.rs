@@ -265,7 +265,8 @@ impl Endpoint {
         } else {
             self.read_whole(attempt, response).await?
         };
-        reply.request_id = request_id.or(reply.request_id);
+        // Who tells none in the head names the request by its answer.
+        reply.request_id = request_id.or_else(|| reply.response_id.clone());
         Ok(reply)
     }
 

@@ -120,7 +120,7 @@ async fn a_whole_answer_is_a_reply_with_usage() {
     assert_eq!(reply.message.text, "Hello");
     let usage = reply.usage.expect("usage");
     assert_eq!([usage.input.0, usage.cache_read.0, usage.output.0, usage.reasoning.0], [16, 4, 9, 3]);
-    assert_eq!(reply.request_id.as_deref(), Some("req_1"));
+    assert_eq!((reply.request_id.as_deref(), reply.response_id.as_deref()), (Some("req_1"), Some("chatcmpl-7")));
     assert_eq!(reply.service_tier.as_deref(), Some("default"));
     assert_eq!(reply.raw_usage.expect("raw usage")["prompt_tokens"], 20);
 

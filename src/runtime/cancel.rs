@@ -25,8 +25,12 @@ impl Runtime {
             return Ok(tree.root().state);
         }
         let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
+        let following = self.telemetry().map(|telemetry| telemetry.follow(&tree, self.0.clock.now()));
         let events = self.ends_of(tree, vec![asked]);
-        self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        let committed = self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        for (run, recorded) in &committed.events {
+            following.iter().for_each(|following| following.hear(*run, recorded));
+        }
         Ok(RunState::Cancelled)
     }
 

@@ -21,8 +21,11 @@ impl Runtime {
         if known.outcome().after(&said) == known.outcome() {
             return Ok(());
         }
-        let events = vec![(run, Event::OutcomeRecorded(Box::new(said)))];
+        let events = vec![(run, Event::OutcomeRecorded(Box::new(said.clone())))];
         self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
+        if let Some(telemetry) = self.telemetry() {
+            telemetry.hear_outcome(&known, &said, self.0.clock.now());
+        }
         Ok(())
     }
 }

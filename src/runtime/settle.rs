@@ -43,9 +43,10 @@ pub(crate) fn model(book: &PriceBook, reserved: &Reserved, answer: Answer, now: 
                 tracing::warn!(%reservation, %charged, booked = %bill, "the provider says that it charged something else");
             }
             let Reply { message, stop, usage, mismatch, charged, raw_usage, response_model, .. } = *reply;
-            let Reply { service_tier, factors, request_id, .. } = *reply;
+            let Reply { service_tier, factors, request_id, response_id, .. } = *reply;
             let message = normalised(message);
-            let outcome = Outcome::Reply { message, stop, response_model, service_tier, factors, request_id };
+            let outcome =
+                Outcome::Reply { message, stop, response_model, service_tier, factors, request_id, response_id };
             let raw_usage = raw_usage.map(bounded_usage);
             let cache = CacheFacts { saved, ..CacheFacts::default() };
             let settled = settled(bill, source, outcome);
@@ -222,6 +223,7 @@ mod tests {
             service_tier: None,
             factors: Factors::NONE,
             request_id: None,
+            response_id: None,
         };
         change(&mut reply);
         let result = AnswerResult::Replied(Box::new(reply));

@@ -27,7 +27,7 @@ use crate::spec::names::{self, Providers, check_name, is_label, is_label_value, 
 use crate::spec::policy;
 use crate::spec::prices::{self, Imported};
 use crate::spec::project::{
-    KeySource, OutputCapField, Project, ProviderConfig, Quirks, Telemetry, Wire, host, is_azure,
+    GenAiNames, KeySource, OutputCapField, Project, ProviderConfig, Quirks, Telemetry, Wire, host, is_azure,
 };
 use crate::spec::rates;
 use crate::spec::reader::{At, Node};
@@ -137,7 +137,14 @@ fn without_secrets(address: &str) -> String {
 fn telemetry(node: &Node<'_>, faults: &mut Faults) -> Telemetry {
     let Some(node) = node.section("telemetry") else { return Telemetry::default() };
     let otlp = node.text("otlp").map(|url| base_url(&node, ("otlp", &url), faults));
-    Telemetry { otlp, content: node.boolean("content").unwrap_or_default() }
+    let names = node.text("genai_names");
+    let names = names.and_then(|word| GenAiNames::ALL.into_iter().find(|names| names.name() == word.value));
+    Telemetry {
+        otlp,
+        content: node.boolean("content").unwrap_or_default(),
+        genai_names: names.unwrap_or_default(),
+        cost_attributes: node.boolean("cost_attributes").unwrap_or_default(),
+    }
 }
 
 fn limits(node: &Node<'_>, faults: &mut Faults) -> (Limits, Ceilings) {

@@ -73,6 +73,37 @@ pub struct Telemetry {
     pub otlp: Option<String>,
     /// True where what people wrote, and what models and tools answered, is sent too.
     pub content: bool,
+    /// Which of the GenAI conventions' names a collector gets.
+    pub genai_names: GenAiNames,
+    /// True where calls say what they cost in the attributes that the conventions may come to have, too.
+    pub cost_attributes: bool,
+}
+
+/// Which names of OpenTelemetry's GenAI conventions are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GenAiNames {
+    /// Those since the conventions have a home of their own.
+    #[default]
+    New,
+    /// Those of 1.41, the last core version that has them.
+    V1_41,
+    /// Both.
+    Both,
+}
+
+impl GenAiNames {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::New, Self::V1_41, Self::Both];
+
+    /// Its word in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::V1_41 => "1.41",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// How a provider is reached.

@@ -143,6 +143,7 @@ mod tests {
                 service_tier: None,
                 factors: Factors::NONE,
                 request_id: None,
+                response_id: None,
             },
             cache: CacheFacts { kept, ..CacheFacts::default() },
         }

@@ -89,7 +89,7 @@ impl RunFilter {
             (Some(state), None, None) => keys::by_state(*state, any),
             (None, None, None) => keys::summary(any),
         };
-        let first_at = |at: Timestamp| RunId::from_bits(u128::from(at.0) << 80);
+        let first_at = |at: Timestamp| RunId::first_in(at.0);
         let until = [self.until.map(first_at), self.before].into_iter().flatten().min();
         let since = self.since.map_or(any, first_at);
         let after = after.map_or(any, |after| RunId::from_bits(after.bits().saturating_add(1)));

@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::otlp::Instruments;
-use super::{AttemptTold, RunTold, Sink, StageTold, spans};
+use super::{AttemptTold, Gauges, QualityTold, RunTold, Sink, StageTold, spans};
+use crate::spec::project::GenAiNames;
 
 /// Spans that wait to be sent; more are dropped.
 pub const SPANS_QUEUED_MAX: usize = 4_096;
@@ -48,7 +49,14 @@ pub struct ExportOptions {
     pub endpoint: Option<String>,
     /// True where what people wrote and models answered is sent too.
     pub content: bool,
+    /// Which of the conventions' names are told.
+    pub names: GenAiNames,
+    /// True where calls say what they cost in the attributes that the conventions may come to have, too.
+    pub cost: bool,
 }
+
+/// What stands in the store; nothing where it can't be read.
+pub(super) type Watched = Box<dyn Fn() -> Option<Gauges> + Send + Sync>;
 
 /// Why nothing is exported.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +83,8 @@ struct Shared {
     counts: Arc<SentCounts>,
     meters: SdkMeterProvider,
     instruments: Instruments,
-    content: bool,
+    watched: Arc<Mutex<Option<Watched>>>,
+    options: ExportOptions,
     task: Mutex<JoinSet<()>>,
 }
 
@@ -135,9 +144,15 @@ impl Exporter {
         let counts = Arc::<SentCounts>::default();
         let mut task = JoinSet::new();
         task.spawn_on(send_all(items, spans, Arc::clone(&counts)), &handle);
-        let instruments = Instruments::of(&meters);
-        let content = options.content;
-        Ok(Some(Self(Arc::new(Shared { queue, counts, meters, instruments, content, task: Mutex::new(task) }))))
+        let watched = Arc::default();
+        let instruments = Instruments::of(&meters, options.names, &watched);
+        let (options, task) = (options.clone(), Mutex::new(task));
+        Ok(Some(Self(Arc::new(Shared { queue, counts, meters, instruments, watched, options, task }))))
+    }
+
+    /// Tells what stands in the store from here on; nothing more of it with `None`.
+    pub(super) fn watch(&self, watched: Option<Watched>) {
+        *self.0.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
     }
 
     /// What was sent, and what wasn't.
@@ -268,16 +283,20 @@ impl PushMetricExporter for Relay {
 impl Sink for Exporter {
     fn attempt(&self, told: &AttemptTold<'_>) {
         self.0.instruments.attempt(told);
-        self.put(spans::attempt(told, self.0.content));
+        self.put(spans::attempt(told, &self.0.options));
     }
 
     fn stage(&self, told: &StageTold<'_>) {
-        self.put(spans::stage(told));
+        self.put(spans::stage(told, &self.0.options));
     }
 
     fn run(&self, told: &RunTold<'_>) {
         self.0.instruments.run(told);
-        self.put(spans::run(told, self.0.content));
+        self.put(spans::run(told, &self.0.options));
+    }
+
+    fn quality(&self, told: &QualityTold<'_>) {
+        self.put(spans::quality(told, &self.0.options));
     }
 }
 
@@ -294,7 +313,7 @@ mod tests {
     async fn who_tells_never_waits() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let options = ExportOptions { endpoint: Some(endpoint), content: false };
+        let options = ExportOptions { endpoint: Some(endpoint), ..ExportOptions::default() };
         let exporter = Exporter::start(&options).expect("it starts").expect("it is wanted");
         let run = RunId::from_bits(7);
         let who = Who {
@@ -305,10 +324,12 @@ mod tests {
             plan: PlanHash::from(""),
             labels: Labels::new(),
             prompt_version: String::new(),
+            created: Timestamp(1),
             began: Timestamp(1),
         };
         let place = Place { stage: StageName::from("read"), item: None };
-        let told = StageTold { who: &who, place: &place, began: Timestamp(1), ended: Timestamp(2), end: None };
+        let (began, ended) = (Timestamp(1), Timestamp(2));
+        let told = StageTold { who: &who, place: &place, began, ended, end: None, is_left: false };
         // Nothing here can wait: it isn't even async.
         let many = SPANS_QUEUED_MAX + 4 * BATCH_SPANS_MAX;
         (0..many).for_each(|_| Sink::stage(&exporter, &told));

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{AttemptTold, Came, RunTold, Sink, StageTold, spans};
+use super::{AttemptTold, Came, QualityTold, RunTold, Sink, StageTold};
 use crate::domain::event::{Call, CostSource, Outcome, RunState, Settled};
 use crate::domain::pricing::Usage;
 use crate::units::Money;
@@ -310,7 +310,7 @@ impl Sink for Metrics {
             }
             Call::Model(call) => {
                 let model = Model {
-                    gen_ai_provider_name: spans::provider(call.model.provider().as_str()).to_owned(),
+                    gen_ai_provider_name: told.peer.map(|peer| peer.system.to_string()).unwrap_or_default(),
                     gen_ai_request_model: call.model.model().to_owned(),
                 };
                 self.inference(&model, told, error_type);
@@ -320,10 +320,12 @@ impl Sink for Metrics {
 
     fn stage(&self, _: &StageTold<'_>) {}
 
+    fn quality(&self, _: &QualityTold<'_>) {}
+
     fn run(&self, told: &RunTold<'_>) {
         let (inner, Some(state)) = (&*self.0, told.state) else { return };
         let agent = Agent { gen_ai_agent_name: told.who.agent.to_string() };
-        let time = told.ended.since(told.who.began).duration();
+        let time = told.ended.since(told.who.created).duration();
         inner.agent.get_or_create(&agent).observe(time.as_secs_f64());
         let count = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         inner.inference_calls.get_or_create(&agent).observe(count(told.counts.inference_calls));

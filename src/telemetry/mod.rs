@@ -8,21 +8,26 @@
 pub mod export;
 pub mod log;
 pub mod metrics;
+mod names;
 mod otlp;
+mod peers;
 mod spans;
 mod told;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use metrics::{Gauges, Metrics};
-pub use told::{AttemptTold, Came, Counts, RunTold, StageTold, Who};
+pub use peers::{Peer, Peers};
+pub use told::{AttemptTold, Came, Counts, QualityTold, RunTold, StageTold, Who};
 
 use crate::domain::event::Recorded;
+use crate::domain::outcome::OutcomeRecorded;
 use crate::domain::run::Tree;
+use crate::domain::summary::RunSummary;
 use crate::ids::RunId;
 use crate::units::Timestamp;
 use export::{Exporter, Sent};
-use told::Fold;
+use told::{Fold, Told};
 
 /// Hears of what is over. Must not block.
 pub(crate) trait Sink: Send + Sync {
@@ -32,6 +37,8 @@ pub(crate) trait Sink: Send + Sync {
     fn stage(&self, told: &StageTold<'_>);
     /// A run is over, or left as it stands.
     fn run(&self, told: &RunTold<'_>);
+    /// Somebody said how good a run was.
+    fn quality(&self, told: &QualityTold<'_>);
 }
 
 /// Whoever hears. Clones are the same.
@@ -39,13 +46,28 @@ pub(crate) trait Sink: Send + Sync {
 pub struct Telemetry {
     metrics: Metrics,
     exporter: Option<Exporter>,
+    peers: Arc<Peers>,
 }
 
 impl Telemetry {
-    /// With an exporter, where there is one.
+    /// With an exporter, where there is one, and those who answer.
     #[must_use]
-    pub fn new(exporter: Option<Exporter>) -> Self {
-        Self { metrics: Metrics::default(), exporter }
+    pub fn new(exporter: Option<Exporter>, peers: Peers) -> Self {
+        Self { metrics: Metrics::default(), exporter, peers: Arc::new(peers) }
+    }
+
+    /// Has what stands in the store told too, to a collector where there is one, until [`Self::unwatch`].
+    pub fn watch(&self, gauges: impl Fn() -> Option<Gauges> + Send + Sync + 'static) {
+        if let Some(exporter) = &self.exporter {
+            exporter.watch(Some(Box::new(gauges)));
+        }
+    }
+
+    /// Lets go of the store.
+    pub fn unwatch(&self) {
+        if let Some(exporter) = &self.exporter {
+            exporter.watch(None);
+        }
     }
 
     /// What was sent to a collector, and what wasn't; nothing where there is none.
@@ -70,7 +92,16 @@ impl Telemetry {
     /// Follows a tree from here on, for as long as it is driven.
     #[must_use]
     pub fn follow(&self, tree: &Tree, now: Timestamp) -> Following {
-        Following { telemetry: self.clone(), fold: Arc::new(Mutex::new(Fold::of(tree, now))) }
+        Following { telemetry: self.clone(), fold: Arc::new(Mutex::new(Fold::of(tree, now, Arc::clone(&self.peers)))) }
+    }
+
+    /// Hears what a run was worth that isn't followed any more.
+    pub fn hear_outcome(&self, run: &RunSummary, said: &OutcomeRecorded, at: Timestamp) {
+        if let Some(quality) = said.outcome.quality {
+            let who = Who::over(run);
+            let told = Told::Quality(QualityTold { who: &who, at, quality });
+            self.sinks().for_each(|sink| told.tell(sink));
+        }
     }
 
     fn sinks(&self) -> impl Iterator<Item = &dyn Sink> {

@@ -1,216 +1,142 @@
 //! Spans by OpenTelemetry's GenAI conventions: `invoke_agent`, `chat` for each attempt, `execute_tool`, and our own for
-//! stages. Names are those of the conventions after 1.41, which are in development.
+//! stages and for what a run was worth. The conventions are in development; `names.rs` knows which names they changed.
 //!
 //! A trace's id is its root run's, so that one finds the other. The conventions have no cost: ours is under `plimsoll.`.
+//! An id is sent once: what is left has one of its own below the span that tells it once it is over.
+
+mod attempt;
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use sha2::{Digest as _, Sha256};
 
-use super::metrics::{error_type, settled, source, written};
-use super::{AttemptTold, Came, RunTold, StageTold, Who};
-use crate::domain::event::{Call, EndState, ModelCall, Outcome, Place, StageEnd, THREAD};
-use crate::domain::message::StopReason;
-use crate::ids::{RunId, ToolName};
+pub(super) use attempt::attempt;
+
+use super::export::ExportOptions;
+use super::names;
+use super::{QualityTold, RunTold, StageTold, Who};
+use crate::domain::event::{EndState, Place, RunState, StageEnd, THREAD};
+use crate::ids::RunId;
+use crate::spec::project::GenAiNames;
 use crate::units::{Money, Timestamp};
 
-/// Where the names are from: what follows the last core conventions that have them.
-const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/gen-ai/0.1.0";
 /// The most bytes of a text that is sent where content is.
 const CONTENT_BYTES_MAX: usize = 16 * 1024;
+/// What a score is a score of.
+const QUALITY: &str = "quality";
 
 /// Who says it.
-pub(super) fn scope() -> InstrumentationScope {
+pub(super) fn scope(names: GenAiNames) -> InstrumentationScope {
     InstrumentationScope::builder("plimsoll")
         .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url(SCHEMA_URL)
+        .with_schema_url(names::schema_url(names))
         .build()
 }
 
-/// What a provider is called by the conventions, from the key that the project has for it.
-pub(super) fn provider(key: &str) -> &str {
-    match key {
-        "azure" => "azure.ai.openai",
-        "azure_foundry_anthropic" => "azure.ai.inference",
-        "gemini" => "gcp.gemini",
-        "vertex" | "vertex_anthropic" => "gcp.vertex_ai",
-        "mistral" => "mistral_ai",
-        "xai" => "x_ai",
-        other => other,
-    }
-}
-
-/// An attempt of a model or a tool call.
-pub(super) fn attempt(told: &AttemptTold<'_>, content: bool) -> SpanData {
-    let AttemptTold { who, reserved, .. } = told;
-    let mut attributes = common(who);
-    let mut add = Attributes(&mut attributes);
-    add.number("plimsoll.step.index", u64::from(reserved.step.step));
-    add.number("plimsoll.attempt", u64::from(reserved.attempt));
-    add.text("plimsoll.stage", reserved.step.stage.to_string());
-    add.money("plimsoll.reserved_picousd", reserved.amount);
-    if let Some(settled) = settled(told.came) {
-        add.money("plimsoll.settled_picousd", settled.bill);
-        add.text("plimsoll.usage_source", source(settled.source));
-    }
-    let (name, kind) = match &reserved.call {
-        Call::Model(call) => {
-            model(told, call, content, &mut add);
-            (format!("chat {}", call.model.model()), SpanKind::Client)
-        }
-        Call::Tool { tool, call_id, arguments, .. } => {
-            add.text("gen_ai.operation.name", "execute_tool");
-            add.text("gen_ai.tool.name", tool.to_string());
-            add.text("gen_ai.tool.call.id", call_id.clone());
-            if content && let Some(arguments) = arguments {
-                add.text("gen_ai.tool.call.arguments", bounded(arguments.to_string()));
-            }
-            (tool_name(tool), SpanKind::Internal)
-        }
-    };
-    let status = status(error_type(told.came), &mut add);
-    if content {
-        answered(told.came, &mut add);
-    }
-    let place = reserved.step.place();
-    let id = span_id(who.run, &format!("attempt {}", reserved.reservation.number));
-    span(who, name, kind, (id, parent_of(who.run, &place)), (told.began, told.ended), (attributes, status))
-}
-
-fn tool_name(tool: &ToolName) -> String {
-    format!("execute_tool {tool}")
-}
-
-fn model(told: &AttemptTold<'_>, call: &ModelCall, content: bool, add: &mut Attributes<'_>) {
-    let key = call.model.provider();
-    add.text("gen_ai.operation.name", "chat");
-    add.text("gen_ai.provider.name", provider(key.as_str()).to_owned());
-    add.text("gen_ai.request.model", call.model.model().to_owned());
-    add.number("gen_ai.request.max_tokens", u64::from(call.max_output_tokens));
-    add.text("gen_ai.prompt.version", told.who.prompt_version.clone());
-    add.text("plimsoll.price.version", call.price.to_string());
-    let Some(settled) = settled(told.came) else { return };
-    if let Some(usage) = &settled.usage {
-        add.number("gen_ai.usage.input_tokens", usage.input_total().0);
-        add.number("gen_ai.usage.output_tokens", usage.output.0);
-        add.number("gen_ai.usage.cache_read.input_tokens", usage.cache_read.0);
-        add.number("gen_ai.usage.cache_write.input_tokens", written(usage));
-        add.number("gen_ai.usage.reasoning.output_tokens", usage.reasoning.0);
-    }
-    let Outcome::Reply { message, stop, response_model, service_tier, request_id, .. } = &settled.outcome else {
-        return;
-    };
-    response_model.iter().for_each(|model| add.text("gen_ai.response.model", model.clone()));
-    request_id.iter().for_each(|id| add.text("gen_ai.response.id", id.clone()));
-    if key.as_str() == "openai" {
-        service_tier.iter().for_each(|tier| add.text("openai.response.service_tier", tier.clone()));
-    }
-    let reasons = Array::String(vec![StringValue::from(finish_reason(stop))]);
-    add.0.push(KeyValue::new("gen_ai.response.finish_reasons", Value::Array(reasons)));
-    if content {
-        let part = serde_json::json!([{"role": "assistant", "parts": [{"type": "text", "content": message.text}]}]);
-        add.text("gen_ai.output.messages", bounded(part.to_string()));
-    }
-}
-
-/// The conventions' words.
-fn finish_reason(stop: &StopReason) -> String {
-    match stop {
-        StopReason::End => "stop",
-        StopReason::Length | StopReason::ContextFull => "length",
-        StopReason::ToolCalls => "tool_call",
-        StopReason::ContentFilter | StopReason::Refusal => "content_filter",
-        StopReason::Paused => "pause",
-        StopReason::Malformed => "error",
-        StopReason::Unknown(word) => word,
-    }
-    .to_owned()
-}
-
-fn answered(came: Came<'_>, add: &mut Attributes<'_>) {
-    if let Came::Settled(settled) = came
-        && let Outcome::ToolResult { content, .. } = &settled.outcome
-    {
-        add.text("gen_ai.tool.call.result", bounded(content.clone()));
-    }
-}
-
 /// A stage, or an item of a map.
-pub(super) fn stage(told: &StageTold<'_>) -> SpanData {
-    let mut attributes = common(told.who);
-    let mut add = Attributes(&mut attributes);
-    add.text("plimsoll.stage", told.place.stage.to_string());
-    told.place.item.iter().for_each(|item| add.number("plimsoll.item", u64::from(*item)));
+pub(super) fn stage(told: &StageTold<'_>, options: &ExportOptions) -> SpanData {
+    let (who, place) = (told.who, told.place);
+    let mut add = Attributes::of(who);
+    add.text("plimsoll.stage", place.stage.to_string());
+    place.item.iter().for_each(|item| add.number("plimsoll.item", u64::from(*item)));
     add.text("plimsoll.stage.end", told.end.map_or("left", StageEnd::name));
     let failed = if told.end == Some(StageEnd::Failed) { "stage_failed" } else { "" };
-    let status = status(failed, &mut add);
-    let name = format!("stage {}", told.place.stage);
-    let id = stage_id(told.who.run, told.place);
-    let ids = (id, run_id(told.who.run));
-    span(told.who, name, SpanKind::Internal, ids, (told.began, told.ended), (attributes, status))
+    let status = add.status(failed);
+    let ids = if told.is_left {
+        (span_id(who.run, &format!("left {} stage {place}", who.began.0)), left_id(who))
+    } else {
+        (stage_id(who.run, place), run_id(who.run))
+    };
+    let span = Span { name: format!("stage {}", place.stage), kind: SpanKind::Internal, ids, status };
+    span.data(who, (told.began, told.ended), add, options)
 }
 
-/// A run, from its creation, or from when this process went on with it.
-pub(super) fn run(told: &RunTold<'_>, content: bool) -> SpanData {
+/// A run, from its creation; as it was left, from when this process went on with it.
+pub(super) fn run(told: &RunTold<'_>, options: &ExportOptions) -> SpanData {
     let (who, counts) = (told.who, &told.counts);
-    let mut attributes = common(who);
-    let mut add = Attributes(&mut attributes);
+    let mut add = Attributes::of(who);
     add.text("gen_ai.operation.name", if counts.is_workflow { "invoke_workflow" } else { "invoke_agent" });
+    add.text("gen_ai.prompt.name", who.agent.to_string());
     add.text("gen_ai.prompt.version", who.prompt_version.clone());
     add.text("plimsoll.policy.version", who.plan.to_string());
     add.number("plimsoll.retry_count", counts.retries);
     add.money("plimsoll.settled_picousd", counts.settled);
     add.money("plimsoll.unknown_picousd", counts.unknown);
-    add.text(
-        "plimsoll.run.state",
-        told.state.map_or("left", |state| crate::domain::event::RunState::from(state).name()),
-    );
-    told.limit.iter().for_each(|limit| add.text("plimsoll.deny.reason", limit.name()));
-    if content {
+    add.text("plimsoll.run.state", told.state.map_or("left", |state| RunState::from(state).name()));
+    if !told.budgets.is_empty() {
+        add.texts("plimsoll.budget.scope", told.budgets.iter().cloned());
+    }
+    if let Some(limit) = told.limit {
+        add.text("plimsoll.decision", "deny");
+        add.text("plimsoll.deny.reason", limit.name());
+    }
+    if options.content {
         let message = |role: &str, value: &serde_json::Value| {
             bounded(serde_json::json!([{"role": role, "parts": [{"type": "text", "content": value}]}]).to_string())
         };
         told.input.iter().for_each(|input| add.text("gen_ai.input.messages", message("user", input)));
         told.output.iter().for_each(|output| add.text("gen_ai.output.messages", message("assistant", output)));
     }
-    let failed = if told.state == Some(EndState::Failed) { "run_failed" } else { "" };
-    let status = status(failed, &mut add);
-    let above = who
-        .parent
-        .as_ref()
-        .map_or(SpanId::INVALID, |(run, stage)| parent_of(*run, &Place { stage: stage.clone(), item: None }));
-    let name = format!("invoke_agent {}", who.agent);
-    let ids = (run_id(who.run), above);
-    span(who, name, SpanKind::Internal, ids, (who.began, told.ended), (attributes, status))
+    let status = add.status(if told.state == Some(EndState::Failed) { "run_failed" } else { "" });
+    let above = who.parent.as_ref().map_or(SpanId::INVALID, |(run, place)| parent_of(*run, place));
+    let (ids, began) = match told.state {
+        Some(_) => ((run_id(who.run), above), who.created),
+        None => ((left_id(who), run_id(who.run)), who.began),
+    };
+    let span = Span { name: format!("invoke_agent {}", who.agent), kind: SpanKind::Internal, ids, status };
+    span.data(who, (began, told.ended), add, options)
 }
 
-/// What every span of a run has.
-fn common(who: &Who) -> Vec<KeyValue> {
-    let mut attributes = Vec::with_capacity(24);
-    let mut add = Attributes(&mut attributes);
-    add.text("gen_ai.agent.name", who.agent.to_string());
-    add.text("plimsoll.run.id", who.run.to_string());
-    for (label, name) in [
-        ("tenant", "plimsoll.tenant"),
-        ("feature", "plimsoll.feature"),
-        ("environment", "plimsoll.environment"),
-        (THREAD, "gen_ai.conversation.id"),
-    ] {
-        who.labels.get(label).iter().for_each(|value| add.text(name, (*value).clone()));
+/// What a run was worth: the conventions' event of an evaluation, in a span of its own, since it may come long after the
+/// run's.
+pub(super) fn quality(told: &QualityTold<'_>, options: &ExportOptions) -> SpanData {
+    let QualityTold { who, at, quality } = told;
+    // A score has four places, which a double holds.
+    let score: f64 = quality.score.to_string().parse().unwrap_or_default();
+    let said = vec![
+        KeyValue::new("gen_ai.evaluation.name", QUALITY),
+        KeyValue::new("gen_ai.evaluation.score.value", score),
+        KeyValue::new("plimsoll.quality.source", quality.source.name()),
+    ];
+    let ids = (span_id(who.run, &format!("quality {}", at.0)), run_id(who.run));
+    let span = Span { name: "outcome".to_owned(), kind: SpanKind::Internal, ids, status: Status::Unset };
+    let mut data = span.data(who, (*at, *at), Attributes::of(who), options);
+    let mut events = SpanEvents::default();
+    events.events.push(Event::new("gen_ai.evaluation.result", time(*at), said, 0));
+    data.events = events;
+    data
+}
+
+/// What a span says.
+struct Attributes(Vec<KeyValue>);
+
+impl Attributes {
+    /// What every span of a run says.
+    fn of(who: &Who) -> Self {
+        let mut add = Self(Vec::with_capacity(32));
+        add.text("gen_ai.agent.name", who.agent.to_string());
+        add.text("plimsoll.run.id", who.run.to_string());
+        for (label, name) in [
+            ("tenant", "plimsoll.tenant"),
+            ("feature", "plimsoll.feature"),
+            ("environment", "plimsoll.environment"),
+            (THREAD, "gen_ai.conversation.id"),
+        ] {
+            who.labels.get(label).iter().for_each(|value| add.text(name, (*value).clone()));
+        }
+        add
     }
-    attributes
-}
 
-/// Takes attributes.
-struct Attributes<'a>(&'a mut Vec<KeyValue>);
-
-impl Attributes<'_> {
     fn text(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {
         self.0.push(KeyValue::new(name, StringValue::from(value.into())));
+    }
+
+    fn texts(&mut self, name: &'static str, values: impl Iterator<Item = String>) {
+        self.0.push(KeyValue::new(name, Value::Array(Array::String(values.map(StringValue::from).collect()))));
     }
 
     fn number(&mut self, name: &'static str, value: u64) {
@@ -220,14 +146,14 @@ impl Attributes<'_> {
     fn money(&mut self, name: &'static str, value: Money) {
         self.0.push(KeyValue::new(name, i64::try_from(value.pico()).unwrap_or(i64::MAX)));
     }
-}
 
-fn status(error: &'static str, add: &mut Attributes<'_>) -> Status {
-    if error.is_empty() {
-        return Status::Unset;
+    fn status(&mut self, error: &'static str) -> Status {
+        if error.is_empty() {
+            return Status::Unset;
+        }
+        self.text("error.type", error);
+        Status::error(error)
     }
-    add.text("error.type", error);
-    Status::error(error)
 }
 
 fn bounded(mut text: String) -> String {
@@ -247,6 +173,11 @@ fn run_id(run: RunId) -> SpanId {
     span_id(run, "run")
 }
 
+/// Of a run as it was left by whoever went on with it at that time.
+fn left_id(who: &Who) -> SpanId {
+    span_id(who.run, &format!("left {}", who.began.0))
+}
+
 fn stage_id(run: RunId, place: &Place) -> SpanId {
     span_id(run, &format!("stage {} {:?}", place.stage, place.item))
 }
@@ -263,28 +194,38 @@ fn time(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(at.0)
 }
 
-fn span(
-    who: &Who,
+/// What a span is, beside what it says.
+struct Span {
     name: String,
-    span_kind: SpanKind,
-    (id, parent_span_id): (SpanId, SpanId),
-    (began, ended): (Timestamp, Timestamp),
-    (attributes, status): (Vec<KeyValue>, Status),
-) -> SpanData {
-    let trace = TraceId::from_bytes(who.root.bits().to_be_bytes());
-    SpanData {
-        span_context: SpanContext::new(trace, id, TraceFlags::SAMPLED, false, TraceState::default()),
-        parent_span_id,
-        parent_span_is_remote: false,
-        span_kind,
-        name: Cow::Owned(name),
-        start_time: time(began),
-        end_time: time(ended.max(began)),
-        attributes,
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
-        status,
-        instrumentation_scope: scope(),
+    kind: SpanKind,
+    /// Its own, and that of the span above.
+    ids: (SpanId, SpanId),
+    status: Status,
+}
+
+impl Span {
+    fn data(
+        self,
+        who: &Who,
+        (began, ended): (Timestamp, Timestamp),
+        Attributes(attributes): Attributes,
+        options: &ExportOptions,
+    ) -> SpanData {
+        let trace = TraceId::from_bytes(who.root.bits().to_be_bytes());
+        SpanData {
+            span_context: SpanContext::new(trace, self.ids.0, TraceFlags::SAMPLED, false, TraceState::default()),
+            parent_span_id: self.ids.1,
+            parent_span_is_remote: false,
+            span_kind: self.kind,
+            name: Cow::Owned(self.name),
+            start_time: time(began),
+            end_time: time(ended.max(began)),
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: self.status,
+            instrumentation_scope: scope(options.names),
+        }
     }
 }

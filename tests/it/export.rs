@@ -10,7 +10,7 @@ use plimsoll::domain::report::focus::FocusVersion;
 use plimsoll::domain::rollup::Day;
 use plimsoll::ids::RunId;
 use plimsoll::store::RunFilter;
-use plimsoll::units::{Money, Timestamp};
+use plimsoll::units::{Millis, Money, Timestamp};
 use serde_json::Value;
 
 use crate::world::{Recipe, World};
@@ -55,9 +55,13 @@ const BUDGET: &str = "[[budgets]]\nname = \"all-time\"\ncap = \"$50\"\nper = \"t
 const RUNS: usize = 24;
 
 async fn sailed() -> World {
+    sailed_for(RUNS).await
+}
+
+async fn sailed_for(runs: usize) -> World {
     let recipe = Recipe::agent(AGENT).file("tools/paid.toml", TOOL).file("plimsoll.toml", BUDGET).scenario(SCENARIO);
     let world = recipe.start();
-    for number in 0..RUNS {
+    for number in 0..runs {
         let tenant = format!("acme{}", number % 3);
         world.run_with(Labels::from([("tenant".to_owned(), tenant)])).await;
     }
@@ -267,6 +271,120 @@ const MANDATORY: [&str; 37] = [
 ];
 /// What is null in this store: no account of a provider pays, nothing is corrected or invoiced.
 const NULLABLE: [&str; 4] = ["ChargeClass", "SubAccountId", "SubAccountName", "InvoiceId"];
+
+/// What is added up in a row of a day.
+const SUMS: [&str; 9] = [
+    "BilledCost",
+    "ContractedCost",
+    "EffectiveCost",
+    "ListCost",
+    "PricingCurrencyEffectiveCost",
+    "ConsumedQuantity",
+    "PricingQuantity",
+    "x_AvoidedCost",
+    "x_ReservedCost",
+];
+/// What only an attempt has, or its run.
+const OF_ATTEMPTS: [&str; 12] = [
+    "x_AttemptId",
+    "x_OutcomeId",
+    "x_PolicyVersion",
+    "x_ProviderRequestId",
+    "x_Purpose",
+    "x_QualityScore",
+    "x_ReservationId",
+    "x_ResponseModel",
+    "x_RetryOf",
+    "x_RootRunId",
+    "x_RunId",
+    "x_StepId",
+];
+
+fn day_of(row: &Row) -> Day {
+    Day::of(row["ChargePeriodStart"].parse::<Timestamp>().expect("a time"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_days_are_those_of_attempts_added_up() {
+    let world = sailed_for(RUNS / 3).await;
+    let books = books(&world);
+    let attempts = focus(&books, RunFilter::default());
+    let daily = |filter: RunFilter| table(&exported(&books, Exported::FocusDaily(FocusVersion::V1_2), filter).0);
+    let (head, days) = daily(RunFilter::default());
+    let whole = exported(&books, Exported::Focus(FocusVersion::V1_2), RunFilter::default()).0;
+    let expected: Vec<String> = table(&whole).0.into_iter().filter(|name| !OF_ATTEMPTS.contains(&&**name)).collect();
+    assert_eq!(head, expected);
+    // By whatever is the same in them, every sum is that of the attempts.
+    let key = |row: &Row| -> Vec<String> {
+        let is_key = |name: &&String| !SUMS.contains(&&***name) && !name.starts_with("ChargePeriod");
+        head.iter().filter(is_key).map(|name| row[name].clone()).chain([day_of(row).to_string()]).collect()
+    };
+    let mut sums: BTreeMap<Vec<String>, BTreeMap<&str, u128>> = BTreeMap::new();
+    for row in &attempts {
+        let sum = sums.entry(key(row)).or_default();
+        for name in SUMS.into_iter().filter(|name| !row[*name].is_empty()) {
+            *sum.entry(name).or_default() += amount(row, name).pico();
+        }
+    }
+    assert!(days.len() == sums.len() && days.len() < attempts.len(), "{} of {}", days.len(), attempts.len());
+    for row in &days {
+        for name in SUMS {
+            let sum = sums[&key(row)].get(name).copied();
+            assert_eq!((!row[name].is_empty()).then(|| amount(row, name).pico()), sum, "{name}: {row:?}");
+        }
+        let product = amount(row, "PricingQuantity").pico() * amount(row, "ListUnitPrice").pico() / 1_000_000_000_000;
+        assert_eq!(product, amount(row, "ListCost").pico(), "{row:?}");
+        let end = row["ChargePeriodEnd"].parse::<Timestamp>().expect("a time");
+        assert_eq!(end, Day(day_of(row).0 + 1).start());
+    }
+    // To the accounts, and to each day of the rollups.
+    let accounts = world.runtime.store().accounts().expect("accounts");
+    assert_eq!(total(&days), accounts.iter().map(|(_, account)| account.settled).sum());
+    for ((day, _), _) in world.runtime.store().rollups(Day(0), Day(u32::MAX)).expect("rollups") {
+        let rollups = world.runtime.store().rollups(day, day).expect("rollups");
+        let of_day: Vec<Row> = days.iter().filter(|row| day_of(row) == day).cloned().collect();
+        assert_eq!(total(&of_day), rollups.iter().map(|(_, rollup)| rollup.settled).sum());
+    }
+    // Filters part them, and one run has its own.
+    let told = &world.all()[RUNS / 6];
+    let middle = Some(told.log[told.log.len() / 2].at);
+    let parts =
+        [RunFilter { since: middle, ..RunFilter::default() }, RunFilter { until: middle, ..RunFilter::default() }];
+    assert_eq!(parts.map(|filter| total(&daily(filter).1)).into_iter().sum::<Money>(), total(&attempts));
+    let bound = books.clone().bound_to(Labels::from([("tenant".to_owned(), "acme2".to_owned())]));
+    let of = table(&exported(&bound, Exported::FocusDaily(FocusVersion::V1_2), RunFilter::default()).0).1;
+    assert_eq!(total(&of), total(&focus(&bound, RunFilter::default())));
+    let (exported, run) = (Exported::FocusDaily(FocusVersion::V1_2), Some(told.run.id.to_string()));
+    let query = ExportQuery { exported, filter: RunFilter::default(), run, after: None };
+    let page = books.export(&query).expect("a page");
+    let rows = table(&String::from_utf8(page.text).expect("text")).1;
+    assert_eq!((total(&rows), page.next), (told.run.counters.settled, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_come_one_by_one_and_those_without_money_not_at_all() {
+    let clock = Clock::virtual_at("2026-11-29T20:00:00Z".parse().expect("a time"));
+    let scenario = "[[reply]]\nrepeat = \"forever\"\ntext = \"done\"\n";
+    let world = Recipe::agent("[model]\nmodels = [\"openai/gpt-5-mini\"]\n").scenario(scenario).start_at(&clock);
+    let mut costs = Vec::new();
+    for hours in [1, 2, 44, 0] {
+        costs.push(world.run().await.run.counters.settled);
+        clock.advance(Millis::from_secs(hours * 3_600));
+    }
+    let books = Books::new(world.runtime.store().clone(), &[], clock).priced_by(world.runtime.prices().clone());
+    let (text, pages) = exported(&books, Exported::FocusDaily(FocusVersion::V1_2), RunFilter::default());
+    let mut days: BTreeMap<(String, String), Money> = BTreeMap::new();
+    for row in table(&text).1 {
+        let sum = days.entry((day_of(&row).to_string(), row["BillingPeriodStart"].clone())).or_default();
+        *sum = sum.plus(amount(&row, "BilledCost"));
+    }
+    let day = |day: &str, month: &str| (day.to_owned(), format!("{month}-01T00:00:00Z"));
+    let expected = [
+        (day("2026-11-29", "2026-11"), costs[0].plus(costs[1]).plus(costs[2])),
+        (day("2026-12-01", "2026-12"), costs[3]),
+    ];
+    assert_eq!((days, pages), (expected.into(), 3));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_give_each_run_and_event_once_and_filters_part_the_money() {

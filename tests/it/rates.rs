@@ -83,6 +83,7 @@ fn reply() -> AnswerResult {
         service_tier: None,
         factors: Factors::NONE,
         request_id: None,
+        response_id: None,
     }))
 }
 

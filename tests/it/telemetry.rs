@@ -9,6 +9,7 @@ use crate::cli::desk::Desk;
 #[test]
 fn each_line_of_the_log_is_json_and_those_of_a_run_name_it() {
     let desk = Desk::new();
+    desk.append("plimsoll.toml", "\n[[alerts]]\nname = \"me\"\non = [\"finished\"]\nlog = true\n");
     let input = "my sister's order 4711";
     let arguments = ["--log-format", "json", "run", "hello", "--input", input, "--label", "tenant=acme", "--json"];
     let told = desk.with("PLIMSOLL_LOG", "plimsoll=trace").run(&arguments);
@@ -20,6 +21,8 @@ fn each_line_of_the_log_is_json_and_those_of_a_run_name_it() {
     let said = |message: &str| lines.iter().filter(is_fact).find(|line| line["message"] == message).expect(message);
     assert_eq!((&said("ended")["run"], &said("ended")["state"]), (&run.into(), &"finished".into()), "{told}");
     assert_eq!((&said("calls a model")["run"], &said("settled")["run"]), (&run.into(), &run.into()), "{told}");
+    let alert = lines.iter().find(|line| line["target"] == "plimsoll::runtime::alerts").expect("an alert");
+    assert_eq!(alert["run"], run, "{told}");
     // What a provider or a tool does for a run is inside the run's span.
     let within: Vec<&Value> = lines.iter().filter(|line| line["spans"].is_array()).collect();
     assert!(within.iter().any(|line| line["target"].as_str().expect("a target").starts_with("plimsoll::provider")));

@@ -41,6 +41,9 @@ add up to what `plimsoll cost` shows for it. --since and --until go by when mone
         #[arg(long, value_name = "VERSION", default_value = FocusVersion::V1_2.name(),
               value_parser = FocusVersion::ALL.map(FocusVersion::name))]
         spec: String,
+        /// One row for each day (UTC), account, model, meter, price and set of tags, instead of one for each attempt
+        #[arg(long)]
+        daily: bool,
         /// Of which runs, and where to.
         #[command(flatten)]
         arguments: ExportArguments,

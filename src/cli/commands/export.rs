@@ -40,8 +40,9 @@ pub(super) fn export(context: &Context<'_>, command: &ExportCommand) -> Result<E
     let (exported, run, arguments) = match command {
         ExportCommand::Runs { arguments } => (Exported::Runs, None, arguments),
         ExportCommand::Events { run, arguments } => (Exported::Events, run.clone(), arguments),
-        ExportCommand::Focus { spec, arguments } => {
-            (Exported::Focus(spec.parse::<FocusVersion>().unwrap_or_default()), None, arguments)
+        ExportCommand::Focus { spec, daily, arguments } => {
+            let version = spec.parse::<FocusVersion>().unwrap_or_default();
+            (if *daily { Exported::FocusDaily(version) } else { Exported::Focus(version) }, None, arguments)
         }
     };
     let project = configuration(context.project, arguments.books.sim)?;
@@ -74,7 +75,7 @@ fn to_file(
     let what = match exported {
         Exported::Runs => count(lines, "run"),
         Exported::Events => count(lines, "event"),
-        Exported::Focus(_) => count(lines.saturating_sub(1), "row"),
+        Exported::Focus(_) | Exported::FocusDaily(_) => count(lines.saturating_sub(1), "row"),
     };
     context.output.talk(&format!("{what} written to {}", path.display()));
     Ok(Exit::Finished)
@@ -136,7 +137,7 @@ fn write(
     let simulated = is_simulated(project, sim);
     let answering = if simulated { Answering::Simulated } else { Answering::Configured };
     let prices = match query.exported {
-        Exported::Focus(_) => Some(Arc::new(price_book_for(project, answering)?)),
+        Exported::Focus(_) | Exported::FocusDaily(_) => Some(Arc::new(price_book_for(project, answering)?)),
         Exported::Runs | Exported::Events => None,
     };
     let open = || {
@@ -144,7 +145,7 @@ fn write(
         let prices = prices.clone();
         Ok(found.map(|books| prices.into_iter().fold(books, |books, prices| books.priced_by(prices))))
     };
-    if simulated && matches!(query.exported, Exported::Focus(_)) {
+    if simulated && query.exported.focus().is_some() {
         context.output.talk("these are the simulated provider's costs: no money was spent");
     }
     let (mut lines, exported) = (0, query.exported);

@@ -343,6 +343,9 @@ pub enum Outcome {
         /// The provider's id of the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
+        /// The reply's own id, as its body has it: `chatcmpl-…`, `msg_…`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        response_id: Option<String>,
     },
     /// A tool's result.
     ToolResult {

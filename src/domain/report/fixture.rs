@@ -264,6 +264,7 @@ pub(crate) fn reply(text: &str, calls: &[&str]) -> Outcome {
         service_tier: None,
         factors: Factors::NONE,
         request_id: Some("req_1".into()),
+        response_id: None,
     }
 }
 

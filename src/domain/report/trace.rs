@@ -385,7 +385,7 @@ impl Trace {
 impl Gave {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Reply { message, stop, response_model, service_tier, factors, request_id } => {
+            Outcome::Reply { message, stop, response_model, service_tier, factors, request_id, response_id: _ } => {
                 Self::Reply(ReplyLine {
                     text: message.text.clone(),
                     refusal: message.refusal.clone(),

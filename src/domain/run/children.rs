@@ -15,6 +15,12 @@ impl Run {
         self.children.keys().copied()
     }
 
+    /// Where it called an open run right below it.
+    #[must_use]
+    pub fn called_at(&self, child: RunId) -> Option<&Place> {
+        self.children.get(&child)
+    }
+
     /// Sub-agents that it has begun.
     #[must_use]
     pub fn children_begun(&self) -> u32 {

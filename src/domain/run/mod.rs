@@ -324,6 +324,11 @@ impl Run {
         latest.or_else(|| self.plan.model.candidates.first())
     }
 
+    /// The places that are under way: stages, and items of maps.
+    pub fn open_places(&self) -> impl Iterator<Item = &Place> {
+        self.stages.iter().flat_map(Stage::lanes).map(|lane| &lane.place)
+    }
+
     fn stage(&self, id: &StageName) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.id == *id)
     }

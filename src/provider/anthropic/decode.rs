@@ -215,7 +215,8 @@ impl Draft {
             service_tier: self.usage.get("service_tier").and_then(Value::as_str).map(clipped),
             factors: usage::factors(&self.usage),
             raw_usage: (!self.usage.is_empty()).then_some(Value::Object(self.usage)),
-            request_id: self.id,
+            request_id: None,
+            response_id: self.id,
         }
     }
 }

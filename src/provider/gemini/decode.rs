@@ -155,7 +155,8 @@ impl Draft {
             response_model,
             service_tier,
             factors: Factors::NONE,
-            request_id: self.id,
+            request_id: None,
+            response_id: self.id,
         }
     }
 

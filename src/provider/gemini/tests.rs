@@ -99,7 +99,10 @@ fn a_stream_is_a_reply_with_its_last_usage() {
     assert_eq!([usage.input.0, usage.cache_read.0, usage.output.0, usage.reasoning.0], [48, 20, 65, 41]);
     assert_eq!((reply.mismatch, reply.service_tier.as_deref()), (None, Some("standard")));
     assert_eq!(reply.raw_usage.expect("raw usage")["candidatesTokenCount"], 24);
-    assert_eq!((reply.response_model.as_deref(), reply.request_id.as_deref()), (Some("gemini-3.7-flash"), Some("r-1")));
+    assert_eq!(
+        (reply.response_model.as_deref(), reply.response_id.as_deref()),
+        (Some("gemini-3.7-flash"), Some("r-1"))
+    );
 }
 
 #[test]

@@ -131,7 +131,8 @@ impl Draft {
             response_model: self.model,
             service_tier: self.service_tier,
             factors: Factors::NONE,
-            request_id: self.id,
+            request_id: None,
+            response_id: self.id,
         }
     }
 

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(reply.usage.map(|usage| (usage.input.0, usage.output.0)), Some((20, 9)));
         assert_eq!(reply.response_model.as_deref(), Some("gpt-5-mini-2025-08-07"));
         assert_eq!(reply.service_tier.as_deref(), Some("default"));
-        assert_eq!(reply.request_id.as_deref(), Some("chatcmpl-1"));
+        assert_eq!(reply.response_id.as_deref(), Some("chatcmpl-1"));
     }
 
     #[test]

@@ -68,7 +68,8 @@ pub(super) fn reply(response: &Value, items: &[Value], model: &ModelName, call_i
         response_model: name(response.get("model")),
         service_tier: name(response.get("service_tier")),
         factors: Factors::NONE,
-        request_id: name(response.get("id")),
+        request_id: None,
+        response_id: name(response.get("id")),
     })
 }
 

@@ -55,7 +55,7 @@ fn a_whole_response_is_a_reply_with_usage() {
     assert_eq!([usage.input.0, usage.cache_read.0, usage.output.0, usage.reasoning.0], [16, 4, 9, 3]);
     assert_eq!(reply.raw_usage.expect("as it came")["input_tokens"], 20);
     assert_eq!(reply.response_model.as_deref(), Some("gpt-5-mini-2025-08-07"));
-    assert_eq!((reply.service_tier.as_deref(), reply.request_id.as_deref()), (Some("default"), Some("resp_1")));
+    assert_eq!((reply.service_tier.as_deref(), reply.response_id.as_deref()), (Some("default"), Some("resp_1")));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_stream_and_a_whole_answer_mean_the_same() {
         ..Usage::default()
     };
     assert_eq!((reply.usage, reply.mismatch), (Some(expected), None));
-    assert_eq!((reply.request_id.as_deref(), reply.service_tier.as_deref()), (Some("msg_1"), Some("standard")));
+    assert_eq!((reply.response_id.as_deref(), reply.service_tier.as_deref()), (Some("msg_1"), Some("standard")));
     assert_eq!(reply.response_model.as_deref(), Some("claude-opus-5-5"));
 }
 

@@ -58,6 +58,7 @@ impl Dialect for Toy {
             service_tier: None,
             factors: Factors::NONE,
             request_id: None,
+            response_id: None,
         })
     }
 

@@ -127,7 +127,8 @@ fn body(entry: &AlertEntry, id: &str, simulated: bool) -> String {
 }
 
 fn tell_log(entry: &AlertEntry) {
-    tracing::warn!(alert = entry.number, to = entry.to, kind = entry.alert.kind(), "{}", entry.alert.text());
+    let (run, kind) = (entry.alert.run().map(tracing::field::display), entry.alert.kind());
+    tracing::warn!(alert = entry.number, to = entry.to, run, kind, "{}", entry.alert.text());
 }
 
 impl Deliverer {
@@ -204,7 +205,8 @@ impl Deliverer {
         let tried = courier.bring(entry, &id).await;
         failpoint::reach("alert.brought");
         if let Tried::Failed { why, .. } | Tried::Refused { why } = &tried {
-            tracing::warn!(alert = entry.number, to = entry.to, tries = entry.tries + 1, why, "an alert didn't arrive");
+            let (run, tries) = (entry.alert.run().map(tracing::field::display), entry.tries + 1);
+            tracing::warn!(alert = entry.number, to = entry.to, run, tries, why, "an alert didn't arrive");
         }
         store.alert_tried(entry.number, tried).await
     }

@@ -58,6 +58,7 @@ fn a_line_reads_back_as_it_was_written() {
         service_tier: None,
         factors: Factors::NONE,
         request_id: None,
+        response_id: None,
     };
     let failure = Failure {
         class: ErrorClass::RateLimited,

@@ -125,6 +125,7 @@ impl Conductor {
                     service_tier: None,
                     factors: Factors::NONE,
                     request_id: None,
+                    response_id: None,
                 },
                 cache: CacheFacts { hit: Some(hit), ..CacheFacts::default() },
             })),

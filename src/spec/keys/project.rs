@@ -472,6 +472,16 @@ static TELEMETRY: Section = Section {
             Kind::Boolean,
             "Send what people wrote and what models and tools answered, too; `false` by default",
         ),
+        optional(
+            "genai_names",
+            Kind::Choice { now: &["new", "1.41", "both"], later: &[] },
+            "Which names of the GenAI conventions a collector gets, where 1.41 had others; `new` by default",
+        ),
+        optional(
+            "cost_attributes",
+            Kind::Boolean,
+            "Say what calls cost in `gen_ai.usage.cost.…` too, which the conventions don't have yet; `false` by default",
+        ),
     ],
 };
 

@@ -58,6 +58,7 @@ pub(super) fn reply(id: ReservationId, message: Assistant, stop: StopReason) -> 
         service_tier: None,
         factors: Factors::NONE,
         request_id: None,
+        response_id: None,
     };
     settled(id, CostSource::Reported, Some(usage), outcome)
 }

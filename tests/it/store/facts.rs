@@ -160,6 +160,7 @@ pub(super) fn settled(run: RunId, number: u32, micro: u64, text: &str) -> Event 
             service_tier: None,
             factors: Factors::NONE,
             request_id: None,
+            response_id: None,
         },
     }))
 }

@@ -1,5 +1,7 @@
 //! OpenTelemetry: what a collector gets of a run, and that a run is none the worse for a collector.
 
+mod tree;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -100,13 +102,20 @@ struct Span {
     trace: String,
     id: String,
     parent: String,
+    began: u64,
+    ended: u64,
     attributes: BTreeMap<String, String>,
+    events: Vec<Value>,
 }
 
 impl Span {
     fn of(span: &Value) -> Self {
         let text = |field: &str| span[field].as_str().unwrap_or_default().to_owned();
+        let time = |field: &str| text(field).parse().expect("a time");
         Self {
+            began: time("startTimeUnixNano"),
+            ended: time("endTimeUnixNano"),
+            events: span["events"].as_array().cloned().unwrap_or_default(),
             name: text("name"),
             trace: text("traceId"),
             id: text("spanId"),
@@ -122,7 +131,7 @@ impl Span {
 
 fn attributes(list: &Value) -> BTreeMap<String, String> {
     let text = |value: &Value| value["stringValue"].as_str().or(value["intValue"].as_str()).map(str::to_owned);
-    let plain = |value: &Value| text(value).unwrap_or_else(|| value["intValue"].to_string());
+    let plain = |value: &Value| text(value).unwrap_or_else(|| value.to_string());
     let pairs = list.as_array().expect("a list").iter();
     pairs.map(|pair| (pair["key"].as_str().expect("a key").to_owned(), plain(&pair["value"]))).collect()
 }
@@ -137,11 +146,19 @@ fn desk(project: &str) -> Desk {
 }
 
 async fn run(desk: &Desk, variables: &[(&str, &str)]) -> Told {
+    run_with(desk, &[], variables).await
+}
+
+async fn run_with(desk: &Desk, more: &[&str], variables: &[(&str, &str)]) -> Told {
     let arguments = ["run", "w", "--input", INPUT, "--label", "tenant=acme", "--scenario", "s.toml", "--json"];
-    let child = desk.command(&arguments).envs(variables.iter().copied()).spawn().expect("it starts");
-    let told = tokio::task::spawn_blocking(move || Told::of(child)).await.expect("it ends");
+    let told = command(desk, &[&arguments[..], more].concat(), variables).await;
     told.expect_code(0);
     told
+}
+
+async fn command(desk: &Desk, arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+    let child = desk.command(arguments).envs(variables.iter().copied()).spawn().expect("it starts");
+    tokio::task::spawn_blocking(move || Told::of(child)).await.expect("it ends")
 }
 
 const JSON: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
@@ -181,12 +198,21 @@ async fn a_collector_gets_the_tree_of_a_run_and_what_it_cost() {
     for chat in &chats {
         let said = ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.prompt.version"];
         assert_eq!(said.map(|name| chat.has(name)), ["chat", "openai", "v7"], "{chat:?}");
+        let said = ["gen_ai.prompt.name", "gen_ai.request.stream", "plimsoll.decision", "server.address"];
+        assert_eq!(said.map(|name| chat.has(name)), ["w", r#"{"boolValue":true}"#, "allow", "127.0.0.1"], "{chat:?}");
         let labels = ["plimsoll.tenant", "plimsoll.feature", "plimsoll.environment"];
         assert_eq!(labels.map(|name| chat.has(name)), ["acme", "desk", "development"]);
     }
     let failed: Vec<&&Span> = chats.iter().filter(|chat| !chat.has("error.type").is_empty()).collect();
     assert_eq!(failed.len(), sorting - 1);
     assert!(failed.iter().all(|chat| (chat.has("error.type"), &chat.parent) == ("server", &sort.id)), "{failed:#?}");
+    let answered: Vec<&&Span> = chats.iter().filter(|chat| chat.has("error.type").is_empty()).collect();
+    for chat in answered {
+        let (answer, request) = (chat.has("gen_ai.response.id"), chat.has("plimsoll.provider_request_id"));
+        // The simulated provider tells no id of a request: its answer names it.
+        assert!(answer.starts_with("chatcmpl-") && request == answer, "{chat:?}");
+    }
+    assert_eq!(tools[0].has("gen_ai.tool.type"), "function");
     // Money and tokens, exactly.
     let pico = |name: &str, span: &Span| span.has(name).parse::<u128>().unwrap_or_default();
     let settled: Money = document["cost"]["settled_usd"].as_str().expect("an amount").parse().expect("an amount");
@@ -207,6 +233,10 @@ async fn a_collector_gets_the_tree_of_a_run_and_what_it_cost() {
     assert_eq!(metric("gen_ai.client.inference.duration")["unit"], "s");
     let resources = collector.all("/v1/traces", &["resourceSpans"]);
     assert_eq!(attributes(&resources[0]["resource"]["attributes"])["service.name"], "plimsoll");
+    let scopes = collector.all("/v1/traces", &["resourceSpans", "scopeSpans"]);
+    assert_eq!(scopes[0]["schemaUrl"], "https://opentelemetry.io/schemas/gen-ai/0.1.0", "{}", scopes[0]);
+    let held = &metric("plimsoll.holds.unresolved")["gauge"]["dataPoints"][0];
+    assert_eq!(held["asInt"], "0", "{held}");
     // Nothing that anybody wrote.
     let all = format!("{:?}", collector.got.lock().expect("whole"));
     for word in ["sister", "urgent matter", "secret answer", "half past nine"] {
@@ -223,6 +253,47 @@ async fn content_goes_out_where_the_project_says_so() {
     let some = |name: &str, word: &str| spans.iter().any(|span| span.has(name).contains(word));
     assert!(some("gen_ai.input.messages", "sister") && some("gen_ai.output.messages", "secret answer"), "{spans:#?}");
     assert!(some("gen_ai.tool.call.result", "half past nine"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_project_chooses_names_and_calls_providers_what_it_likes() {
+    let collector = Collector::new().await;
+    let provider =
+        "[providers.prod]\nwire = \"openai-chat\"\nbase_url = \"https://api.openai.com/v1\"\nkey_env = \"K\"\n";
+    let prices = "[[prices]]\nmodel = \"prod/gpt-5-mini\"\ninput = \"0.25\"\noutput = \"2\"\nreason = \"the same\"\n";
+    let budget = "[[budgets]]\nname = \"month\"\ncap = \"$5\"\nper = \"month\"\neach = [\"tenant\"]\n";
+    let telemetry = "[telemetry]\ngenai_names = \"both\"\ncost_attributes = true\n";
+    let desk = desk(&format!("{provider}{prices}{budget}{telemetry}"));
+    desk.write("agents/w.toml", "[model]\nmodels = [\"prod/gpt-5-mini\"]\nreasoning = \"low\"\n");
+    desk.write("s.toml", "[[reply]]\ntext = \"Hi\"\n");
+    let told = run_with(&desk, &["--sim"], &[JSON, ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address)]).await;
+    let spans = collector.spans();
+    let chat = spans.iter().find(|span| span.name == "chat gpt-5-mini").expect("a call");
+    let said = [
+        "gen_ai.provider.name",
+        "openai.request.service_tier",
+        "gen_ai.request.reasoning.level",
+        "gen_ai.usage.cost.currency",
+        "gen_ai.usage.cost.source",
+    ];
+    assert_eq!(said.map(|name| chat.has(name)), ["openai", "default", "low", "USD", "local"], "{chat:?}");
+    let cost = told.json()["cost"]["settled_usd"].as_str().expect("an amount").parse::<f64>().expect("an amount");
+    assert_eq!(chat.has("gen_ai.usage.cost.amount"), serde_json::json!({ "doubleValue": cost }).to_string());
+    for name in ["gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation.input_tokens"] {
+        assert_eq!(chat.has(name), "0", "{name}");
+    }
+    let root = spans.iter().find(|span| span.name == "invoke_agent w").expect("a run");
+    assert!(root.has("plimsoll.budget.scope").contains("month (tenant=acme)"), "{root:?}");
+    let metrics = collector.all("/v1/metrics", &["resourceMetrics", "scopeMetrics", "metrics"]);
+    for name in [
+        "gen_ai.client.inference.duration",
+        "gen_ai.client.operation.duration",
+        "gen_ai.client.inference.usage.input_tokens",
+        "gen_ai.client.token.usage",
+        "plimsoll.budget.headroom",
+    ] {
+        assert!(metrics.iter().any(|metric| metric["name"] == name), "{name}: {metrics:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

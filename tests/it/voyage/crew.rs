@@ -309,6 +309,7 @@ fn speak(dice: &mut Dice, request: &Request) -> Reply {
         service_tier: None,
         factors: Factors::NONE,
         request_id: None,
+        response_id: None,
     }
 }
 

@@ -1,17 +1,20 @@
 //! The columns: those of FOCUS first, then our own, which begin with `x_`.
 
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
-use super::{Charge, FocusVersion, names};
+use super::{Charge, FocusVersion, Grain, names};
 use crate::domain::budget::Period;
 use crate::domain::event::{Call, CostSource};
 use crate::domain::pricing::Meter;
+use crate::domain::rollup::Day;
 use crate::ids::RunId;
 use crate::units::{Millis, Money, Timestamp};
 
 /// Tokens that a price is of.
 const PRICED_TOKENS: u64 = 1_000_000;
+/// One of whatever is counted.
+const ONE: Money = Money::from_micro(1_000_000);
 /// What a label of our own adds to those of the user.
 const PROMPT_VERSION: &str = "prompt_version";
 
@@ -20,111 +23,146 @@ pub(super) struct Column {
     pub(super) name: &'static str,
     /// The first version that has it, and the last.
     versions: (FocusVersion, FocusVersion),
-    /// Its value in a row; nothing is null.
-    pub(super) value: fn(&Charge<'_>) -> Option<String>,
+    pub(super) value: Value,
+    /// True where a row of a day has it too.
+    is_daily: bool,
+}
+
+/// What stands in a row; nothing is null.
+pub(super) enum Value {
+    /// A text.
+    Text(fn(&Charge<'_>) -> Option<String>),
+    /// A number, which adds up: of dollars, or of units as if they were some.
+    Amount(fn(&Charge<'_>) -> Option<Money>),
 }
 
 impl Column {
-    pub(super) fn is_in(&self, version: FocusVersion) -> bool {
-        self.versions.0 <= version && version <= self.versions.1
+    /// True where a file of this version and grain has it.
+    pub(super) fn is_in(&self, version: FocusVersion, grain: Grain) -> bool {
+        let is_of_grain = match grain {
+            Grain::Attempt => true,
+            Grain::Day => self.is_daily,
+        };
+        is_of_grain && self.versions.0 <= version && version <= self.versions.1
+    }
+
+    const fn amount(name: &'static str, value: fn(&Charge<'_>) -> Option<Money>) -> Self {
+        let versions = (FocusVersion::V1_2, FocusVersion::V1_4);
+        Self { name, versions, value: Value::Amount(value), is_daily: true }
+    }
+
+    /// One that says what only an attempt, a run or a tree has.
+    const fn of_one(name: &'static str, value: fn(&Charge<'_>) -> Option<String>) -> Self {
+        Self { is_daily: false, ..always(name, value) }
+    }
+}
+
+impl Value {
+    /// As it is written.
+    pub(super) fn text(&self, charge: &Charge<'_>) -> Option<String> {
+        match self {
+            Self::Text(value) => value(charge),
+            Self::Amount(value) => value(charge).map(number),
+        }
     }
 }
 
 const fn always(name: &'static str, value: fn(&Charge<'_>) -> Option<String>) -> Column {
-    Column { name, versions: (FocusVersion::V1_2, FocusVersion::V1_4), value }
+    let versions = (FocusVersion::V1_2, FocusVersion::V1_4);
+    Column { name, versions, value: Value::Text(value), is_daily: true }
 }
 
 const fn since(first: FocusVersion, name: &'static str, value: fn(&Charge<'_>) -> Option<String>) -> Column {
-    Column { name, versions: (first, FocusVersion::V1_4), value }
+    Column { versions: (first, FocusVersion::V1_4), ..always(name, value) }
 }
 
 const fn until(last: FocusVersion, name: &'static str, value: fn(&Charge<'_>) -> Option<String>) -> Column {
-    Column { name, versions: (FocusVersion::V1_2, last), value }
+    Column { versions: (FocusVersion::V1_2, last), ..always(name, value) }
 }
 
 /// All of them, in the order of the file.
-pub(super) const COLUMNS: [Column; 62] = [
-    always("BilledCost", cost),
-    always("BillingAccountId", |charge| Some(seller_key(charge))),
-    always("BillingAccountName", |charge| Some(seller(charge))),
-    always("BillingCurrency", |_| word("USD")),
-    always("BillingPeriodEnd", |charge| Some(second(billing_period(charge).1))),
-    always("BillingPeriodStart", |charge| Some(second(billing_period(charge).0))),
-    always("ChargeCategory", |_| word("Usage")),
-    always("ChargeClass", |_| None),
-    always("ChargeDescription", description),
-    always("ChargeFrequency", |_| word("Usage-Based")),
-    always("ChargePeriodEnd", |charge| Some(second(charge_period(charge).1))),
-    always("ChargePeriodStart", |charge| Some(second(charge_period(charge).0))),
-    // No commitment is known, and the validator looks here before it judges what was consumed.
-    always("CommitmentDiscountStatus", |_| None),
-    always("ConsumedQuantity", |charge| Some(decimal(charge.line.count.to_string()))),
-    always("ConsumedUnit", |charge| word(if is_tokens(charge) { "Tokens" } else { "Requests" })),
-    always("ContractedCost", cost),
-    always("ContractedUnitPrice", unit_price),
-    always("EffectiveCost", cost),
-    since(FocusVersion::V1_3, "HostProviderName", |charge| Some(seller(charge))),
-    since(FocusVersion::V1_4, "InvoiceDetailId", |_| None),
-    // Null is what isn't invoiced yet.
-    always("InvoiceId", |_| None),
-    always("InvoiceIssuerName", |charge| Some(seller(charge))),
-    always("ListCost", cost),
-    always("ListUnitPrice", unit_price),
-    always("PricingCategory", |charge| {
-        word(if charge.by.is_some_and(|by| by.itemised.is_off_peak) { "Dynamic" } else { "Standard" })
-    }),
-    // Bills are in US dollars, and so are prices; the validator asks for what tells the two apart all the same.
-    always("PricingCurrency", |_| word("USD")),
-    always("PricingCurrencyContractedUnitPrice", unit_price),
-    always("PricingCurrencyEffectiveCost", cost),
-    always("PricingCurrencyListUnitPrice", unit_price),
-    always("PricingQuantity", pricing_quantity),
-    always("PricingUnit", |charge| word(if is_tokens(charge) { "1000000 Tokens" } else { "Requests" })),
-    until(FocusVersion::V1_3, "ProviderName", |charge| Some(seller(charge))),
-    until(FocusVersion::V1_3, "PublisherName", |charge| Some(seller(charge))),
-    always("ServiceCategory", |charge| {
-        word(if charge.model().is_some() { "AI and Machine Learning" } else { "Other" })
-    }),
-    always("ServiceName", |charge| {
-        Some(if charge.model().is_some() { format!("{} API", seller(charge)) } else { seller(charge) })
-    }),
-    since(FocusVersion::V1_3, "ServiceProviderName", |charge| Some(seller(charge))),
-    always("ServiceSubcategory", |charge| {
-        word(if charge.model().is_some() { "Generative AI" } else { "Other (Other)" })
-    }),
-    always("SkuId", |charge| Some(format!("{}/{}", sold(charge), names::sku(charge.line.meter)))),
-    always("SkuMeter", |charge| word(names::meter(charge.line.meter, charge.settled.source))),
-    always("SkuPriceDetails", price_details),
-    always("SkuPriceId", price_id),
-    always("SubAccountId", sub_account),
-    always("SubAccountName", sub_account),
-    always("Tags", tags),
-    always("x_AttemptId", |charge| Some(attempt(charge, charge.reserved.attempt))),
-    always("x_AvoidedCost", |charge| charge.settled.cache.hit.map(|hit| decimal(hit.avoided.usd()))),
-    always("x_Model", |charge| charge.model().map(|call| call.model.to_string())),
-    always("x_OutcomeId", |charge| charge.outcome.map(|_| root(charge).to_string())),
-    always("x_PolicyVersion", |charge| Some(charge.created.plan.to_string())),
-    always("x_PriceVersion", |charge| charge.model().map(|call| call.price.to_string())),
-    always("x_ProviderRequestId", |charge| charge.told().request_id.map(str::to_owned)),
-    always("x_Purpose", purpose),
-    always("x_QualityScore", |charge| {
-        charge.outcome.and_then(|outcome| outcome.quality).map(|quality| decimal(quality.score.to_string()))
-    }),
-    always("x_ReservationId", |charge| Some(charge.reserved.reservation.to_string())),
-    always("x_ReservedCost", |charge| charge.is_first.then(|| decimal(charge.reserved.amount.usd()))),
-    always("x_ResponseModel", |charge| charge.told().answering.map(str::to_owned)),
-    always("x_RetryOf", |charge| (charge.reserved.attempt > 1).then(|| attempt(charge, charge.reserved.attempt - 1))),
-    always("x_RootRunId", |charge| Some(root(charge).to_string())),
-    always("x_RunId", |charge| Some(charge.run.to_string())),
-    always("x_StepId", |charge| Some(step(charge))),
-    always(
-        "x_Tool",
-        |charge| {
+pub(super) const COLUMNS: [Column; 62] =
+    [
+        Column::amount("BilledCost", cost),
+        always("BillingAccountId", |charge| Some(seller_key(charge))),
+        always("BillingAccountName", |charge| Some(seller(charge))),
+        always("BillingCurrency", |_| word("USD")),
+        always("BillingPeriodEnd", |charge| Some(second(billing_period(charge).1))),
+        always("BillingPeriodStart", |charge| Some(second(billing_period(charge).0))),
+        always("ChargeCategory", |_| word("Usage")),
+        always("ChargeClass", |_| None),
+        always("ChargeDescription", description),
+        always("ChargeFrequency", |_| word("Usage-Based")),
+        always("ChargePeriodEnd", |charge| Some(second(charge_period(charge).1))),
+        always("ChargePeriodStart", |charge| Some(second(charge_period(charge).0))),
+        // No commitment is known, and the validator looks here before it judges what was consumed.
+        always("CommitmentDiscountStatus", |_| None),
+        Column::amount("ConsumedQuantity", |charge| Some(ONE.times(charge.line.count))),
+        always("ConsumedUnit", |charge| word(if is_tokens(charge) { "Tokens" } else { "Requests" })),
+        Column::amount("ContractedCost", cost),
+        always("ContractedUnitPrice", unit_price),
+        Column::amount("EffectiveCost", cost),
+        since(FocusVersion::V1_3, "HostProviderName", |charge| Some(seller(charge))),
+        since(FocusVersion::V1_4, "InvoiceDetailId", |_| None),
+        // Null is what isn't invoiced yet.
+        always("InvoiceId", |_| None),
+        always("InvoiceIssuerName", |charge| Some(seller(charge))),
+        Column::amount("ListCost", cost),
+        always("ListUnitPrice", unit_price),
+        always("PricingCategory", |charge| {
+            word(if charge.by.is_some_and(|by| by.itemised.is_off_peak) { "Dynamic" } else { "Standard" })
+        }),
+        // Bills are in US dollars, and so are prices; the validator asks for what tells the two apart all the same.
+        always("PricingCurrency", |_| word("USD")),
+        always("PricingCurrencyContractedUnitPrice", unit_price),
+        Column::amount("PricingCurrencyEffectiveCost", cost),
+        always("PricingCurrencyListUnitPrice", unit_price),
+        Column::amount("PricingQuantity", pricing_quantity),
+        always("PricingUnit", |charge| word(if is_tokens(charge) { "1000000 Tokens" } else { "Requests" })),
+        until(FocusVersion::V1_3, "ProviderName", |charge| Some(seller(charge))),
+        until(FocusVersion::V1_3, "PublisherName", |charge| Some(seller(charge))),
+        always("ServiceCategory", |charge| {
+            word(if charge.model().is_some() { "AI and Machine Learning" } else { "Other" })
+        }),
+        always("ServiceName", |charge| {
+            Some(if charge.model().is_some() { format!("{} API", seller(charge)) } else { seller(charge) })
+        }),
+        since(FocusVersion::V1_3, "ServiceProviderName", |charge| Some(seller(charge))),
+        always("ServiceSubcategory", |charge| {
+            word(if charge.model().is_some() { "Generative AI" } else { "Other (Other)" })
+        }),
+        always("SkuId", |charge| Some(format!("{}/{}", sold(charge), names::sku(charge.line.meter)))),
+        always("SkuMeter", |charge| word(names::meter(charge.line.meter, charge.settled.source))),
+        always("SkuPriceDetails", price_details),
+        always("SkuPriceId", price_id),
+        always("SubAccountId", sub_account),
+        always("SubAccountName", sub_account),
+        always("Tags", tags),
+        Column::of_one("x_AttemptId", |charge| Some(attempt(charge, charge.reserved.attempt))),
+        Column::amount("x_AvoidedCost", |charge| charge.settled.cache.hit.map(|hit| hit.avoided)),
+        always("x_Model", |charge| charge.model().map(|call| call.model.to_string())),
+        Column::of_one("x_OutcomeId", |charge| charge.outcome.map(|_| root(charge).to_string())),
+        Column::of_one("x_PolicyVersion", |charge| Some(charge.created.plan.to_string())),
+        always("x_PriceVersion", |charge| charge.model().map(|call| call.price.to_string())),
+        Column::of_one("x_ProviderRequestId", |charge| charge.told().request_id.map(str::to_owned)),
+        Column::of_one("x_Purpose", purpose),
+        Column::of_one("x_QualityScore", |charge| {
+            charge.outcome.and_then(|outcome| outcome.quality).map(|quality| decimal(quality.score.to_string()))
+        }),
+        Column::of_one("x_ReservationId", |charge| Some(charge.reserved.reservation.to_string())),
+        Column::amount("x_ReservedCost", |charge| charge.is_first.then_some(charge.reserved.amount)),
+        Column::of_one("x_ResponseModel", |charge| charge.told().answering.map(str::to_owned)),
+        Column::of_one("x_RetryOf", |charge| {
+            (charge.reserved.attempt > 1).then(|| attempt(charge, charge.reserved.attempt - 1))
+        }),
+        Column::of_one("x_RootRunId", |charge| Some(root(charge).to_string())),
+        Column::of_one("x_RunId", |charge| Some(charge.run.to_string())),
+        Column::of_one("x_StepId", |charge| Some(step(charge))),
+        always("x_Tool", |charge| {
             if let Call::Tool { tool, .. } = &charge.reserved.call { Some(tool.to_string()) } else { None }
-        },
-    ),
-    always("x_UsageSource", usage_source),
-];
+        }),
+        always("x_UsageSource", usage_source),
+    ];
 
 /// The root of the tree that a charge belongs to; what it was worth goes by its name.
 fn root(charge: &Charge<'_>) -> RunId {
@@ -144,8 +182,13 @@ fn is_tokens(charge: &Charge<'_>) -> bool {
     matches!(charge.line.meter, Meter::Tokens(_))
 }
 
-fn cost(charge: &Charge<'_>) -> Option<String> {
-    Some(decimal(charge.line.cost().usd()))
+/// A sum as it is written.
+pub(super) fn number(amount: Money) -> String {
+    decimal(amount.usd())
+}
+
+fn cost(charge: &Charge<'_>) -> Option<Money> {
+    Some(charge.line.cost())
 }
 
 /// Of a million tokens, or of one of what isn't counted in tokens.
@@ -154,10 +197,10 @@ fn unit_price(charge: &Charge<'_>) -> Option<String> {
     Some(decimal(charge.line.unit.times(units).usd()))
 }
 
-fn pricing_quantity(charge: &Charge<'_>) -> Option<String> {
+fn pricing_quantity(charge: &Charge<'_>) -> Option<Money> {
     let count = charge.line.count;
     // A millionth of a token's count is as many millionths: what a micro-dollar is to a dollar.
-    Some(decimal(if is_tokens(charge) { Money::from_micro(count).usd() } else { count.to_string() }))
+    Some(if is_tokens(charge) { Money::from_micro(count) } else { ONE.times(count) })
 }
 
 /// The key of who bills: a provider's, or a tool's name.
@@ -197,9 +240,13 @@ fn billing_period(charge: &Charge<'_>) -> (Timestamp, Timestamp) {
     (start, end.unwrap_or(start))
 }
 
-/// Whole seconds, from the attempt's start to behind its end.
+/// Whole seconds, from the attempt's start to behind its end; or the day of its start, in UTC.
 fn charge_period(charge: &Charge<'_>) -> (Timestamp, Timestamp) {
     const SECOND: Millis = Millis::from_secs(1);
+    if charge.grain == Grain::Day {
+        let day = Day::of(charge.at);
+        return (day.start(), Day(day.0.saturating_add(1)).start());
+    }
     let floor = |at: Timestamp| Timestamp(at.0 - at.0 % SECOND.0);
     (floor(charge.at), floor(charge.at.after(charge.settled.latency)).after(SECOND))
 }
@@ -265,8 +312,12 @@ fn rates(charge: &Charge<'_>) -> Vec<(&'static str, String)> {
 
 fn price_details(charge: &Charge<'_>) -> Option<String> {
     let mut details = Map::new();
-    let mut tell = |name: &str, value: &str| drop(details.insert(name.to_owned(), Value::from(value)));
-    tell("x_Sold", &sold(charge));
+    let mut tell = |name: &str, value: &str| drop(details.insert(name.to_owned(), Json::from(value)));
+    let sold = sold(charge);
+    tell("x_Sold", &sold);
+    if charge.model().is_some() {
+        names::model(&sold).into_iter().for_each(|(name, value)| tell(name, value));
+    }
     if let Meter::Tokens(class) = charge.line.meter {
         tell("x_TokenClass", class.name());
     }
@@ -275,7 +326,7 @@ fn price_details(charge: &Charge<'_>) -> Option<String> {
         duration.iter().for_each(|duration| tell("x_CacheDuration", duration));
     }
     rates(charge).iter().for_each(|(name, value)| tell(name, value));
-    Some(Value::from(details).to_string())
+    Some(Json::from(details).to_string())
 }
 
 /// All labels, with the agent whose attempt it is, that of the whole tree, and the prompt.

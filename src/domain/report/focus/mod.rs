@@ -1,4 +1,5 @@
-//! Settled money as rows of FOCUS, the `FinOps` Open Cost and Usage Specification: one for each attempt and meter.
+//! Settled money as rows of FOCUS, the `FinOps` Open Cost and Usage Specification: one for each attempt and meter; or, of a
+//! day, one for what is the same but for its attempts ([`Daily`]).
 //!
 //! Invariants: the rows of an attempt add up to its bill, to the last pico-dollar, so those of a store add up to its
 //! accounts; `PricingQuantity` times a unit price is the cost. A bill whose lines nobody knows (unknown money, a price
@@ -6,6 +7,7 @@
 //! Deliberately absent: rows of what was never billed (void attempts, tools without a price), and of what is still held.
 
 mod columns;
+mod daily;
 mod names;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,8 @@ use crate::domain::outcome::Outcome as Worth;
 use crate::domain::pricing::{During, Itemised, Line, Meter, PriceBook, Served};
 use crate::ids::{ModelName, PriceId, RunId};
 use crate::units::Timestamp;
-use columns::COLUMNS;
+use columns::{COLUMNS, Column};
+pub use daily::Daily;
 
 /// A version of the specification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,11 +57,39 @@ impl FromStr for FocusVersion {
     }
 }
 
+/// What a row is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// An attempt's meter.
+    Attempt,
+    /// All that was reserved on a day, in UTC, and is the same but for its attempt and its run.
+    Day,
+}
+
 /// The line of the columns' names.
 #[must_use]
-pub fn header(version: FocusVersion) -> String {
-    let names: Vec<&str> = COLUMNS.iter().filter(|column| column.is_in(version)).map(|column| column.name).collect();
+pub fn header(version: FocusVersion, grain: Grain) -> String {
+    let names: Vec<&str> = columns(version, grain).map(|column| column.name).collect();
     format!("{}\n", names.join(","))
+}
+
+fn columns(version: FocusVersion, grain: Grain) -> impl Iterator<Item = &'static Column> {
+    COLUMNS.iter().filter(move |column| column.is_in(version, grain))
+}
+
+/// The log of a run, and what tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The run.
+    pub run: RunId,
+    /// Its log.
+    pub log: &'a [Recorded],
+    /// What the tree that it belongs to was worth, as it was said last.
+    pub outcome: Option<&'a Worth>,
+    /// The prices.
+    pub book: &'a PriceBook,
+    /// From when on money counts that was reserved, and until before when.
+    pub during: (Option<Timestamp>, Option<Timestamp>),
 }
 
 /// Part of a settled attempt's bill.
@@ -72,6 +103,7 @@ struct Charge<'a> {
     /// By which rates it was charged, where its lines are known.
     by: Option<&'a ChargedBy>,
     line: Line,
+    grain: Grain,
     /// True for one row of each attempt, which has what is the whole attempt's.
     is_first: bool,
     /// What the whole tree was worth, as it was said last.
@@ -119,36 +151,35 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Writes the rows of a run's log whose money was reserved from `since` on and before `until`; `outcome` is what the tree
-/// that it belongs to was worth.
-pub fn write(
-    run: RunId,
-    log: &[Recorded],
-    outcome: Option<&Worth>,
-    book: &PriceBook,
-    version: FocusVersion,
-    (since, until): (Option<Timestamp>, Option<Timestamp>),
-    out: &mut String,
-) {
-    let Some(Event::Created(created)) = log.first().map(|first| &first.event) else { return };
-    let is_asked = |at: Timestamp| since.is_none_or(|since| since <= at) && until.is_none_or(|until| at < until);
-    let mut open = BTreeMap::new();
-    for Recorded { at, event, .. } in log {
-        if let Event::Reserved(reserved) = event {
-            open.insert(reserved.reservation.number, (*at, &**reserved));
-        }
-        let Event::Settled(settled) = event else { continue };
-        let Some((began, reserved)) = open.remove(&settled.reservation.number) else { continue };
-        if is_asked(began) && !is_free_tool(reserved, settled) {
+/// Writes the rows of a run's log.
+pub fn write(source: &Source<'_>, version: FocusVersion, out: &mut String) {
+    source.each_charge(Grain::Attempt, &mut |charge| {
+        write_row(columns(version, Grain::Attempt).map(|column| column.value.text(charge)), out);
+    });
+}
+
+impl Source<'_> {
+    /// Calls back with each part of what was settled.
+    fn each_charge(&self, grain: Grain, take: &mut dyn FnMut(&Charge<'_>)) {
+        let Self { run, log, outcome, book, during: (since, until) } = *self;
+        let Some(Event::Created(created)) = log.first().map(|first| &first.event) else { return };
+        let is_asked = |at: Timestamp| since.is_none_or(|since| since <= at) && until.is_none_or(|until| at < until);
+        let mut open = BTreeMap::new();
+        for Recorded { at, event, .. } in log {
+            if let Event::Reserved(reserved) = event {
+                open.insert(reserved.reservation.number, (*at, &**reserved));
+            }
+            let Event::Settled(settled) = event else { continue };
+            let Some((began, reserved)) = open.remove(&settled.reservation.number) else { continue };
+            if !is_asked(began) || is_free_tool(reserved, settled) {
+                continue;
+            }
             let by = charged_by(reserved, settled, *at, book);
             let by = by.as_ref();
             let lines = by.map_or_else(|| vec![whole(settled)], |by| by.itemised.lines.clone());
             for (line, is_first) in lines.into_iter().zip(std::iter::once(true).chain(std::iter::repeat(false))) {
-                write_row(
-                    &Charge { run, created, reserved, at: began, settled, by, line, is_first, outcome },
-                    version,
-                    out,
-                );
+                let at = began;
+                take(&Charge { run, created, reserved, at, settled, by, line, grain, is_first, outcome });
             }
         }
     }
@@ -178,16 +209,12 @@ fn charged_by(reserved: &Reserved, settled: &Settled, at: Timestamp, book: &Pric
     is_whole.then(|| ChargedBy { price: row.id.clone(), model: row.model.clone(), itemised })
 }
 
-fn write_row(charge: &Charge<'_>, version: FocusVersion, out: &mut String) {
-    let mut is_first = true;
-    for column in COLUMNS.iter().filter(|column| column.is_in(version)) {
-        if !is_first {
+fn write_row(fields: impl Iterator<Item = Option<String>>, out: &mut String) {
+    for (index, field) in fields.enumerate() {
+        if index > 0 {
             out.push(',');
         }
-        is_first = false;
-        if let Some(value) = (column.value)(charge) {
-            push_field(&value, out);
-        }
+        field.iter().for_each(|field| push_field(field, out));
     }
     out.push('\n');
 }

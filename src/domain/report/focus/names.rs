@@ -24,6 +24,43 @@ pub(super) fn provider(key: &str) -> &str {
     PROVIDERS.iter().find(|(known, _)| *known == key).map_or(key, |(_, name)| name)
 }
 
+/// Who made the models that are sold under a key of the built-in book, where those are one's own.
+const DEVELOPERS: [(&str, &str); 11] = [
+    ("anthropic", "Anthropic"),
+    ("azure", "OpenAI"),
+    ("azure_foundry_anthropic", "Anthropic"),
+    ("deepseek", "DeepSeek"),
+    ("gemini", "Google"),
+    ("google", "Google"),
+    ("mistral", "Mistral AI"),
+    ("openai", "OpenAI"),
+    ("vertex", "Google"),
+    ("vertex_anthropic", "Anthropic"),
+    ("xai", "xAI"),
+];
+
+/// What is known of a model by the name that its price has: who made it, its id, and its version where its name has one.
+pub(super) fn model(sold: &str) -> Vec<(&'static str, &str)> {
+    let (key, rest) = sold.split_once('/').unwrap_or(("", sold));
+    // Zones of Azure, and whose models others serve, stand before the model itself.
+    let id = rest.rsplit_once('/').map_or(rest, |(_, id)| id);
+    let known = |key: &str| DEVELOPERS.iter().find(|(known, _)| *known == key).map(|(_, name)| *name);
+    let developer = known(key).or_else(|| known(rest.split_once('/')?.0));
+    let told = [("x_ModelDeveloper", developer), ("x_ModelId", Some(id)), ("x_ModelVersion", version(id))];
+    told.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// The date at the end of a model's id: `20251001`, or `2025-08-07`.
+fn version(id: &str) -> Option<&str> {
+    let is_date = |end: &&str| {
+        let digits = end.bytes().filter(u8::is_ascii_digit).count();
+        let dashes = end.bytes().enumerate().filter(|(at, byte)| *byte == b'-' && [4, 7].contains(at)).count();
+        digits == 8 && end.len() == digits + dashes && [0, 2].contains(&dashes)
+    };
+    let ends = [8, 10].into_iter().filter_map(|length| id.get(id.len().checked_sub(length + 1)?..)?.strip_prefix('-'));
+    ends.into_iter().find(is_date)
+}
+
 /// What is metered. Cached input is input, and reasoning is output: their prices tell them apart.
 pub(super) const fn meter(meter: Meter, source: CostSource) -> &'static str {
     match meter {
@@ -70,5 +107,22 @@ pub(super) const fn cache(meter: Meter) -> Option<(&'static str, Option<&'static
         Meter::Tokens(Class::CacheWrite) => Some(("Write", Some("Short"))),
         Meter::Tokens(Class::CacheWriteLong) => Some(("Write", Some("Long"))),
         Meter::Tokens(Class::Output | Class::Reasoning | Class::Other) | Meter::Units(_) | Meter::Call => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_model_follows_from_its_name() {
+        let all = |sold| model(sold).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(all("openai/gpt-5-mini"), ["OpenAI", "gpt-5-mini"]);
+        assert_eq!(all("azure/us/gpt-6.1-sol"), ["OpenAI", "gpt-6.1-sol"]);
+        assert_eq!(all("groq/openai/gpt-oss-120b"), ["OpenAI", "gpt-oss-120b"]);
+        assert_eq!(all("groq/qwen/qwen3.8-27b"), ["qwen3.8-27b"]);
+        assert_eq!(all("prod/gpt-5-mini-2025-08-07"), ["gpt-5-mini-2025-08-07", "2025-08-07"]);
+        assert_eq!(all("anthropic/claude-haiku-4-5-20251001"), ["Anthropic", "claude-haiku-4-5-20251001", "20251001"]);
+        assert_eq!(all("mistral/codestral-2508"), ["Mistral AI", "codestral-2508"]);
     }
 }

@@ -312,6 +312,7 @@ fn result(tried: &Try, settled: &Settled, model: &ModelName, bound: Tokens) -> A
         service_tier: None,
         factors: Factors::NONE,
         request_id: None,
+        response_id: None,
     };
     if let Outcome::Reply { message, stop, response_model, service_tier, factors, .. } = &settled.outcome {
         (reply.message, reply.stop, reply.factors) = (message.clone(), stop.clone(), *factors);
