@@ -86,7 +86,8 @@ impl Axis {
     }
 
     fn place(&self, at: Timestamp) -> u64 {
-        let reached = self.busy.iter().rev().find(|(from, _, _)| *from <= at);
+        let reached = self.busy.partition_point(|(from, _, _)| *from <= at).checked_sub(1);
+        let reached = reached.and_then(|last| self.busy.get(last));
         reached.map_or(0, |(from, to, before)| before + at.min(*to).since(*from).0)
     }
 }

@@ -33,7 +33,9 @@ struct Model {
     /// `first of standard: support-triage, review`.
     policy: Vec<String>,
     price: Option<[String; 4]>,
-    source: String,
+    source: Option<String>,
+    /// What is charged at other rates than these.
+    also: Option<String>,
     cost: String,
     calls: String,
     errors: String,
@@ -60,6 +62,8 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
         .read(move |books| Ok((books.costs(&query)?, books.bounds(&query)?, books.store().frozen()?)))
         .await?;
     let (runtime, rates) = (visitor.service.runtime(), visitor.service.rates());
+    // Bills above their bounds and failures of calls are everybody's.
+    let sees_all = visitor.caller().is_unbound().is_ok();
     let mut policies: BTreeMap<ModelName, BTreeMap<String, Vec<String>>> = BTreeMap::new();
     runtime.plans().iter().for_each(|plan| approvals(plan, &mut policies));
     let costs: BTreeMap<String, &CostSums> = costs.rows.iter().map(|row| (name(&row.values), &row.sums)).collect();
@@ -71,9 +75,9 @@ pub(super) async fn page(visitor: Visitor) -> Result<Response, Told> {
         shown.bound = bounds.bounds.iter().find(|row| row.model == model).map_or_else(|| vec![nothing()], bound);
         let approved = policies.get(&model).into_iter().flatten();
         shown.policy = approved.map(|(what, agents)| format!("{what}: {}", agents.join(", "))).collect();
-        shown.is_frozen = row.is_some_and(|row| frozen.iter().any(|frozen| frozen.price == row.id));
+        shown.is_frozen = sees_all && row.is_some_and(|row| frozen.iter().any(|frozen| frozen.price == row.id));
         let breaker = rates.breakers.iter().find(|row| row.of == model.as_str() && row.state != BreakerState::Closed);
-        shown.breaker = breaker.map(|row| row.state.name().to_owned());
+        shown.breaker = breaker.filter(|_| sees_all).map(|row| row.state.name().to_owned());
         shown
     };
     let models = all.into_iter().map(model).collect();
@@ -106,6 +110,27 @@ fn bound(row: &BoundRow) -> Vec<String> {
     vec![money, format!("input {input}"), format!("output {output}")]
 }
 
+/// What is charged otherwise: long inputs, tiers, hours, what is beside the tokens. `plimsoll prices show` has the rates.
+fn also(row: &PriceRow) -> Option<String> {
+    let names = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let some = |is_so: bool, what: &str| is_so.then(|| what.to_owned());
+    let rates = &row.price.rates;
+    let all = [
+        row.price.long.as_ref().map(|long| format!("inputs above {} tokens", long.above)),
+        some(
+            rates.cache_write_long.is_some() && rates.cache_write_long != rates.cache_write,
+            "long-lived cache writes",
+        ),
+        some(!row.off_peak.is_empty(), "hours off the peak"),
+        names("tiers", row.service_tiers.keys().map(String::as_str).collect()),
+        names("factors", row.multipliers.keys().map(|factor| factor.name()).collect()),
+        names("fees", row.fees.keys().map(|fee| fee.name()).collect()),
+        some(!row.per_call.is_zero(), "each call"),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
 impl Model {
     fn of(model: &ModelName, row: Option<&PriceRow>, sums: Option<&CostSums>) -> Self {
         let rate = |rate: Option<TokenPrice>| rate.map_or_else(nothing, |rate| format!("${}", rate.usd_per_million()));
@@ -122,7 +147,8 @@ impl Model {
             name: model.to_string(),
             policy: Vec::new(),
             price,
-            source: row.map_or_else(nothing, |row| format!("{}, read {}", row.source, row.retrieved)),
+            also: row.and_then(also),
+            source: row.map(|row| format!("{}, read {}", row.source, row.retrieved)),
             cost: sums.map_or_else(nothing, |sums| sums.settled_usd.to_string()),
             calls: sums.map_or_else(nothing, |sums| grouped(sums.calls)),
             errors: sums.and_then(|sums| sums.failures).map_or_else(nothing, |sums| percent(sums.basis_points)),

@@ -27,6 +27,8 @@ const DAYS: u32 = 30;
 const CHART_HEIGHT: u64 = 125;
 /// Accounts of budgets that are shown.
 const ACCOUNTS_SHOWN: usize = 10;
+/// Features that are shown.
+const FEATURES_SHOWN: usize = 20;
 /// Movers that are shown.
 const MOVERS_SHOWN: usize = 5;
 
@@ -48,6 +50,8 @@ struct OverviewPage {
     budgets: Option<Accounts>,
     alerts: Option<Alerts>,
     features: Vec<Feature>,
+    /// How many there are besides.
+    features_more: Option<String>,
     total: Feature,
     movers: Vec<Moved>,
 }
@@ -127,6 +131,7 @@ impl OverviewPage {
         let some = |amount: Money| (!amount.is_zero()).then(|| amount.to_string());
         let total = &features.total;
         let unknown = total.unknown_usd.basis_points_of(total.settled_usd).unwrap_or_default();
+        let more = features.rows.len().saturating_sub(FEATURES_SHOWN);
         let dearest = days.rows.iter().map(|row| row.sums.settled_usd).max().unwrap_or_default();
         Self {
             shell,
@@ -142,7 +147,8 @@ impl OverviewPage {
             highest: dearest.to_string(),
             budgets,
             alerts,
-            features: features.rows.iter().map(Feature::of).collect(),
+            features: features.rows.iter().take(FEATURES_SHOWN).map(Feature::of).collect(),
+            features_more: (more > 0).then(|| grouped(u64::try_from(more).unwrap_or(u64::MAX))),
             total: Feature::total(total),
             movers: features.movers.iter().take(MOVERS_SHOWN).map(Moved::of).collect(),
         }

@@ -15,7 +15,7 @@ use crate::domain::label::DERIVED;
 use crate::domain::report::CostDocument;
 use crate::ids::RunId;
 use crate::store::LOOKS_MAX;
-use crate::units::Millis;
+use crate::units::{Millis, Money};
 use crate::words::entry::state_of;
 use crate::words::text::one_line;
 
@@ -24,7 +24,7 @@ const PAGE_RUNS: usize = 50;
 /// The most characters that a row shows of its labels.
 const LABELS_CHARS_MAX: usize = 80;
 /// What can be asked for by the form.
-const FIELDS: [&str; 6] = ["agent", "state", "label", "since", "until", "children"];
+const FIELDS: [&str; 8] = ["agent", "state", "label", "since", "until", "cost_min", "cost_max", "children"];
 
 /// What was asked for, as it was filled in.
 struct Filter {
@@ -32,6 +32,8 @@ struct Filter {
     label: String,
     since: String,
     until: String,
+    cost_min: String,
+    cost_max: String,
     children: bool,
     /// Each state, and whether it was asked for.
     states: Vec<(&'static str, String, bool)>,
@@ -67,6 +69,8 @@ impl Filter {
             label: field("label"),
             since: field("since"),
             until: field("until"),
+            cost_min: field("cost_min"),
+            cost_max: field("cost_max"),
             children,
             states: states.into(),
             query: link("", &shown),
@@ -153,7 +157,7 @@ fn seen(page: &RunPage) -> Seen {
     let mut page = page.clone();
     page.runs.iter_mut().for_each(|run| {
         run.wall_ms = Millis::ZERO;
-        run.cost = CostDocument { held_usd: crate::units::Money::ZERO, ..run.cost };
+        run.cost = CostDocument { held_usd: Money::ZERO, ..run.cost };
     });
     Seen::of(&page, false)
 }
@@ -181,5 +185,12 @@ mod tests {
         let (none, _) = Filter::read(None).expect("it reads");
         assert!(none.is_none && none.with("/runs", "before", "x") == "/runs?before=x");
         assert!(Filter::read(Some("label=acme")).is_err());
+        let (dear, RunQuery(asked)) = Filter::read(Some("cost_min=%241.50&cost_max=2")).expect("it reads");
+        assert_eq!(
+            (asked.cost_min, asked.cost_max),
+            (Some(Money::from_micro(1_500_000)), Some(Money::from_micro(2_000_000)))
+        );
+        assert_eq!((dear.cost_min.as_str(), dear.query.as_str()), ("$1.50", "?cost_min=%241.50&cost_max=2"));
+        assert!(Filter::read(Some("cost_min=much")).is_err());
     }
 }

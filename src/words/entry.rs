@@ -20,6 +20,15 @@ use crate::units::{Millis, Money, Timestamp, Tokens, grouped};
 /// The most characters of arguments, results and answers that the tree shows; `--json` has them whole.
 pub const EXCERPT_CHARS_MAX: usize = 120;
 
+/// Whether excerpts of what models, tools and people wrote stand among the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts {
+    /// They do.
+    Excerpts,
+    /// What happened is told, and nothing of what was written but what people were asked and why they decided as they did.
+    Hidden,
+}
+
 /// A state in words.
 #[must_use]
 pub fn state_of(state: RunState) -> String {
@@ -45,7 +54,7 @@ pub fn as_words(value: &serde_json::Value) -> String {
 
 /// One entry; nothing for what others tell. Of a sub-agent's run what it came to, and not what happened there.
 #[must_use]
-pub fn lines(entry: &TimelineEntry) -> Vec<String> {
+pub fn lines(entry: &TimelineEntry, texts: Texts) -> Vec<String> {
     match entry {
         TimelineEntry::Step(step) => step_lines(step),
         TimelineEntry::Map { stage, items, finished, lost, .. } => {
@@ -55,7 +64,7 @@ pub fn lines(entry: &TimelineEntry) -> Vec<String> {
         TimelineEntry::StageEnded { stage, item, end, refusal, error, .. } => {
             stage_ended(&Place { stage: stage.clone(), item: *item }, *end, refusal.as_ref(), error.as_deref())
         }
-        TimelineEntry::Child(child) => child_lines(child),
+        TimelineEntry::Child(child) => child_lines(child, texts),
         TimelineEntry::Admitted { landing_usd, budgets, .. } => vec![admitted(*landing_usd, budgets)],
         TimelineEntry::Refused { tool, reason, .. } => vec![refused(&one_line(tool.as_str(), 64), reason)],
         TimelineEntry::Waited { account, asked_usd, until, waited_ms, why, .. } => {
@@ -76,12 +85,12 @@ pub fn lines(entry: &TimelineEntry) -> Vec<String> {
             let number = ask.map_or(String::new(), |ask| format!(", question {ask}"));
             let about = tool.as_ref().map_or(String::new(), |tool| format!(" about {tool}"));
             let asked = format!("a person is asked{about}{number}: {}", one_line(question, 200));
-            let shown =
-                shown.as_ref().map(|shown| format!("  shown: {}", one_line(&as_words(shown), EXCERPT_CHARS_MAX)));
+            let shown = shown.as_ref().filter(|_| texts == Texts::Excerpts);
+            let shown = shown.map(|shown| format!("  shown: {}", excerpt(shown)));
             std::iter::once(asked).chain(shown).collect()
         }
         TimelineEntry::PersonAnswered { ask, decision, by, reason, .. } => {
-            vec![answered(*ask, decision, by, reason.as_deref())]
+            vec![answered(*ask, decided(decision, texts).as_deref(), by, reason.as_deref())]
         }
         TimelineEntry::Parked { until, .. } => vec![format!("waits for people, holding nothing, until {until}")],
         TimelineEntry::Outcome { said, .. } => vec![super::outcome::line(said)],
@@ -92,22 +101,30 @@ pub fn lines(entry: &TimelineEntry) -> Vec<String> {
     }
 }
 
-fn answered(ask: Option<u32>, decision: &Decision, by: &str, reason: Option<&str>) -> String {
-    let what = match decision {
-        Decision::Allow { edited: None } => "yes".to_owned(),
-        Decision::Allow { edited: Some(edited) } => {
-            format!("yes, with {}", one_line(&as_words(edited), EXCERPT_CHARS_MAX))
-        }
-        Decision::Deny => "no".to_owned(),
-        Decision::Answer { value } => format!("instead: {}", one_line(&as_words(value), EXCERPT_CHARS_MAX)),
-        Decision::Expired => "nobody answered in time".to_owned(),
-    };
+fn excerpt(value: &serde_json::Value) -> String {
+    one_line(&as_words(value), EXCERPT_CHARS_MAX)
+}
+
+/// What a person decided; nothing where nobody did in time.
+fn decided(decision: &Decision, texts: Texts) -> Option<String> {
+    Some(match (decision, texts) {
+        (Decision::Allow { edited: None }, _) => "yes".to_owned(),
+        (Decision::Allow { edited: Some(edited) }, Texts::Excerpts) => format!("yes, with {}", excerpt(edited)),
+        (Decision::Allow { edited: Some(_) }, Texts::Hidden) => "yes, with a change".to_owned(),
+        (Decision::Deny, _) => "no".to_owned(),
+        (Decision::Answer { value }, Texts::Excerpts) => format!("instead: {}", excerpt(value)),
+        (Decision::Answer { .. }, Texts::Hidden) => "in words of their own".to_owned(),
+        (Decision::Expired, _) => return None,
+    })
+}
+
+fn answered(ask: Option<u32>, decided: Option<&str>, by: &str, reason: Option<&str>) -> String {
     let number = ask.map_or(String::new(), |ask| format!(" question {ask}"));
     let because = reason.map_or(String::new(), |reason| format!(" ({})", one_line(reason, 200)));
-    if *decision == Decision::Expired {
-        return format!("{what}:{number}");
-    }
-    format!("{} answered{number}: {what}{because}", one_line(by, 64))
+    decided.map_or_else(
+        || format!("nobody answered in time:{number}"),
+        |what| format!("{} answered{number}: {what}{because}", one_line(by, 64)),
+    )
 }
 
 /// What is over in the usual way is told by its steps.
@@ -232,7 +249,7 @@ fn attempt_line(attempt: &AttemptLine) -> String {
 }
 
 /// `2 web_search`, for each kind that there are some of.
-fn fees(fees: Fees) -> impl Iterator<Item = String> {
+pub fn fees(fees: Fees) -> impl Iterator<Item = String> {
     let some = Fee::ALL.into_iter().map(move |fee| (fees.of(fee), fee)).filter(|(count, _)| *count > 0);
     some.map(|(count, fee)| format!("{count} {}", fee.name()))
 }
@@ -373,7 +390,7 @@ pub fn signed(change: i64, method: BoundMethod) -> String {
 }
 
 /// A sub-agent's run: what it came to.
-fn child_lines(child: &ChildLine) -> Vec<String> {
+fn child_lines(child: &ChildLine, texts: Texts) -> Vec<String> {
     let place = Place { stage: child.stage.clone(), item: child.item };
     let called = child.step.map_or_else(|| format!("stage {place}"), |step| format!("step {step}"));
     let state = match (&child.trace, child.end) {
@@ -384,7 +401,7 @@ fn child_lines(child: &ChildLine) -> Vec<String> {
     let cost = child.trace.as_ref().map_or(child.cost_usd, |trace| trace.head.cost.settled_usd);
     let mut lines = vec![format!("{called}  agent {}  {state}, {cost}  run {}", child.agent, child.run)];
     if let Some(trace) = &child.trace {
-        lines.push(format!("  input: {}", one_line(&as_words(&trace.input), EXCERPT_CHARS_MAX)));
+        lines.extend((texts == Texts::Excerpts).then(|| format!("  input: {}", excerpt(&trace.input))));
         lines.extend(trace.refusal.as_ref().map(|refusal| format!("  {refusal}")));
     }
     lines

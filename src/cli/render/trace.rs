@@ -7,7 +7,7 @@ use crate::domain::report::{
     ChildLine, CostState, LimitStanding, RunDocument, StepLine, TimelineEntry, TokenDocument, Trace,
 };
 use crate::units::{Millis, Tokens};
-use crate::words::entry::{self, EXCERPT_CHARS_MAX, call, signed, tokens};
+use crate::words::entry::{self, EXCERPT_CHARS_MAX, Texts, call, signed, tokens};
 pub use crate::words::entry::{as_words, state};
 use crate::words::file;
 use crate::words::text::one_line;
@@ -48,7 +48,7 @@ fn branches(timeline: &[TimelineEntry]) -> Vec<String> {
 
 /// An entry, and below a sub-agent's run what happened there.
 fn entry_lines(entry: &TimelineEntry) -> Vec<String> {
-    let mut lines = entry::lines(entry);
+    let mut lines = entry::lines(entry, Texts::Excerpts);
     if let TimelineEntry::Child(child) = entry
         && let Some(trace) = &child.trace
     {

@@ -23,7 +23,7 @@ use crate::domain::event::RunState;
 use crate::domain::report::{CostDocument, LimitStanding, RunDocument, Trace};
 use crate::ids::RunId;
 use crate::units::{Millis, Money};
-use crate::words::entry;
+use crate::words::entry::{self, Texts};
 use crate::words::text::count;
 
 /// The whole of a limit, in basis points.
@@ -50,7 +50,9 @@ struct RunPage {
     requests: Vec<Request>,
     limits: Vec<Limit>,
     off: String,
-    output: Option<String>,
+    has_answer: bool,
+    /// Nothing where messages aren't shown, as below.
+    answer: Option<String>,
     input: Option<String>,
     /// Where messages are shown; nothing where they are.
     with_messages: Option<String>,
@@ -135,12 +137,19 @@ pub(super) async fn page(
 ) -> Result<Response, Told> {
     visitor.may(Scope::Read)?;
     let with_messages = Fields::of(query.as_deref())?.get("messages").is_some();
-    let trace = visitor.service.read(move |books| books.trace(books.find(&run)?.id)).await?;
-    html(&RunPage::of(&visitor, &trace, with_messages))
+    let texts = if with_messages { Texts::Excerpts } else { Texts::Hidden };
+    // A long run's page takes a while to write: not on a thread that others wait for.
+    let service = visitor.service.clone();
+    let page = service.read(move |books| {
+        let trace = books.trace(books.find(&run)?.id)?;
+        html(&RunPage::of(&visitor, &trace, texts)).map_err(|told| told.0)
+    });
+    Ok(page.await?)
 }
 
 impl RunPage {
-    fn of(visitor: &Visitor, trace: &Trace, with_messages: bool) -> Self {
+    fn of(visitor: &Visitor, trace: &Trace, texts: Texts) -> Self {
+        let with_messages = texts == Texts::Excerpts;
         let (head, run) = (&trace.head, trace.head.run.to_string());
         let off = trace.limits.iter().filter(|standing| standing.value.is_none());
         let may = |scope: Scope| visitor.caller().may(scope).is_ok();
@@ -162,11 +171,12 @@ impl RunPage {
                 approve: may(Scope::Approve),
                 who: visitor.caller().key().map(|(name, _)| name.to_owned()),
             },
-            timeline: Timeline::of(trace, with_messages),
+            timeline: Timeline::of(trace, texts),
             requests: context::requests(trace),
             limits: trace.limits.iter().filter_map(Limit::of).collect(),
             off: off.map(|standing| standing.limit.name()).collect::<Vec<_>>().join(", "),
-            output: head.output.as_ref().map(whole),
+            has_answer: head.output.is_some(),
+            answer: head.output.as_ref().filter(|_| with_messages).map(whole),
             input: with_messages.then(|| whole(&trace.input)),
             with_messages: (!with_messages).then(|| link(&format!("/runs/{run}"), &[("messages", "all")])),
             live: is_open.then(|| link(&format!("/runs/{run}/live"), &[("seen", &seen.print)])),
@@ -190,7 +200,8 @@ fn facts(trace: &Trace) -> Vec<(&'static str, String)> {
     facts.push(("Tool calls", head.tool_calls.to_string()));
     facts.push(("Tokens", entry::tokens(&head.tokens)));
     facts.extend(head.sub_agents.as_ref().map(|below| {
-        ("Sub-agents", format!("{} of it by {} runs, in {} steps", below.settled_usd, below.runs, below.steps))
+        let (runs, steps) = (count(below.runs.into(), "run"), count(below.steps.into(), "step"));
+        ("Sub-agents", format!("{} of it by {runs}, in {steps}", below.settled_usd))
     }));
     facts.push(("Prompt", trace.prompt_version.clone()));
     facts.push(("Plan", trace.plan.as_str().chars().take(12).collect()));

@@ -6,7 +6,7 @@ use crate::domain::report::{AttemptCall, AttemptLine, CostState, Gave, StepLine,
 use crate::pages::chart::{Axis, Piece};
 use crate::pages::text::{moment, whole};
 use crate::units::{Timestamp, Tokens};
-use crate::words::entry;
+use crate::words::entry::{self, Texts};
 
 /// How deep rows are set in.
 const DEPTH_MAX: usize = 4;
@@ -38,11 +38,14 @@ pub(super) struct Attempt {
     /// Until the first token.
     pub(super) waiting: Option<Piece>,
     pub(super) class: &'static str,
+    /// Since the run was created.
+    pub(super) since: String,
     pub(super) time: String,
     pub(super) first_token: Option<String>,
     pub(super) cost: String,
     pub(super) cost_state: &'static str,
     pub(super) reserved: String,
+    pub(super) is_over: bool,
     /// Input, read from caches, written to them, output, reasoning.
     pub(super) tokens: Option<[String; 5]>,
     pub(super) notes: Vec<String>,
@@ -51,13 +54,13 @@ pub(super) struct Attempt {
 }
 
 impl Timeline {
-    pub(super) fn of(trace: &Trace, with_messages: bool) -> Self {
+    pub(super) fn of(trace: &Trace, texts: Texts) -> Self {
         let now = now(trace);
         let mut spans = Vec::new();
         spans_of(trace, now, &mut spans);
         let axis = Axis::of(spans);
         let mut rows = Vec::new();
-        Rows { axis: &axis, now, with_messages, rows: &mut rows }.add(trace, 0);
+        Rows { axis: &axis, began: trace.created, now, texts, rows: &mut rows }.add(trace, 0);
         Self { rows, length: axis.length().to_string(), is_cut: axis.is_cut }
     }
 }
@@ -78,8 +81,9 @@ fn spans_of(trace: &Trace, now: Timestamp, spans: &mut Vec<(Timestamp, Timestamp
 
 struct Rows<'a> {
     axis: &'a Axis,
+    began: Timestamp,
     now: Timestamp,
-    with_messages: bool,
+    texts: Texts,
     rows: &'a mut Vec<Row>,
 }
 
@@ -101,7 +105,7 @@ impl Rows<'_> {
     }
 
     fn entry(&mut self, entry: &TimelineEntry, depth: usize) {
-        let words = entry::lines(entry);
+        let words = entry::lines(entry, self.texts);
         if words.is_empty() {
             return;
         }
@@ -132,14 +136,16 @@ impl Rows<'_> {
             piece: self.axis.piece(attempt.at, end),
             waiting: attempt.first_token_ms.map(|first| self.axis.piece(attempt.at, attempt.at.after(first))),
             class: class(attempt),
+            since: format!("+{}", attempt.at.since(self.began)),
             time: attempt.latency_ms.map_or_else(|| "in flight".to_owned(), |latency| latency.to_string()),
             first_token: attempt.first_token_ms.map(|first| first.to_string()),
             cost: if attempt.cost_state == CostState::Open { "held".to_owned() } else { attempt.cost_usd.to_string() },
             cost_state: attempt.cost_state.name(),
             reserved: attempt.reserved_usd.to_string(),
+            is_over: attempt.cost_usd > attempt.reserved_usd,
             tokens: attempt.tokens.as_ref().map(classes),
             notes: notes(step, attempt),
-            messages: if self.with_messages { messages(attempt) } else { Vec::new() },
+            messages: if self.texts == Texts::Excerpts { messages(attempt) } else { Vec::new() },
         }
     }
 }
@@ -173,6 +179,12 @@ fn classes(tokens: &TokenDocument) -> [String; 5] {
 /// What else is to be said; what was said only where messages are asked for.
 fn notes(step: &StepLine, attempt: &AttemptLine) -> Vec<String> {
     let mut notes = entry::remarks(attempt);
+    if let Some(Gave::Result { is_error: true, .. }) = &attempt.gave {
+        notes.push("the tool says that it failed".to_owned());
+    }
+    let other = attempt.tokens.as_ref().map(|tokens| tokens.other).filter(|other| *other != Tokens::ZERO);
+    notes.extend(other.map(|other| format!("{other} tokens of another class")));
+    notes.extend(entry::fees(attempt.fees).map(|fee| format!("{fee}, billed beside the tokens")));
     notes.extend(step.grew.as_ref().filter(|_| attempt.attempt == 1).map(|grew| entry::growth(grew).trim().to_owned()));
     notes
 }

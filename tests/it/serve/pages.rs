@@ -108,6 +108,14 @@ async fn without_keys_this_machine_sees_everything_and_other_sites_do_nothing() 
     assert!(list.contains(run) && list.contains(&cost), "{list}");
     assert!(page.contains(&cost) && page.contains("It was shipped.") && page.contains("openai/gpt-5-mini"), "{page}");
     assert!(!page.contains("<b>quick") && page.contains("quick"), "what others wrote is text");
+    let bare = browser.page(&format!("/runs/{run}")).await;
+    assert!(!bare.contains("It was shipped.") && !bare.contains("quick"), "what was written is asked for: {bare}");
+    assert!(bare.contains("Show its answer, and all messages"), "{bare}");
+    for (query, is_there) in [("cost_min=1", false), ("cost_max=%240.9", true), ("cost_min=0.000001&cost_max=1", true)]
+    {
+        let listed = browser.page(&format!("/runs?{query}")).await;
+        assert_eq!(listed.contains(run), is_there, "{query}: {listed}");
+    }
     let slow = told(served.post("/v1/runs", &ask("slowly")).await, StatusCode::ACCEPTED).await;
     let slow = slow["run"].as_str().expect("an id");
     let page = browser.page(&format!("/runs/{slow}")).await;
@@ -208,6 +216,32 @@ async fn with_keys_a_session_is_as_its_key_and_ends_with_it() {
     let rotated = served.http.post(served.url(&rotate)).bearer_auth(&admin).send().await.expect("an answer");
     told(rotated, StatusCode::OK).await;
     assert_eq!(browser.get("/runs").await.status(), StatusCode::SEE_OTHER);
+    served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sees_some_labels_is_not_told_what_others_calls_came_to() {
+    let words = "[[rule]]\nwhen = { contains = 'too much' }\nfault = 'overrun'\n[[rule]]\nwhen = { contains = 'fail' }\nfault = 'server_error'\n";
+    let other = AGENT.replace("gpt-5-mini", "gpt-5-nano") + "[retry]\nattempts = 1\n";
+    let recipe = Recipe::agent(AGENT).scenario(words).file("agents/b.toml", &other);
+    let world = recipe.file("plimsoll.toml", &format!("{BUDGET}[breaker]\nfailures = 1\nopen = '60s..5m'\n")).start();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    for (agent, input) in [("a", "too much"), ("b", "fail")] {
+        let body = json!({"agent": agent, "input": input, "labels": {"tenant": "other"}, "wait": "20s"});
+        told(served.post("/v1/runs", &body).await, StatusCode::OK).await;
+    }
+    let (_, admin) = served.make(None, &json!({"name": "ops", "scopes": ["admin"]})).await;
+    let tenant = json!({"name": "acme", "scopes": ["read"], "labels": {"tenant": "acme"}});
+    let (_, acme) = served.make(Some(&admin), &tenant).await;
+    for (key, is_told) in [(&admin, true), (&acme, false)] {
+        let mut browser = Browser::of(&served);
+        browser.enter(key, "/models").await;
+        let models = browser.page("/models").await;
+        assert!(models.contains("openai/gpt-5-mini"), "{models}");
+        for said in ["price frozen", "breaker open"] {
+            assert_eq!(models.contains(said), is_told, "{said}: {models}");
+        }
+    }
     served.close().await;
 }
 

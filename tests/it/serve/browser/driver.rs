@@ -28,6 +28,8 @@ const ARGUMENTS: [&str; 9] = [
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 /// How long something may take to be shown.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The highest picture.
+const PICTURE_HEIGHT_MAX: u64 = 12_000;
 /// How long the driver may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// The field in which the wire names an element.
@@ -110,6 +112,17 @@ impl Browser {
         self.ask("POST", "/execute/sync", &json!({"script": script, "args": []}))
     }
 
+    /// Waits until something holds in the page that is shown.
+    pub(super) fn until(&self, condition: &str) {
+        let patience = PATIENCE.as_millis();
+        let held = self.execute(&format!(
+            "const end = performance.now() + {patience};\
+             return new Promise((done) => {{ const look = () => ({condition}) ? done(true)\
+             : performance.now() > end ? done(false) : setTimeout(look, 20); look(); }})"
+        ));
+        assert_eq!(held, json!(true), "{condition}");
+    }
+
     /// Presses a key, wherever the focus is.
     pub(super) fn press(&self, key: &str) {
         let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
@@ -177,10 +190,12 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &media);
     }
 
-    /// Keeps a picture of the whole page in the folder that `PLIMSOLL_PICTURES` names.
+    /// Keeps a picture of the page, down to where a browser draws none any more, in the folder that `PLIMSOLL_PICTURES` names.
     fn keep(&self, path: &str, look: Look) {
         let Some(folder) = std::env::var_os("PLIMSOLL_PICTURES") else { return };
-        let picture = self.devtools("Page.captureScreenshot", &json!({"captureBeyondViewport": true}));
+        let height = self.execute("return document.documentElement.scrollHeight").as_u64().unwrap_or_default();
+        let clip = json!({"x": 0, "y": 0, "width": look.width, "height": height.min(PICTURE_HEIGHT_MAX), "scale": 1});
+        let picture = self.devtools("Page.captureScreenshot", &json!({"captureBeyondViewport": true, "clip": clip}));
         let bytes = STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
         let page: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         fs::write(Path::new(&folder).join(format!("{page}-{}.png", look.name)), bytes).expect("it is written");

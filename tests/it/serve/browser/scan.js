@@ -68,6 +68,11 @@ for (const control of all("a[href], button, summary")) {
 }
 for (const control of all("a:not([href])")) fault("a link that leads nowhere", control);
 for (const table of all("table")) if (!table.querySelector("thead th")) fault("a table without heads", table);
+for (const table of all("table")) {
+  const labels = (table.getAttribute("aria-labelledby") || "").split(" ").map((id) => document.getElementById(id));
+  const texts = [table.caption, ...labels].map((element) => element ? element.textContent.trim() : "");
+  if (!table.getAttribute("aria-label") && !texts.some(Boolean)) fault("a table without a name", table);
+}
 for (const cell of all("th")) if (!cell.hasAttribute("scope")) fault("a head without a scope", cell);
 for (const form of all("form")) if (!form.querySelector("button")) fault("a form without a button", form);
 for (const element of all("[tabindex]")) if (Number(element.getAttribute("tabindex")) > 0) fault("an order of its own", element);
