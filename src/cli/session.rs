@@ -122,7 +122,7 @@ impl Session {
         let options = RuntimeOptions { clock: clock(), simulated, prices, load_lines };
         let declared = Terms::declared(&project.budgets, &options.prices, PriceBook::builtin());
         let runtime = Runtime::open_with(tape, project, plans, options)?;
-        runtime.store().declare(&Author::Files(who()), &declared)?;
+        runtime.store().declare(Author::Files(who()), &declared)?;
         let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
         if let Some(exporter) = exporter(project)? {
             runtime.tell(watching(exporter, &runtime, project, peers.clone()));

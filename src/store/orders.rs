@@ -4,8 +4,6 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
-
 use super::engine::View;
 use super::error::StoreError;
 use super::read;
@@ -52,22 +50,25 @@ impl KeptOrders {
 }
 
 impl Store {
-    /// Notes what of the terms isn't as the audit log knows it. Doesn't wait: it is on disk with the next commit, or before.
+    /// Notes what of the terms isn't as the audit log knows it: in the write of what comes next, since until then nothing goes
+    /// by them.
     ///
     /// # Errors
     /// The audit log is damaged.
-    pub fn declare(&self, by: &Author, declared: &Terms) -> Result<(), StoreError> {
-        for change in self.orders()?.terms.changes_to(declared) {
-            let note = Command::Note(by.clone(), Box::new(change), oneshot::channel().0);
-            match &self.0.writing {
-                // Who opens a store comes before all others; where the line is full, the next open notes it.
-                Writing::Thread { commands, .. } => {
-                    if let Some(commands) = commands {
-                        drop(commands.try_send(note));
-                    }
+    pub fn declare(&self, by: Author, declared: &Terms) -> Result<(), StoreError> {
+        let changes = self.orders()?.terms.changes_to(declared);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let declare = Command::Declare(by, changes);
+        match &self.0.writing {
+            // Who opens a store comes before all others; where the line is full, the next open notes it.
+            Writing::Thread { commands, .. } => {
+                if let Some(commands) = commands {
+                    drop(commands.try_send(declare));
                 }
-                Writing::Inline(inline) => inline.write(note),
             }
+            Writing::Inline(inline) => inline.write(declare),
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ pub(crate) enum Command {
     SetPolicy(Box<LedgerPolicy>, Reply),
     Unfreeze(PriceId, Box<Act>, Reply),
     Note(Author, Box<Change>, Reply),
+    /// Notes of what is declared: nothing waits for them, and they are written with what comes next.
+    Declare(Author, Vec<Change>),
     Erase(Vec<RunId>, Option<Box<(Author, Change)>>, Reply),
     DropFiles(Vec<Unclaimed>, Reply),
     Alert(u64, AlertAct, Reply),
@@ -207,7 +209,11 @@ impl Writer {
     /// Works until every handle is gone.
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(first) = commands.blocking_recv() {
-            self.group(first, &mut commands);
+            if let Command::Declare(by, changes) = first {
+                self.declare(&by, changes);
+            } else {
+                self.group(first, &mut commands);
+            }
         }
     }
 
@@ -234,6 +240,12 @@ impl Writer {
             next = room.then(|| commands.try_recv().ok()).flatten();
         }
         self.close(decided, failed);
+    }
+
+    /// Notes what is declared, to be written with the next commit.
+    pub(crate) fn declare(&mut self, by: &Author, changes: Vec<Change>) {
+        let now = self.clock.now();
+        changes.into_iter().for_each(|change| drop(self.books.note(now, by.clone(), change)));
     }
 
     /// Decides and commits one command, without company.
@@ -269,6 +281,10 @@ impl Writer {
             Command::Erase(roots, said, reply) => (reply, self.erase(&roots, said.map(|said| *said), now)),
             Command::DropFiles(files, reply) => (reply, self.drop_files(&files)),
             Command::Alert(number, act, reply) => (reply, self.alert(number, act, now)),
+            Command::Declare(by, changes) => {
+                self.declare(&by, changes);
+                (oneshot::channel().0, Ok((Committed::default(), Vec::new())))
+            }
         };
         match booked {
             Ok((committed, notices)) => Ok(Decided { reply, committed, notices }),

@@ -131,7 +131,7 @@ async fn every_parameter_of_the_document_is_taken_and_no_other() {
             let text = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
             let name = parameter["name"].as_str().expect("a name");
             // What belongs to one of several exports.
-            let path = if name == "spec" { path.replace("/runs", "/focus") } else { path.clone() };
+            let path = if ["spec", "daily"].contains(&name) { path.replace("/runs", "/focus") } else { path.clone() };
             let mut url = reqwest::Url::parse(&served.url(&path)).expect("a URL");
             url.query_pairs_mut().append_pair(name, &text);
             let answer = served.http.get(url).send().await.expect("an answer");

@@ -98,7 +98,7 @@ fn what_files_declare_is_noted_once_and_read_newest_first() {
             let steps = [(declared(5, ""), 2), (declared(5, ""), 2), (declared(6, price), 4), (declared(6, ""), 5)];
             for (terms, count) in steps {
                 let store = bed.open(&clock);
-                store.declare(&ann, &terms).expect("it is noted");
+                store.declare(ann.clone(), &terms).expect("it is noted");
                 // Whatever is written next comes behind it.
                 store.unfreeze(PriceId::from(PRICE), act("nothing to lift")).await.expect("it commits");
                 assert_eq!(entries(&store).len(), count);
