@@ -53,7 +53,7 @@ impl std::fmt::Display for Author {
         match self {
             Self::Ledger => f.pad("the ledger"),
             Self::Person(name) => f.pad(name),
-            Self::Files(user) => f.pad(&format!("the project's files, run by {user}")),
+            Self::Files(user) => f.pad(&format!("project files ({user})")),
         }
     }
 }

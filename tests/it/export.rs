@@ -9,11 +9,12 @@ use plimsoll::domain::outcome::{Outcome, OutcomeBy, OutcomeRecorded, Quality, Qu
 use plimsoll::domain::report::focus::FocusVersion;
 use plimsoll::domain::rollup::Day;
 use plimsoll::ids::RunId;
+use plimsoll::runtime::{NewRun, silent};
 use plimsoll::store::RunFilter;
 use plimsoll::units::{Millis, Money, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::world::{Recipe, World};
+use crate::world::{Recipe, World, new_run};
 
 const AGENT: &str = r#"
 feature = "desk, \"one\""
@@ -43,6 +44,9 @@ cache = true
 rate_429 = "10%"
 rate_500 = "15%"
 missing_usage = "15%"
+[[rule]]
+when = { contains = "OUTAGE", model = "gpt-5-mini" }
+fault = "server_error"
 [[reply]]
 tool_calls = [{ name = "paid", arguments = {} }]
 [[reply]]
@@ -63,7 +67,10 @@ async fn sailed_for(runs: usize) -> World {
     let world = recipe.start();
     for number in 0..runs {
         let tenant = format!("acme{}", number % 3);
-        world.run_with(Labels::from([("tenant".to_owned(), tenant)])).await;
+        // One falls back, whatever is drawn.
+        let input = json!(if number == 1 { "OUTAGE" } else { "please look" });
+        let new = NewRun { input, ..new_run(Labels::from([("tenant".to_owned(), tenant)])) };
+        world.runtime.run(&new, silent()).await.expect("it runs");
     }
     world.verify();
     world
