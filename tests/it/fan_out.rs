@@ -39,7 +39,7 @@ pub(crate) fn recipe(shape: Shape, cap: &str, expected: Option<&str>, defaults: 
         "plimsoll.toml",
         &format!(
             "[[prices]]\nmodel = '{model}'\ninput = '{input}'\noutput = '{output}'\n\
-             [[budgets]]\nname = 'all'\ncap = '{cap}'\nper = 'total'\n"
+             [[budgets]]\nname = 'all'\ncap = '{cap}'\nper = 'total'\n[breaker]\nopen = '100ms..200ms'\n"
         ),
     )
     .scenario(&format!("[defaults]\noutput_tokens = 200\n{defaults}\n[[reply]]\nrepeat = 3\nloop_tool = '*'\n"))
