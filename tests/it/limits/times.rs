@@ -184,8 +184,8 @@ async fn wall_time_holds_after_a_wait_for_budget() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_holds_nobody_else_up() {
-    // (pitfall 25) One tenant backs off for seconds; the other's runs go on.
-    let scenario = "[[rule]]\nwhen = { contains = 'slowly', attempt = 1 }\nfault = 'rate_limit'\nretry_after = '1500ms'\n[[reply]]\ntext = 'done'\n";
+    // (pitfall 25) One tenant backs off for seconds; the other's runs go on, which have called before it was told to.
+    let scenario = "[[rule]]\nwhen = { contains = 'slowly', attempt = 1 }\nfault = 'rate_limit'\nretry_after = '1500ms'\nlatency = '500ms'\n[[reply]]\ntext = 'done'\n";
     let world = agent_with("", "", "").scenario(scenario).start();
     let mut slow = crate::world::new_run(plimsoll::domain::event::Labels::new());
     slow.input = "slowly please".into();
