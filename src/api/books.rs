@@ -103,7 +103,7 @@ impl Books {
             let whole = self.store.summary(first)?.filter(|run| self.seen().admits(run));
             return whole.ok_or_else(none);
         }
-        let since = Some(Timestamp(u64::try_from(first.bits() >> 80).unwrap_or(u64::MAX)));
+        let since = Some(Timestamp(first.millis()));
         let filter = RunFilter { before: after, since, limit: CANDIDATES_MAX + 1, ..self.seen() };
         let found = self.store.summaries(&filter)?.into_iter();
         let mut found: Vec<RunSummary> = found.filter(|run| run.id >= first).collect();

@@ -256,11 +256,13 @@ pub(crate) fn log_from(view: &dyn View, run: RunId, first: u32) -> Result<Vec<Re
 
 /// How a run was created; `None` for one that doesn't exist.
 pub(crate) fn created(view: &dyn View, run: RunId) -> Result<Option<Created>, StoreError> {
-    let (pack, key) = (keys::pack(run), keys::event(run, 0));
-    let Some(record) = view.get(&pack)?.map_or_else(|| view.get(&key), |pack| Ok(Some(pack)))? else { return Ok(None) };
-    let Some(first) = codec::open_pack(&key, &record)?.into_iter().next() else { return Ok(None) };
-    let recorded: Recorded = codec::read_json(&key, first)?;
-    Ok(if let Event::Created(created) = recorded.event { Some(created) } else { None })
+    for key in [keys::pack(run), keys::event(run, 0)] {
+        let Some(record) = view.get(&key)? else { continue };
+        let Some(first) = codec::open_pack(&key, &record)?.into_iter().next() else { continue };
+        let recorded: Recorded = codec::read_json(&keys::event(run, 0), first)?;
+        return Ok(if let Event::Created(created) = recorded.event { Some(created) } else { None });
+    }
+    Ok(None)
 }
 
 pub(crate) fn plan(view: &dyn View, hash: &PlanHash) -> Result<Option<Plan>, StoreError> {
@@ -505,7 +507,7 @@ mod tests {
     use crate::domain::ledger::{LedgerPolicy, Op};
     use crate::domain::report::fixture;
     use crate::store::Store;
-    use crate::store::engine::Engine as _;
+    use crate::store::engine::{Batch, Engine as _};
     use crate::store::memory::MemoryDisk;
 
     /// Between a commit and the moment at which readers are told of it.
@@ -520,5 +522,25 @@ mod tests {
         let stored = stored_summary(&*reader.view().expect("a view"), run).expect("it reads");
         assert!(stored.is_some());
         assert_eq!(stored, store.summary(run).expect("it reads"));
+    }
+
+    /// Earlier versions packed all events of a run that ended under a key of their own.
+    #[tokio::test]
+    async fn how_a_run_was_created_is_read_from_either_of_its_places() {
+        let disk = MemoryDisk::default();
+        let store = Store::open_memory(&disk, LedgerPolicy::default(), Clock::system()).expect("it opens");
+        let (run, event) = (fixture::run_id(), fixture::eventful().remove(0).event);
+        let op = Op { run, events: vec![(run, event.clone())], asks: vec![], plan: None };
+        store.submit(op).await.expect("it is written");
+        let read =
+            || created(&*disk.open().reader().view().expect("a view"), run).expect("it reads").map(Event::Created);
+        assert_eq!(read(), Some(event.clone()));
+        let packed = contents(&*disk.open().reader().view().expect("a view"), run).expect("it reads");
+        let (place, mut batch) = (keys::pack(run), Batch::default());
+        let record = codec::seal_pack(&place, packed.iter().map(Vec::as_slice)).expect("it is sealed");
+        batch.put(place, record);
+        batch.delete(keys::event(run, 0));
+        disk.open().commit(batch).expect("it commits");
+        assert_eq!(read(), Some(event));
     }
 }
