@@ -1,7 +1,8 @@
 //! How long until a page of a store of many runs is with whoever asked for it?
 //!
 //! Input: a store of 100,000 ended runs of two model calls each (2,000 with `PLIMSOLL_RUNS=2000`) over the last 60 days, of 50
-//! tenants and 4 features, counted by a budget for each tenant and one over all; and one run of 500 calls. Unit: time from
+//! tenants and 4 features, counted by a budget for each tenant and one over all; and one run of 500 calls. With
+//! `PLIMSOLL_THREADS=1` each run is a conversation of its own. Unit: time from
 //! request to the last byte of the page, over a connection that is open. Floor: `/healthz`, which reads nothing.
 
 use std::collections::BTreeMap;
@@ -147,6 +148,9 @@ fn whole(
     (birth.agent, birth.plan) = (plan.agent.clone(), plan.hash());
     birth.labels.insert("tenant".to_owned(), tenant.clone());
     birth.labels.insert("feature".to_owned(), feature.to_owned());
+    if std::env::var_os("PLIMSOLL_THREADS").is_some() {
+        birth.labels.insert("thread".to_owned(), format!("talk-{number}"));
+    }
     let kept = ReservationId { run, number: 0 };
     let landing = Some(Landing { reservation: kept, amount: Money::from_micro(900) });
     let calls = (FIRST_CALL..FIRST_CALL + calls).flat_map(move |number| {

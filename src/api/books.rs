@@ -1,14 +1,16 @@
 //! What a store answers to those who only read.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::error::ApiError;
 use super::query::CostQuery;
+use super::service::READ_TIME_MAX;
 use super::types::{RunPage, RunRow};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
-use crate::domain::event::Labels;
+use crate::domain::event::{AccountKey, Labels};
 use crate::domain::plan::Plan;
 use crate::domain::pricing::PriceBook;
 use crate::domain::report::{
@@ -22,8 +24,10 @@ use crate::ids::RunId;
 use crate::runtime::replay::TreeLog;
 use crate::store::{ALERTS_WAITING_MAX, Rows, RunFilter, Store};
 use crate::telemetry::Gauges;
-use crate::units::{Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp};
 
+/// The most sums that a report by thread is made of: there may be as many threads as runs.
+const THREAD_ROWS_MAX: usize = 100_000;
 /// What names the newest run.
 const LAST: &str = "last";
 /// Characters of a run's id.
@@ -45,13 +49,15 @@ pub struct Books {
     bound: Labels,
     /// What attempts were priced by; the built-in book where it is left out.
     prices: Option<Arc<PriceBook>>,
+    /// When whoever asked no longer waits.
+    until: Option<Timestamp>,
 }
 
 impl Books {
     /// The books of a store.
     #[must_use]
     pub fn new(store: Store, budgets: &[Budget], clock: Clock) -> Self {
-        Self { store, budgets: budgets.into(), clock, bound: Labels::new(), prices: None }
+        Self { store, budgets: budgets.into(), clock, bound: Labels::new(), prices: None, until: None }
     }
 
     /// The same, of a project that has prices of its own.
@@ -69,6 +75,20 @@ impl Books {
     #[must_use]
     pub fn bound_to(self, bound: Labels) -> Self {
         Self { bound, ..self }
+    }
+
+    /// The same, asked by somebody who waits for so long.
+    pub(super) fn within(self, time: Millis) -> Self {
+        Self { until: Some(self.clock.now().after(time)), ..self }
+    }
+
+    /// Looks whether somebody still waits: what goes on for long asks this at times.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub(super) fn in_time(&self) -> Result<(), ApiError> {
+        let is_late = self.until.is_some_and(|until| self.clock.now() >= until);
+        if is_late { Err(ApiError::Slow(READ_TIME_MAX)) } else { Ok(()) }
     }
 
     /// The store.
@@ -180,13 +200,13 @@ impl Books {
         ways: [&[Dimension]; N],
         query: &CostQuery,
     ) -> Result<[CostTable; N], ApiError> {
-        let now = self.rollups(query, query.days())?;
+        let now = self.rollups(query, query.days(), &ways)?;
         let tables = ways.map(|by| CostTable::of(by, now.rows()));
         if !query.against_previous {
             return Ok(tables);
         }
         let before = query.days().before();
-        let rollups = self.rollups(query, before)?;
+        let rollups = self.rollups(query, before, &ways)?;
         Ok(tables.map(|table| table.against(before, rollups.rows())))
     }
 
@@ -195,17 +215,43 @@ impl Books {
     /// # Errors
     /// As [`Self::costs`].
     pub fn bounds(&self, query: &CostQuery) -> Result<BoundTable, ApiError> {
-        Ok(BoundTable::of(self.rollups(query, query.days())?.rows(), ""))
+        Ok(BoundTable::of(self.rollups(query, query.days(), &[])?.rows(), ""))
     }
 
-    /// What is seen of the rows of some days, and has the values that a query names.
-    fn rollups(&self, query: &CostQuery, days: Days) -> Result<SeenRows, ApiError> {
+    /// What is seen of the rows of some days, and has the values that a query names, to be grouped in these ways.
+    fn rollups(&self, query: &CostQuery, days: Days, ways: &[&[Dimension]]) -> Result<SeenRows, ApiError> {
         let mut only = query.only.clone();
         for (name, value) in &self.bound {
             // What isn't counted apart can't be shown apart.
             only.push((Dimension::named(name).ok_or(ApiError::Bound)?, value.clone()));
         }
-        Ok(SeenRows { days: self.store.rollups_kept(days.from, days.to)?, only })
+        let mut asked = ways.iter().copied().flatten().chain(only.iter().map(|(dimension, _)| dimension));
+        let by_thread = asked.any(|dimension| *dimension == Dimension::Thread);
+        Ok(SeenRows { days: self.rows(days, by_thread, &only)?, only })
+    }
+
+    /// The rows of some days; those of each thread by themselves where somebody asks for that, of which only those that are
+    /// seen are kept.
+    fn rows(&self, days: Days, by_thread: bool, only: &[(Dimension, String)]) -> Result<Vec<Rows>, ApiError> {
+        let Days { from, to } = days;
+        if !by_thread {
+            return Ok(self.store.rollups_kept(from, to)?);
+        }
+        let (mut rows, mut is_whole) = (Vec::new(), true);
+        self.store.each_rollup(from, to, &mut |key, rollup| {
+            let is_seen = is_seen(only, &key);
+            is_whole = !is_seen || rows.len() < THREAD_ROWS_MAX;
+            if is_seen && is_whole {
+                rows.push((key, rollup));
+            }
+            if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if is_whole {
+            return Ok(vec![Arc::new(rows)]);
+        }
+        let why =
+            format!("more than {THREAD_ROWS_MAX} sums of threads are asked for; ask for fewer days, or for some only");
+        Err(ApiError::BadRequest(why))
     }
 
     fn beside(&self) -> Result<Beside, ApiError> {
@@ -232,25 +278,51 @@ impl Books {
         Ok(BudgetTable::of(&self.budgets, &self.store.budgets()?, &self.beside()?, self.clock.now()))
     }
 
+    /// Every account of every budget in the period that it is in now: as many as there are scopes, however many periods there
+    /// were.
+    ///
+    /// # Errors
+    /// As [`Self::budgets`].
+    pub fn budgets_now(&self) -> Result<BudgetTable, ApiError> {
+        self.sees_all()?;
+        let now = self.clock.now();
+        let mut accounts = Vec::new();
+        for (latest, account) in self.store.budgets_latest()? {
+            match self.in_force(&latest, now).filter(|in_force| *in_force != latest) {
+                None => accounts.push((latest, account)),
+                Some(in_force) => accounts.extend(self.store.budget(&in_force)?.map(|account| (in_force, account))),
+            }
+        }
+        let mut table = BudgetTable::of(&self.budgets, &accounts, &self.beside()?, now);
+        table.budgets.retain(|row| row.current);
+        Ok(table)
+    }
+
+    /// The account that a budget counts against now, of the scope of another one of it; `None` of a budget that no file
+    /// names any more.
+    fn in_force(&self, account: &AccountKey, now: Timestamp) -> Option<AccountKey> {
+        let AccountKey::Budget { budget: name, scope, .. } = account else { return None };
+        let budget = self.budgets.iter().find(|budget| budget.name == *name)?;
+        let (start, end) = budget.period.window(&budget.time_zone, now);
+        Some(AccountKey::Budget { budget: name.clone(), scope: scope.clone(), start, end })
+    }
+
     /// One account of a budget in its current period, and its days where they can be told; nothing where it has spent
     /// nothing yet.
     ///
     /// # Errors
     /// A record is damaged, or not all may be seen.
     pub fn account(&self, budget: &str, scope: &str) -> Result<Option<(BudgetRow, Option<BurnDown>)>, ApiError> {
-        let is_it = |row: &BudgetRow| row.current && row.budget.as_str() == budget && row.scope == scope;
-        let Some(row) = self.budgets()?.budgets.into_iter().find(is_it) else { return Ok(None) };
+        let is_it = |row: &BudgetRow| row.budget.as_str() == budget && row.scope == scope;
+        let Some(row) = self.budgets_now()?.budgets.into_iter().find(is_it) else { return Ok(None) };
         let Some(budget) = self.budgets.iter().find(|budget| budget.name == row.budget) else {
             return Ok(Some((row, None)));
         };
         let now = self.clock.now();
         let days = BurnDown::days(&row, now);
-        let burnt = BurnDown::of(
-            budget,
-            &row,
-            self.store.rollups_kept(days.from, days.to)?.iter().flat_map(|rows| rows.iter()),
-            now,
-        );
+        let by_thread = budget.scope.keys().chain(&budget.each).any(|label| label == Dimension::Thread.name());
+        let rows = self.rows(days, by_thread, &values_of(scope))?;
+        let burnt = BurnDown::of(budget, &row, rows.iter().flat_map(|rows| rows.iter()), now);
         Ok(Some((row, burnt)))
     }
 
@@ -270,13 +342,9 @@ impl Books {
     /// # Errors
     /// When a record is damaged.
     pub(crate) fn gauges(&self) -> Result<Gauges, ApiError> {
-        let (runs, holds, accounts) = (self.store.open_runs()?, self.store.holds()?, self.store.budgets()?);
+        let (runs, holds) = (self.store.open_runs()?, self.store.holds()?);
         let mut headroom: BTreeMap<String, Money> = BTreeMap::new();
-        for row in BudgetTable::of(&self.budgets, &accounts, &self.beside()?, self.clock.now())
-            .budgets
-            .iter()
-            .filter(|row| row.current)
-        {
+        for row in self.budgets_now()?.budgets {
             let left = headroom.entry(row.budget.to_string()).or_insert(row.left_usd);
             *left = row.left_usd.min(*left);
         }
@@ -303,11 +371,19 @@ struct SeenRows {
 
 impl SeenRows {
     fn rows(&self) -> impl Iterator<Item = &(RollupKey, Rollup)> {
-        let is_seen = |((day, of), _): &&(RollupKey, Rollup)| {
-            self.only.iter().all(|(dimension, value)| dimension.value(*day, of).as_deref() == Some(value.as_str()))
-        };
-        self.days.iter().flat_map(|rows| rows.iter()).filter(is_seen)
+        self.days.iter().flat_map(|rows| rows.iter()).filter(|(key, _)| is_seen(&self.only, key))
     }
+}
+
+/// The values of an account's scope.
+fn values_of(scope: &str) -> Vec<(Dimension, String)> {
+    let pairs = scope.split(',').filter_map(|part| part.split_once('='));
+    pairs.filter_map(|(name, value)| Some((Dimension::named(name)?, value.to_owned()))).collect()
+}
+
+/// True for a row that has all of these values.
+fn is_seen(only: &[(Dimension, String)], (day, of): &RollupKey) -> bool {
+    only.iter().all(|(dimension, value)| dimension.value(*day, of).as_deref() == Some(value.as_str()))
 }
 
 fn several(beginning: String, found: &[RunSummary]) -> ApiError {

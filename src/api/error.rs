@@ -214,7 +214,7 @@ pub enum ApiError {
     #[error("a body has {0} bytes at most; send less")]
     TooLarge(usize),
     /// The store takes too long.
-    #[error("the store didn't answer within {0}: its disk is slow, or much is asked at once; ask again")]
+    #[error("the store didn't answer within {0}: its disk is slow, or much is asked at once; ask again, or for less")]
     Slow(Millis),
     /// Another version.
     #[error(

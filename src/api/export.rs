@@ -1,7 +1,7 @@
 //! What a store holds, page by page: runs and events as JSON Lines, settled money as FOCUS.
 //!
 //! Whoever asks goes on behind the last run of a page until there is no more, so that nobody, on either side, holds more than
-//! a page. Each run is told as of one commit.
+//! a page; of days, a page is a whole one. Each run is told as of one commit.
 
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -94,7 +94,7 @@ pub struct ExportQuery {
     pub filter: RunFilter,
     /// Only of this run: its id, the beginning of it, or `last`.
     pub run: Option<String>,
-    /// Only behind this run: the last of the page before. Of days: only those behind the day in which it could be made.
+    /// Only behind this run: the last of the page before. Of days: what the page of the day before gave.
     pub after: Option<RunId>,
 }
 
@@ -198,12 +198,17 @@ impl Books {
             let end = Day(day.0.saturating_add(1)).start();
             let during = (asked.0.max(Some(day.start())), Some(asked.1.map_or(end, |until| until.min(end))));
             // Of all that were there by then: a run may go on for days.
-            let looked = RunFilter { since: None, until: during.1, ..filter };
+            let looked = RunFilter { since: query.after.map(oldest_open), until: during.1, ..filter };
+            let mut oldest = end;
             self.store().each_summary(&looked, None, usize::MAX, &mut |run| {
+                self.in_time()?;
+                if run.ended.is_none_or(|ended| ended >= end) {
+                    oldest = oldest.min(Timestamp(run.id.millis()));
+                }
                 self.with_source(&run, during, |source| daily.add(source))?;
                 Ok::<_, ApiError>(ControlFlow::Continue(()))
             })?;
-            page.next = Some(RunId::first_in(day.start().0));
+            page.next = Some(day_over(day, oldest));
         }
         daily.write(&mut rows);
         page.text.extend(rows.into_bytes());
@@ -228,10 +233,28 @@ impl Books {
         let now = Day::of(self.clock().now());
         let last = query.filter.until.map_or(now, |until| now.min(Day::of(until)));
         for day in (first.0..=last.0).map(Day) {
-            if !self.store().rollups(day, day)?.is_empty() {
+            let mut has_money = false;
+            self.store().each_rollup(day, day, &mut |_, _| {
+                has_money = true;
+                ControlFlow::Break(())
+            })?;
+            if has_money {
                 return Ok(Some(day));
             }
         }
         Ok(None)
     }
+}
+
+/// What `after` is behind a day: the first id that could be drawn in it, and behind that when the oldest run was made that
+/// went on at its end. Later days look at none that were made before.
+fn day_over(day: Day, oldest: Timestamp) -> RunId {
+    RunId::from_bits(RunId::first_in(day.start().0).bits() | u128::from(oldest.0))
+}
+
+/// See [`day_over`]. Of another id nothing is known.
+fn oldest_open(after: RunId) -> Timestamp {
+    let oldest = Timestamp(u64::try_from(after.bits() & u128::from(u64::MAX)).unwrap_or_default());
+    let end = Day(Day::of(Timestamp(after.millis())).0.saturating_add(1)).start();
+    if oldest <= end { oldest } else { Timestamp(0) }
 }

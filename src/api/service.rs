@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::domain::budget::Budget;
 use crate::domain::event::AskKind;
 use crate::domain::report::{AskDocument, RateTable, RunDocument};
+use crate::domain::rollup::Day;
 use crate::domain::run::AnswerFault;
 use crate::ids::RunId;
 use crate::runtime::Runtime;
@@ -24,6 +25,9 @@ use crate::units::{Millis, Timestamp};
 const READS_MAX: usize = 8;
 /// The longest that a read may take, its turn included: a commit may hold it up for as long as the disk syncs.
 pub(super) const READ_TIME_MAX: Millis = Millis::from_secs(8);
+
+/// How far back pages look: at thirty days, and the thirty before.
+const AHEAD_DAYS: u32 = 60;
 
 /// Answers for a runtime. Cheap to clone.
 #[derive(Clone)]
@@ -100,6 +104,16 @@ impl Service {
         self.read(|books| Ok(books.store().summary(RunId::from_bits(0)).map(drop)?)).await
     }
 
+    /// Reads the days that pages look at, which are kept from then on: who asks first doesn't wait for them.
+    pub async fn read_ahead(&self) {
+        let today = Day::of(self.now());
+        let first = Day(today.0.saturating_sub(AHEAD_DAYS - 1));
+        let read = self.read(move |books| Ok(books.store().rollups_kept(first, today).map(drop)?));
+        if let Err(error) = read.await {
+            tracing::warn!(%error, "the last days' costs can't be read");
+        }
+    }
+
     fn intake(&self) -> Result<&Intake, ApiError> {
         self.intake.as_ref().ok_or(ApiError::NoIntake)
     }
@@ -173,7 +187,7 @@ impl Service {
         let read = async move {
             let turn = reads.acquire_owned().await.map_err(|error| ApiError::Task(error.to_string()))?;
             let answer = tokio::task::spawn_blocking(move || {
-                let answer = question(&books);
+                let answer = question(&books.within(READ_TIME_MAX));
                 drop(turn);
                 answer
             });

@@ -12,6 +12,7 @@ pub use fold::{Counted, Row, fold};
 pub use worth::{QualitySums, RollupWorth, Worth};
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,28 @@ pub struct Rollup {
     pub failures: RollupFailures,
 }
 
+impl Rollup {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.attempts += other.attempts;
+        self.usage = self.usage.plus(&other.usage);
+        self.settled = self.settled.plus(other.settled);
+        self.unknown = self.unknown.plus(other.unknown);
+        self.retry_cost = self.retry_cost.plus(other.retry_cost);
+        self.latency = self.latency.plus(other.latency);
+        self.over += other.over;
+        for (state, count) in &other.ended {
+            *self.ended.entry(*state).or_default() += count;
+        }
+        self.mismatched += other.mismatched;
+        self.caches = self.caches.plus(other.caches);
+        self.tightness.add(&other.tightness);
+        self.worth.add(&other.worth);
+        self.failures = self.failures.plus(other.failures);
+    }
+}
+
 /// Attempts that failed, of runs that were made since that is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollupFailures {
@@ -241,6 +264,26 @@ pub fn by_model<'a>(
         }
     }
     models
+}
+
+/// Rows with those of all threads together: there may be as many threads as runs, and few reports ask for them.
+#[derive(Clone, Debug, Default)]
+pub struct Together(BTreeMap<RollupKey, Rollup>);
+
+impl Together {
+    /// Adds a row.
+    pub fn add(&mut self, (day, dimensions): RollupKey, rollup: Rollup) {
+        match self.0.entry((day, Dimensions { thread: None, ..dimensions })) {
+            Entry::Vacant(vacant) => drop(vacant.insert(rollup)),
+            Entry::Occupied(mut sum) => sum.get_mut().add(&rollup),
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn rows(self) -> Vec<(RollupKey, Rollup)> {
+        self.0.into_iter().collect()
+    }
 }
 
 /// One row: its day, its dimensions.

@@ -50,8 +50,8 @@ struct OverviewPage {
     budgets: Option<Accounts>,
     alerts: Option<Alerts>,
     features: Vec<Feature>,
-    /// How many there are besides.
-    features_more: Option<String>,
+    /// How many there are, where not all are shown.
+    features_of: Option<String>,
     total: Feature,
     movers: Vec<Moved>,
 }
@@ -109,9 +109,8 @@ fn ask(books: &Books, now: Timestamp) -> Result<Answers, ApiError> {
     let since = Timestamp(now.0.saturating_sub(BACK.0));
     let query = CostQuery { by: Vec::new(), since, until: now, only: Vec::new(), against_previous: true };
     let [features, days] = books.costs_by([&[Dimension::Feature], &[Dimension::Day]], &query)?;
-    let current =
-        |table: BudgetTable| Accounts::of(table.budgets.iter().filter(|row| row.current).collect(), ACCOUNTS_SHOWN);
-    let budgets = unless_bound(books.budgets())?.map(current);
+    let current = |table: BudgetTable| Accounts::of(table.budgets.iter().collect(), ACCOUNTS_SHOWN);
+    let budgets = unless_bound(books.budgets_now())?.map(current);
     let alerts = unless_bound(books.alerts(ALERTS_SHOWN))?.map(Alerts::from);
     Ok(Answers { features, days, budgets, alerts })
 }
@@ -131,7 +130,6 @@ impl OverviewPage {
         let some = |amount: Money| (!amount.is_zero()).then(|| amount.to_string());
         let total = &features.total;
         let unknown = total.unknown_usd.basis_points_of(total.settled_usd).unwrap_or_default();
-        let more = features.rows.len().saturating_sub(FEATURES_SHOWN);
         let dearest = days.rows.iter().map(|row| row.sums.settled_usd).max().unwrap_or_default();
         Self {
             shell,
@@ -148,7 +146,8 @@ impl OverviewPage {
             budgets,
             alerts,
             features: features.rows.iter().take(FEATURES_SHOWN).map(Feature::of).collect(),
-            features_more: (more > 0).then(|| grouped(u64::try_from(more).unwrap_or(u64::MAX))),
+            features_of: (features.rows.len() > FEATURES_SHOWN)
+                .then(|| grouped(u64::try_from(features.rows.len()).unwrap_or(u64::MAX))),
             total: Feature::total(total),
             movers: features.movers.iter().take(MOVERS_SHOWN).map(Moved::of).collect(),
         }

@@ -23,6 +23,7 @@ use crate::ids::{PlanHash, PriceId, RunId};
 use crate::store::answers::Answers;
 use crate::store::engine::{Batch, Reader};
 use crate::store::error::StoreError;
+use crate::store::keys::Table;
 use crate::store::outbox::Outbox;
 use crate::store::read;
 use crate::store::{codec, keys};
@@ -446,8 +447,7 @@ impl Books {
             sum.last = Some(one.reservation.run);
         }
         for (account, sum) in sums {
-            let AccountKey::Budget { budget, scope, start, .. } = account else { continue };
-            let key = keys::shadow(budget, scope, *start);
+            let Some(key) = keys::account(Table::Shadow, account) else { continue };
             let record = codec::seal_compact(&key, &(account, sum))?;
             batch.put(key, record);
         }
@@ -456,8 +456,7 @@ impl Books {
 
     fn write_dirty(&mut self, dirty: Dirty, batch: &mut Batch) -> Result<(), StoreError> {
         for (account, value) in dirty.budgets {
-            let AccountKey::Budget { budget, scope, start, .. } = &account else { continue };
-            let key = keys::budget(budget, scope, *start);
+            let Some(key) = keys::account(Table::Budget, &account) else { continue };
             let record = codec::seal_compact(&key, &(account, value))?;
             batch.put(key, record);
         }
@@ -472,8 +471,7 @@ impl Books {
         }
         self.write_shadowed(&dirty.shadowed, batch)?;
         for one in &dirty.told {
-            let AccountKey::Budget { budget, scope, start, .. } = &one.0 else { continue };
-            let key = keys::told(budget, scope, *start);
+            let Some(key) = keys::account(Table::Told, &one.0) else { continue };
             let record = codec::seal_compact(&key, one)?;
             batch.put(key, record);
         }

@@ -1,13 +1,14 @@
 //! Rollups of days, decoded, kept between readings: reports look at the same days again and again, and of all but the last
-//! nothing changes, unless somebody says late what a run was worth.
+//! nothing changes, unless somebody says late what a run was worth. Threads are put together: they may be as many as runs.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::engine::Reader;
 use super::error::StoreError;
 use super::read;
-use crate::domain::rollup::{Day, Rollup, RollupKey};
+use crate::domain::rollup::{Day, Rollup, RollupKey, Together};
 
 /// The most days of one reading that are kept, and of all together.
 const DAYS_KEPT_MAX: u32 = 400;
@@ -49,7 +50,7 @@ impl KeptDays {
         to: Day,
     ) -> Result<Vec<Rows>, StoreError> {
         if to.0.saturating_sub(from.0) >= DAYS_KEPT_MAX {
-            return Ok(vec![Arc::new(read::rollups(&*reader.view()?, from, to)?)]);
+            return Ok(vec![together(reader, from, to)?]);
         }
         (from.0..=to.0).map(|day| self.day(reader, counts, Day(day))).collect()
     }
@@ -61,7 +62,7 @@ impl KeptDays {
         if let Some((_, rows)) = kept.filter(|(then, _)| *then == count) {
             return Ok(rows);
         }
-        let rows: Rows = Arc::new(read::rollups(&*reader.view()?, day, day)?);
+        let rows = together(reader, day, day)?;
         let mut days = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         days.insert(day, (count, Arc::clone(&rows)));
         let mut all: usize = days.values().map(|(_, rows)| rows.len()).sum();
@@ -73,4 +74,13 @@ impl KeptDays {
         }
         Ok(rows)
     }
+}
+
+fn together(reader: &dyn Reader, from: Day, to: Day) -> Result<Rows, StoreError> {
+    let mut together = Together::default();
+    read::each_rollup(&*reader.view()?, from, to, &mut |key, rollup| {
+        together.add(key, rollup);
+        ControlFlow::Continue(())
+    })?;
+    Ok(Arc::new(together.rows()))
 }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::RunId;
 use crate::store::engine::{Batch, Engine, Order, Span};
 use crate::store::error::StoreError;
-use crate::store::{codec, keys, lock};
+use crate::store::{codec, keys, lock, migrate};
 
 /// The format that this version writes.
-pub const FORMAT_VERSION: u16 = 6;
+pub const FORMAT_VERSION: u16 = 7;
 /// What every store says of itself.
 pub const MAGIC: &str = "plimsoll-store";
 /// The marker's name in the folder.
@@ -82,12 +82,14 @@ pub struct Migration {
 /// place of its first record. It has answers that are kept and facts of caches, and still more behind the rows: what
 /// caches did, and how tight bounds were, of runs that are made from here on. Format 5 has outcomes: facts behind a run's end, and
 /// behind the rows what runs were worth. Format 6 has the attempts that failed behind them, of runs that are made from here on.
+/// Format 7 has the end of its period in the key of a budget's account.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, apply: |_| Ok(()) },
     Migration { from: 2, apply: |_| Ok(()) },
     Migration { from: 3, apply: |_| Ok(()) },
     Migration { from: 4, apply: |_| Ok(()) },
     Migration { from: 5, apply: |_| Ok(()) },
+    Migration { from: 6, apply: migrate::periods_apart },
 ];
 
 /// Looks at a folder without writing to it.

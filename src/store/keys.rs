@@ -3,9 +3,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::event::{AnswerKey, RunState};
+use crate::domain::event::{AccountKey, AnswerKey, RunState};
 use crate::domain::rollup::{Day, Dimensions};
-use crate::ids::{AgentName, BudgetName, PlanHash, PriceId, RunId};
+use crate::ids::{AgentName, PlanHash, PriceId, RunId};
 use crate::store::engine::Span;
 use crate::units::Timestamp;
 
@@ -27,7 +27,7 @@ pub enum Table {
     File = 0x14,
     /// Files of runs whose bodies are erased, until it is known whether another names them: SHA-256; holds the run.
     Unclaimed = 0x15,
-    /// Budget accounts: hash of budget and scope, start of the period.
+    /// Budget accounts: hash of budget and scope, start of the period, its end. Formats before 7 left out the end.
     Budget = 0x20,
     /// The accounts and open reservations of a run, while it is open or holds money, and so the list of those: run.
     Money = 0x21,
@@ -149,19 +149,12 @@ pub(crate) fn unclaimed(sha256: &str) -> Vec<u8> {
     key(Table::Unclaimed, &[sha256.as_bytes()])
 }
 
-/// Where a budget account lies. All periods of one budget and scope follow each other.
-pub(crate) fn budget(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
-    key(Table::Budget, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
-}
-
-/// Where it lies what a budget that only watches would have refused.
-pub(crate) fn shadow(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
-    key(Table::Shadow, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
-}
-
-/// Where it lies of which thresholds of a budget account people were told.
-pub(crate) fn told(budget: &BudgetName, scope: &str, start: Timestamp) -> Vec<u8> {
-    key(Table::Told, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes()])
+/// Where a table of budget accounts has what it holds of one; `None` of a run's. All periods of one budget and scope follow
+/// each other, in the order of their starts; two that begin alike, since the budget was changed, lie apart.
+pub(crate) fn account(table: Table, account: &AccountKey) -> Option<Vec<u8>> {
+    let AccountKey::Budget { budget, scope, start, end } = account else { return None };
+    let end = end.unwrap_or(Timestamp(u64::MAX));
+    Some(key(table, &[&hash(&[budget.as_str(), scope]), &start.0.to_be_bytes(), &end.0.to_be_bytes()]))
 }
 
 /// What begins the keys of alerts that wait, and of those that are over.
@@ -347,9 +340,13 @@ mod tests {
         assert!(event(early, 256) > event(early, 255));
         assert!(event(late, 0) > event(early, u32::MAX));
         assert!(rollups(Day(1), Day(1)).to == rollups(Day(2), Day(2)).from);
-        let period = |start| budget(&"b".into(), "", Timestamp(start));
-        assert!(period(256) > period(255));
-        assert_eq!(periods(&period(1)), periods(&period(2)));
+        let period = |start, end| {
+            let (start, end) = (Timestamp(start), Some(Timestamp(end)));
+            let of = AccountKey::Budget { budget: "b".into(), scope: String::new(), start, end };
+            account(Table::Budget, &of).expect("a budget's")
+        };
+        assert!(period(256, 300) > period(255, 400) && period(255, 400) > period(255, 300));
+        assert_eq!(periods(&period(1, 2)), periods(&period(2, 3)));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The start: what the ledger is restored from, and the proof that it fits together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
+use crate::domain::budget::Budget;
 use crate::domain::event::AccountKey;
 use crate::domain::ledger::{Account, Hold, Snapshot};
 use crate::domain::policy::Share;
@@ -12,18 +11,21 @@ use crate::domain::report::replay;
 use crate::domain::run::Run;
 use crate::ids::{BudgetName, RunId};
 use crate::store::books::OpenRun;
-use crate::store::codec;
-use crate::store::engine::{Order, Reader, View};
+use crate::store::engine::{Reader, View};
 use crate::store::error::StoreError;
-use crate::store::keys::{self, Table};
+use crate::store::keys::Table;
 use crate::store::read;
 use crate::units::{Money, Timestamp};
 
-/// Reads what is open.
+/// Reads what is open, and the accounts of these budgets that are in force at a time.
 ///
 /// # Errors
 /// When a record is damaged, a number of a log is missing, or an account doesn't hold what its reservations say.
-pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box<OpenRun>>), StoreError> {
+pub(crate) fn load(
+    reader: &dyn Reader,
+    budgets: &[Budget],
+    now: Timestamp,
+) -> Result<(Snapshot, BTreeMap<RunId, Box<OpenRun>>), StoreError> {
     let view = reader.view()?;
     let (mut snapshot, mut open, mut accounts) = (Snapshot::default(), BTreeMap::new(), BTreeMap::new());
     for (run, money) in read::moneys(&*view)? {
@@ -38,12 +40,14 @@ pub(crate) fn load(reader: &dyn Reader) -> Result<(Snapshot, BTreeMap<RunId, Box
         accounts.extend(money.accounts);
         snapshot.holds.extend(money.holds.into_iter().map(|(_, hold)| hold));
     }
-    let budgets: Vec<(AccountKey, Account)> = latest(&*view, Table::Budget)?;
-    snapshot.starts = budgets.iter().filter_map(|(key, _)| start_of(key)).collect();
-    accounts.extend(budgets);
+    let latest: Vec<(AccountKey, Account)> = read::latest(&*view, Table::Budget)?;
+    snapshot.starts = latest.iter().filter_map(|(key, _)| start_of(key)).collect();
+    accounts.extend(latest);
+    let in_force = in_force(&snapshot, budgets, now);
+    fetch_in_force(&*view, &in_force, &mut accounts)?;
     fetch_held(&*view, &snapshot.holds, &mut accounts)?;
     check_held(&accounts, &snapshot.holds)?;
-    snapshot.told = told(&*view, &snapshot.holds)?;
+    snapshot.told = told(&*view, &snapshot.holds, &in_force)?;
     snapshot.accounts = accounts.into_iter().collect();
     snapshot.frozen = read::frozen(&*view)?;
     read::each_audit(&*view, &mut |entry| {
@@ -84,27 +88,53 @@ fn start_of(account: &AccountKey) -> Option<((BudgetName, String), Timestamp)> {
     }
 }
 
-/// What a table of budget accounts holds of the latest period of each budget and scope. Jumps over the earlier ones: there may
-/// be years of them.
-fn latest<T: DeserializeOwned>(view: &dyn View, table: Table) -> Result<Vec<T>, StoreError> {
-    let mut found = Vec::new();
-    let mut span = table.span();
-    while let Some((first, _)) = view.scan(&span, Order::Ascending, 1)?.pop() {
-        let periods = keys::periods(&first);
-        span.from.clone_from(&periods.to);
-        let latest = view.scan(&periods, Order::Descending, 1)?.pop();
-        let (key, record) = latest.ok_or_else(|| StoreError::damaged(keys::describe(&first)))?;
-        found.push(codec::open_compact(&key, &record)?);
+/// The accounts that these budgets count against, of every scope that has one: as the ledger will reckon it, which goes on
+/// from the latest time that it knows. A budget that was changed may be in a period that began before its last one then did.
+fn in_force(snapshot: &Snapshot, budgets: &[Budget], now: Timestamp) -> BTreeSet<AccountKey> {
+    let logged = snapshot.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
+    let latest = logged.chain(snapshot.starts.iter().map(|(_, start)| *start)).max().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for ((name, scope), _) in &snapshot.starts {
+        for budget in budgets.iter().filter(|budget| budget.name == *name) {
+            for at in [latest, latest.max(now)] {
+                let (start, end) = budget.period.window(&budget.time_zone, at);
+                found.insert(AccountKey::Budget { budget: name.clone(), scope: scope.clone(), start, end });
+            }
+        }
     }
-    Ok(found)
+    found
 }
 
-/// The thresholds that people were told of, of each account's latest period and of those that money is held on.
-fn told(view: &dyn View, holds: &[Hold]) -> Result<Vec<(AccountKey, Vec<Share>)>, StoreError> {
-    let mut told: BTreeMap<AccountKey, Vec<Share>> = latest::<(_, _)>(view, Table::Told)?.into_iter().collect();
+/// Adds those of them that there are.
+fn fetch_in_force(
+    view: &dyn View,
+    in_force: &BTreeSet<AccountKey>,
+    accounts: &mut BTreeMap<AccountKey, Account>,
+) -> Result<(), StoreError> {
+    for key in in_force {
+        if !accounts.contains_key(key)
+            && let Some(account) = read::budget(view, key)?
+        {
+            accounts.insert(key.clone(), account);
+        }
+    }
+    Ok(())
+}
+
+/// The thresholds that people were told of, of each account's latest period, of those in force, and of those that money is
+/// held on.
+fn told(
+    view: &dyn View,
+    holds: &[Hold],
+    in_force: &BTreeSet<AccountKey>,
+) -> Result<Vec<(AccountKey, Vec<Share>)>, StoreError> {
+    let mut told: BTreeMap<AccountKey, Vec<Share>> = read::latest::<(_, _)>(view, Table::Told)?.into_iter().collect();
     // Where nobody was ever told of anything, there is nothing to look for.
-    let held: &[Hold] = if told.is_empty() { &[] } else { holds };
-    for account in held.iter().flat_map(|hold| &hold.accounts).filter(|account| is_budget(account)) {
+    if told.is_empty() {
+        return Ok(Vec::new());
+    }
+    let held = holds.iter().flat_map(|hold| &hold.accounts).filter(|account| is_budget(account));
+    for account in held.chain(in_force) {
         if !told.contains_key(account)
             && let Some(found) = read::told(view, account)?
         {

@@ -21,6 +21,7 @@ pub mod keys;
 mod load;
 pub mod lock;
 pub mod memory;
+mod migrate;
 mod orders;
 mod outbox;
 mod read;
@@ -183,7 +184,7 @@ impl Store {
     ) -> Result<(Handle, Writer), StoreError> {
         let head = format::settle(&mut *engine, place, clock.run_id(), format::MIGRATIONS)?;
         let reader = engine.reader();
-        let (snapshot, open) = load::load(&*reader)?;
+        let (snapshot, open) = load::load(&*reader, &policy.budgets, clock.now())?;
         let waiting = load::waiting(&*reader, &snapshot, &open)?;
         let books = Books::new(Arc::clone(&reader), open, policy.alerts.clone())?;
         let ledger = Ledger::restore(policy, snapshot);
@@ -391,7 +392,15 @@ impl Store {
         read::budgets(&*self.shared()?.reader.view()?)
     }
 
-    /// The same, and the accounts of runs that are open or hold money.
+    /// Of each budget and scope the account whose period began last: one, however many periods there were.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn budgets_latest(&self) -> Result<Vec<(AccountKey, Account)>, StoreError> {
+        read::latest(&*self.shared()?.reader.view()?, Table::Budget)
+    }
+
+    /// Every account of budgets, and those of runs that are open or hold money.
     ///
     /// # Errors
     /// When a record is damaged.
@@ -447,7 +456,21 @@ impl Store {
         read::rollups(&*self.shared()?.reader.view()?, from, to)
     }
 
-    /// The same, decoded once for all who look at the same days: for reports of a process that goes on.
+    /// Calls back with each of the same, until it breaks off.
+    ///
+    /// # Errors
+    /// When a record is damaged.
+    pub fn each_rollup(
+        &self,
+        from: Day,
+        to: Day,
+        visit: &mut dyn FnMut(RollupKey, Rollup) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        read::each_rollup(&*self.shared()?.reader.view()?, from, to, visit)
+    }
+
+    /// The same with those of all threads together, decoded once for all who look at the same days: for reports of a process
+    /// that goes on.
     ///
     /// # Errors
     /// When a record is damaged.

@@ -298,10 +298,36 @@ pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Roll
 }
 
 pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
-    all(view, keys::rollups(from, to))?.iter().map(|(key, record)| rollup_of(key, record)).collect()
+    let mut rows = Vec::new();
+    each_rollup(view, from, to, &mut |key, rollup| {
+        rows.push((key, rollup));
+        ControlFlow::Continue(())
+    })?;
+    Ok(rows)
 }
 
-/// A row, with what came later behind it where it has some: rows of before that end earlier.
+/// Calls back with each rollup of some days, until it breaks off.
+pub(crate) fn each_rollup(
+    view: &dyn View,
+    from: Day,
+    to: Day,
+    visit: &mut dyn FnMut(RollupKey, Rollup) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let mut span = keys::rollups(from, to);
+    while !span.is_empty() {
+        let page = view.scan(&span, Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        span = span.after(last, Order::Ascending);
+        for (key, record) in &page {
+            let (of, rollup) = rollup_of(key, record)?;
+            if visit(of, rollup).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn rollup_of(key: &[u8], record: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
     let ((mut of, mut rollup), mut rest): ((RollupKey, Rollup), &[u8]) = codec::begin_compact(key, record)?;
     let thread: Option<Arc<str>> = part(key, &mut rest)?;
@@ -346,7 +372,21 @@ pub(crate) fn budgets(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, Sto
     records(view, Table::Budget.span())
 }
 
-/// The same, and the accounts of runs that are open or hold money.
+/// What a table of budget accounts holds of the latest period of each budget and scope. Jumps over the earlier ones: there may
+/// be years of them.
+pub(crate) fn latest<T: DeserializeOwned>(view: &dyn View, table: Table) -> Result<Vec<T>, StoreError> {
+    let (mut span, mut found) = (table.span(), Vec::new());
+    while let Some((first, _)) = view.scan(&span, Order::Ascending, 1)?.pop() {
+        let periods = keys::periods(&first);
+        span.from.clone_from(&periods.to);
+        let latest = view.scan(&periods, Order::Descending, 1)?.pop();
+        let (key, record) = latest.ok_or_else(|| StoreError::damaged(keys::describe(&first)))?;
+        found.push(codec::open_compact(&key, &record)?);
+    }
+    Ok(found)
+}
+
+/// Every account of budgets, and those of runs that are open or hold money.
 pub(crate) fn accounts(view: &dyn View) -> Result<Vec<(AccountKey, Account)>, StoreError> {
     let mut accounts = budgets(view)?;
     accounts.extend(moneys(view)?.into_iter().flat_map(|(_, money)| money.accounts));
@@ -411,32 +451,32 @@ pub(crate) fn audit_next(view: &dyn View) -> Result<u64, StoreError> {
 
 /// A budget account, in one of its periods.
 pub(crate) fn budget(view: &dyn View, account: &AccountKey) -> Result<Option<Account>, StoreError> {
-    let AccountKey::Budget { budget, scope, start, .. } = account else { return Ok(None) };
-    let key = keys::budget(budget, scope, *start);
-    let Some(record) = view.get(&key)? else { return Ok(None) };
-    let (found, value): (AccountKey, Account) = codec::open_compact(&key, &record)?;
-    if found == *account {
-        return Ok(Some(value));
-    }
-    Err(StoreError::Record { what: keys::describe(&key), why: format!("it is of {found}") })
+    of_account(view, Table::Budget, account)
 }
 
 /// What a budget that only watches would have refused on an account.
 pub(crate) fn shadow(view: &dyn View, account: &AccountKey) -> Result<Option<ShadowSums>, StoreError> {
-    let AccountKey::Budget { budget, scope, start, .. } = account else { return Ok(None) };
-    let key = keys::shadow(budget, scope, *start);
-    let Some(record) = view.get(&key)? else { return Ok(None) };
-    let (found, sums): (AccountKey, ShadowSums) = codec::open_compact(&key, &record)?;
-    if found == *account { Ok(Some(sums)) } else { Err(StoreError::damaged(keys::describe(&key))) }
+    of_account(view, Table::Shadow, account)
 }
 
 /// The thresholds of an account that people were told of.
 pub(crate) fn told(view: &dyn View, account: &AccountKey) -> Result<Option<Vec<Share>>, StoreError> {
-    let AccountKey::Budget { budget, scope, start, .. } = account else { return Ok(None) };
-    let key = keys::told(budget, scope, *start);
+    of_account(view, Table::Told, account)
+}
+
+/// What a table of budget accounts holds of one.
+fn of_account<T: DeserializeOwned>(
+    view: &dyn View,
+    table: Table,
+    account: &AccountKey,
+) -> Result<Option<T>, StoreError> {
+    let Some(key) = keys::account(table, account) else { return Ok(None) };
     let Some(record) = view.get(&key)? else { return Ok(None) };
-    let (found, told): (AccountKey, Vec<Share>) = codec::open_compact(&key, &record)?;
-    if found == *account { Ok(Some(told)) } else { Err(StoreError::damaged(keys::describe(&key))) }
+    let (found, value): (AccountKey, T) = codec::open_compact(&key, &record)?;
+    if found == *account {
+        return Ok(Some(value));
+    }
+    Err(StoreError::Record { what: keys::describe(&key), why: format!("it is of {found}") })
 }
 
 /// An answer that is kept.

@@ -2,11 +2,13 @@
 
 mod alerts;
 mod audit;
+mod days;
 mod engines;
 mod facts;
 mod failure;
 mod format;
 mod kill;
+mod periods;
 mod power;
 mod tree;
 mod whole;

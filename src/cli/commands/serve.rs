@@ -74,8 +74,10 @@ async fn until_stopped(
     answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
     let stopped = stop.subscribe();
     work.spawn(async move { intake.work(stopped).await });
-    let mut sweeping = JoinSet::new();
-    sweeping.spawn(sweep(session.runtime.clone(), stop.subscribe()));
+    let mut beside = JoinSet::new();
+    beside.spawn(sweep(session.runtime.clone(), stop.subscribe()));
+    let first = service.clone();
+    beside.spawn(async move { first.read_ahead().await });
     // A script waits for this line, and reads the address from it.
     context.output.data(&url)?;
     session.tell_of_costs(context.output, &choice);
@@ -104,8 +106,8 @@ async fn until_stopped(
             tracing::warn!("somebody asked something that takes too long, and gets no answer");
             answers.shutdown().await;
         }
-        // It holds the store for as long as it goes on.
-        sweeping.shutdown().await;
+        // They hold the store for as long as they go on.
+        beside.shutdown().await;
         session.close().await;
     };
     tokio::select! {

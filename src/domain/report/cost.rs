@@ -13,7 +13,6 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::domain::pricing::Usage;
 use crate::domain::rollup::{Day, Dimensions, Rollup, RollupKey};
 use crate::units::{Money, MoneyDelta};
 
@@ -294,7 +293,7 @@ fn grouped<'a>(
     let mut groups: BTreeMap<Values, Rollup> = BTreeMap::new();
     for ((day, of), rollup) in rollups {
         let values = dimensions.iter().map(|dimension| (*dimension, dimension.value(*day, of))).collect();
-        add(groups.entry(Values(values)).or_default(), rollup);
+        groups.entry(Values(values)).or_default().add(rollup);
     }
     (dimensions, groups)
 }
@@ -302,27 +301,8 @@ fn grouped<'a>(
 /// Those of all groups.
 fn together(groups: &BTreeMap<Values, Rollup>) -> Rollup {
     let mut total = Rollup::default();
-    groups.values().for_each(|rollup| add(&mut total, rollup));
+    groups.values().for_each(|rollup| total.add(rollup));
     total
-}
-
-fn add(sum: &mut Rollup, other: &Rollup) {
-    let usage: Usage = sum.usage.plus(&other.usage);
-    sum.calls += other.calls;
-    sum.attempts += other.attempts;
-    sum.usage = usage;
-    sum.settled = sum.settled.plus(other.settled);
-    sum.unknown = sum.unknown.plus(other.unknown);
-    sum.retry_cost = sum.retry_cost.plus(other.retry_cost);
-    sum.latency = sum.latency.plus(other.latency);
-    sum.over += other.over;
-    sum.mismatched += other.mismatched;
-    sum.caches = sum.caches.plus(other.caches);
-    sum.worth.add(&other.worth);
-    sum.failures = sum.failures.plus(other.failures);
-    for (state, count) in &other.ended {
-        *sum.ended.entry(*state).or_default() += count;
-    }
 }
 
 #[cfg(test)]
@@ -331,6 +311,7 @@ mod tests {
 
     use super::*;
     use crate::domain::event::EndState;
+    use crate::domain::rollup::{Together, by_model};
     use crate::units::Millis;
 
     fn rollup(day: u32, tenant: Option<&str>, model: Option<&str>, settled: u64) -> (RollupKey, Rollup) {
@@ -391,6 +372,26 @@ mod tests {
             prop_assert_eq!(table.rows.iter().map(|row| row.sums.unknown_usd).sum::<Money>(), table.total.unknown_usd);
             prop_assert_eq!(table.rows.iter().map(|row| row.sums.retries_usd).sum::<Money>(), table.total.retries_usd);
             prop_assert_eq!(table.rows.iter().map(|row| row.sums.attempts).sum::<u64>(), table.total.attempts);
+        }
+
+        #[test]
+        fn who_doesnt_ask_for_threads_is_told_the_same_of_them_together(
+            drawn in prop::collection::vec((0..4_u32, 0..3_usize, 0..3_usize, 0..u64::from(u32::MAX)), 0..40),
+            mut by in prop::sample::subsequence(Dimension::ALL.to_vec(), 0..8),
+        ) {
+            by.retain(|dimension| *dimension != Dimension::Thread);
+            let names = [None, Some("a"), Some("b")];
+            let rows: Vec<_> = drawn.iter().map(|(day, model, thread, cost)| {
+                let ((day, dimensions), mut rollup) = rollup(*day, None, names[*model], *cost);
+                rollup.tightness.money.record(u128::from(*cost), 7);
+                ((day, Dimensions { thread: names[*thread].map(Into::into), ..dimensions }), rollup)
+            }).collect();
+            let mut together = Together::default();
+            rows.iter().cloned().for_each(|(key, rollup)| together.add(key, rollup));
+            let together = together.rows();
+            prop_assert!(together.len() <= 12 && together.iter().all(|((_, of), _)| of.thread.is_none()));
+            prop_assert_eq!(CostTable::of(&by, &together), CostTable::of(&by, &rows));
+            prop_assert_eq!(by_model(&together), by_model(&rows));
         }
     }
 }

@@ -51,9 +51,13 @@ impl Bed {
     }
 
     pub(super) fn try_open(&self, clock: &Clock) -> Result<Store, StoreError> {
+        self.open_by(LedgerPolicy::default(), clock)
+    }
+
+    pub(super) fn open_by(&self, policy: LedgerPolicy, clock: &Clock) -> Result<Store, StoreError> {
         match self {
-            Self::Sled(folder) => Store::open(folder.path(), LedgerPolicy::default(), clock.clone()),
-            Self::Memory(disk) => Store::open_memory(disk, LedgerPolicy::default(), clock.clone()),
+            Self::Sled(folder) => Store::open(folder.path(), policy, clock.clone()),
+            Self::Memory(disk) => Store::open_memory(disk, policy, clock.clone()),
         }
     }
 

@@ -208,7 +208,7 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Writes the sample of this version, when asked to: `PLIMSOLL_WRITE_SAMPLES=1`. Otherwise checks that it still opens.
 #[test]
 fn the_sample_of_this_format_opens_and_exports_as_it_did() {
-    let (dump, export) = (sample("store-v6.jsonl"), sample("events-v6.jsonl"));
+    let (dump, export) = (sample("store-v7.jsonl"), sample("events-v7.jsonl"));
     if std::env::var_os("PLIMSOLL_WRITE_SAMPLES").is_some() {
         write_samples(&dump, &export);
     }
@@ -217,7 +217,7 @@ fn the_sample_of_this_format_opens_and_exports_as_it_did() {
 
 #[test]
 fn the_samples_of_older_formats_open_and_export_as_they_did() {
-    for version in [1, 2, 3, 4, 5] {
+    for version in [1, 2, 3, 4, 5, 6] {
         opens_and_exports(&sample(&format!("store-v{version}.jsonl")), &sample(&format!("events-v{version}.jsonl")));
     }
 }
