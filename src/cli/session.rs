@@ -124,7 +124,7 @@ impl Session {
         let runtime = Runtime::open_with(tape, project, plans, options)?;
         runtime.store().declare(Author::Files(who()), &declared)?;
         let deliverer = Deliverer::new(runtime.store().clone(), Courier::new(project, clock(), is_free));
-        if let Some(exporter) = exporter(project)? {
+        if let Some(exporter) = exporter(project, is_free)? {
             runtime.tell(watching(exporter, &runtime, project, peers.clone()));
         }
         Ok(Self {
@@ -289,11 +289,11 @@ fn watching(exporter: Exporter, runtime: &Runtime, project: &Project, peers: Pee
 }
 
 /// The way to a collector, where the project or the environment names one.
-fn exporter(project: &Project) -> Result<Option<Exporter>, CliError> {
+fn exporter(project: &Project, simulated: bool) -> Result<Option<Exporter>, CliError> {
     let spec::project::Telemetry { otlp: endpoint, content, genai_names: names, cost_attributes: cost } =
         project.telemetry.clone();
     let help = "look at `[telemetry]` in plimsoll.toml and at the `OTEL_…` variables";
-    Exporter::start(&ExportOptions { endpoint, content, names, cost })
+    Exporter::start(&ExportOptions { endpoint, content, names, cost, simulated })
         .map_err(|error| Problem::told(code::TELEMETRY, &error, Exit::Usage).help(help).into())
 }
 

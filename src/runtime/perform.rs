@@ -12,6 +12,7 @@ use crate::failpoint;
 use crate::gate::Permit;
 use crate::ids::RunId;
 use crate::provider::{Answer, Listener};
+use crate::telemetry::Pieces;
 use crate::tool::ToolOutcome;
 
 /// What an attempt's task came to.
@@ -29,7 +30,11 @@ pub(crate) async fn model(
     request: Request,
     cancel: watch::Receiver<bool>,
 ) -> Done {
-    let listener: Listener = Arc::new(move |piece: &str| observer(Progress::Text { run, piece }));
+    let pieces = shared.telemetry.get().map(|telemetry| telemetry.pieces(&request.model));
+    let listener: Listener = Arc::new(move |piece: &str| {
+        pieces.iter().for_each(Pieces::came);
+        observer(Progress::Text { run, piece });
+    });
     let listener = request.stream.then_some(listener);
     let answer = shared.answers.model(permit, request, listener, cancel).await;
     failpoint::reach("provider.replied");

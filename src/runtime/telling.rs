@@ -3,13 +3,29 @@
 use std::sync::Arc;
 
 use super::{Observer, Progress, Runtime};
+use crate::domain::event::Event;
 use crate::domain::run::Run;
-use crate::telemetry::{Following, Telemetry};
+use crate::telemetry::{Following, Telemetry, log};
 
 impl Runtime {
-    /// Tells what its runs do, from here on and for good: a second one isn't told.
+    /// Tells what its runs do, from here on and for good: a second one isn't told. What the start found open, and settled
+    /// since nobody knows what it cost, is told first.
     pub fn tell(&self, telemetry: Telemetry) {
-        self.0.telemetry.set(telemetry).unwrap_or_default();
+        let recovered = telemetry.clone();
+        if self.0.telemetry.set(telemetry).is_ok() {
+            self.tell_recovered(&recovered);
+        }
+    }
+
+    fn tell_recovered(&self, telemetry: &Telemetry) {
+        for (run, recorded) in self.store().recovered() {
+            log::fact(*run, recorded);
+            let Event::Settled(settled) = &recorded.event else { continue };
+            match self.store().events(*run) {
+                Ok(facts) => telemetry.hear_recovered(*run, &facts, settled, recorded.at),
+                Err(error) => tracing::warn!(%run, %error, "what the start settled can't be told"),
+            }
+        }
     }
 
     /// Who is told what its runs do.

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::otlp::Instruments;
-use super::{AttemptTold, Gauges, QualityTold, RunTold, Sink, StageTold, spans};
+use super::{AttemptTold, Gauges, PieceTold, QualityTold, RunTold, Sink, StageTold, spans};
 use crate::spec::project::GenAiNames;
 
 /// Spans that wait to be sent; more are dropped.
@@ -38,9 +38,10 @@ const SERVICE: &str = "plimsoll";
 const ENDPOINTS: [&str; 3] =
     ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"];
 
-/// Variables that name the form.
-const PROTOCOLS: [&str; 3] =
-    ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"];
+/// True where a variable says this of a signal, or of all.
+fn is_said(signal: &str, what: &str) -> bool {
+    is_set(&format!("OTEL_EXPORTER_OTLP_{signal}_{what}")) || is_set(&format!("OTEL_EXPORTER_OTLP_{what}"))
+}
 
 /// What the project says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct ExportOptions {
     pub names: GenAiNames,
     /// True where calls say what they cost in the attributes that the conventions may come to have, too.
     pub cost: bool,
+    /// True where nobody is paid: a simulated provider, or a recording, answers.
+    pub simulated: bool,
 }
 
 /// What stands in the store; nothing where it can't be read.
@@ -120,23 +123,27 @@ impl Exporter {
         if !is_wanted(options) {
             return Ok(None);
         }
-        // A variable that is set goes before the file.
-        let endpoint = options.endpoint.as_deref().filter(|_| !ENDPOINTS.into_iter().any(is_set));
         let fault = |error: &dyn std::fmt::Display| ExportError(error.to_string());
         let (mut spans, mut metrics) = (SpanExporter::builder().with_http(), MetricExporter::builder().with_http());
         // What the specification says where nobody says otherwise; the crate would take JSON.
-        if !PROTOCOLS.into_iter().any(is_set) {
+        if !is_said("TRACES", "PROTOCOL") {
             spans = spans.with_protocol(Protocol::HttpBinary);
+        }
+        if !is_said("METRICS", "PROTOCOL") {
             metrics = metrics.with_protocol(Protocol::HttpBinary);
         }
-        if let Some(endpoint) = endpoint {
+        // A variable that is set goes before the file.
+        let endpoint = |signal| options.endpoint.as_ref().filter(|_| !is_said(signal, "ENDPOINT"));
+        if let Some(endpoint) = endpoint("TRACES") {
             spans = spans.with_endpoint(format!("{endpoint}/v1/traces"));
+        }
+        if let Some(endpoint) = endpoint("METRICS") {
             metrics = metrics.with_endpoint(format!("{endpoint}/v1/metrics"));
         }
         let mut spans = spans.build().map_err(|error| fault(&error))?;
         let metrics = metrics.build().map_err(|error| fault(&error))?;
         let handle = Handle::try_current().map_err(|error| fault(&error))?;
-        let resource = resource();
+        let resource = resource(options.simulated);
         spans.set_resource(&resource);
         let relay = Relay { inner: metrics, handle: handle.clone() };
         let meters = SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(relay).build();
@@ -201,10 +208,13 @@ impl Drop for Shared {
 }
 
 /// Who sends: the service, by the name that a variable gives it.
-fn resource() -> Resource {
+fn resource(simulated: bool) -> Resource {
     let named = is_set("OTEL_SERVICE_NAME")
         || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|attributes| attributes.contains("service.name="));
-    let builder = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    let mut builder = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    if simulated {
+        builder = builder.with_attribute(KeyValue::new("plimsoll.simulated", true));
+    }
     if named { builder.build() } else { builder.with_service_name(SERVICE).build() }
 }
 
@@ -297,6 +307,10 @@ impl Sink for Exporter {
 
     fn quality(&self, told: &QualityTold<'_>) {
         self.put(spans::quality(told, &self.0.options));
+    }
+
+    fn piece(&self, told: &PieceTold<'_>) {
+        self.0.instruments.piece(told);
     }
 }
 

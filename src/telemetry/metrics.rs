@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{AttemptTold, Came, QualityTold, RunTold, Sink, StageTold};
+use super::told::was_made;
+use super::{AttemptTold, Came, Peer, PieceTold, QualityTold, RunTold, Sink, StageTold};
 use crate::domain::event::{Call, CostSource, Outcome, RunState, Settled};
 use crate::domain::pricing::Usage;
 use crate::units::Money;
@@ -33,6 +34,13 @@ pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; chars
 struct Model {
     gen_ai_provider_name: String,
     gen_ai_request_model: String,
+}
+
+impl Model {
+    fn of(peer: Option<&Peer>, model: &str) -> Self {
+        let provider = peer.map(|peer| peer.system.to_string()).unwrap_or_default();
+        Self { gen_ai_provider_name: provider, gen_ai_request_model: model.to_owned() }
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -94,6 +102,7 @@ struct Inner {
     reasoning: Family<Model, Counter>,
     inference: Seconds<ModelCall>,
     first_chunk: Seconds<Model>,
+    each_chunk: Seconds<Model>,
     tool: Seconds<ToolCall>,
     agent: Seconds<Agent>,
     inference_calls: Seconds<Agent>,
@@ -154,6 +163,7 @@ impl Default for Metrics {
             reasoning: Family::default(),
             inference: Family::new_with_constructor(with(seconds)),
             first_chunk: Family::new_with_constructor(with(seconds)),
+            each_chunk: Family::new_with_constructor(with(seconds)),
             tool: Family::new_with_constructor(with(seconds)),
             agent: Family::new_with_constructor(with(seconds)),
             inference_calls: Family::new_with_constructor(with(calls)),
@@ -192,6 +202,9 @@ impl Inner {
         let help = "Time to the first piece of a streamed answer";
         let metric = self.first_chunk.clone();
         registry.register_with_unit("gen_ai_client_inference_time_to_first_chunk", help, Unit::Seconds, metric);
+        let help = "Time from a piece of a streamed answer to the next";
+        let metric = self.each_chunk.clone();
+        registry.register_with_unit("gen_ai_client_inference_time_per_output_chunk", help, Unit::Seconds, metric);
         let help = "Time of one attempt of a tool call";
         registry.register_with_unit("gen_ai_execute_tool_duration", help, Unit::Seconds, self.tool.clone());
         let help = "Time of a run, from its creation to its end";
@@ -205,8 +218,8 @@ impl Inner {
         let own = self.registry.sub_registry_with_prefix("plimsoll");
         own.register("runs_ended", "Runs that ended", self.ended.clone());
         own.register("cost_picousd", "Settled, in millionths of millionths of a dollar", self.cost.clone());
-        own.register("retries", "Attempts after a step's first", self.retries.clone());
-        own.register("settle_overruns", "Bills above their reservations; must stay 0", self.overruns.clone());
+        own.register("retry_count", "Attempts after a step's first", self.retries.clone());
+        own.register("settle_overrun", "Bills above their reservations; must stay 0", self.overruns.clone());
         let standing = &self.gauges;
         own.register("runs_open", "Runs that haven't ended", standing.runs.clone());
         own.register("holds_unresolved", "Reservations that are open", standing.holds.clone());
@@ -303,17 +316,16 @@ impl Sink for Metrics {
             inner.cost.get_or_create(&cost).inc_by(counted(settled.bill));
             inner.overruns.inc_by(u64::from(settled.bill > told.reserved.amount));
         }
+        if !was_made(told.came) {
+            return;
+        }
         match &told.reserved.call {
             Call::Tool { tool, .. } => {
                 let labels = ToolCall { gen_ai_tool_name: tool.to_string(), error_type };
                 inner.tool.get_or_create(&labels).observe(latency(told.came).as_secs_f64());
             }
             Call::Model(call) => {
-                let model = Model {
-                    gen_ai_provider_name: told.peer.map(|peer| peer.system.to_string()).unwrap_or_default(),
-                    gen_ai_request_model: call.model.model().to_owned(),
-                };
-                self.inference(&model, told, error_type);
+                self.inference(&Model::of(told.peer, call.model.model()), told, error_type);
             }
         }
     }
@@ -321,6 +333,11 @@ impl Sink for Metrics {
     fn stage(&self, _: &StageTold<'_>) {}
 
     fn quality(&self, _: &QualityTold<'_>) {}
+
+    fn piece(&self, told: &PieceTold<'_>) {
+        let model = Model::of(Some(told.peer), told.model);
+        self.0.each_chunk.get_or_create(&model).observe(told.after.as_secs_f64());
+    }
 
     fn run(&self, told: &RunTold<'_>) {
         let (inner, Some(state)) = (&*self.0, told.state) else { return };

@@ -1,6 +1,7 @@
 //! What goes on in runs, told outwards: log lines, metrics, and OpenTelemetry's traces and metrics.
 //!
-//! Invariants: all of it follows from facts that are on disk; nobody decides anything by it; whoever listens must not block,
+//! Invariants: all of it follows from facts that are on disk, but for the time between pieces of an answer ([`Pieces`]),
+//! which is kept nowhere; nobody decides anything by it; whoever listens must not block,
 //! and what can't be sent in time is dropped and counted. No message, input, output or argument is told unless the project
 //! asks for it (`content`), and never a key.
 //! Deliberately absent: what a log tells better. An operator who wants every fact reads the store (`plimsoll export events`).
@@ -11,6 +12,7 @@ pub mod metrics;
 mod names;
 mod otlp;
 mod peers;
+mod pieces;
 mod spans;
 mod told;
 
@@ -18,13 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use metrics::{Gauges, Metrics};
 pub use peers::{Peer, Peers};
+pub use pieces::{PieceTold, Pieces};
 pub use told::{AttemptTold, Came, Counts, QualityTold, RunTold, StageTold, Who};
 
-use crate::domain::event::Recorded;
+use crate::domain::event::{Recorded, Settled};
 use crate::domain::outcome::OutcomeRecorded;
 use crate::domain::run::Tree;
 use crate::domain::summary::RunSummary;
-use crate::ids::RunId;
+use crate::ids::{ModelName, RunId};
 use crate::units::Timestamp;
 use export::{Exporter, Sent};
 use told::{Fold, Told};
@@ -39,6 +42,8 @@ pub(crate) trait Sink: Send + Sync {
     fn run(&self, told: &RunTold<'_>);
     /// Somebody said how good a run was.
     fn quality(&self, told: &QualityTold<'_>);
+    /// A piece of a streamed answer came after another.
+    fn piece(&self, told: &PieceTold<'_>);
 }
 
 /// Whoever hears. Clones are the same.
@@ -102,6 +107,21 @@ impl Telemetry {
             let told = Told::Quality(QualityTold { who: &who, at, quality });
             self.sinks().for_each(|sink| told.tell(sink));
         }
+    }
+
+    /// Hears of an attempt that a start found open in this log, and settled.
+    pub fn hear_recovered(&self, run: RunId, log: &[Recorded], settled: &Settled, at: Timestamp) {
+        let Some((who, began, reserved)) = told::recovered(run, log, settled.reservation) else { return };
+        let peer = self.peers.of_attempt(reserved);
+        let (who, came, peer) = (&who, Came::Settled(settled), peer.as_ref());
+        let told = Told::Attempt(AttemptTold { who, reserved, began, ended: at, came, peer, by: None });
+        self.sinks().for_each(|sink| told.tell(sink));
+    }
+
+    /// Measures the pieces of one streamed answer of a model.
+    #[must_use]
+    pub fn pieces(&self, model: &ModelName) -> Pieces {
+        Pieces::new(self.clone(), self.peers.get(&model.provider()), model.model())
     }
 
     fn sinks(&self) -> impl Iterator<Item = &dyn Sink> {

@@ -12,11 +12,15 @@ pub(super) const DURATION: &str = "gen_ai.client.inference.duration";
 /// The time to the first piece of a streamed answer.
 pub(super) const FIRST_CHUNK: &str = "gen_ai.client.inference.time_to_first_chunk";
 
+/// The time from a piece of a streamed answer to the next.
+pub(super) const EACH_CHUNK: &str = "gen_ai.client.inference.time_per_output_chunk";
+
 /// New names, and what they were in 1.41.
-const RENAMED: [(&str, &str); 3] = [
+const RENAMED: [(&str, &str); 4] = [
     (CACHE_WRITE, "gen_ai.usage.cache_creation.input_tokens"),
     (DURATION, "gen_ai.client.operation.duration"),
     (FIRST_CHUNK, "gen_ai.client.operation.time_to_first_chunk"),
+    (EACH_CHUNK, "gen_ai.client.operation.time_per_output_chunk"),
 ];
 
 /// The names under which something is told.

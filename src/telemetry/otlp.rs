@@ -9,7 +9,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use super::export::Watched;
 use super::metrics::{CALLS, SECONDS, counted, error_type, latency, settled, source, written};
-use super::{AttemptTold, RunTold, names, spans};
+use super::told::was_made;
+use super::{AttemptTold, Peer, PieceTold, RunTold, names, spans};
 use crate::domain::event::{Call, ModelCall, RunState};
 use crate::domain::pricing::Usage;
 use crate::spec::project::GenAiNames;
@@ -38,6 +39,7 @@ pub(super) struct Instruments {
     token_usage: Option<Histogram<u64>>,
     inference: Vec<Histogram<f64>>,
     first_chunk: Vec<Histogram<f64>>,
+    each_chunk: Vec<Histogram<f64>>,
     tool: Histogram<f64>,
     agent: Histogram<f64>,
     inference_calls: Histogram<u64>,
@@ -109,6 +111,16 @@ fn standing(meter: &Meter, watched: &Arc<Mutex<Option<Watched>>>) {
     let _kept = (holds.build(), headroom.build());
 }
 
+/// Which model was asked, and of whom.
+fn attributes(peer: Option<&Peer>, model: &str) -> [KeyValue; 3] {
+    let provider = peer.map(|peer| peer.system.clone()).unwrap_or_default();
+    [
+        KeyValue::new("gen_ai.operation.name", "chat"),
+        KeyValue::new("gen_ai.provider.name", provider),
+        KeyValue::new("gen_ai.request.model", model.to_owned()),
+    ]
+}
+
 impl Instruments {
     pub(super) fn of(meters: &SdkMeterProvider, names: GenAiNames, watched: &Arc<Mutex<Option<Watched>>>) -> Self {
         let meter = &meters.meter_with_scope(spans::scope(names));
@@ -121,13 +133,14 @@ impl Instruments {
             token_usage: names::has_token_usage(names).then(|| usage().build()),
             inference: times(names::DURATION),
             first_chunk: times(names::FIRST_CHUNK),
+            each_chunk: times(names::EACH_CHUNK),
             tool: seconds(meter, "gen_ai.execute_tool.duration"),
             agent: seconds(meter, "gen_ai.invoke_agent.duration"),
             inference_calls: calls(meter, "gen_ai.invoke_agent.inference_calls"),
             tool_calls: calls(meter, "gen_ai.invoke_agent.tool_calls"),
             ended: count(meter, "plimsoll.runs.ended", "{run}"),
             cost: count(meter, "plimsoll.cost", "picoUSD"),
-            retries: count(meter, "plimsoll.retries", "{attempt}"),
+            retries: count(meter, "plimsoll.retry_count", "{attempt}"),
             overruns: count(meter, "plimsoll.settle.overrun", "{attempt}"),
         }
     }
@@ -142,6 +155,9 @@ impl Instruments {
             self.cost.add(counted(settled.bill), &[agent, source]);
             self.overruns.add(u64::from(settled.bill > told.reserved.amount), &[]);
         }
+        if !was_made(told.came) {
+            return;
+        }
         match &told.reserved.call {
             Call::Tool { tool, .. } => {
                 let tool = KeyValue::new("gen_ai.tool.name", tool.to_string());
@@ -153,12 +169,7 @@ impl Instruments {
     }
 
     fn model(&self, told: &AttemptTold<'_>, call: &ModelCall, failed: Option<KeyValue>) {
-        let provider = told.peer.map(|peer| peer.system.clone()).unwrap_or_default();
-        let model = [
-            KeyValue::new("gen_ai.operation.name", "chat"),
-            KeyValue::new("gen_ai.provider.name", provider),
-            KeyValue::new("gen_ai.request.model", call.model.model().to_owned()),
-        ];
+        let model = attributes(told.peer, call.model.model());
         let attributes: Vec<KeyValue> = model.iter().cloned().chain(failed).collect();
         let time = latency(told.came).as_secs_f64();
         self.inference.iter().for_each(|histogram| histogram.record(time, &attributes));
@@ -178,6 +189,11 @@ impl Instruments {
             let kind = KeyValue::new("gen_ai.token.type", kind);
             histogram.record(count, &model.iter().cloned().chain([kind]).collect::<Vec<_>>());
         }
+    }
+
+    pub(super) fn piece(&self, told: &PieceTold<'_>) {
+        let (model, time) = (attributes(Some(told.peer), told.model), told.after.as_secs_f64());
+        self.each_chunk.iter().for_each(|histogram| histogram.record(time, &model));
     }
 
     pub(super) fn run(&self, told: &RunTold<'_>) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use reqwest::Url;
 
+use crate::domain::event::{Call, Reserved};
 use crate::ids::ProviderName;
 use crate::spec::project::{Project, ProviderConfig, Wire};
 
@@ -58,6 +59,15 @@ impl Peers {
         self.address = base_url.and_then(address);
         self.known.values_mut().for_each(|peer| peer.address.clone_from(&self.address));
         self
+    }
+
+    /// Who is asked by an attempt; nobody by one of a tool.
+    #[must_use]
+    pub(super) fn of_attempt(&self, reserved: &Reserved) -> Option<Peer> {
+        match &reserved.call {
+            Call::Model(call) => Some(self.get(&call.model.provider())),
+            Call::Tool { .. } => None,
+        }
     }
 
     /// Who a provider is.

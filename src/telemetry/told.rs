@@ -18,10 +18,11 @@ use crate::domain::event::{
 use crate::domain::limits::LimitKind;
 use crate::domain::outcome::Quality;
 use crate::domain::plan::Plan;
+use crate::domain::retry::ErrorClass;
 use crate::domain::run::{Run, Tree};
 use crate::domain::summary::RunSummary;
 use crate::ids::{AgentName, PlanHash, ReservationId, RunId};
-use crate::units::{Money, Timestamp};
+use crate::units::{Millis, Money, Timestamp};
 
 /// The one stage of an agent that has none: nobody named it.
 pub(super) const ONLY_STAGE: &str = "main";
@@ -193,6 +194,28 @@ pub struct QualityTold<'a> {
     pub quality: Quality,
 }
 
+/// False of an attempt that was no call: a kept answer spared it, or it was broken off before it was sent.
+pub(super) fn was_made(came: Came<'_>) -> bool {
+    match came {
+        Came::Settled(settled) => settled.cache.hit.is_none(),
+        Came::Voided(voided) => voided.failure.class != ErrorClass::Interrupted || voided.latency > Millis::ZERO,
+    }
+}
+
+/// Whose an attempt is, when it was reserved, and what was, by the log of its run.
+pub(super) fn recovered(
+    run: RunId,
+    log: &[Recorded],
+    reservation: ReservationId,
+) -> Option<(Who, Timestamp, &Reserved)> {
+    let Event::Created(created) = &log.first()?.event else { return None };
+    let who = Who::new(run, log.first()?.at, created, None);
+    log.iter().find_map(|recorded| {
+        let Event::Reserved(reserved) = &recorded.event else { return None };
+        (reserved.reservation == reservation).then(|| (who.clone(), recorded.at, &**reserved))
+    })
+}
+
 /// Something that is over.
 pub(super) enum Told<'a> {
     Attempt(AttemptTold<'a>),
@@ -279,6 +302,15 @@ impl Open {
         self.counts.retries += u64::from(reserved.attempt > 1);
         self.counts_against(reserved.budgets.as_deref());
         self.enter(reserved.step.place(), at);
+    }
+
+    /// What was begun was no call in the end.
+    const fn was_spared(&mut self, call: &Call) {
+        let calls = match call {
+            Call::Model(_) => &mut self.counts.inference_calls,
+            Call::Tool { .. } => &mut self.counts.tool_calls,
+        };
+        *calls = calls.saturating_sub(1);
     }
 
     fn settled(&mut self, settled: &Settled) {
@@ -373,10 +405,10 @@ impl Fold {
             open.settled(settled);
         }
         let Some((began, reserved)) = self.attempts.remove(&id) else { return };
-        let peer = match &reserved.call {
-            Call::Model(call) => Some(self.peers.get(&call.model.provider())),
-            Call::Tool { .. } => None,
-        };
+        let peer = self.peers.of_attempt(&reserved);
+        if !was_made(came) {
+            open.was_spared(&reserved.call);
+        }
         let (who, by) = (&*open.who, open.plan.as_deref());
         tell(Told::Attempt(AttemptTold { who, reserved: &reserved, began, ended, came, peer: peer.as_ref(), by }));
     }

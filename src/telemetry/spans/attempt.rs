@@ -29,7 +29,12 @@ pub(in crate::telemetry) fn attempt(told: &AttemptTold<'_>, options: &ExportOpti
         Call::Model(call) => {
             asked(told, call, &mut add);
             settled.iter().for_each(|settled| answered(told, settled, options, &mut add));
-            (format!("chat {}", call.model.model()), SpanKind::Client)
+            let is_kept = settled.is_some_and(|settled| settled.cache.hit.is_some());
+            if is_kept {
+                add.0.push(KeyValue::new("plimsoll.cache.hit", true));
+            }
+            // What a kept answer spared went to nobody.
+            (format!("chat {}", call.model.model()), if is_kept { SpanKind::Internal } else { SpanKind::Client })
         }
         Call::Tool { tool, call_id, arguments, .. } => {
             add.text("gen_ai.operation.name", "execute_tool");

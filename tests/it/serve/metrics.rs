@@ -51,7 +51,7 @@ async fn a_scrape_is_what_the_store_says() {
         (format!("gen_ai_client_inference_duration_seconds_count{{{model},error_type=\"\"}}"), "3".to_owned()),
         (r#"gen_ai_invoke_agent_duration_seconds_count{gen_ai_agent_name="a"}"#.to_owned(), "3".to_owned()),
         (r#"gen_ai_invoke_agent_inference_calls_sum{gen_ai_agent_name="a"}"#.to_owned(), "3.0".to_owned()),
-        ("plimsoll_settle_overruns_total".to_owned(), "0".to_owned()),
+        ("plimsoll_settle_overrun_total".to_owned(), "0".to_owned()),
         ("plimsoll_holds_unresolved".to_owned(), "0".to_owned()),
         ("plimsoll_queue_runs".to_owned(), "0".to_owned()),
         ("plimsoll_alerts_waiting".to_owned(), "3".to_owned()),

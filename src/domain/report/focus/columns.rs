@@ -81,7 +81,7 @@ const fn until(last: FocusVersion, name: &'static str, value: fn(&Charge<'_>) ->
 }
 
 /// All of them, in the order of the file.
-pub(super) const COLUMNS: [Column; 62] =
+pub(super) const COLUMNS: [Column; 63] =
     [
         Column::amount("BilledCost", cost),
         always("BillingAccountId", |charge| Some(seller_key(charge))),
@@ -157,6 +157,8 @@ pub(super) const COLUMNS: [Column; 62] =
         }),
         Column::of_one("x_RootRunId", |charge| Some(root(charge).to_string())),
         Column::of_one("x_RunId", |charge| Some(charge.run.to_string())),
+        // Nobody is paid for it.
+        always("x_Simulated", |charge| charge.created.simulated.then(|| "true".to_owned())),
         Column::of_one("x_StepId", |charge| Some(step(charge))),
         always("x_Tool", |charge| {
             if let Call::Tool { tool, .. } = &charge.reserved.call { Some(tool.to_string()) } else { None }

@@ -219,8 +219,12 @@ fn write_row(fields: impl Iterator<Item = Option<String>>, out: &mut String) {
     out.push('\n');
 }
 
-/// A field as RFC 4180 has it.
+/// A field as RFC 4180 has it. What a spreadsheet would take for a formula, which a provider may call its model, has an
+/// apostrophe before it.
 fn push_field(value: &str, out: &mut String) {
+    if value.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        return push_field(&format!("'{value}"), out);
+    }
     if !value.contains(['"', ',', '\n', '\r']) {
         out.push_str(value);
     } else if write!(out, "\"{}\"", value.replace('"', "\"\"")).is_err() {
