@@ -8,30 +8,21 @@ use super::service::Service;
 use crate::domain::audit::Act;
 
 /// The body of requests that say no more: a key is rotated or revoked, an exception approved or ended.
+///
+/// Here and in every other request that the audit log tells of, `by` may be left out only by who has a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActRequest {
-    /// Who does it.
-    #[serde(default = "nobody_named")]
+    /// Who does it; a key's own name counts where there is a key.
+    #[serde(default)]
     pub by: String,
-    /// Why.
-    #[serde(default = "no_reason")]
+    /// Why; it is kept in the audit log.
     pub reason: String,
 }
 
-impl Default for ActRequest {
-    fn default() -> Self {
-        Self { by: nobody_named(), reason: no_reason() }
-    }
-}
-
-/// Who it is where a request doesn't say.
+/// Who it is where a request doesn't say, and the audit log doesn't ask.
 pub(super) fn nobody_named() -> String {
     "somebody through the API".to_owned()
-}
-
-fn no_reason() -> String {
-    "no reason given".to_owned()
 }
 
 impl Service {

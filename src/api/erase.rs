@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::act::nobody_named;
 use super::error::ApiError;
 use super::service::Service;
 use crate::domain::access::Scope;
@@ -19,7 +18,7 @@ pub struct EraseRequest {
     /// Why.
     pub reason: String,
     /// Who wants it; a key's own name counts where there is a key.
-    #[serde(default = "nobody_named")]
+    #[serde(default)]
     pub by: String,
     /// True to learn how much there is, and remove nothing.
     #[serde(default)]

@@ -62,6 +62,8 @@ pub(super) struct Listener {
     heard: broadcast::Receiver<Heard>,
     ready: std::collections::VecDeque<Frame>,
     ended: bool,
+    /// True where the log may tell more than was heard: a piece of text by itself is no reason to read it.
+    behind: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -76,6 +78,7 @@ impl Listener {
             heard,
             ready: [Frame::default().retry(RETRY.duration())].into(),
             ended: false,
+            behind: true,
             _room: room,
         }
     }
@@ -102,7 +105,9 @@ impl Listener {
             if self.ended {
                 return None;
             }
-            if let Err(error) = self.look().await {
+            if std::mem::take(&mut self.behind)
+                && let Err(error) = self.look().await
+            {
                 return Some(self.end_with(&error));
             }
             if self.ready.is_empty() && !self.ended {
@@ -140,8 +145,11 @@ impl Listener {
                 self.ready.push_back(Frame::default().event("text_discarded").json_data(discarded).unwrap_or_default());
             }
             // Behind, alone, or told of events: the log says what there is.
-            Ok(Ok(Heard::Events) | Err(broadcast::error::RecvError::Lagged(_))) | Err(_) => {}
-            Ok(Err(broadcast::error::RecvError::Closed)) => tokio::time::sleep(LOOK.duration()).await,
+            Ok(Ok(Heard::Events) | Err(broadcast::error::RecvError::Lagged(_))) | Err(_) => self.behind = true,
+            Ok(Err(broadcast::error::RecvError::Closed)) => {
+                tokio::time::sleep(LOOK.duration()).await;
+                self.behind = true;
+            }
         }
     }
 }

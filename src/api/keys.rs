@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::access::{new_id, text_of};
-use super::act::{ActRequest, nobody_named};
+use super::act::ActRequest;
 use super::error::ApiError;
 use super::service::Service;
 use crate::domain::access::{Key, KeyMade, KeyRevoked, KeyRotated, Keys, Scope};
@@ -27,12 +27,11 @@ pub struct KeyRequest {
     /// The labels that it is bound to: its runs get them, and it sees no others.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Who makes it.
-    #[serde(default = "nobody_named")]
+    /// Who makes it; a key's own name counts where there is a key.
+    #[serde(default)]
     pub by: String,
     /// Why; it is kept in the audit log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: String,
 }
 
 /// A key, without its text.
@@ -111,8 +110,7 @@ impl Service {
     /// # Errors
     /// The caller is bound to labels, the request can't be understood, or the store can't write.
     pub async fn make_key(&self, request: &KeyRequest) -> Result<NewKey, ApiError> {
-        let reason = request.reason.clone().unwrap_or_else(|| format!("a key for {}", request.name));
-        let act = self.act(&request.by, &reason)?;
+        let act = self.act(&request.by, &request.reason)?;
         if request.name.trim().is_empty() || request.name.chars().count() > NAME_CHARS_MAX {
             let message = format!("a key's name has 1 to {NAME_CHARS_MAX} characters; say whose it is");
             return Err(ApiError::BadRequest(message));
@@ -124,7 +122,8 @@ impl Service {
         label::judge(&request.labels).map_err(|fault| ApiError::BadRequest(fault.to_string()))?;
         let id = new_id()?;
         let (secret, hash) = text_of(&id)?;
-        let KeyRequest { name, scopes, labels, reason, .. } = request.clone();
+        let KeyRequest { name, scopes, labels, .. } = request.clone();
+        let reason = Some(act.reason().to_owned());
         let made = KeyMade { id: id.clone(), name, scopes, labels, hash, reason };
         self.change(&act, Change::KeyMade(made)).await?;
         Ok(NewKey { secret, row: self.row(&id).await? })
@@ -161,10 +160,16 @@ impl Service {
         Ok(act)
     }
 
+    /// Notes a change of keys, and has it count. Whoever hangs up meanwhile, or a store that is slow, leaves no key that
+    /// counts otherwise than the log says.
     async fn change(&self, act: &Act, change: Change) -> Result<(), ApiError> {
-        self.runtime().store().note(act.by(), change).await?;
-        let keeper = self.gatekeeper().clone();
-        self.read(move |books| Ok(keeper.refresh(books.store())?)).await
+        let (store, keeper, by) = (self.runtime().store().clone(), self.gatekeeper().clone(), act.by());
+        let changed = async move {
+            store.note(by, change).await?;
+            let counts = tokio::task::spawn_blocking(move || keeper.refresh(&store));
+            Ok(counts.await.map_err(|error| ApiError::Task(error.to_string()))??)
+        };
+        self.runtime().beside(changed).await?
     }
 
     async fn row(&self, id: &str) -> Result<KeyRow, ApiError> {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::act::{ActRequest, nobody_named};
+use super::act::ActRequest;
 use super::error::ApiError;
 use super::query;
 use super::service::Service;
@@ -28,7 +28,7 @@ pub struct SwitchRequest {
     /// Why.
     pub reason: String,
     /// Who; a key's own name counts where there is a key.
-    #[serde(default = "nobody_named")]
+    #[serde(default)]
     pub by: String,
 }
 
@@ -40,8 +40,8 @@ pub struct LiftRequest {
     pub scope: SwitchScope,
     /// Why.
     pub reason: String,
-    /// Who.
-    #[serde(default = "nobody_named")]
+    /// Who; a key's own name counts where there is a key.
+    #[serde(default)]
     pub by: String,
 }
 
@@ -90,8 +90,8 @@ pub struct ExceptionRequest {
     pub until: String,
     /// Why.
     pub reason: String,
-    /// Who asks.
-    #[serde(default = "nobody_named")]
+    /// Who asks; a key's own name counts where there is a key.
+    #[serde(default)]
     pub by: String,
 }
 

@@ -342,7 +342,7 @@ pub(super) async fn rotate_key(
     Named(key): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<NewKey>, ApiError> {
-    let request: ActRequest = body(bytes)?;
+    let request: ActRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     service.rotate_key(&key, &request).await.map(Json)
 }
 
@@ -351,7 +351,7 @@ pub(super) async fn revoke_key(
     Named(key): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<KeyRow>, ApiError> {
-    let request: ActRequest = body(bytes)?;
+    let request: ActRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     service.revoke_key(&key, &request).await.map(Json)
 }
 
@@ -376,7 +376,7 @@ pub(super) async fn approve_exception(
     Named(exception): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
-    let request: ActRequest = body(bytes)?;
+    let request: ActRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     service.approve_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 
@@ -385,7 +385,7 @@ pub(super) async fn end_exception(
     Named(exception): Named,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExceptionRow>, ApiError> {
-    let request: ActRequest = body(bytes)?;
+    let request: ActRequest = read(&taken(bytes, BODY_BYTES_MAX)?)?;
     service.end_exception(query::number("exception", &exception)?, &request).await.map(Json)
 }
 

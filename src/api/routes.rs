@@ -346,13 +346,13 @@ fn money() -> Vec<Route> {
         Route::post("/v1/budgets/exceptions/{exception}/approve", "approveException", answer::approve_exception)
             .says("Approves an exception, which who asked for it can't.")
             .scope(Scope::Approve)
-            .body_or_none::<ActRequest>()
+            .body::<ActRequest>()
             .fails(&[code::NO_SUCH_EXCEPTION, code::STATE])
             .gives::<ExceptionRow>("It counts."),
         Route::post("/v1/budgets/exceptions/{exception}/end", "endException", answer::end_exception)
             .says("Refuses an exception, or takes it back.")
             .scope(Scope::Approve)
-            .body_or_none::<ActRequest>()
+            .body::<ActRequest>()
             .fails(&[code::NO_SUCH_EXCEPTION, code::STATE])
             .gives::<ExceptionRow>("It counts no more."),
     ]
@@ -424,12 +424,12 @@ fn keys() -> Vec<Route> {
             .gives_with::<NewKey>(StatusCode::CREATED, "With its text, which is shown this once.", &[]),
         Route::post("/v1/keys/{key}/rotate", "rotateKey", answer::rotate_key)
             .says("Gives a key another text; the old one counts no more.")
-            .body_or_none::<ActRequest>()
+            .body::<ActRequest>()
             .fails(&[code::NO_SUCH_KEY])
             .gives::<NewKey>("With its new text, which is shown this once."),
         Route::post("/v1/keys/{key}/revoke", "revokeKey", answer::revoke_key)
             .says("Has a key count no more, for good.")
-            .body_or_none::<ActRequest>()
+            .body::<ActRequest>()
             .fails(&[code::NO_SUCH_KEY])
             .gives::<KeyRow>("It is revoked."),
     ]

@@ -19,6 +19,9 @@ use crate::units::{Millis, Timestamp};
 /// How far back costs go.
 const BACK: Millis = Millis::from_secs(29 * 86_400);
 
+/// The most prompt versions of an agent that are shown; the one that it runs now is always among them.
+const VERSIONS_SHOWN: usize = 10;
+
 #[derive(Template)]
 #[template(path = "agents.html")]
 struct AgentsPage {
@@ -42,6 +45,8 @@ struct Agent {
     /// The prompt that it runs now.
     prompt: String,
     versions: Vec<Version>,
+    /// How many there are, where not all are shown.
+    versions_of: Option<usize>,
 }
 
 /// A prompt version, by what its runs cost and were worth.
@@ -100,7 +105,8 @@ impl Agent {
             },
             unpriced: (!agent.unpriced.is_empty()).then(|| names(&agent.unpriced, ", ")),
             runs: link("/runs", &[("agent", &name)]),
-            versions: rows.iter().map(|row| Version::of(row, &agent.prompt_version)).collect(),
+            versions: Version::shown(rows, &agent.prompt_version),
+            versions_of: (rows.len() > VERSIONS_SHOWN).then_some(rows.len()),
             description: agent.description,
             owner: agent.owner,
             feature: agent.feature,
@@ -111,6 +117,15 @@ impl Agent {
 }
 
 impl Version {
+    /// Those that cost most, and the one that is run now.
+    fn shown(rows: &[&CostRow], now: &str) -> Vec<Self> {
+        let all = rows.iter().map(|row| Self::of(row, now));
+        all.enumerate()
+            .filter(|(place, version)| *place < VERSIONS_SHOWN || version.is_now)
+            .map(|(_, version)| version)
+            .collect()
+    }
+
     fn of(row: &CostRow, now: &str) -> Self {
         let worth = row.sums.worth.as_ref();
         let times = worth.and_then(|worth| Some((worth.run_p50_ms?, worth.run_p95_ms?)));

@@ -48,7 +48,9 @@ fn form(to: String, fault: Option<&ApiError>) -> Result<Response, Told> {
 
 /// A path of these pages, whatever was asked for: nobody is led elsewhere.
 fn own_path(text: &str) -> String {
-    let is_own = text.starts_with('/') && !text.starts_with("//") && !text.contains(['\\', '\r', '\n']);
+    // Browsers drop some control characters, and what is left may be another host.
+    let is_plain = !text.contains(|c: char| c == '\\' || c.is_control());
+    let is_own = text.starts_with('/') && !text.starts_with("//") && is_plain;
     if is_own { text.to_owned() } else { String::new() }
 }
 
@@ -94,7 +96,15 @@ mod tests {
         for own in ["/", "/runs/x?messages=all"] {
             assert_eq!(own_path(own), own);
         }
-        for other in ["https://evil.example/", "//evil.example", "/\\evil.example", "runs", ""] {
+        for other in [
+            "https://evil.example/",
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\u{1}/evil.example",
+            "runs",
+            "",
+        ] {
             assert_eq!(own_path(other), "", "{other}");
         }
     }

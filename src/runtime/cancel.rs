@@ -1,25 +1,39 @@
 //! How runs are ended or let go of from outside: cancelled, waited for, asked to stop.
 
-use super::{Request, Runtime, RuntimeError};
+use tokio::sync::oneshot;
+
+use super::people::{DRIVERS_MAX, Request};
+use super::{Runtime, RuntimeError};
 use crate::domain::event::{CancelRequested, Event, RunState};
 use crate::domain::ledger::Op;
 use crate::domain::run::{Intent, Next, Tree};
 use crate::ids::RunId;
 
 impl Runtime {
-    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained.
+    /// Ends a run: at once where nobody drives it, else as soon as what is in flight is drained. That it is to end is on disk
+    /// then, whatever becomes of this process.
     ///
     /// # Errors
     /// There is no such run, it is a sub-agent's, or the store can't write.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
-        let Ok((_entered, _requests)) = self.enter(run) else {
-            let driven = self.driven().get(&run).cloned();
-            if let Some(driven) = driven {
-                // Whoever drives it may have left since: then it has ended, or nobody heard.
-                drop(driven.send(Box::new(Request::Cancel { reason: reason.to_owned() })).await);
+        for _ in 0..DRIVERS_MAX {
+            if let Ok((_entered, _requests)) = self.enter(run) {
+                return self.cancel_here(run, reason).await;
             }
-            return Ok(self.load(run)?.0.state);
-        };
+            let (reply, heard) = oneshot::channel();
+            self.request(run, Request::Cancel { reason: reason.to_owned(), reply }).await;
+            // Whoever drives it may have left before they heard.
+            let heard = heard.await.is_ok();
+            let state = self.load(run)?.0.state;
+            if heard || state.is_ended() {
+                return Ok(state);
+            }
+            tokio::task::yield_now().await;
+        }
+        Err(RuntimeError::Driven { run })
+    }
+
+    async fn cancel_here(&self, run: RunId, reason: &str) -> Result<RunState, RuntimeError> {
         let (tree, _) = self.load_tree(run)?;
         if tree.root().state.is_ended() {
             return Ok(tree.root().state);

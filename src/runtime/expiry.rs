@@ -16,6 +16,9 @@ use crate::domain::ledger::Op;
 use crate::ids::RunId;
 use crate::units::{Millis, Timestamp};
 
+/// How long a wait that is over waits for whoever has its tree in hand.
+const IN_HAND_TIME: Millis = Millis::from_secs(1);
+
 /// Who waits until when, and the timer. Dropped, it ends with it.
 #[derive(Default)]
 pub(crate) struct Expiry {
@@ -92,10 +95,10 @@ impl Runtime {
     }
 
     /// Notes of a tree that nobody drives which of its questions nobody answered in time. It goes on when it is resumed, or
-    /// by whoever asks for such.
-    pub(super) async fn expire(&self, run: RunId) -> Result<(), RuntimeError> {
+    /// by whoever asks for such. False where somebody has it in hand.
+    pub(super) async fn expire(&self, run: RunId) -> Result<bool, RuntimeError> {
         let run = self.root_of(run)?;
-        let Ok(entered) = self.enter(run) else { return Ok(()) };
+        let Ok(entered) = self.enter(run) else { return Ok(false) };
         let (tree, _) = self.load_tree(run)?;
         let events = self.late(&tree);
         if !events.is_empty() {
@@ -104,7 +107,7 @@ impl Runtime {
             drop(entered);
             self.tell_expired(run);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -113,8 +116,13 @@ async fn end_when_due(shared: Weak<Shared>, waits: Arc<Waits>, clock: Clock) {
         match waits.next(clock.now()) {
             Ok(run) => {
                 let Some(runtime) = shared.upgrade().map(Runtime) else { return };
-                if let Err(error) = runtime.expire(run).await {
-                    tracing::error!(%run, %error, "a run that waits for a person for too long can't be told so");
+                match runtime.expire(run).await {
+                    Ok(true) => {}
+                    // Whoever looks at an answer, say, may have read the clock just before.
+                    Ok(false) => drop(waits.due().insert((clock.now().after(IN_HAND_TIME), run))),
+                    Err(error) => {
+                        tracing::error!(%run, %error, "a run that waits for a person for too long can't be told so");
+                    }
                 }
             }
             Err(Some(left)) => tokio::select! {

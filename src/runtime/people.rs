@@ -16,8 +16,8 @@ use crate::domain::run::{Given, Tree};
 use crate::failpoint;
 use crate::ids::RunId;
 
-/// Drivers that may leave while an answer is on its way to them.
-const DRIVERS_MAX: u32 = 64;
+/// Drivers that may leave while something is on its way to them.
+pub(super) const DRIVERS_MAX: u32 = 64;
 
 /// What people ask of a tree that is driven.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) enum Request {
     Cancel {
         /// Why.
         reason: String,
+        /// That it is on disk.
+        reply: oneshot::Sender<()>,
     },
     /// That a question of one of its runs is answered.
     Answer {
@@ -173,7 +175,7 @@ impl Runtime {
     }
 
     /// Tells whoever drives a tree; nobody hears it where nobody does.
-    async fn request(&self, root: RunId, request: Request) {
+    pub(super) async fn request(&self, root: RunId, request: Request) {
         let driver = self.driven().get(&root).cloned();
         if let Some(driver) = driver {
             driver.send(Box::new(request)).await.unwrap_or_default();

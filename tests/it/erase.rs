@@ -6,9 +6,9 @@ use plimsoll::clock::Clock;
 use plimsoll::domain::audit::{Act, Change};
 use plimsoll::domain::event::{Event, Labels, RunState};
 use plimsoll::domain::message::GivenFile;
-use plimsoll::domain::outcome::{Outcome, OutcomeBy, OutcomeRecorded};
+use plimsoll::domain::outcome::{Outcome, OutcomeBy, OutcomeFault, OutcomeRecorded};
 use plimsoll::domain::rollup::Day;
-use plimsoll::runtime::{Erased, NewRun, silent};
+use plimsoll::runtime::{Erased, NewRun, RuntimeError, silent};
 use plimsoll::units::Millis;
 use serde_json::json;
 
@@ -109,7 +109,10 @@ async fn a_tenants_texts_go_and_all_sums_and_other_tenants_stay() {
     let outcome = Outcome { units: Some(1), ..Outcome::default() };
     let by = OutcomeBy::Person("ann".to_owned());
     let worth = OutcomeRecorded { outcome, unknown: vec![], by, note: None };
-    world.runtime.record_outcome(gone.run.id, worth).await.expect("it is recorded");
+    world.runtime.record_outcome(gone.run.id, worth.clone()).await.expect("it is recorded");
+    let noted = OutcomeRecorded { note: Some("HUSH".to_owned()), ..worth };
+    let refused = world.runtime.record_outcome(gone.run.id, noted).await.expect_err("no text comes back");
+    assert!(matches!(refused, RuntimeError::Outcome { fault: OutcomeFault::Erased, .. }), "{refused}");
     store.verify().expect("the books are right");
     // What was asked before is asked anew: the kept answer went, too.
     let calls = world.invoice().count;

@@ -36,7 +36,7 @@ key_command = ["printf", "k"]
 const MODELS: [&str; 2] = ["openai/gpt-5-mini", "anthropic/claude-haiku-5-5"];
 
 /// A turn that searches and calls a tool, and one that searches and answers.
-fn recipe(model: &str, searches: (u64, u64), stream: bool) -> Recipe {
+pub(crate) fn recipe(model: &str, searches: (u64, u64), stream: bool) -> Recipe {
     let (first, second) = searches;
     let talk = format!(
         "key = 'k'\n[[reply]]\nweb_searches = {first}\ntool_calls = [{{ name = 'look', arguments = {{}} }}]\n\

@@ -1,6 +1,7 @@
 //! The service over TCP: what is asked of it by whoever has only HTTP.
 
 mod access;
+mod at_once;
 mod browser;
 mod document;
 mod fuzz;
@@ -44,6 +45,7 @@ text = \"It was shipped.\"
 
 /// A service over a world.
 struct Served {
+    service: Service,
     address: SocketAddr,
     http: reqwest::Client,
     stop: watch::Sender<bool>,
@@ -67,9 +69,9 @@ impl Served {
         let stopped = stop.subscribe();
         work.spawn(async move { intake.work(stopped).await.expect("it works") });
         let tcp = tcp.with_pages(plimsoll::pages::router(service.clone(), false).expect("pages"));
-        answers.spawn(tcp.serve(service, stop_answers.subscribe()));
+        answers.spawn(tcp.serve(service.clone(), stop_answers.subscribe()));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { address, http, stop, stop_answers, work, answers }
+        Self { service, address, http, stop, stop_answers, work, answers }
     }
 
     fn url(&self, path: &str) -> String {
@@ -97,7 +99,7 @@ impl Served {
     async fn close(mut self) {
         self.stop_runs().await;
         self.stop_answers.send_replace(true);
-        drop(self.http);
+        drop((self.http, self.service));
         // Connections end with the client's, and with them the last hold on the store.
         let ended = async { while self.answers.join_next().await.is_some() {} };
         tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody is connected any more");
@@ -163,7 +165,9 @@ async fn what_is_asked_wrongly_is_a_problem_document() {
         assert!(problem["help"].as_str().is_some_and(|told| told.contains(help)), "{problem}");
     }
     assert!(world.all().is_empty(), "nothing was made");
-    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+    for (name, value) in
+        [("host", "evil.example"), ("origin", "https://evil.example"), ("origin", "http://localhost:8888")]
+    {
         let response = served.http.get(served.url("/v1/runs")).header(name, value).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{name}");
     }

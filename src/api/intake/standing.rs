@@ -17,12 +17,26 @@ use crate::runtime::Left;
 pub(super) struct Standing {
     queue: Queue,
     known: BTreeMap<RunId, Known>,
-    /// Those that stand aside: what puts them back in line, and the switch that holds them.
-    aside: BTreeMap<RunId, (Place, SwitchScope)>,
+    /// Those that stand aside.
+    aside: BTreeMap<RunId, Aside>,
     /// Those that stand aside since they would only wait for money, oldest first.
     short: BTreeMap<RunId, Place>,
     /// The switches that end runs, when those aside were looked at last.
-    kills: BTreeSet<SwitchScope>,
+    kills: Kills,
+}
+
+/// Switches that end runs.
+type Kills = BTreeSet<SwitchScope>;
+
+/// One that a switch holds.
+#[derive(Debug)]
+struct Aside {
+    /// What puts it back in line.
+    place: Place,
+    /// What holds it.
+    scope: SwitchScope,
+    /// What could end runs, and didn't end it.
+    kills: Kills,
 }
 
 /// One that stands somewhere.
@@ -31,6 +45,8 @@ struct Known {
     /// Who looks at it hears its end when this is dropped.
     heard: watch::Sender<()>,
     is_driven: bool,
+    /// The switches that end runs, when it was driven last.
+    kills: Kills,
     /// Somebody wants it to go on, while a drive may be leaving it.
     again: bool,
 }
@@ -70,7 +86,8 @@ impl Standing {
         if self.known.contains_key(&run) {
             return false;
         }
-        self.known.insert(run, Known { heard: watch::Sender::new(()), is_driven: false, again: false });
+        self.known
+            .insert(run, Known { heard: watch::Sender::new(()), is_driven: false, kills: Kills::new(), again: false });
         self.queue.put(place, run);
         true
     }
@@ -80,22 +97,31 @@ impl Standing {
         let (place, run) = self.queue.take()?;
         if let Some(known) = self.known.get_mut(&run) {
             known.is_driven = true;
+            known.kills.clone_from(&self.kills);
         }
         Some((place, run))
     }
 
-    /// A drive is over; one that a switch holds stands aside. True where it stands in line again.
+    /// A drive is over; one that a switch holds stands aside, unless another may end it since. True where it stands in line
+    /// again.
     pub(super) fn over(&mut self, place: Place, run: RunId, left: Option<&Left>) -> bool {
         let Some(known) = self.known.get_mut(&run) else { return false };
         known.is_driven = false;
-        let again = std::mem::take(&mut known.again);
+        let (again, kills) = (std::mem::take(&mut known.again), std::mem::take(&mut known.kills));
+        let comes_again = match left {
+            Some(Left::Held(_)) => !self.kills.is_subset(&kills),
+            Some(Left::Queued) => false,
+            None => again,
+        };
         match left {
-            Some(Left::Held(scope)) => drop(self.aside.insert(run, (place, scope.clone()))),
+            _ if comes_again => self.queue.put(place, run),
+            Some(Left::Held(scope)) => {
+                drop(self.aside.insert(run, Aside { place, scope: scope.clone(), kills }));
+            }
             Some(Left::Queued) => drop(self.short.insert(run, place)),
-            None if again => self.queue.put(place, run),
             None => drop(self.known.remove(&run)),
         }
-        again && left.is_none()
+        comes_again
     }
 
     /// True where somebody stands in line who, as far as is known, doesn't wait for the same money as this one, nor for that of
@@ -121,15 +147,13 @@ impl Standing {
 
     /// Puts those back in line that nothing holds any more, or that a switch may end now; how many.
     pub(super) fn look(&mut self, switches: &Switches) -> usize {
-        let kills: BTreeSet<SwitchScope> =
+        self.kills =
             switches.iter().filter(|(_, set)| set.kind == SwitchKind::Kill).map(|(scope, _)| scope.clone()).collect();
-        let ends = !kills.is_subset(&self.kills);
-        self.kills = kills;
-        let holds = |scope| switches.get(scope).is_some_and(|set| set.kind == SwitchKind::Pause);
-        let free: Vec<RunId> =
-            self.aside.iter().filter(|(_, (_, scope))| ends || !holds(scope)).map(|(run, _)| *run).collect();
+        let holds = |scope: &SwitchScope| switches.get(scope).is_some_and(|set| set.kind == SwitchKind::Pause);
+        let is_free = |aside: &Aside| !holds(&aside.scope) || !self.kills.is_subset(&aside.kills);
+        let free: Vec<RunId> = self.aside.iter().filter(|(_, aside)| is_free(aside)).map(|(run, _)| *run).collect();
         for run in &free {
-            if let Some((place, _)) = self.aside.remove(run) {
+            if let Some(Aside { place, .. }) = self.aside.remove(run) {
                 self.queue.put(place, *run);
             }
         }
@@ -193,8 +217,13 @@ mod tests {
         assert_eq!((standing.waiting(), standing.held(), standing.look(&switches)), (0, 1, 0));
         set(&mut switches, "all", SwitchKind::Kill);
         assert_eq!((standing.look(&switches), standing.look(&switches), standing.waiting()), (1, 0, 1));
+        // One that is set while it is driven may end it too.
         let (taken, _) = standing.next().expect("its turn");
-        standing.over(taken, run, Some(&held("feature=x")));
+        set(&mut switches, "agent=a", SwitchKind::Kill);
+        assert_eq!(standing.look(&switches), 0, "it is driven");
+        assert!(standing.over(taken, run, Some(&held("feature=x"))) && standing.waiting() == 1);
+        let (taken, _) = standing.next().expect("its turn");
+        assert!(!standing.over(taken, run, Some(&held("feature=x"))));
         change(&mut switches, Change::SwitchLifted(SwitchLifted { scope: scope("feature=x"), reason: "well".into() }));
         assert_eq!((standing.look(&switches), standing.held()), (1, 0));
         let (taken, _) = standing.next().expect("its turn");

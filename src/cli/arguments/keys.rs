@@ -21,8 +21,8 @@ pub enum KeysCommand {
         /// A label that it is bound to: its runs get it, and it sees no others; may stand several times
         #[arg(long, value_name = "NAME=VALUE")]
         label: Vec<String>,
-        /// Why; it is kept in the audit log
-        #[arg(long)]
+        /// Why; it is kept in the audit log [default: that it is for NAME]
+        #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Who, and whose books.
         #[command(flatten)]
@@ -42,7 +42,7 @@ pub enum KeysCommand {
         /// The key's id
         key: String,
         /// Why; it is kept in the audit log
-        #[arg(long, default_value = "rotated")]
+        #[arg(long, value_name = "TEXT")]
         reason: String,
         /// Who, and whose books.
         #[command(flatten)]
@@ -53,7 +53,7 @@ pub enum KeysCommand {
         /// The key's id
         key: String,
         /// Why; it is kept in the audit log
-        #[arg(long)]
+        #[arg(long, value_name = "TEXT")]
         reason: String,
         /// Who, and whose books.
         #[command(flatten)]

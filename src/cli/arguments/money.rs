@@ -90,6 +90,9 @@ pub enum BudgetCommand {
     Approve {
         /// Its number
         exception: u64,
+        /// Why; it is kept in the audit log
+        #[arg(long, value_name = "TEXT", default_value = "for the reason that was given")]
+        reason: String,
         /// Who, and whose books.
         #[command(flatten)]
         who: WhoArguments,
@@ -149,7 +152,7 @@ pub enum SwitchCommand {
         /// As it was set
         scope: SwitchScope,
         /// Why; it is kept in the audit log
-        #[arg(long, value_name = "TEXT", default_value = "lifted")]
+        #[arg(long, value_name = "TEXT")]
         reason: String,
         /// Who, and whose books.
         #[command(flatten)]

@@ -16,7 +16,8 @@ pub(super) fn keys(context: &Context<'_>, command: &KeysCommand) -> Result<Exit,
         KeysCommand::Create { name, scope, label, reason, common } => {
             let labels = labels(label, DerivedLabels::Refused)?;
             let (name, scopes) = (name.clone(), scope.iter().copied().collect());
-            let request = KeyRequest { name, scopes, labels, by: common.by(), reason: reason.clone() };
+            let reason = reason.clone().unwrap_or_else(|| format!("a key for {name}"));
+            let request = KeyRequest { name, scopes, labels, by: common.by(), reason };
             let here = async |service: &Service| service.make_key(&request).await;
             let there = async |client: &Client| client.make_key(&request).await;
             let made = act(context, common.books, here, there)?;

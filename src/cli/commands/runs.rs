@@ -43,7 +43,7 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         return Ok(Exit::Finished);
     }
     if found.is_empty() {
-        context.output.talk("no runs to show; `plimsoll run AGENT --input TEXT` makes one");
+        context.output.talk(none(&query.0));
     } else {
         let width = context.output.data_width();
         context.output.data(&table(&found, width).render(width))?;
@@ -53,6 +53,16 @@ pub(super) fn runs(context: &Context<'_>, arguments: &RunsArguments) -> Result<E
         context.output.talk(&format!("the newest {}; `--limit` shows more", found.len()));
     }
     Ok(Exit::Finished)
+}
+
+/// What to do where no run is found.
+fn none(filter: &RunFilter) -> &'static str {
+    let any = RunFilter { roots: filter.roots, limit: filter.limit, ..RunFilter::default() };
+    if *filter == any {
+        "no runs to show; `plimsoll run AGENT --input TEXT` makes one"
+    } else {
+        "no run fits what was asked for; `plimsoll runs` lists the newest of all"
+    }
 }
 
 fn table(runs: &[RunRow], width: Option<u16>) -> Table {

@@ -120,6 +120,11 @@ impl Conductor {
             self.submit(vec![]).await?;
             return Ok(Flow::Wait);
         }
+        if self.root().cancelled.is_some() {
+            // Somebody ends it meanwhile, which no switch holds.
+            self.held_back = None;
+            return Ok(Flow::On);
+        }
         let open: Vec<RunId> = self.tree.runs().rev().map(|run| run.id).collect();
         let goes_on = self.root().ended.is_none();
         for run in open.into_iter().filter(|_| goes_on) {

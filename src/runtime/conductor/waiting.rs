@@ -115,8 +115,12 @@ impl Conductor {
     /// What a person asks of the tree.
     pub(super) async fn take_request(&mut self, request: Request, flow: Flow) -> Result<Flow, RuntimeError> {
         match request {
-            Request::Cancel { reason } if self.root().cancelled.is_none() => self.cancel(reason).await,
-            Request::Cancel { .. } => Ok(flow),
+            Request::Cancel { reason, reply } => {
+                let flow = if self.root().cancelled.is_none() { self.cancel(reason).await? } else { flow };
+                // Who has gone meanwhile finds it in the log.
+                reply.send(()).unwrap_or_default();
+                Ok(flow)
+            }
             Request::Answer { run, given, reply } => {
                 self.take_answer(run, &given, reply).await?;
                 Ok(if matches!(flow, Flow::Leave) { flow } else { Flow::On })
@@ -157,6 +161,7 @@ impl Conductor {
             self.stop_waiting(WaitEnd::Cancelled).await?;
         }
         self.note_root(Event::CancelRequested(CancelRequested { reason }));
+        self.submit(vec![]).await?;
         Ok(Flow::On)
     }
 

@@ -21,10 +21,16 @@ impl Served {
         self.with(key, Method::GET, path, None).await.status()
     }
 
+    /// Makes a key, for a reason; gives its id and its text.
     pub(super) async fn make(&self, admin: Option<&str>, body: &Value) -> (String, String) {
+        let mut body = body.clone();
+        body["reason"] = json!("they need it");
         let response = match admin {
-            Some(key) => self.with(key, Method::POST, "/v1/keys", Some(body)).await,
-            None => self.post("/v1/keys", body).await,
+            Some(key) => self.with(key, Method::POST, "/v1/keys", Some(&body)).await,
+            None => {
+                body["by"] = json!("zoe");
+                self.post("/v1/keys", &body).await
+            }
         };
         let made = told(response, StatusCode::CREATED).await;
         let text = |field: &str| made[field].as_str().expect("a text").to_owned();
@@ -184,7 +190,11 @@ async fn a_key_lets_do_what_its_scopes_say_until_it_is_revoked() {
     assert_eq!(served.seen(&reader, "/v1/keys").await, StatusCode::FORBIDDEN);
     assert!(world.all().is_empty());
     let path = format!("/v1/keys/{id}/rotate");
-    let rotated = told(served.with(&admin, Method::POST, &path, Some(&json!({}))).await, StatusCode::OK).await;
+    for body in [None, Some(&json!({})), Some(&json!({"reason": " "}))] {
+        assert_eq!(served.with(&admin, Method::POST, &path, body).await.status(), StatusCode::BAD_REQUEST, "{body:?}");
+    }
+    let why = json!({"reason": "each quarter"});
+    let rotated = told(served.with(&admin, Method::POST, &path, Some(&why)).await, StatusCode::OK).await;
     let renewed = rotated["secret"].as_str().expect("a key").to_owned();
     assert_eq!(served.seen(&reader, "/v1/runs").await, StatusCode::UNAUTHORIZED, "the old text");
     assert_eq!(served.seen(&renewed, "/v1/runs").await, StatusCode::OK);
@@ -210,7 +220,9 @@ async fn a_key_lets_do_what_its_scopes_say_until_it_is_revoked() {
     assert_eq!((&page["entries"][0]["by"], &page["entries"][0]["reason"]), (&json!("ops"), &json!("lost")));
     let rest = audit(&format!("before={}", page["next"])).await;
     assert_eq!(rest["entries"].as_array().map(Vec::len), Some(2), "{rest}");
-    assert_eq!(audit("kind=key_made&who=ann").await["entries"], json!([]), "nobody was named");
+    assert_eq!(audit("kind=key_made&who=ann").await["entries"], json!([]), "a key's own name counts");
+    let zoe = audit("kind=key_made&who=zoe").await["entries"].clone();
+    assert_eq!((&zoe[0]["by"], &zoe[0]["reason"]), (&json!("zoe"), &json!("they need it")), "{zoe}");
     let (_, bound) = served.make(Some(&admin), &tenant("acme", &["read"])).await;
     assert_eq!(served.seen(&bound, "/v1/audit").await, StatusCode::FORBIDDEN);
     served.close().await;

@@ -1,7 +1,10 @@
 //! Switches and exceptions over HTTP: who may order what, what is understood, and that nobody approves their own.
 
 use plimsoll::api::IntakeOptions;
+use plimsoll::domain::audit::{Author, Change};
 use plimsoll::domain::event::RunState;
+use plimsoll::domain::exception::{EXCEPTIONS_MAX, ExceptionAsked};
+use plimsoll::units::{Money, Timestamp};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -118,12 +121,37 @@ async fn an_exception_that_is_asked_for_wrongly_is_not_taken() {
     {
         for act in ["approve", "end"] {
             let path = format!("{path}/{number}/{act}");
-            assert_eq!(office.refused(&office.bob, &path, &json!({}), status).await, code, "{path}");
+            let why = json!({"reason": "a fair"});
+            assert_eq!(office.refused(&office.bob, &path, &why, status).await, code, "{path}");
+            let none = office.post(&office.bob, &path, &json!({}), StatusCode::BAD_REQUEST).await;
+            assert_eq!(none["code"], "plimsoll::api::bad_request", "no reason");
         }
     }
     assert_eq!(office.get(&office.ops, path).await["exceptions"], json!([]), "nothing was noted");
     let tenant = office.served.seen(&office.tenant, path).await;
     assert_eq!(tenant, StatusCode::FORBIDDEN, "what is everybody's");
+    office.served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_so_many_open_exceptions_and_no_more() {
+    let office = Office::open().await;
+    let path = "/v1/budgets/exceptions";
+    let asked = |number: usize| {
+        let (budget, scope) = ("each".into(), format!("tenant=t{number}"));
+        let (amount_usd, until) = (Money::from_micro(1), Timestamp(u64::MAX / 2));
+        Change::ExceptionAsked(ExceptionAsked { budget, scope, amount_usd, until, reason: "a fair".to_owned() })
+    };
+    let (store, ann) = (office.world.runtime.store(), Author::Person("ann".to_owned()));
+    let noted = (1..EXCEPTIONS_MAX).map(|number| store.note(ann.clone(), asked(number)));
+    assert!(futures_util::future::join_all(noted).await.iter().all(Result::is_ok));
+    let wanted =
+        json!({"budget": "each", "scope": "tenant=acme", "amount_usd": "2", "until": "3d", "reason": "a fair"});
+    let last = office.post(&office.ann, path, &wanted, StatusCode::CREATED).await;
+    assert_eq!(office.refused(&office.ann, path, &wanted, StatusCode::BAD_REQUEST).await, "bad_request", "full");
+    let end = format!("{path}/{}/end", last["exception"]);
+    office.post(&office.bob, &end, &json!({"reason": "enough"}), StatusCode::OK).await;
+    office.post(&office.ann, path, &wanted, StatusCode::CREATED).await;
     office.served.close().await;
 }
 

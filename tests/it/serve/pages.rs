@@ -1,8 +1,10 @@
 //! Pages, as whoever speaks HTTP sees them: who is let in, what a form needs, and what a page may load.
 
+use std::time::Duration;
+
 use plimsoll::api::IntakeOptions;
 use plimsoll::domain::event::RunState;
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, Method, Response, StatusCode, redirect};
 use serde_json::json;
 
 use super::{AGENT, BUDGET, SCENARIO, Served, ask, told, waiting};
@@ -213,7 +215,7 @@ async fn with_keys_a_session_is_as_its_key_and_ends_with_it() {
     assert_eq!(ops.get("/audit").await.status(), StatusCode::SEE_OTHER, "the session is over");
     // A key that is replaced takes its sessions with it.
     let rotate = format!("/v1/keys/{id}/rotate");
-    let rotated = served.http.post(served.url(&rotate)).bearer_auth(&admin).send().await.expect("an answer");
+    let rotated = served.with(&admin, Method::POST, &rotate, Some(&json!({"reason": "lost"}))).await;
     told(rotated, StatusCode::OK).await;
     assert_eq!(browser.get("/runs").await.status(), StatusCode::SEE_OTHER);
     served.close().await;
@@ -241,6 +243,10 @@ async fn who_sees_some_labels_is_not_told_what_others_calls_came_to() {
         for said in ["price frozen", "breaker open"] {
             assert_eq!(models.contains(said), is_told, "{said}: {models}");
         }
+        if is_told {
+            let run = browser.page(&format!("/runs/{}", world.all()[0].run.id)).await;
+            assert!(run.contains("above the reservation"), "{run}");
+        }
     }
     served.close().await;
 }
@@ -265,5 +271,56 @@ async fn a_page_loads_nothing_but_its_own_style_script_and_icon() {
         }
     }
     assert_eq!(browser.get("/assets/style-000000000000.css").await.status(), StatusCode::NOT_FOUND);
+    served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_billed_beside_the_tokens_is_told_at_its_attempt() {
+    let world = crate::searches::recipe("anthropic/claude-haiku-5-5", (1, 2), false).start_wired();
+    let run = world.run().await.run.id;
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let page = Browser::of(&served).page(&format!("/runs/{run}")).await;
+    let told = page.matches("billed beside the tokens").count();
+    assert_eq!(told, 2, "{page}");
+    served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_overview_names_the_dearest_features_and_how_to_see_them_all() {
+    let mut recipe = Recipe::agent(&format!("feature = 'f0'\n{AGENT}")).scenario(SCENARIO);
+    for number in 1..=20 {
+        recipe = recipe.file(&format!("agents/b{number}.toml"), &format!("feature = 'f{number}'\n{AGENT}"));
+    }
+    let world = recipe.file("plimsoll.toml", BUDGET).start();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let all = "The 20 that cost most of 21";
+    for number in 0..=20 {
+        let agent = if number == 0 { "a".to_owned() } else { format!("b{number}") };
+        // The first one says least, and is the one that isn't shown.
+        let body = json!({"agent": agent, "input": "many words ".repeat(number), "wait": "20s"});
+        told(served.post("/v1/runs", &body).await, StatusCode::OK).await;
+        let page = Browser::of(&served).page("/").await;
+        assert_eq!(page.contains(all), number == 20, "{page}");
+        assert_eq!(page.contains(">f0<"), number < 20, "{page}");
+    }
+    served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_no_longer_live_once_its_key_is_revoked() {
+    let world = world();
+    let served = Served::of(&world, IntakeOptions::default()).await;
+    let (_, admin) = served.make(None, &json!({"name": "ops", "scopes": ["admin"]})).await;
+    let (id, reader) = served.make(Some(&admin), &json!({"name": "dashboard", "scopes": ["read"]})).await;
+    let mut browser = Browser::of(&served);
+    browser.enter(&reader, "/runs").await;
+    let live = browser.get("/runs/live").await;
+    assert_eq!(
+        (live.status(), &live.headers()["content-type"]),
+        (StatusCode::OK, &"text/event-stream".parse().expect("a text"))
+    );
+    let revoke = format!("/v1/keys/{id}/revoke");
+    told(served.with(&admin, Method::POST, &revoke, Some(&json!({"reason": "lost"}))).await, StatusCode::OK).await;
+    tokio::time::timeout(Duration::from_secs(20), live.text()).await.expect("it ends").expect("a text");
     served.close().await;
 }

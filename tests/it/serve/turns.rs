@@ -14,9 +14,9 @@ use super::{AGENT, BUDGET, SCENARIO, Served, ask, gate, held, told};
 use crate::world::{Recipe, World};
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// What a person decides, with a call before and one behind it.
-const RELEASE: &str = "\
+pub(super) const RELEASE: &str = "\
 [model]
 models = ['openai/gpt-5-mini']
 [limits]
@@ -38,11 +38,11 @@ needs = ['release']
 prompt = { user = 'SEND {{ input }}' }
 ";
 
-fn options(parallel: usize) -> IntakeOptions {
+pub(super) fn options(parallel: usize) -> IntakeOptions {
     IntakeOptions { parallel, waiting: 10, grace: Millis(50) }
 }
 
-fn of(agent: &str, input: &str, wait: &str) -> Value {
+pub(super) fn of(agent: &str, input: &str, wait: &str) -> Value {
     json!({"agent": agent, "input": input, "wait": wait})
 }
 
@@ -56,7 +56,7 @@ fn open(gate: PathBuf) -> JoinHandle<()> {
     tokio::task::spawn_blocking(move || std::fs::write(gate, "go on").expect("it was read"))
 }
 
-async fn until(world: &World, what: &str, is: impl Fn(&World) -> bool) {
+pub(super) async fn until(world: &World, what: &str, is: impl Fn(&World) -> bool) {
     let seen = async {
         while !is(world) {
             tokio::task::yield_now().await;

@@ -29,8 +29,8 @@ pub(super) fn exceptions(context: &Context<'_>, command: &BudgetCommand) -> Resu
             let next = format!("it counts once another person runs `plimsoll budget approve {number} --by NAME`");
             told(context, who, &row, &next)
         }
-        BudgetCommand::Approve { exception, who } => {
-            let request = who.because("approved");
+        BudgetCommand::Approve { exception, reason, who } => {
+            let request = who.because(reason);
             let here = async |service: &Service| service.approve_exception(*exception, &request).await;
             let there = async |client: &Client| client.approve_exception(*exception, &request).await;
             let row = act(context, who.books, here, there)?;
