@@ -23,7 +23,7 @@ mod invoice;
 mod judge;
 mod orders;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bugs::BUGS;
 use captain::{Tale, sail};
@@ -134,10 +134,14 @@ fn a_seed_tells_the_same_tale_twice() {
 
 #[test]
 fn planted_bugs_are_found() {
-    for bug in BUGS {
-        let found = (0..VOYAGES_FOR_A_BUG).find_map(|seed| Some((seed, sail(seed, Some(bug)).broken?)));
+    let mut sound = BTreeSet::new();
+    for (bug, first) in BUGS {
+        let seeds = std::iter::once(first).chain((0..VOYAGES_FOR_A_BUG).filter(|seed| *seed != first));
+        let found = seeds.into_iter().find_map(|seed| Some((seed, sail(seed, Some(bug)).broken?)));
         let Some((seed, what)) = found else { panic!("{bug:?} isn't found") };
         println!("{bug:?}: seed {seed}, {what}");
-        assert_eq!(sail(seed, None).broken, None, "seed {seed} is sound without it");
+        if sound.insert(seed) {
+            assert_eq!(sail(seed, None).broken, None, "seed {seed} is sound without it");
+        }
     }
 }
