@@ -227,31 +227,25 @@ impl Books {
         }
         let mut asked = ways.iter().copied().flatten().chain(only.iter().map(|(dimension, _)| dimension));
         let by_thread = asked.any(|dimension| *dimension == Dimension::Thread);
-        Ok(SeenRows { days: self.rows(days, by_thread, &only)?, only })
+        Ok(SeenRows { days: self.rows(days, by_thread, &|key| is_seen(&only, key))?, only })
     }
 
     /// The rows of some days; those of each thread by themselves where somebody asks for that, of which only those that are
-    /// seen are kept.
-    fn rows(&self, days: Days, by_thread: bool, only: &[(Dimension, String)]) -> Result<Vec<Rows>, ApiError> {
+    /// wanted are kept.
+    fn rows(&self, days: Days, by_thread: bool, is_wanted: &dyn Fn(&RollupKey) -> bool) -> Result<Vec<Rows>, ApiError> {
         let Days { from, to } = days;
         if !by_thread {
             return Ok(self.store.rollups_kept(from, to)?);
         }
-        let (mut rows, mut is_whole) = (Vec::new(), true);
+        let (mut rows, mut taken) = (Vec::new(), Ok(()));
         self.store.each_rollup(from, to, &mut |key, rollup| {
-            let is_seen = is_seen(only, &key);
-            is_whole = !is_seen || rows.len() < THREAD_ROWS_MAX;
-            if is_seen && is_whole {
+            taken = if rows.len() < THREAD_ROWS_MAX { self.in_time() } else { Err(too_many_rows()) };
+            if taken.is_ok() && is_wanted(&key) {
                 rows.push((key, rollup));
             }
-            if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        if is_whole {
-            return Ok(vec![Arc::new(rows)]);
-        }
-        let why =
-            format!("more than {THREAD_ROWS_MAX} sums of threads are asked for; ask for fewer days, or for some only");
-        Err(ApiError::BadRequest(why))
+        taken.map(|()| vec![Arc::new(rows)])
     }
 
     fn beside(&self) -> Result<Beside, ApiError> {
@@ -321,7 +315,7 @@ impl Books {
         let now = self.clock.now();
         let days = BurnDown::days(&row, now);
         let by_thread = budget.scope.keys().chain(&budget.each).any(|label| label == Dimension::Thread.name());
-        let rows = self.rows(days, by_thread, &values_of(scope))?;
+        let rows = self.rows(days, by_thread, &|key| BurnDown::counts(budget, scope, key))?;
         let burnt = BurnDown::of(budget, &row, rows.iter().flat_map(|rows| rows.iter()), now);
         Ok(Some((row, burnt)))
     }
@@ -375,10 +369,10 @@ impl SeenRows {
     }
 }
 
-/// The values of an account's scope.
-fn values_of(scope: &str) -> Vec<(Dimension, String)> {
-    let pairs = scope.split(',').filter_map(|part| part.split_once('='));
-    pairs.filter_map(|(name, value)| Some((Dimension::named(name)?, value.to_owned()))).collect()
+fn too_many_rows() -> ApiError {
+    let why =
+        format!("more than {THREAD_ROWS_MAX} sums of threads are asked for; ask for fewer days, or for some only");
+    ApiError::BadRequest(why)
 }
 
 /// True for a row that has all of these values.

@@ -38,9 +38,11 @@ impl Runtime {
         if tree.root().state.is_ended() {
             return Ok(tree.root().state);
         }
-        let asked = Event::CancelRequested(CancelRequested { reason: reason.to_owned() });
+        // Somebody may have asked for it before, and the process went down.
+        let is_new = tree.root().cancelled.is_none();
+        let asked = is_new.then(|| Event::CancelRequested(CancelRequested { reason: reason.to_owned() }));
         let following = self.telemetry().map(|telemetry| telemetry.follow(&tree, self.0.clock.now()));
-        let events = self.ends_of(tree, vec![asked]);
+        let events = self.ends_of(tree, asked.into_iter().collect());
         let committed = self.store().submit(Op { run, events, asks: vec![], plan: None }).await?;
         for (run, recorded) in &committed.events {
             following.iter().for_each(|following| following.hear(*run, recorded));

@@ -123,7 +123,11 @@ impl Store {
         // Again, since another process may have made it meanwhile.
         match format::inspect(folder)? {
             Folder::Fresh => format::mark_new(folder)?,
-            Folder::Store => format::check_engine_folder(folder)?,
+            Folder::Store => {
+                format::check_engine_folder(folder)?;
+                // Before anything is moved: an earlier version must not write to what is half moved.
+                format::mark_ready(folder)?;
+            }
         }
         let engine = SledEngine::open(&folder.join(format::ENGINE_FOLDER))?;
         let store = Self::on(Box::new(engine), &folder.display().to_string(), Some(lock), policy, clock)?;
@@ -456,7 +460,7 @@ impl Store {
         read::rollups(&*self.shared()?.reader.view()?, from, to)
     }
 
-    /// Calls back with each of the same, until it breaks off.
+    /// Calls back with each of the same, until it breaks off; each is as of one commit, all of them may not be.
     ///
     /// # Errors
     /// When a record is damaged.
@@ -466,7 +470,7 @@ impl Store {
         to: Day,
         visit: &mut dyn FnMut(RollupKey, Rollup) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        read::each_rollup(&*self.shared()?.reader.view()?, from, to, visit)
+        read::each_rollup(&*self.shared()?.reader, from, to, visit)
     }
 
     /// The same with those of all threads together, decoded once for all who look at the same days: for reports of a process

@@ -298,24 +298,19 @@ pub(crate) fn rollup(reader: &dyn Reader, key: &RollupKey) -> Result<Option<Roll
 }
 
 pub(crate) fn rollups(view: &dyn View, from: Day, to: Day) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
-    let mut rows = Vec::new();
-    each_rollup(view, from, to, &mut |key, rollup| {
-        rows.push((key, rollup));
-        ControlFlow::Continue(())
-    })?;
-    Ok(rows)
+    all(view, keys::rollups(from, to))?.iter().map(|(key, record)| rollup_of(key, record)).collect()
 }
 
-/// Calls back with each rollup of some days, until it breaks off.
+/// Calls back with each rollup of some days, until it breaks off. Takes a view for each page: there may be very many.
 pub(crate) fn each_rollup(
-    view: &dyn View,
+    reader: &dyn Reader,
     from: Day,
     to: Day,
     visit: &mut dyn FnMut(RollupKey, Rollup) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
     let mut span = keys::rollups(from, to);
     while !span.is_empty() {
-        let page = view.scan(&span, Order::Ascending, PAGE)?;
+        let page = reader.view()?.scan(&span, Order::Ascending, PAGE)?;
         let Some((last, _)) = page.last() else { break };
         span = span.after(last, Order::Ascending);
         for (key, record) in &page {

@@ -299,11 +299,9 @@ impl Intake {
 
     /// Runs that a switch held, and that it holds no more, stand in line again.
     fn look_at_held(&self) -> Result<(), StoreError> {
-        if self.standing().held() > 0 {
-            let orders = self.0.runtime.store().orders()?;
-            if self.standing().look(&orders.switches) > 0 {
-                self.0.came.notify_one();
-            }
+        let orders = self.0.runtime.store().orders()?;
+        if self.standing().look(&orders.switches) > 0 {
+            self.0.came.notify_one();
         }
         Ok(())
     }
@@ -321,6 +319,11 @@ impl Intake {
         self.0.pace.store(pace.saturating_mul(7).saturating_add(took) / 8, Ordering::Relaxed);
         if self.standing().over(place, run, turn.left()) {
             self.0.came.notify_one();
+        }
+        // One that was to be held may have ended all the same, and stands nowhere then.
+        let known = turn.left().and_then(|_| self.0.runtime.store().summary(run).ok().flatten());
+        if known.is_some_and(|known| known.state.is_ended()) {
+            self.forget(run);
         }
     }
 

@@ -149,6 +149,11 @@ impl Standing {
     pub(super) fn look(&mut self, switches: &Switches) -> usize {
         self.kills =
             switches.iter().filter(|(_, set)| set.kind == SwitchKind::Kill).map(|(scope, _)| scope.clone()).collect();
+        // One that was lifted, and is set again, is another.
+        let known = self.known.values_mut().map(|known| &mut known.kills);
+        for seen in known.chain(self.aside.values_mut().map(|aside| &mut aside.kills)) {
+            seen.retain(|scope| self.kills.contains(scope));
+        }
         let holds = |scope: &SwitchScope| switches.get(scope).is_some_and(|set| set.kind == SwitchKind::Pause);
         let is_free = |aside: &Aside| !holds(&aside.scope) || !self.kills.is_subset(&aside.kills);
         let free: Vec<RunId> = self.aside.iter().filter(|(_, aside)| is_free(aside)).map(|(run, _)| *run).collect();

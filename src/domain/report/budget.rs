@@ -97,7 +97,7 @@ impl BudgetTable {
             accounts.iter().filter_map(|(key, account)| row(budgets, key, account, beside, now)).collect();
         for budget in budgets.iter().filter(|budget| budget.each.is_empty()) {
             let (start, end) = budget.period.window(&budget.time_zone, now);
-            if !rows.iter().any(|row| row.budget == budget.name && row.start == start) {
+            if !rows.iter().any(|row| row.budget == budget.name && (row.start, row.end) == (start, end)) {
                 let key = AccountKey::Budget { budget: budget.name.clone(), scope: String::new(), start, end };
                 rows.extend(row(budgets, &key, &Account::default(), beside, now));
             }
@@ -114,7 +114,11 @@ impl BudgetTable {
 fn row(budgets: &[Budget], key: &AccountKey, account: &Account, beside: &Beside, now: Timestamp) -> Option<BudgetRow> {
     let AccountKey::Budget { budget: name, scope, start, end } = key else { return None };
     let budget = budgets.iter().find(|budget| budget.name == *name);
-    let current = *start <= now && end.is_none_or(|end| now < end);
+    // What a budget counts against is in its own period; another may have been before its file was changed.
+    let current = match budget {
+        Some(budget) => (*start, *end) == budget.period.window(&budget.time_zone, now),
+        None => *start <= now && end.is_none_or(|end| now < end),
+    };
     // The live cap binds from now on; a period that is over is shown as it was last judged.
     let added = if current { beside.exceptions.added(name, scope, now) } else { Money::ZERO };
     let cap = budget.filter(|_| current).map_or(account.cap, |budget| budget.cap.plus(added));

@@ -46,6 +46,12 @@ impl BurnDown {
         Days { from: Day::of(row.start).max(Day(to.0.saturating_sub(BURN_DAYS_MAX - 1))), to }
     }
 
+    /// True for rollups that count on an account of a budget; never where it counts by a label that rollups don't.
+    #[must_use]
+    pub fn counts(budget: &Budget, scope: &str, key: &RollupKey) -> bool {
+        counted_labels(budget).is_some_and(|labels| counts(budget, &labels, scope, key))
+    }
+
     /// From the rollups of those days. Nothing where days can't be told: the period is shorter than a few of them, or the
     /// budget counts by a label that rollups don't.
     #[must_use]
@@ -60,11 +66,9 @@ impl BurnDown {
         }
         let labels = counted_labels(budget)?;
         let mut spent: BTreeMap<Day, Money> = BTreeMap::new();
-        for ((day, of), rollup) in rollups {
-            let value = |(name, dimension): &(String, Dimension)| Some((name.clone(), dimension.value(*day, of)?));
-            let own: Labels = labels.iter().filter_map(value).collect();
-            if budget.matches(&own) && budget.scope_value(&own).is_ok_and(|scope| scope == row.scope) {
-                let sum = spent.entry(*day).or_default();
+        for (key, rollup) in rollups {
+            if counts(budget, &labels, &row.scope, key) {
+                let sum = spent.entry(key.0).or_default();
                 *sum = sum.plus(rollup.settled);
             }
         }
@@ -81,6 +85,13 @@ impl BurnDown {
         let days = (from.0..=to.0).map(day).collect();
         Some(Self { days, to_come: last.0.saturating_sub(to.0), elsewhere_usd: elsewhere })
     }
+}
+
+/// True for rollups that count on an account of a budget, by these of its labels.
+fn counts(budget: &Budget, labels: &[(String, Dimension)], scope: &str, (day, of): &RollupKey) -> bool {
+    let value = |(name, dimension): &(String, Dimension)| Some((name.clone(), dimension.value(*day, of)?));
+    let own: Labels = labels.iter().filter_map(value).collect();
+    budget.matches(&own) && budget.scope_value(&own).is_ok_and(|own| own == scope)
 }
 
 /// The labels by which a budget counts, as dimensions of rollups; nothing where one isn't.

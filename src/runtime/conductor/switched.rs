@@ -17,9 +17,9 @@ impl Conductor {
         Ok(held.is_some())
     }
 
-    /// The switch that holds the tree, where others want its place.
+    /// The switch that holds the tree, where others want its place. None holds up its end.
     pub(super) fn held_in_turn(&self) -> Result<Option<Refusal>, RuntimeError> {
-        if self.turn.is_none() {
+        if self.turn.is_none() || self.root().cancelled.is_some() {
             return Ok(None);
         }
         let orders = self.shared.gate.store().orders()?;

@@ -253,3 +253,68 @@ async fn a_stream_ends_with_its_key() {
     assert!(heard.contains("event: ended"), "{heard}");
     served.close().await;
 }
+
+/// Two lanes beside each other: a tool that is held, and two calls after one another.
+const LANES: &str = "\
+feature = 'x'
+tools = ['hold']
+[model]
+models = ['openai/gpt-5-mini']
+[output]
+from = 'second'
+[[stage]]
+id = 'wait'
+kind = 'tool'
+tool = 'hold'
+[[stage]]
+id = 'first'
+kind = 'model'
+prompt = { user = 'FIRST {{ input }}' }
+[[stage]]
+id = 'second'
+kind = 'model'
+needs = ['first']
+prompt = { user = 'SECOND {{ stages.first.output }}' }
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_switch_holds_up_the_end_of_a_run_that_is_cancelled() {
+    let late = "[[rule]]\nwhen = { contains = 'FIRST' }\nlatency = '400ms'\ntext = 'one'\n";
+    let scenario = format!("{late}[[reply]]\nrepeat = 'forever'\ntext = 'well'\n");
+    let world = held().file("agents/a.toml", LANES).scenario(&scenario).start();
+    let _gate = gate(&world);
+    let served = Served::of(&world, options(1)).await;
+    let made = told(served.post("/v1/runs", &ask("x")).await, StatusCode::ACCEPTED).await;
+    let cancel = format!("/v1/runs/{}/cancel", made["run"].as_str().expect("an id"));
+    until(&world, "both lanes go on", |world| world.all().iter().any(|told| told.reservations().count() == 2)).await;
+    let why = json!({"scope": "feature=x", "switch": "pause", "reason": "odd answers", "by": "ann"});
+    switch(&served, "/v1/switches", &why).await;
+    // The second call is refused its turn; the tool is still waited for.
+    until(&world, "one lane is over", |world| world.all()[0].settlements().count() == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let why = json!({"reason": "not needed", "wait": "20s"});
+    let cancelled = served.post(&cancel, &why);
+    let cancelled = tokio::time::timeout(PATIENCE / 2, cancelled).await.expect("nobody waits for what has ended");
+    assert_eq!(told(cancelled, StatusCode::OK).await["state"], "cancelled");
+    served.close().await;
+    assert_eq!(world.invoice().count, 1, "nothing more was asked");
+    world.verify();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cancelled_while_the_service_stops_ends_cancelled() {
+    let world = Recipe::agent(AGENT).scenario(SCENARIO).file("plimsoll.toml", BUDGET).start();
+    let mut served = Served::of(&world, options(1)).await;
+    let made = told(served.post("/v1/runs", &ask("slowly")).await, StatusCode::ACCEPTED).await;
+    until(&world, "it calls", |world| world.all().iter().any(|told| told.reservations().count() == 1)).await;
+    served.stop.send_replace(true);
+    while served.get("/readyz").await.status() != StatusCode::SERVICE_UNAVAILABLE {}
+    // Longer than its grace: the call is drained, and nothing more is asked.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let path = format!("/v1/runs/{}/cancel", made["run"].as_str().expect("an id"));
+    told(served.post(&path, &json!({"reason": "not needed"})).await, StatusCode::OK).await;
+    assert_eq!(states(&world), [RunState::Cancelled]);
+    served.stop_runs().await;
+    served.close().await;
+    world.verify();
+}
