@@ -56,6 +56,11 @@ impl Caller {
         self.key.as_ref().map(|key| &key.made.labels).filter(|labels| !labels.is_empty())
     }
 
+    /// The id of its key, where it has one.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.key.as_ref().map(|key| key.made.id.as_str())
+    }
+
     /// Who it is: its key's own name, else the one that it gives.
     #[must_use]
     pub fn named(&self, given: &str) -> String {

@@ -4,22 +4,20 @@
 //! answer meanwhile is provisional and has no number.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use futures_util::Stream;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 
 use super::error::ApiError;
+use super::room::Seat;
 use super::service::Service;
 use crate::domain::event::{Event, Recorded};
 use crate::ids::RunId;
 use crate::runtime::Heard;
 use crate::units::Millis;
 
-/// Streams at once.
-pub(super) const STREAMS_MAX: usize = 256;
 /// How long nothing need be heard before the log is looked at anyway: not all that is written is called out.
 const LOOK: Millis = Millis::from_secs(2);
 /// How long nothing is sent before a comment is.
@@ -64,12 +62,12 @@ pub(super) struct Listener {
     ended: bool,
     /// True where the log may tell more than was heard: a piece of text by itself is no reason to read it.
     behind: bool,
-    _room: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl Listener {
     /// Listens from an event on.
-    pub(super) fn new(service: Service, run: RunId, next: u32, room: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(service: Service, run: RunId, next: u32, seat: Seat) -> Self {
         let heard = service.runtime().listen(run);
         Self {
             service,
@@ -79,7 +77,7 @@ impl Listener {
             ready: [Frame::default().retry(RETRY.duration())].into(),
             ended: false,
             behind: true,
-            _room: room,
+            _seat: seat,
         }
     }
 
@@ -158,9 +156,4 @@ fn frame(run: RunId, recorded: &Recorded) -> Frame {
     let line = serde_json::to_string(&Line { run, recorded }).unwrap_or_default();
     let kind = serde_json::from_str::<Kind>(&line).map(|line| line.event.kind).unwrap_or_default();
     Frame::default().id(recorded.seq.to_string()).event(kind).data(line)
-}
-
-/// Room for those who listen.
-pub(super) fn room() -> Arc<tokio::sync::Semaphore> {
-    Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX))
 }

@@ -30,6 +30,7 @@ mod outcome;
 mod parameters;
 mod place;
 mod query;
+mod room;
 mod router;
 mod routes;
 mod service;
@@ -57,6 +58,7 @@ pub use outcome::OutcomeRequest;
 pub use place::{PlaceError, SOCKET_FILE, SOCKET_PATH_BYTES_MAX};
 pub(crate) use query::pairs;
 pub use query::{AuditQuery, CostQuery, RunQuery};
+pub(crate) use room::Seat;
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, RUN_BYTES_MAX, router};
 pub use service::Service;
 pub use types::{

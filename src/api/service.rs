@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::access::{Caller, Gatekeeper};
 use super::books::Books;
 use super::error::ApiError;
-use super::events::{self, Listener, STREAMS_MAX};
+use super::events::Listener;
 use super::intake::{Intake, Taken};
 use super::query;
+use super::room::{Room, Seat};
 use super::types::{AnswerRequest, CancelRequest, REASON_CHARS_MAX, ResumeRequest, RunRequest, WAIT_TIME_MAX};
 use crate::clock::Clock;
 use crate::domain::budget::Budget;
@@ -35,7 +36,7 @@ pub struct Service {
     runtime: Runtime,
     books: Books,
     reads: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    streams: Room,
     /// Where it takes runs in.
     intake: Option<Intake>,
     gatekeeper: Gatekeeper,
@@ -51,7 +52,7 @@ impl Service {
         let books = Books::new(runtime.store().clone(), budgets, clock).priced_by(Arc::clone(runtime.prices()));
         let reads = Arc::new(Semaphore::new(READS_MAX));
         let (gatekeeper, caller) = (Gatekeeper::default(), Caller::local());
-        Self { runtime, books, reads, streams: events::room(), intake: None, gatekeeper, caller, is_let_in: false }
+        Self { runtime, books, reads, streams: Room::default(), intake: None, gatekeeper, caller, is_let_in: false }
     }
 
     /// The same, which also takes runs in.
@@ -156,8 +157,8 @@ impl Service {
     ///
     /// # Errors
     /// Too many do.
-    pub(crate) fn stream_room(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::Streams(STREAMS_MAX))
+    pub(crate) fn stream_seat(&self) -> Result<Seat, ApiError> {
+        self.streams.seat(self.caller.key_id())
     }
 
     /// Listens to a run from an event on; nothing where it has ended before that.
@@ -165,14 +166,14 @@ impl Service {
     /// # Errors
     /// There is no such run, or too many listen.
     pub(super) async fn listen(&self, text: String, first: u32) -> Result<Option<Listener>, ApiError> {
-        let room = self.stream_room()?;
+        let seat = self.stream_seat()?;
         let left = move |books: &Books| {
             let run = books.find(&text)?;
             let is_over = run.state.is_ended() && books.store().events_from(run.id, first)?.is_empty();
             Ok((run.id, is_over))
         };
         let (run, is_over) = self.read(left).await?;
-        Ok((!is_over).then(|| Listener::new(self.clone(), run, first, room)))
+        Ok((!is_over).then(|| Listener::new(self.clone(), run, first, seat)))
     }
 
     /// Reads the books on a thread of its own.

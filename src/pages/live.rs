@@ -6,10 +6,9 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::layout::Told;
-use crate::api::{ApiError, Books, Service, hash};
+use crate::api::{ApiError, Books, Seat, Service, hash};
 use crate::units::Millis;
 
 /// How often what is shown is looked at.
@@ -43,7 +42,7 @@ struct Watch<Q> {
     print: String,
     is_over: bool,
     begun: bool,
-    _room: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 /// A stream of what changes in a page that was `seen`; 204, which ends a browser's asking, where nothing does any more.
@@ -55,13 +54,13 @@ pub(super) async fn watch(
     seen: Option<&str>,
     question: impl Fn(&Books) -> Result<Seen, ApiError> + Clone + Send + Sync + 'static,
 ) -> Result<Response, Told> {
-    let room = service.stream_room()?;
+    let seat = service.stream_seat()?;
     let print = seen.unwrap_or_default().to_owned();
     let now = service.read(question.clone()).await?;
     if now.is_last && now.print == print {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let watch = Watch { service, question, print, is_over: false, begun: false, _room: room };
+    let watch = Watch { service, question, print, is_over: false, begun: false, _seat: seat };
     let frames = futures_util::stream::unfold(watch, |mut watch| async {
         let event = watch.next().await?;
         Some((Ok::<Event, Infallible>(event), watch))
