@@ -226,7 +226,7 @@ fn refusal(scope: &SwitchScope, switch: &Switch) -> Refusal {
         limit: LimitKind::Switch,
         subject: Some(scope.to_string()),
         value: kind.name().to_owned(),
-        observed: format!("set by {by} at {at}: {reason}; `plimsoll switch lift {scope}` lifts it"),
+        observed: format!("set by {by} at {at}: {reason}; `plimsoll switch lift {scope} --reason TEXT` lifts it"),
         declared: Declared::Default,
     }
 }

@@ -122,7 +122,7 @@ async fn where_every_model_is_switched_off_it_is_said_who_did_it_why_and_how_to_
         "openai/gpt-5-mini: somebody switched it off",
         "model=openai/gpt-5-nano set by ann at ",
         "odd answers",
-        "`plimsoll switch lift model=openai/gpt-5-mini` lifts it",
+        "`plimsoll switch lift model=openai/gpt-5-mini --reason TEXT` lifts it",
     ] {
         assert!(why.contains(part), "{part} isn't in: {why}");
     }

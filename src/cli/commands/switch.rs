@@ -58,7 +58,7 @@ fn set(
         (_, SwitchKind::Pause) => "is held: its runs make no call from here on, and new ones wait",
         (_, SwitchKind::Kill) => "is off: its runs end at their next call, and new ones are turned away",
     };
-    context.output.talk(&format!("{scope} {what}; `plimsoll switch lift {scope}` lifts it"));
+    context.output.talk(&format!("{scope} {what}; `plimsoll switch lift {scope} --reason TEXT` lifts it"));
     Ok(Exit::Finished)
 }
 
