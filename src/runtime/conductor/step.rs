@@ -430,7 +430,7 @@ impl Conductor {
             },
         };
         // Calls are decided in their order (LEDGER rule 16): none overtakes one that must be asked for.
-        let at_once = self.shared.instants && asked.list.is_empty();
+        let at_once = self.shared.instants && asked.list.is_empty() && !self.is_switched(id);
         let Some(permit) = self.shared.gate.instant(plan, &reserved).filter(|_| at_once) else {
             let waits = self.is_own_call(&reserved) && !self.own.effort.waited;
             let wait_until = waits.then(|| self.budget_wait_until(id, &reserved.step.place()));

@@ -43,6 +43,12 @@ impl Conductor {
         }
     }
 
+    /// True where a switch holds a run or ends it, as far as can be read: what needs nobody's leave asks for it then.
+    pub(super) fn is_switched(&self, run: RunId) -> bool {
+        let orders = self.shared.gate.store().orders();
+        orders.map_or(true, |orders| self.switch_on(&orders.switches, run).is_some())
+    }
+
     /// True where a call of a run to this model would be refused for a switch.
     pub(super) fn is_switched_off(&self, run: RunId, model: &ModelName) -> Result<bool, RuntimeError> {
         let orders = self.shared.gate.store().orders()?;
