@@ -297,8 +297,7 @@ impl Books {
     fn in_force(&self, account: &AccountKey, now: Timestamp) -> Option<AccountKey> {
         let AccountKey::Budget { budget: name, scope, .. } = account else { return None };
         let budget = self.budgets.iter().find(|budget| budget.name == *name)?;
-        let (start, end) = budget.period.window(&budget.time_zone, now);
-        Some(AccountKey::Budget { budget: name.clone(), scope: scope.clone(), start, end })
+        Some(budget.account_of(scope.clone(), now))
     }
 
     /// One account of a budget in its current period, and its days where they can be told; nothing where it has spent
@@ -315,7 +314,7 @@ impl Books {
         let now = self.clock.now();
         let days = BurnDown::days(&row, now);
         let by_thread = budget.scope.keys().chain(&budget.each).any(|label| label == Dimension::Thread.name());
-        let rows = self.rows(days, by_thread, &|key| BurnDown::counts(budget, scope, key))?;
+        let rows = self.rows(days, by_thread, &BurnDown::counted(budget, scope))?;
         let burnt = BurnDown::of(budget, &row, rows.iter().flat_map(|rows| rows.iter()), now);
         Ok(Some((row, burnt)))
     }

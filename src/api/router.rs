@@ -173,8 +173,9 @@ fn taken(bytes: Result<Bytes, BytesRejection>, most: usize) -> Result<Bytes, Api
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::BadRequest(format!("the body can't be understood: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        ApiError::BadRequest(format!("the body can't be understood: {error}; `/openapi.json` says what it takes"))
+    })
 }
 
 pub(super) async fn health() -> Json<Health> {

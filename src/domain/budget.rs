@@ -72,8 +72,14 @@ impl Budget {
         if !self.matches(labels) {
             return Ok(None);
         }
+        Ok(Some(self.account_of(self.scope_value(labels)?, now)))
+    }
+
+    /// The account of a scope at `now`.
+    #[must_use]
+    pub fn account_of(&self, scope: String, now: Timestamp) -> AccountKey {
         let (start, end) = self.period.window(&self.time_zone, now);
-        Ok(Some(AccountKey::Budget { budget: self.name.clone(), scope: self.scope_value(labels)?, start, end }))
+        AccountKey::Budget { budget: self.name.clone(), scope, start, end }
     }
 
     fn missing(&self, label: &str) -> MissingLabel {

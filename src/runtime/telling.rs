@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Observer, Progress, Runtime};
 use crate::domain::event::Event;
 use crate::domain::run::Run;
+use crate::store::StoreError;
 use crate::telemetry::{Following, Telemetry, log};
 
 impl Runtime {
@@ -18,12 +19,18 @@ impl Runtime {
     }
 
     fn tell_recovered(&self, telemetry: &Telemetry) {
+        // Those of a run follow each other: its log is read once.
+        let mut last = None;
         for (run, recorded) in self.store().recovered() {
             log::fact(*run, recorded);
             let Event::Settled(settled) = &recorded.event else { continue };
-            match self.store().events(*run) {
-                Ok(facts) => telemetry.hear_recovered(*run, &facts, settled, recorded.at),
-                Err(error) => tracing::warn!(%run, %error, "what the start settled can't be told"),
+            if last.as_ref().is_none_or(|(of, _)| of != run) {
+                let facts = self.store().events(*run);
+                let warn = |error: &StoreError| tracing::warn!(%run, %error, "what the start settled can't be told");
+                last = Some((*run, facts.inspect_err(warn).unwrap_or_default()));
+            }
+            if let Some((_, facts)) = &last {
+                telemetry.hear_recovered(*run, facts, settled, recorded.at);
             }
         }
     }

@@ -91,14 +91,12 @@ fn start_of(account: &AccountKey) -> Option<((BudgetName, String), Timestamp)> {
 /// The accounts that these budgets count against, of every scope that has one: as the ledger will reckon it, which goes on
 /// from the latest time that it knows. A budget that was changed may be in a period that began before its last one then did.
 fn in_force(snapshot: &Snapshot, budgets: &[Budget], now: Timestamp) -> BTreeSet<AccountKey> {
-    let logged = snapshot.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
-    let latest = logged.chain(snapshot.starts.iter().map(|(_, start)| *start)).max().unwrap_or_default();
+    let latest = snapshot.latest();
     let mut found = BTreeSet::new();
     for ((name, scope), _) in &snapshot.starts {
         for budget in budgets.iter().filter(|budget| budget.name == *name) {
             for at in [latest, latest.max(now)] {
-                let (start, end) = budget.period.window(&budget.time_zone, at);
-                found.insert(AccountKey::Budget { budget: name.clone(), scope: scope.clone(), start, end });
+                found.insert(budget.account_of(scope.clone(), at));
             }
         }
     }

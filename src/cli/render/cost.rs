@@ -2,7 +2,7 @@
 
 use super::table::{Column, Table};
 use super::text::{one_line, percent, signed_percent};
-use crate::domain::report::{CostSums, CostTable, Days, Dimension, Values, WorthSums};
+use crate::domain::report::{CostSums, CostTable, Days, Dimension, Values, WorthSums, push_field};
 use crate::units::{Money, grouped};
 
 /// All that a cost table says, as text.
@@ -264,13 +264,11 @@ fn csv_cells(sums: &CostSums) -> Vec<String> {
     ]
 }
 
-/// A text in CSV. One that a spreadsheet would take for a formula has an apostrophe before it.
+/// A text in CSV.
 fn csv_text(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    if text.contains([',', '"', '\n', '\r']) || !guard.is_empty() {
-        return format!("\"{guard}{}\"", text.replace('"', "\"\""));
-    }
-    text.to_owned()
+    let mut field = String::new();
+    push_field(text, &mut field);
+    field
 }
 
 #[cfg(test)]

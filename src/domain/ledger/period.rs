@@ -29,12 +29,12 @@ impl Ledger {
     }
 
     /// The latest time that what was stored speaks of: a clock that stepped back while the process was down is behind it.
-    pub(super) fn remember_time(&mut self, logged: Option<Timestamp>) {
+    pub(super) fn remember_time(&mut self, logged: Timestamp) {
         let starts = self.accounts.keys().filter_map(|key| match key {
             AccountKey::Budget { start, .. } => Some(*start),
             AccountKey::Node { .. } => None,
         });
-        self.latest = starts.chain(logged).max().unwrap_or_default();
+        self.latest = starts.chain([logged]).max().unwrap_or_default();
     }
 
     /// Moves budgets on to the period that `now` lies in, never back; true where one moved.

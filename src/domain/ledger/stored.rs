@@ -39,6 +39,15 @@ pub struct Snapshot {
     pub starts: Vec<((BudgetName, String), Timestamp)>,
 }
 
+impl Snapshot {
+    /// The latest time that open runs and periods speak of.
+    #[must_use]
+    pub fn latest(&self) -> Timestamp {
+        let logged = self.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
+        logged.chain(self.starts.iter().map(|(_, start)| *start)).max().unwrap_or_default()
+    }
+}
+
 /// A price row that a bill above its reservation froze.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
@@ -71,6 +80,7 @@ impl Ledger {
     /// A ledger from what the store kept. Nothing is decided yet: call [`Ledger::recover`] next.
     #[must_use]
     pub fn restore(policy: LedgerPolicy, snapshot: Snapshot) -> Self {
+        let latest = snapshot.latest();
         let mut ledger = Self {
             accounts: snapshot.accounts.into_iter().collect(),
             frozen: snapshot.frozen.into_iter().map(|frozen| (frozen.price, frozen.reason)).collect(),
@@ -90,8 +100,7 @@ impl Ledger {
             ledger.holds.insert(hold.reservation, Box::new(hold));
         }
         ledger.recall_who_ran();
-        let logged = snapshot.open_runs.iter().flat_map(|(_, log)| log).map(|recorded| recorded.at);
-        ledger.remember_time(logged.chain(snapshot.starts.iter().map(|(_, start)| *start)).max());
+        ledger.remember_time(latest);
         ledger.forget_accounts();
         ledger.adopt(policy);
         ledger

@@ -98,7 +98,7 @@ impl BudgetTable {
         for budget in budgets.iter().filter(|budget| budget.each.is_empty()) {
             let (start, end) = budget.period.window(&budget.time_zone, now);
             if !rows.iter().any(|row| row.budget == budget.name && (row.start, row.end) == (start, end)) {
-                let key = AccountKey::Budget { budget: budget.name.clone(), scope: String::new(), start, end };
+                let key = budget.account_of(String::new(), now);
                 rows.extend(row(budgets, &key, &Account::default(), beside, now));
             }
         }

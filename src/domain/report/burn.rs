@@ -46,10 +46,15 @@ impl BurnDown {
         Days { from: Day::of(row.start).max(Day(to.0.saturating_sub(BURN_DAYS_MAX - 1))), to }
     }
 
-    /// True for rollups that count on an account of a budget; never where it counts by a label that rollups don't.
-    #[must_use]
-    pub fn counts(budget: &Budget, scope: &str, key: &RollupKey) -> bool {
-        counted_labels(budget).is_some_and(|labels| counts(budget, &labels, scope, key))
+    /// What is true for rollups that count on an account of a budget; for none where it counts by a label that rollups don't.
+    pub fn counted<'a>(budget: &'a Budget, scope: &'a str) -> impl Fn(&RollupKey) -> bool + 'a {
+        let labels = counted_labels(budget);
+        move |(day, of)| {
+            let Some(labels) = &labels else { return false };
+            let value = |(name, dimension): &(String, Dimension)| Some((name.clone(), dimension.value(*day, of)?));
+            let own: Labels = labels.iter().filter_map(value).collect();
+            budget.matches(&own) && budget.scope_value(&own).is_ok_and(|own| own == scope)
+        }
     }
 
     /// From the rollups of those days. Nothing where days can't be told: the period is shorter than a few of them, or the
@@ -64,10 +69,11 @@ impl BurnDown {
         if matches!(budget.period, Period::Hour | Period::Day) {
             return None;
         }
-        let labels = counted_labels(budget)?;
+        counted_labels(budget)?;
+        let counts = Self::counted(budget, &row.scope);
         let mut spent: BTreeMap<Day, Money> = BTreeMap::new();
         for (key, rollup) in rollups {
-            if counts(budget, &labels, &row.scope, key) {
+            if counts(key) {
                 let sum = spent.entry(key.0).or_default();
                 *sum = sum.plus(rollup.settled);
             }
@@ -85,13 +91,6 @@ impl BurnDown {
         let days = (from.0..=to.0).map(day).collect();
         Some(Self { days, to_come: last.0.saturating_sub(to.0), elsewhere_usd: elsewhere })
     }
-}
-
-/// True for rollups that count on an account of a budget, by these of its labels.
-fn counts(budget: &Budget, labels: &[(String, Dimension)], scope: &str, (day, of): &RollupKey) -> bool {
-    let value = |(name, dimension): &(String, Dimension)| Some((name.clone(), dimension.value(*day, of)?));
-    let own: Labels = labels.iter().filter_map(value).collect();
-    budget.matches(&own) && budget.scope_value(&own).is_ok_and(|own| own == scope)
 }
 
 /// The labels by which a budget counts, as dimensions of rollups; nothing where one isn't.

@@ -11,6 +11,7 @@ mod bounds;
 mod budget;
 mod burn;
 mod cost;
+mod csv;
 mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -39,6 +40,7 @@ pub use cost::{
     CostPeriod, CostRow, CostSums, CostTable, Days, Dimension, FailureSums, MOVERS_MAX, Mover, QualityLine, UnitSums,
     Values, WorthSums,
 };
+pub use csv::push_field;
 pub use document::{CostDocument, RunDocument, SubAgentsDocument, TokenDocument};
 pub use forecast::Forecast;
 pub use growth::Growth;

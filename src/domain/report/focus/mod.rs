@@ -11,12 +11,12 @@ mod daily;
 mod names;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::str::FromStr;
 
 use crate::domain::event::{Call, CostSource, Created, Event, ModelCall, Outcome, Recorded, Reserved, Settled};
 use crate::domain::outcome::Outcome as Worth;
 use crate::domain::pricing::{During, Itemised, Line, Meter, PriceBook, Served};
+use crate::domain::report::push_field;
 use crate::ids::{ModelName, PriceId, RunId};
 use crate::units::Timestamp;
 use columns::{COLUMNS, Column};
@@ -217,17 +217,4 @@ fn write_row(fields: impl Iterator<Item = Option<String>>, out: &mut String) {
         field.iter().for_each(|field| push_field(field, out));
     }
     out.push('\n');
-}
-
-/// A field as RFC 4180 has it. What a spreadsheet would take for a formula, which a provider may call its model, has an
-/// apostrophe before it.
-fn push_field(value: &str, out: &mut String) {
-    if value.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        return push_field(&format!("'{value}"), out);
-    }
-    if !value.contains(['"', ',', '\n', '\r']) {
-        out.push_str(value);
-    } else if write!(out, "\"{}\"", value.replace('"', "\"\"")).is_err() {
-        // Memory takes all that is written.
-    }
 }
